@@ -1,0 +1,76 @@
+# Each target works alone from a fresh clone: what it needs is set up in .venv,
+# once, and again when setup.cfg changes.
+#
+#   make train ARGS="--epochs=5"        passes flags on to train.py
+#   make test ARGS="-k easgd"           passes arguments on to pytest
+#   make PYTHON=python3.12 test         chooses the Python of a new .venv
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What `make train` runs on, and what the checks run on.
+BASE := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint types doctest check bench build-file clean
+
+help:
+	@echo "make train       train with the defaults of train.py (main job)"
+	@echo "make test        run the tests"
+	@echo "make lint        ruff"
+	@echo "make types       mypy on the typed layers"
+	@echo "make doctest     run the examples in the docstrings"
+	@echo "make check       lint, types, doctest, test"
+	@echo "make bench       run every benchmark"
+	@echo "make build-file  write the lists of the Bazel BUILD file anew"
+	@echo "make clean       remove .venv and what builds and checks leave behind"
+
+train: $(BASE)
+	@$(BIN)/python train.py $(ARGS)
+
+test: $(DEV)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV)
+	@$(BIN)/ruff check .
+
+types: $(DEV)
+	@$(BIN)/mypy
+
+doctest: $(DEV)
+	@$(BIN)/python -m pytest --doctest-modules tf_elastic $(ARGS)
+
+check: lint types doctest test
+
+bench: $(BASE)
+	@set -e; for file in benchmarks/[a-z]*.py; do \
+	  echo "== $$file"; $(BIN)/python $$file $(ARGS); \
+	done
+
+build-file:
+	@$(PYTHON) -m tests.build_file_test --write
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache \
+	  .mypy_cache .hypothesis
+	find tf_elastic tests benchmarks -name __pycache__ -prune \
+	  -exec rm -rf {} +
+
+# A .venv that setup.cfg has outgrown is brought up to date in place.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; \
+	  sys.exit(None if (3, 10) <= sys.version_info < (3, 14) else \
+	  "tf_elastic needs Python 3.10 to 3.13. Received: $(PYTHON)=" \
+	  + sys.version.split()[0] + ". Try: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(BASE): setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(DEV): setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) for development (once, about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(BASE) $@

@@ -1,0 +1,1 @@
+"""Tests of tf_elastic, and the references that they compare with."""
