@@ -1,0 +1,5 @@
+"""Data sets as `tf.data` pipelines, sampled by workers as in the thesis."""
+
+from tf_elastic.data.loading import load
+
+__all__ = ["load"]

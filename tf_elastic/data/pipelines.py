@@ -1,0 +1,71 @@
+"""tf.data pipelines over a data set held in memory."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tf_elastic.data import epoch_stream
+from tf_elastic.data import sources
+
+
+def train_pipeline(
+    source: sources.Source,
+    stream: epoch_stream.EpochStream,
+    prepare: Callable,
+    *,
+    steps_per_epoch: int,
+    global_batch_size: int,
+) -> tf.data.Dataset:
+    """Builds the training data set: each iteration is the stream's next epoch.
+
+    Args:
+        source: The training split.
+        stream: Gives indices and augmentation codes.
+        prepare: `(images, indices, codes) -> float32 batch`.
+        steps_per_epoch: The stream's.
+        global_batch_size: num_workers * batch_size, in images.
+
+    Returns:
+        Data set of `(images float32, labels int64)`, of cardinality
+        `steps_per_epoch`.
+    """
+
+    def batch(chosen):
+        indices, codes = chosen[0], chosen[1]
+        images = prepare(source.images, indices, codes)
+        return images, tf.gather(source.labels, indices)
+
+    blocks = tf.data.Dataset.from_generator(
+        stream,
+        output_signature=tf.TensorSpec([None, 2, global_batch_size], tf.int32),
+    )
+    return (
+        blocks.unbatch()
+        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def eval_pipeline(
+    source: sources.Source, evaluate: Callable, *, batch_size: int
+) -> tf.data.Dataset:
+    """Builds an evaluation data set: every image once, in order.
+
+    Args:
+        source: The split to evaluate on.
+        evaluate: `(uint8 batch) -> float32 batch`.
+        batch_size: Images in a batch; the last batch holds the remainder.
+
+    Returns:
+        Data set of `(images float32, labels int64)`, of known cardinality.
+    """
+
+    def batch(start):
+        part = slice(start, start + batch_size)
+        return evaluate(source.images[part]), source.labels[part]
+
+    starts = tf.data.Dataset.range(0, len(source.labels), batch_size)
+    return starts.map(
+        batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    ).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,6 @@
+"""The networks of the papers."""
+
+from tf_elastic.models.cifar import cifar_convnet
+from tf_elastic.models.digits import digits_convnet
+
+__all__ = ["cifar_convnet", "digits_convnet"]
