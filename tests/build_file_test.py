@@ -82,15 +82,12 @@ def render():
                 deps=targets(layer_deps(layer, paths)),
             )
         )
-    program = tree.ROOT / "train.py"
     rules.append(
         rule(
             "py_binary",
             name="train",
             srcs=["train.py"],
-            deps=targets(
-                tree.imported_layers(program) if program.exists() else ()
-            ),
+            deps=targets(tree.imported_layers(tree.ROOT / "train.py")),
         )
     )
     support = tree.test_support_files()

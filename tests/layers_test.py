@@ -10,10 +10,8 @@ import pytest
 from tests import source_tree as tree
 
 FILES = tree.package_files()
-PROGRAMS = [
-    *(path for path in [tree.ROOT / "train.py"] if path.exists()),
-    *sorted((tree.ROOT / "benchmarks").glob("*.py")),
-]
+PROGRAMS = sorted(tree.ROOT.glob("*.py"))
+BENCHMARKS = sorted((tree.ROOT / "benchmarks").glob("*.py"))
 
 by_file = pytest.mark.parametrize("path", FILES, ids=tree.relative)
 
@@ -109,7 +107,9 @@ def is_private(name):
     )
 
 
-@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
+@pytest.mark.parametrize(
+    "path", [*FILES, *PROGRAMS, *BENCHMARKS], ids=tree.relative
+)
 def test_private_names_stay_in_compat(path):
     if tree.relative(path) == f"{tree.PACKAGE}/compat.py":
         return
@@ -188,7 +188,7 @@ def test_library_code_does_not_print(path):
     assert not lines, f"{tree.relative(path)} prints in lines {lines}."
 
 
-@pytest.mark.parametrize("path", [*FILES, *PROGRAMS[:1]], ids=tree.relative)
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
 def test_third_party_imports_are_declared(path):
     config = configparser.ConfigParser(interpolation=None)
     config.read(tree.ROOT / "setup.cfg", encoding="utf-8")
