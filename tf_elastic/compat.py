@@ -1,0 +1,175 @@
+"""Everything private of TensorFlow and Keras that the package relies on.
+
+No other module imports a private name. Each piece says what it relies on, and
+``tests/compat_test.py`` checks each against the installed versions, so a
+release that breaks one is found by a message that names it.
+"""
+
+import inspect
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.distribute import distribute_lib
+from tensorflow.python.distribute import distribute_utils
+from tensorflow.python.distribute import mirrored_strategy
+from tensorflow.python.distribute import values
+from tensorflow.python.distribute import values_util
+from tensorflow.python.saved_model import save_context
+from tensorflow.python.util import tf_decorator
+
+SUPPORTED_TENSORFLOW = ("2.18", "2.21")  # first and last release, inclusive
+TESTED_TENSORFLOW = "2.21"
+TESTED_KERAS = "3.15"
+
+MirroredExtended = mirrored_strategy.MirroredExtended
+MirroredVariable = values.MirroredVariable
+
+_SEED_STATE_NAME = "seed_generator_state"
+_SWAP_EMA_MODULE = "keras.src.callbacks.swap_ema_weights"
+
+
+class UnsupportedVersionError(ImportError):
+    """The installed TensorFlow is not one that the package knows."""
+
+
+def check_versions() -> None:
+    """Refuses a TensorFlow release that is out of the supported range.
+
+    Raises:
+        UnsupportedVersionError: the installed TensorFlow is older or newer.
+    """
+    installed = _release(tf.__version__)
+    first, last = map(_release, SUPPORTED_TENSORFLOW)
+    if not first <= installed <= last:
+        raise UnsupportedVersionError(
+            "tf_elastic relies on private parts of tf.distribute and supports "
+            f"TensorFlow {SUPPORTED_TENSORFLOW[0]} to "
+            f"{SUPPORTED_TENSORFLOW[1]}. Received: tensorflow=="
+            f"{tf.__version__}. Install a supported release."
+        )
+
+
+def _release(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def tape_is_active() -> bool:
+    """Whether a gradient tape exists on this thread, recording or paused.
+
+    A paused tape counts: `tf.recompute_grad` and `tf.custom_gradient` pause
+    it around a forward pass that belongs to training all the same.
+    """
+    return (
+        not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+        or pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    )
+
+
+def current_replica_id() -> int | None:
+    """The replica whose code or update runs now, or None outside of one."""
+    return values_util.get_current_replica_id_as_int()
+
+
+def in_replica_context(strategy: tf.distribute.Strategy) -> bool:
+    """Whether code of one replica of `strategy` runs now."""
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.strategy is strategy
+
+
+def is_exporting() -> bool:
+    """Whether a SavedModel is being written."""
+    return save_context.in_save_context()
+
+
+def is_single_copy_export() -> bool:
+    """Whether a SavedModel of one copy of each variable is being written."""
+    return values_util.is_saving_non_distributed()
+
+
+def select_replica(replica_id: int, structure: Any) -> Any:
+    """Takes one replica's part of a structure of per-replica values."""
+    return distribute_utils.select_replica(replica_id, structure)
+
+
+def update_context(replica_id: int) -> Any:
+    """A context in which distributed variables mean that replica's copy."""
+    return distribute_lib.UpdateContext(replica_id)
+
+
+def is_on_read(creator_kwargs: dict[str, Any]) -> bool:
+    """Whether a variable to be created is summed up on read (Keras metrics)."""
+    return (
+        creator_kwargs.get("synchronization")
+        == tf.VariableSynchronization.ON_READ
+    )
+
+
+def is_clock(creator_kwargs: dict[str, Any]) -> bool:
+    """Whether a variable to be created counts or scales for an optimizer.
+
+    Keras gives `iterations` and `learning_rate`, and nothing else, the
+    aggregation ONLY_FIRST_REPLICA.
+    """
+    return (
+        creator_kwargs.get("aggregation")
+        == tf.VariableAggregation.ONLY_FIRST_REPLICA
+    )
+
+
+def is_seed_state(creator_kwargs: dict[str, Any]) -> bool:
+    """Whether a variable to be created is a `keras.random.SeedGenerator`'s."""
+    return creator_kwargs.get("name") == _SEED_STATE_NAME
+
+
+def is_ema_swap(update_fn: Callable[..., Any]) -> bool:
+    """Whether an update comes from the callback `SwapEMAWeights`."""
+    function = inspect.unwrap(tf_decorator.unwrap(update_fn)[1])
+    return getattr(function, "__module__", None) == _SWAP_EMA_MODULE
+
+
+def is_finite_check(function: Callable[..., Any]) -> bool:
+    """Whether a function is `LossScaleOptimizer.check_finite`.
+
+    The optimizer asks every replica whether its gradients are finite, then
+    believes the first, since gradients used to be summed before.
+    """
+    owner = getattr(function, "__self__", None)
+    return (
+        isinstance(owner, keras.optimizers.LossScaleOptimizer)
+        and getattr(function, "__name__", None) == "check_finite"
+    )
+
+
+def native_variable(variable: Any) -> Any:
+    """The TensorFlow variable inside a Keras variable, or itself."""
+    if isinstance(variable, keras.Variable):
+        return variable._value
+    return variable
+
+
+def make_local(
+    optimizer: keras.optimizers.Optimizer,
+    update: Callable[[Callable[..., None], Sequence, Sequence, Any], None],
+) -> None:
+    """Makes a Keras optimizer step on its own replica's gradients.
+
+    Keras sums gradients over replicas in `_all_reduce_sum_gradients`, then
+    updates in `_backend_update_step`. The first becomes the identity, the
+    second goes through `update`.
+
+    Args:
+        optimizer: any `keras.optimizers.Optimizer`; changed in place.
+        update: called as `update(step, grads, variables, learning_rate)`,
+            where `step(grads, variables, learning_rate)` is the optimizer's
+            own update.
+    """
+    step = optimizer._backend_update_step
+    optimizer._all_reduce_sum_gradients = list
+    optimizer._backend_update_step = lambda grads, variables, learning_rate: (
+        update(step, grads, variables, learning_rate)
+    )

@@ -1,0 +1,49 @@
+"""The update rules of the papers, each written once.
+
+Pure functions of arrays: they use nothing but ``+``, ``-``, ``*`` and ``**``,
+so the same function takes NumPy arrays and TensorFlow tensors of any floating
+dtype. Nothing here holds a variable, reads a clock or does I/O; the
+optimizers, the strategies and the tests all call these functions.
+"""
+
+from tf_elastic.core.averages import polyak_rate
+from tf_elastic.core.averages import time_average
+from tf_elastic.core.elastic import elastic_difference
+from tf_elastic.core.elastic import gauss_seidel_exchange
+from tf_elastic.core.elastic import jacobi_exchange
+from tf_elastic.core.elastic import pull
+from tf_elastic.core.elastic import push
+from tf_elastic.core.elastic import round_robin_exchange
+from tf_elastic.core.local_steps import MomentumState
+from tf_elastic.core.local_steps import lookahead_momentum_step
+from tf_elastic.core.local_steps import lookahead_point
+from tf_elastic.core.local_steps import momentum_step
+from tf_elastic.core.local_steps import plain_point
+from tf_elastic.core.local_steps import sgd_step
+from tf_elastic.core.rates import DEFAULT_BETA
+from tf_elastic.core.rates import ElasticRates
+from tf_elastic.core.rates import check_rate
+from tf_elastic.core.rates import elastic_rates
+from tf_elastic.core.schedules import inverse_sqrt_decay
+
+__all__ = [
+    "DEFAULT_BETA",
+    "ElasticRates",
+    "MomentumState",
+    "check_rate",
+    "elastic_difference",
+    "elastic_rates",
+    "gauss_seidel_exchange",
+    "inverse_sqrt_decay",
+    "jacobi_exchange",
+    "lookahead_momentum_step",
+    "lookahead_point",
+    "momentum_step",
+    "plain_point",
+    "polyak_rate",
+    "pull",
+    "push",
+    "round_robin_exchange",
+    "sgd_step",
+    "time_average",
+]

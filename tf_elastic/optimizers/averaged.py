@@ -1,0 +1,153 @@
+"""The sequential baselines that answer with an average over time."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.optimizers.easgd import EASGD
+
+
+class _AveragedSGD(EASGD):
+    """SGD on one worker; the center is an average of where it has been.
+
+    In the words of the elastic family: period 1, the worker is not pulled
+    (alpha = 0), and the center follows with a rate of its own.
+    """
+
+    def __init__(self, learning_rate: Any, name: str, **kwargs: Any) -> None:
+        for argument in ("moving_rate", "communication_period", "symmetric"):
+            if argument in kwargs:
+                raise ValueError(
+                    f"`{argument}` has no meaning for {type(self).__name__}: "
+                    "its worker is not pulled, and the average follows at "
+                    f"every step. Received: {argument}={kwargs[argument]}. "
+                    "Leave it out."
+                )
+        super().__init__(
+            learning_rate,
+            moving_rate=0.0,
+            communication_period=1,
+            symmetric=False,
+            name=name,
+            **kwargs,
+        )
+
+    def _check_num_workers(self, num_workers: int) -> None:
+        if num_workers != 1:
+            raise ValueError(
+                f"{type(self).__name__} is a sequential method: it averages "
+                "one worker over time. Received: a strategy with "
+                f"{num_workers} workers. Use "
+                '`ElasticMirroredStrategy(["CPU:0"])` (or one GPU), or '
+                "`EASGD` for several workers."
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        config = super().get_config()
+        for name in ("moving_rate", "beta", "communication_period"):
+            del config[name]
+        del config["symmetric"]
+        return config
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class ASGD(_AveragedSGD):
+    r"""Averaged SGD: the answer is the mean of all points so far.
+
+    .. math::
+        x_{t+1} &= x_t - \eta g_t(x_t) \\
+        z_{t+1} &= (1 - a_{t+1}) z_t + a_{t+1} x_t, \quad
+            a_{t+1} = \frac{1}{t + 1}
+
+    z is the center: what is evaluated, predicted with and saved.
+
+    Args:
+        learning_rate: :math:`\eta`: float, schedule or callable. Default
+            0.01; the thesis uses 0.005 to 0.05 for CIFAR.
+        name: name of the optimizer.
+        **kwargs: `jit_compile`, and as in `keras.optimizers.Optimizer`.
+
+    Raises:
+        ValueError: an argument is out of its range or has no meaning here;
+            the strategy has more than one worker.
+
+    If the average lags far behind, start it later or use `MVASGD`.
+
+    Reference:
+        Zhang (2016), chapter 4, after Polyak and Juditsky (1992).
+    """
+
+    def __init__(
+        self, learning_rate: Any = 0.01, name: str = "asgd", **kwargs: Any
+    ) -> None:
+        if "beta" in kwargs:
+            raise ValueError(
+                "`beta` has no meaning for ASGD: its average moves by "
+                f"1 / (t + 1). Received: beta={kwargs['beta']}. Use `MVASGD` "
+                "for a constant rate."
+            )
+        super().__init__(learning_rate, beta=1.0, name=name, **kwargs)
+
+    def _rates_at(self, clock: tf.Tensor) -> core.ElasticRates:
+        rate = core.polyak_rate(tf.cast(clock, tf.float64))
+        return core.ElasticRates(0.0, rate)
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class MVASGD(_AveragedSGD):
+    r"""SGD with a moving average of constant rate as the answer.
+
+    .. math::
+        x_{t+1} &= x_t - \eta g_t(x_t) \\
+        z_{t+1} &= (1 - a) z_t + a x_t
+
+    z is the center: what is evaluated, predicted with and saved.
+
+    Args:
+        learning_rate: :math:`\eta`: float, schedule or callable. Default
+            0.01.
+        averaging_rate: a in (0, 1]. Default 0.001, the thesis'.
+        name: name of the optimizer.
+        **kwargs: `jit_compile`, and as in `keras.optimizers.Optimizer`.
+
+    Raises:
+        ValueError: an argument is out of its range or has no meaning here;
+            the strategy has more than one worker.
+
+    If the center lags behind the worker, raise `averaging_rate`.
+
+    Reference:
+        Zhang (2016), chapter 4.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        averaging_rate: float = 0.001,
+        name: str = "mvasgd",
+        **kwargs: Any,
+    ) -> None:
+        if not 0 < averaging_rate <= 1:
+            raise ValueError(
+                "`averaging_rate` must be in (0, 1]. "
+                f"Received: averaging_rate={averaging_rate}."
+            )
+        if "beta" in kwargs:
+            raise ValueError(
+                "`beta` is called `averaging_rate` in MVASGD. "
+                f"Received: beta={kwargs['beta']}."
+            )
+        super().__init__(
+            learning_rate, beta=averaging_rate, name=name, **kwargs
+        )
+        self.averaging_rate = averaging_rate
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        return {
+            **super().get_config(),
+            "averaging_rate": self.averaging_rate,
+        }

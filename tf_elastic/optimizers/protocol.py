@@ -1,0 +1,54 @@
+"""What the optimizers need from a strategy.
+
+The optimizer says what is exchanged, the strategy where and when. A strategy
+whose `extended` has these members can train with every optimizer here.
+"""
+
+import contextlib
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+
+
+class ElasticExtended(Protocol):
+    """The `extended` of an elastic strategy."""
+
+    is_elastic: bool  # True
+    num_workers: int  # p
+    exchange_scheme: str  # one of `theory.EXCHANGES`
+    exchange_moment: str  # "before" or "after" the local step
+
+    def worker_variables(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, variables are created for each worker, without a center."""
+
+    def local_updates(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, a replica updates its own worker and waits for nobody."""
+
+    def center_view(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, a replica reads the center."""
+
+    def is_elastic_variable(self, variable: Any) -> bool:
+        """Whether a native variable was created in the strategy's scope."""
+
+    def untrained_variables(self) -> Sequence[Any]:
+        """Model variables of the scope that no gradient moves."""
+
+    def make_exchange(
+        self, parameters: Sequence[ElasticParameter], jit_compile: bool | str
+    ) -> Any:
+        """Prepares the exchange of these parameters."""
+
+    def exchange_if(
+        self,
+        due: tf.Tensor,
+        exchange: Any,
+        rates: core.ElasticRates,
+        then: Callable[[], Any],
+    ) -> None:
+        """Exchanges if `due`, then calls `then`; in cross-replica context."""

@@ -1,0 +1,139 @@
+"""What an optimizer adds to a Keras file: the state of every worker.
+
+A model's layers save the center. So that training can go on to the bit, the
+optimizer's part of the file holds for every worker: its parameters, its
+untrained model variables (statistics, seeds) and the optimizer's own
+variables. It also holds the centers, see `ElasticVariable.assign`.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_elastic import compat
+
+_FORMAT = 1
+_WORKERS = "num_workers"
+
+
+class CheckpointWarning(UserWarning):
+    """A file was loaded, but not everything in it could be used."""
+
+
+def save(optimizer: Any, store: Any) -> None:
+    """Writes the workers' state.
+
+    Args:
+        optimizer: an `ElasticOptimizer`.
+        store: a mapping from names to arrays, as Keras hands it out.
+    """
+    store["format"] = np.int64(_FORMAT)
+    own = [compat.native_variable(v) for v in optimizer.variables]
+    if not _is_elastic(optimizer):
+        for k, variable in enumerate(own):
+            store[f"variable.{k}"] = variable.numpy()
+        return
+    store[_WORKERS] = np.int64(
+        optimizer._distribution_strategy.extended.num_workers
+    )
+    for k, variable in enumerate(own):
+        store[f"variable.{k}"] = variable.worker_values()
+    for kind, variables in _model_variables(optimizer).items():
+        for k, variable in enumerate(variables):
+            store[f"{kind}.{k}"] = variable.worker_values()
+            store[f"{kind}.{k}.center"] = variable.numpy()
+
+
+def load(optimizer: Any, store: Any) -> None:
+    """Reads the workers' state back.
+
+    With another number of workers than the file's, every worker starts from
+    the center, with zero velocity and the first worker's clock.
+
+    Args:
+        optimizer: an `ElasticOptimizer`, built.
+        store: as given to `save`.
+
+    Raises:
+        ValueError: the file was not written by an optimizer of this kind.
+
+    Warns:
+        CheckpointWarning: the number of workers differs, or the untrained
+            variables are not those of the file.
+    """
+    own = [compat.native_variable(v) for v in optimizer.variables]
+    names = set(store.keys())
+    expected = sum(
+        name.startswith("variable.") for name in names
+    )
+    if "format" not in names or expected != len(own):
+        raise ValueError(
+            f"The file was written with another optimizer than "
+            f"{type(optimizer).__name__}: it holds {expected} elastic "
+            f"optimizer variables, {len(own)} are needed. Compile the model "
+            "with the optimizer that the file was written with, or load it "
+            "before `compile`."
+        )
+    saved_workers = int(store[_WORKERS]) if _WORKERS in names else 0
+    if not _is_elastic(optimizer):
+        for k, variable in enumerate(own):
+            value = np.asarray(store[f"variable.{k}"])
+            variable.assign(value[0] if saved_workers else value)
+        return
+    num_workers = optimizer._distribution_strategy.extended.num_workers
+    if saved_workers != num_workers:
+        warnings.warn(
+            f"The file holds {saved_workers} workers, the strategy has "
+            f"{num_workers}: all workers start from the center.",
+            CheckpointWarning,
+            stacklevel=2,
+        )
+        for k, variable in enumerate(own):
+            value = np.asarray(store[f"variable.{k}"])
+            if saved_workers and variable.shape.rank == 0:
+                variable.assign(value[0])
+        return
+    for k, variable in enumerate(own):
+        variable.assign_worker_values(np.asarray(store[f"variable.{k}"]))
+    for kind, variables in _model_variables(optimizer).items():
+        if not _matches(store, names, kind, variables):
+            warnings.warn(
+                f"The file's {kind} variables are not those of this model: "
+                "the workers keep what the layers have loaded.",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+            continue
+        for k, variable in enumerate(variables):
+            variable.assign(np.asarray(store[f"{kind}.{k}.center"]))
+            variable.assign_worker_values(np.asarray(store[f"{kind}.{k}"]))
+
+
+def _is_elastic(optimizer: Any) -> bool:
+    extended = optimizer._distribution_strategy.extended
+    return getattr(extended, "is_elastic", False)
+
+
+def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:
+    extended = optimizer._distribution_strategy.extended
+    return {
+        "trained": [
+            compat.native_variable(v) for v in optimizer._trainable_variables
+        ],
+        "untrained": extended.untrained_variables(),
+    }
+
+
+def _matches(
+    store: Any, names: set[str], kind: str, variables: Sequence[Any]
+) -> bool:
+    saved = sum(
+        name.startswith(f"{kind}.") and name.endswith(".center")
+        for name in names
+    )
+    return saved == len(variables) and all(
+        np.asarray(store[f"{kind}.{k}.center"]).shape == tuple(v.shape)
+        for k, v in enumerate(variables)
+    )

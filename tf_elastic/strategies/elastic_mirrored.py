@@ -1,0 +1,281 @@
+"""Elastic training on several devices of one process."""
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic import core
+from tf_elastic import theory
+from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.strategies import views
+from tf_elastic.strategies.exchange import Exchange
+from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.variables import SeedVariable
+from tf_elastic.strategies.variables import WorkerVariable
+
+
+class ElasticMirroredStrategy(tf.distribute.MirroredStrategy):
+    r"""Trains one model on several devices, each with parameters of its own.
+
+    Use it where you would use `tf.distribute.MirroredStrategy`. Each device
+    is a worker: it has its own copy of every variable and of the optimizer's
+    state, takes its own steps on its own slice of the batch, and every
+    `communication_period` steps (an argument of the optimizer) exchanges with
+    the center. `evaluate`, `predict`, `validation_data`, `save`, `export` and
+    all callbacks see the center.
+
+    The batch size is the global one, as with every strategy: it is cut into
+    as many slices as there are devices.
+
+    Args:
+        devices: names such as `["GPU:0", "GPU:1"]`, or None for all GPUs (or
+            the CPU where there is none). Logical CPU devices work too; see
+            `tf.config.set_logical_device_configuration`.
+        exchange: the order in which workers and center move:
+            `"jacobi"` (default): all workers at once, each with the center
+            as it was (eqs. 2.3, 2.4);
+            `"gauss_seidel"`: after the last step of a period the center
+            moves first, then the workers to where it now is (eq. 6.3);
+            `"round_robin"`: one worker after another, each finding the
+            center as those before have left it (Algorithms 1 and 2).
+
+    Raises:
+        ValueError: `exchange` is unknown, or a device is given twice.
+
+    Example:
+
+    ```python
+    strategy = te.strategies.ElasticMirroredStrategy()
+    with strategy.scope():
+        model = te.models.cifar_convnet()
+        model.compile(
+            te.optimizers.EAMSGD(0.005, communication_period=10),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+    model.fit(train, validation_data=test)
+    ```
+
+    If the workers' loss falls while the center's does not, the center lags:
+    raise `beta` or lower `communication_period`.
+
+    Reference:
+        Zhang (2016), sections 2.1 to 2.3 and 6.2.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[str] | None = None,
+        exchange: str = "jacobi",
+    ) -> None:
+        if exchange not in theory.EXCHANGES:
+            raise ValueError(
+                f"`exchange` must be one of {theory.EXCHANGES}. "
+                f"Received: exchange={exchange!r}."
+            )
+        if devices is not None and len(set(devices)) != len(devices):
+            raise ValueError(
+                "`devices` must not name a device twice. "
+                f"Received: devices={list(devices)}."
+            )
+        tf.distribute.Strategy.__init__(
+            self, ElasticMirroredExtended(self, devices, exchange)
+        )
+
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p: one for each device."""
+        return self.extended.num_workers
+
+
+class ElasticMirroredExtended(compat.MirroredExtended):
+    """Where variables live and when exchanges happen.
+
+    This is what the optimizers of this package talk to; see
+    `tf_elastic.optimizers.protocol`.
+    """
+
+    is_elastic = True
+
+    def __init__(
+        self,
+        container_strategy: tf.distribute.Strategy,
+        devices: Sequence[str] | None,
+        exchange: str,
+    ) -> None:
+        super().__init__(container_strategy, devices=devices)
+        self.exchange_scheme = exchange
+        self._thread = threading.local()
+        self._created: list[weakref.ref[ElasticVariable]] = []
+        self._worker_only = False
+
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p."""
+        return len(self._devices)
+
+    # Variables.
+
+    def _create_variable(
+        self, next_creator: Callable[..., tf.Variable], **kwargs: Any
+    ) -> Any:
+        colocate_with = kwargs.get("colocate_with")
+        if compat.is_on_read(kwargs) or (
+            colocate_with is not None
+            and not isinstance(colocate_with, WorkerVariable)
+        ):
+            return super()._create_variable(next_creator, **kwargs)
+        strategy = self._container_strategy()
+        worker_only = (
+            self._worker_only
+            or isinstance(colocate_with, WorkerVariable)
+            or compat.is_clock(kwargs)
+        )
+        seed = compat.is_seed_state(kwargs)
+        kwargs["aggregation"] = tf.VariableAggregation.NONE
+        copies = super()._create_variable(next_creator, **kwargs).values
+        if worker_only:
+            return WorkerVariable(strategy, copies)
+        kwargs["initial_value"] = copies[0].read_value
+        kwargs["name"] = f"{kwargs.get('name') or 'Variable'}/worker"
+        worker_copies = super()._create_variable(next_creator, **kwargs).values
+        if seed:
+            variable = SeedVariable(strategy, copies, worker_copies)
+            variable.diversify()
+        else:
+            variable = ElasticVariable(strategy, copies, worker_copies)
+        self._created.append(weakref.ref(variable))
+        return variable
+
+    @contextlib.contextmanager
+    def worker_variables(self) -> Iterator[None]:
+        """Inside, every variable created is a worker's own, with no center."""
+        self._worker_only, before = True, self._worker_only
+        try:
+            yield
+        finally:
+            self._worker_only = before
+
+    def untrained_variables(self) -> list[ElasticVariable]:
+        """The live model variables that no gradient moves, oldest first."""
+        variables = [reference() for reference in self._created]
+        return [v for v in variables if v is not None and not v.trainable]
+
+    def is_elastic_variable(self, variable: Any) -> bool:
+        """Whether a native variable was created in this strategy's scope."""
+        return (
+            isinstance(variable, ElasticVariable)
+            and variable.distribute_strategy is self._container_strategy()
+        )
+
+    # What runs where.
+
+    @contextlib.contextmanager
+    def local_updates(self) -> Iterator[None]:
+        """Inside, a replica updates its worker and waits for nobody."""
+        self._thread.local = True
+        try:
+            with views.worker_view():
+                yield
+        finally:
+            self._thread.local = False
+
+    center_view = staticmethod(views.center_view)
+
+    def _is_local(self) -> bool:
+        return getattr(self._thread, "local", False)
+
+    def _use_merge_call(self) -> bool:
+        return not self._is_local() and super()._use_merge_call()
+
+    def _replica_ctx_update(
+        self, var: Any, fn: Callable, args: Any, kwargs: Any, group: bool
+    ) -> Any:
+        if self._is_local():
+            return fn(var, *args, **(kwargs or {}))
+        return super()._replica_ctx_update(var, fn, args, kwargs, group)
+
+    def _update(
+        self, var: Any, fn: Callable, args: Any, kwargs: Any, group: bool
+    ) -> Any:
+        if (
+            isinstance(var, ElasticVariable)
+            and var.trainable
+            and not compat.is_ema_swap(fn)
+        ):
+            raise RuntimeError(
+                "ElasticMirroredStrategy trains only with the optimizers of "
+                "`tf_elastic.optimizers`: any other would update the center "
+                f"and leave the workers behind. Received: an update of "
+                f"{var.name!r} by another optimizer. Wrap it: "
+                "`tf_elastic.optimizers.Elastic(your_optimizer)`."
+            )
+        return super()._update(var, fn, args, kwargs, group)
+
+    def call_for_each_replica(
+        self, fn: Callable, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Runs `fn` once on each worker's device."""
+        result = super().call_for_each_replica(fn, args, kwargs)
+        if compat.is_finite_check(fn):
+            finite = self._container_strategy().experimental_local_results(
+                result
+            )
+            return tf.reduce_all(tf.stack([tf.identity(f) for f in finite]))
+        return result
+
+    # The exchange.
+
+    def make_exchange(
+        self, parameters: Sequence[ElasticParameter], jit_compile: bool | str
+    ) -> Exchange:
+        """Prepares the exchange of an optimizer's parameters.
+
+        Floating variables of the models in this scope that are not trained
+        (statistics) follow.
+        """
+        statistics = [
+            variable
+            for variable in self.untrained_variables()
+            if variable.dtype.is_floating
+        ]
+        return Exchange(parameters, statistics, self._devices, jit_compile)
+
+    @property
+    def exchange_moment(self) -> str:
+        """When an exchange happens: "before" or "after" a local step.
+
+        Jacobi and round robin exchange the points that the gradient was taken
+        at; Gauss-Seidel those that the step has led to.
+        """
+        return "after" if self.exchange_scheme == "gauss_seidel" else "before"
+
+    def exchange_if(
+        self,
+        due: tf.Tensor,
+        exchange: Exchange,
+        rates: core.ElasticRates,
+        then: Callable[[], Any],
+    ) -> None:
+        """Exchanges if `due`, in cross-replica context.
+
+        Args:
+            due: boolean scalar.
+            exchange: what `make_exchange` returned.
+            rates: alpha and beta, numbers or scalar tensors.
+            then: called after the exchange, under the same condition.
+        """
+
+        def run() -> None:
+            scheme = getattr(exchange, self.exchange_scheme)
+            scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
+            then()
+
+        tf.cond(due, run, lambda: None)

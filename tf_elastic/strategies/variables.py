@@ -1,0 +1,194 @@
+"""Variables of which every worker has its own copy.
+
+========================  ==================  ===============  ==============
+variable                  replica, training   replica, else    cross-replica
+========================  ==================  ===============  ==============
+`ElasticVariable`         worker's copy       center           center
+`WorkerVariable`          worker's copy       worker's copy    first worker's
+========================  ==================  ===============  ==============
+
+Model variables are elastic; an optimizer's slots and clocks are a worker's.
+A cross-replica assignment sets every copy, so that all workers start from
+the value assigned.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic.strategies import views
+
+_WORKER_KEY = "WORKER_{}"
+_VALUE_KEY = "VARIABLE_VALUE"
+
+
+class WorkerVariable(compat.MirroredVariable):
+    """One independent copy for each worker, and no center.
+
+    Outside of replicas it reads as the first worker's copy.
+    """
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, values: Sequence[tf.Variable]
+    ) -> None:
+        super().__init__(strategy, values, tf.VariableAggregation.NONE)
+
+    @property
+    def worker_copies(self) -> tuple[tf.Variable, ...]:
+        """The workers' copies, in the order of the strategy's devices."""
+        return tuple(self._values)
+
+    def worker_values(self) -> np.ndarray:
+        """The workers' values, shape (p, ...), in eager code."""
+        return np.stack([copy.numpy() for copy in self.worker_copies])
+
+    def assign_worker_values(self, values: Sequence[Any]) -> None:
+        """Sets each worker's copy to its own value, in eager code.
+
+        Args:
+            values: p arrays of this variable's shape.
+        """
+        for copy, value in zip(self.worker_copies, values, strict=True):
+            copy.assign(value)
+
+    def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
+        tensors = {_VALUE_KEY: tf.identity(self._values[0])}
+        if not compat.is_exporting():
+            for i, copy in enumerate(self.worker_copies):
+                tensors[_WORKER_KEY.format(i)] = tf.identity(copy)
+        return tensors
+
+    def _restore_from_tensors(
+        self, restored_tensors: dict[str, tf.Tensor]
+    ) -> tf.Operation:
+        value = restored_tensors[_VALUE_KEY]
+        updates = [copy.assign(value).op for copy in self._values]
+        for i, copy in enumerate(self.worker_copies):
+            own = restored_tensors.get(_WORKER_KEY.format(i), value)
+            updates.append(copy.assign(own).op)
+        return tf.group(*updates)
+
+
+class ElasticVariable(WorkerVariable):
+    """A model's variable: one copy for each worker, and the center.
+
+    The center is held once on every device, always with the same value. It is
+    what the underlying mirrored variable consists of, so everything that
+    knows mirrored variables (export, checkpoints) finds the center.
+    """
+
+    def __init__(
+        self,
+        strategy: tf.distribute.Strategy,
+        center_copies: Sequence[tf.Variable],
+        worker_copies: Sequence[tf.Variable],
+    ) -> None:
+        self._worker_copies = tuple(worker_copies)
+        super().__init__(strategy, center_copies)
+
+    @property
+    def worker_copies(self) -> tuple[tf.Variable, ...]:
+        """The workers' copies, in the order of the strategy's devices."""
+        return self._worker_copies
+
+    @property
+    def center_copies(self) -> tuple[tf.Variable, ...]:
+        """The center's copies, one on each device, all equal."""
+        return tuple(self._values)
+
+    @property
+    def handle(self) -> Any:
+        """The resource that a gradient with respect to this variable means."""
+        replica_id = compat.current_replica_id()
+        if replica_id is None or compat.is_single_copy_export():
+            return super().handle
+        return self._worker_copies[replica_id].handle
+
+    def _get_replica(self, replica_id: int) -> tf.Variable:
+        if views.sees_worker():
+            return self._worker_copies[replica_id]
+        return self._values[replica_id]
+
+    def _update_replica(
+        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+    ) -> Any:
+        replica_id = compat.current_replica_id()
+        if views.sees_worker():
+            return update_fn(self._worker_copies[replica_id], value, **kwargs)
+        if self.trainable:
+            raise RuntimeError(
+                "A replica may not assign to a trainable variable outside of "
+                "the optimizer: it is unclear whether its worker or the "
+                f"center is meant. Received: variable={self.name!r}. Use a "
+                "`constraint` on the variable, or assign inside `with "
+                "tf_elastic.strategies.worker_view():`."
+            )
+        update_fn(self._worker_copies[replica_id], value, **kwargs)
+        return update_fn(self._values[replica_id], value, **kwargs)
+
+    def _update_cross_replica(
+        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+    ) -> Any:
+        for copies in (self._worker_copies, self.center_copies):
+            for i, copy in enumerate(copies):
+                with tf.device(copy.device):
+                    update_fn(copy, compat.select_replica(i, value), **kwargs)
+        return self
+
+    def assign(
+        self,
+        value: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
+    ) -> Any:
+        """Sets the copies that the present context means.
+
+        Outside of replicas these are all copies, unless the center has this
+        value already: then nothing changes. (A file is loaded through the
+        layers, which hold the center, and through the optimizer, which holds
+        the workers, in either order; the second must not undo the first.)
+        """
+        if (
+            tf.executing_eagerly()
+            and compat.current_replica_id() is None
+            and self._center_equals(value)
+        ):
+            return self
+        return super().assign(value, use_locking, name, read_value)
+
+    def _center_equals(self, value: Any) -> bool:
+        value = np.asarray(value)
+        center = self._values[0].numpy()
+        return (
+            value.dtype == center.dtype and value.tobytes() == center.tobytes()
+        )
+
+
+class SeedVariable(ElasticVariable):
+    """The state of a random generator, different on every worker.
+
+    The first worker draws what it would draw alone; the others fold their
+    number into the seed, so that dropout masks differ among workers.
+    """
+
+    def _update_cross_replica(
+        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+    ) -> Any:
+        super()._update_cross_replica(update_fn, value, **kwargs)
+        self.diversify()
+        return self
+
+    def diversify(self) -> None:
+        """Derives the workers' seeds from the center's."""
+        for i, copy in enumerate(self._worker_copies):
+            if i > 0:
+                with tf.device(copy.device):
+                    seed = tf.random.experimental.stateless_fold_in(
+                        self._values[i].read_value(), i
+                    )
+                    copy.assign(tf.cast(seed, copy.dtype))

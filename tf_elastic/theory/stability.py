@@ -1,0 +1,201 @@
+"""Where an elastic exchange is stable, whatever is being trained.
+
+The bounds are those of the quadratic case in the limit of a small learning
+rate times curvature (eta h -> 0). A larger one only narrows them, so a
+setting that breaks these bounds diverges on every problem.
+"""
+
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+
+from tf_elastic import core
+
+EXCHANGES = ("jacobi", "gauss_seidel", "round_robin")
+
+_EXCHANGE_FUNCTIONS = {
+    "jacobi": core.jacobi_exchange,
+    "gauss_seidel": core.gauss_seidel_exchange,
+    "round_robin": core.round_robin_exchange,
+}
+
+
+class StabilityWarning(UserWarning):
+    """A setting lies outside of the region where training can converge."""
+
+
+def spectral_radius(matrix: ArrayLike) -> float:
+    """The largest absolute eigenvalue.
+
+    Args:
+        matrix: square, shape (n, n).
+
+    Returns:
+        sp(matrix), at least 0.
+
+    Example:
+
+    >>> spectral_radius([[0.0, -2.0], [0.125, 0.0]])
+    0.5
+    """
+    return float(np.max(np.abs(np.linalg.eigvals(np.asarray(matrix)))))
+
+
+def exchange_map(
+    num_workers: int, moving_rate: float, beta: float, exchange: str
+) -> NDArray[np.float64]:
+    r"""The linear map of one exchange on (x^1, ..., x^p, center).
+
+    Args:
+        num_workers: p, at least 1.
+        moving_rate: :math:`\alpha`.
+        beta: :math:`\beta`.
+        exchange: one of `EXCHANGES`.
+
+    Returns:
+        The matrix, shape (p + 1, p + 1), float64.
+
+    Raises:
+        ValueError: `exchange` is unknown.
+
+    Example:
+
+    >>> exchange_map(1, moving_rate=0.25, beta=0.25, exchange="jacobi")
+    array([[0.75, 0.25],
+           [0.25, 0.75]])
+    """
+    _check_exchange(exchange)
+    identity = np.eye(num_workers + 1)
+    workers, center = _EXCHANGE_FUNCTIONS[exchange](
+        list(identity[:-1]), identity[-1], moving_rate, beta
+    )
+    return np.stack([*workers, center])
+
+
+def stable_moving_rates(
+    num_workers: int, beta: float | None = None, exchange: str = "jacobi"
+) -> tuple[float, float]:
+    r"""The open interval in which :math:`\alpha` is stable.
+
+    Without gradients an exchange keeps the consensus (all equal) and must
+    shrink everything else.
+
+    Args:
+        num_workers: p, at least 1.
+        beta: the center's rate where it is chosen freely, or None for
+            :math:`\beta = p \alpha`.
+        exchange: "jacobi" (all workers at once), "gauss_seidel" (center
+            first, then the workers), or "round_robin" (one after another).
+
+    Returns:
+        (low, high); empty (low >= high) where no moving rate is stable.
+
+    Raises:
+        ValueError: `exchange` is unknown.
+
+    Example:
+
+    >>> stable_moving_rates(3)
+    (0.0, 0.5)
+    >>> stable_moving_rates(3, exchange="round_robin")
+    (0.0, 1.0)
+    >>> stable_moving_rates(16, beta=16.0, exchange="gauss_seidel")
+    (0.9333333333333333, 1.0666666666666667)
+
+    Reference:
+        Zhang (2016): condition 3.4 with eta h -> 0 (Jacobi: eigenvalue
+        1 - alpha - beta); section 3.3 (round robin: alpha <= (4 - 2 eta) /
+        (4 - eta)); Theorem 6.2.1 (Gauss-Seidel: c = (1 - alpha)(1 - beta)),
+        with |1 - alpha| < 1 for the differences among p > 1 workers.
+    """
+    _check_exchange(exchange)
+    if exchange == "jacobi":
+        return 0.0, 2 / (num_workers + 1) if beta is None else 2 - beta
+    if exchange == "round_robin":
+        return 0.0, 1.0 if beta is None else 2 - beta / num_workers
+    spread = 2.0 if num_workers > 1 else math.inf
+    if beta is None:
+        return 0.0, min(spread, _symmetric_gauss_seidel(num_workers))
+    if beta == 1:
+        return 0.0, spread
+    width = 1 / abs(1 - beta)
+    return max(0.0, 1 - width), min(spread, 1 + width)
+
+
+def _symmetric_gauss_seidel(num_workers: int) -> float:
+    """The smallest alpha > 0 with |(1 - alpha)(1 - p alpha)| = 1."""
+    p = num_workers
+    discriminant = (1 + p) ** 2 - 8 * p
+    if discriminant < 0:
+        return (1 + p) / p
+    return ((1 + p) - math.sqrt(discriminant)) / (2 * p)
+
+
+def _check_exchange(exchange: str) -> None:
+    if exchange not in EXCHANGES:
+        raise ValueError(
+            f"`exchange` must be one of {EXCHANGES}. "
+            f"Received: exchange={exchange!r}."
+        )
+
+
+def warn_if_unstable(
+    rates: core.ElasticRates, num_workers: int, exchange: str
+) -> None:
+    r"""Warns about rates that cannot converge, with the nearest that can.
+
+    Rates with :math:`\alpha = 0` leave the workers alone and are stable if
+    the center is: :math:`\beta < 2`.
+
+    Args:
+        rates: :math:`\alpha` and :math:`\beta`.
+        num_workers: p, at least 1.
+        exchange: one of `EXCHANGES`.
+
+    Warns:
+        StabilityWarning: the rates are on or outside of the bound.
+    """
+    alpha, beta = rates
+    if alpha == 0:
+        if beta >= 2:
+            _warn(
+                f"beta={beta} makes the center swing ever wider around the "
+                "mean of the workers; it must be below 2. Use beta="
+                f"{core.DEFAULT_BETA}."
+            )
+        return
+    symmetric = math.isclose(beta, num_workers * alpha, rel_tol=1e-6)
+    low, high = stable_moving_rates(
+        num_workers, None if symmetric else beta, exchange
+    )
+    if low < alpha < high:
+        return
+    setting = (
+        f"moving_rate={alpha:.6g} (beta={beta:.6g}) with {num_workers} "
+        f"workers that exchange by {exchange!r}"
+    )
+    if low >= high:
+        _warn(
+            f"{setting} cannot converge, nor can any other moving rate with "
+            f"this beta. Use beta={core.DEFAULT_BETA}."
+        )
+        return
+    nearest = (
+        high - 1e-3 * (high - low)
+        if alpha >= high
+        else (low + 1e-3 * (high - low))
+    )
+    fix = f"moving_rate={nearest:.4g}"
+    if symmetric:
+        fix += f" (beta={num_workers * nearest:.4g})"
+    _warn(
+        f"{setting} cannot converge: the moving rate must lie strictly "
+        f"between {low:.6g} and {high:.6g}. The nearest stable value is {fix}."
+    )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, StabilityWarning, stacklevel=4)
