@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_elastic import compat
@@ -81,6 +82,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         self.symmetric = symmetric
         self.jit_compile = jit_compile
         self._fused = FusedUpdate(jit_compile)
+        self._parameters = ()
         self._exchange = None
         self._elastic_rates = None
         self._center_step = None
@@ -116,8 +118,9 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             self._warn_if_unstable(extended)
         with self._distribution_strategy.scope(), extended.worker_variables():
             self._build_variables(variables)
+        self._parameters = tuple(self._elastic_parameters(variables))
         self._exchange = extended.make_exchange(
-            self._elastic_parameters(variables), self.jit_compile
+            self._parameters, self.jit_compile
         )
 
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
@@ -158,6 +161,53 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
 
     # Training.
 
+    def worker_points(self) -> list[np.ndarray]:
+        """The points x of all workers, in eager code.
+
+        Returns:
+            For each trainable variable an array of shape (p, ...).
+
+        Raises:
+            ValueError: the optimizer is not built.
+        """
+        workers = range(self._built_extended().num_workers)
+        return [
+            np.stack([parameter.point(i).numpy() for i in workers])
+            for parameter in self._parameters
+        ]
+
+    def elastic_distances(self) -> np.ndarray:
+        r"""How far each worker is from the center, in eager code.
+
+        Returns:
+            :math:`|x^i - \tilde x|` over all trainable variables, L2,
+            shape (p,), float64.
+
+        Raises:
+            ValueError: the optimizer is not built.
+        """
+        squares = [
+            np.sum(np.square(difference), axis=1)
+            for difference in (
+                (points - parameter.variable.numpy())
+                .reshape(len(points), -1)
+                .astype(np.float64)
+                for points, parameter in zip(
+                    self.worker_points(), self._parameters, strict=True
+                )
+            )
+        ]
+        return np.sqrt(np.sum(squares, axis=0))
+
+    def _built_extended(self) -> ElasticExtended:
+        if self._exchange is None:
+            raise ValueError(
+                f"{type(self).__name__} has no workers yet. Train a step, or "
+                "call `optimizer.build(model.trainable_variables)` in the "
+                "scope of an elastic strategy."
+            )
+        return self._distribution_strategy.extended
+
     @property
     def center_step(self) -> keras.Variable | None:
         """How many exchanges the center has seen; None before `build`."""
@@ -187,10 +237,14 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             if not self.built:
                 self.build(trainable_variables)
         extended = self._replica_extended()
-        self._exchange_if_due("before", extended)
+        with tf.control_dependencies([g for g in grads if g is not None]):
+            self._exchange_if_due("before", extended)
         with extended.local_updates():
             self._local_step(grads, trainable_variables)
         self._exchange_if_due("after", extended)
+        self._in_cross_replica(
+            lambda strategy: strategy.extended.step_ended(self._exchange)
+        )
 
     def _local_step(
         self, grads: Sequence[Any], trainable_variables: Sequence | None
@@ -223,10 +277,12 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             return
         clock, is_step = self._local_clock(moment)
         due = tf.logical_and(is_step, clock % self.communication_period == 0)
+        self._in_cross_replica(self._exchange_across, due, clock)
+
+    def _in_cross_replica(self, function: Any, *args: Any) -> None:
+        """Calls `function(strategy, *args)` once for all replicas."""
         try:
-            tf.distribute.get_replica_context().merge_call(
-                self._exchange_across, args=(due, clock)
-            )
+            tf.distribute.get_replica_context().merge_call(function, args)
         except RuntimeError as error:
             if "`merge_call` called" not in str(error):
                 raise

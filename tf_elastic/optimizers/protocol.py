@@ -52,3 +52,6 @@ class ElasticExtended(Protocol):
         then: Callable[[], Any],
     ) -> None:
         """Exchanges if `due`, then calls `then`; in cross-replica context."""
+
+    def step_ended(self, exchange: Any) -> None:
+        """All workers have taken their step; in cross-replica context."""

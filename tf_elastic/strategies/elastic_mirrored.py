@@ -16,6 +16,9 @@ from tf_elastic import theory
 from tf_elastic.optimizers.elastic_parameter import ElasticParameter
 from tf_elastic.strategies import views
 from tf_elastic.strategies.exchange import Exchange
+from tf_elastic.strategies.step_times import StepTimer
+from tf_elastic.strategies.step_times import StepTimes
+from tf_elastic.strategies.step_times import time_after
 from tf_elastic.strategies.variables import ElasticVariable
 from tf_elastic.strategies.variables import SeedVariable
 from tf_elastic.strategies.variables import WorkerVariable
@@ -94,6 +97,47 @@ class ElasticMirroredStrategy(tf.distribute.MirroredStrategy):
         """The number of workers, p: one for each device."""
         return self.extended.num_workers
 
+    def run(
+        self, fn: Callable, args: Any = (), kwargs: Any = None,
+        options: Any = None,
+    ) -> Any:
+        """Runs `fn` once for each worker, on its device.
+
+        Args:
+            fn: called in replica context.
+            args: its positional arguments; per-replica values are taken apart.
+            kwargs: its keyword arguments, likewise.
+            options: `tf.distribute.RunOptions`.
+
+        Returns:
+            What `fn` returns, as per-replica values.
+        """
+        self.extended.timer.batch_arrived(
+            [
+                self.experimental_local_results(value)
+                for value in tf.nest.flatten(args)
+            ]
+        )
+        return super().run(fn, args, kwargs, options)
+
+    def step_times(self) -> StepTimes:
+        """Where the time of the training steps so far went.
+
+        Returns:
+            `StepTimes`, in seconds. On a GPU the work is queued, and the
+            split between compute and exchange is only a rough one.
+        """
+        return self.extended.timer.read()
+
+    def mark_step_boundary(self) -> None:
+        """Tells that a training step begins now.
+
+        A callback calls it in `on_train_batch_begin`, so that what happened
+        between two steps (validation, other callbacks) does not count as
+        waiting for data.
+        """
+        self.extended.timer.mark_boundary()
+
 
 class ElasticMirroredExtended(compat.MirroredExtended):
     """Where variables live and when exchanges happen.
@@ -115,6 +159,7 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         self._thread = threading.local()
         self._created: list[weakref.ref[ElasticVariable]] = []
         self._worker_only = False
+        self.timer = StepTimer()
 
     @property
     def num_workers(self) -> int:
@@ -274,8 +319,15 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         """
 
         def run() -> None:
-            scheme = getattr(exchange, self.exchange_scheme)
-            scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
+            begin = time_after([])
+            with tf.control_dependencies([begin]):
+                scheme = getattr(exchange, self.exchange_scheme)
+                scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
+            self.timer.exchange_took(begin, time_after(exchange.results()))
             then()
 
         tf.cond(due, run, lambda: None)
+
+    def step_ended(self, exchange: Exchange) -> None:
+        """Tells the clock that all workers have taken their step."""
+        self.timer.step_ended(exchange.results())
