@@ -39,11 +39,17 @@ def train_pipeline(
         stream,
         output_signature=tf.TensorSpec([None, 2, global_batch_size], tf.int32),
     )
+    # Each worker's part is already in each batch: nothing is to be sharded.
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
     return (
         blocks.unbatch()
         .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(options)
     )
 
 
