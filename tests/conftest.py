@@ -1,0 +1,44 @@
+"""What all tests share: logical CPU devices, few threads, fixed seeds."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tf_elastic import strategies
+
+NUM_DEVICES = 8
+
+# Once per process, before TensorFlow starts: it refuses it afterwards.
+tf.config.threading.set_inter_op_parallelism_threads(2)
+tf.config.threading.set_intra_op_parallelism_threads(2)
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * NUM_DEVICES,
+)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test starts from the same seeds, whichever ran before it."""
+    keras.utils.set_random_seed(20160501)
+
+
+@pytest.fixture
+def strategy():
+    """`strategy(p, exchange)`: p workers on logical CPU devices."""
+
+    def make(num_workers, exchange="jacobi"):
+        return strategies.ElasticMirroredStrategy(
+            [f"CPU:{i}" for i in range(num_workers)], exchange
+        )
+
+    return make
+
+
+@pytest.fixture
+def float64():
+    """Keras computes in float64, as the references do."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    yield
+    keras.config.set_floatx(before)
