@@ -13,8 +13,8 @@ class LoaderSampler:
 
     A worker asks k different loaders for a chunk each, shuffles what it got
     (its pool), cuts it into minibatches, and asks again when it has used them
-    all. Every worker so draws from the whole data set, in nearly every image
-    once a pass, without any two workers following the same order.
+    all. So every worker draws from the whole data set, and no two workers
+    follow the same order.
 
     The pool of worker i numbered n is shuffled by a generator whose key is
     (seed, i, n). To skip steps is then only to count minibatches and move the
