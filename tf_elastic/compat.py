@@ -13,11 +13,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
-from tensorflow.python.distribute import distribute_lib
 from tensorflow.python.distribute import distribute_utils
 from tensorflow.python.distribute import mirrored_strategy
 from tensorflow.python.distribute import values
 from tensorflow.python.distribute import values_util
+from tensorflow.python.framework import config as tf_config
 from tensorflow.python.saved_model import save_context
 from tensorflow.python.util import tf_decorator
 
@@ -81,6 +81,11 @@ def in_replica_context(strategy: tf.distribute.Strategy) -> bool:
     return context is not None and context.strategy is strategy
 
 
+def is_deterministic() -> bool:
+    """Whether `tf.config.experimental.enable_op_determinism` was called."""
+    return tf_config.is_op_determinism_enabled()
+
+
 def is_exporting() -> bool:
     """Whether a SavedModel is being written."""
     return save_context.in_save_context()
@@ -96,9 +101,30 @@ def select_replica(replica_id: int, structure: Any) -> Any:
     return distribute_utils.select_replica(replica_id, structure)
 
 
-def update_context(replica_id: int) -> Any:
-    """A context in which distributed variables mean that replica's copy."""
-    return distribute_lib.UpdateContext(replica_id)
+def is_mean(reduce_op: Any) -> bool:
+    """Whether a reduction, by name or as `ReduceOp`, is the mean."""
+    return tf.distribute.ReduceOp.MEAN in (
+        reduce_op,
+        getattr(tf.distribute.ReduceOp, str(reduce_op).upper(), None),
+    )
+
+
+def first_where_shapes_differ(structure: Any) -> Any:
+    """Replaces per-replica tensors of unlike shapes by the first of them."""
+
+    def first_if_unlike(value: Any) -> Any:
+        if not isinstance(value, values.PerReplica):
+            return value
+        shapes = {
+            tuple(v.shape.as_list()) if v.shape.rank is not None else None
+            for v in value.values
+            if isinstance(v, tf.Tensor)
+        }
+        if len(shapes) < 2:
+            return value
+        return values.PerReplica([value.values[0]] * len(value.values))
+
+    return tf.nest.map_structure(first_if_unlike, structure)
 
 
 def is_on_read(creator_kwargs: dict[str, Any]) -> bool:
@@ -160,7 +186,8 @@ def make_local(
 
     Keras sums gradients over replicas in `_all_reduce_sum_gradients`, then
     updates in `_backend_update_step`. The first becomes the identity, the
-    second goes through `update`.
+    second goes through `update`. Saving is left to the optimizer around it,
+    which knows all workers.
 
     Args:
         optimizer: any `keras.optimizers.Optimizer`; changed in place.
@@ -169,6 +196,8 @@ def make_local(
             own update.
     """
     step = optimizer._backend_update_step
+    optimizer.save_own_variables = lambda store: None
+    optimizer.load_own_variables = lambda store: None
     optimizer._all_reduce_sum_gradients = list
     optimizer._backend_update_step = lambda grads, variables, learning_rate: (
         update(step, grads, variables, learning_rate)

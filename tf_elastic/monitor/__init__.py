@@ -1,0 +1,17 @@
+"""What a run tells: TensorBoard, plots, and the report at the end."""
+
+from tf_elastic.monitor.elastic_monitor import ElasticMonitor
+from tf_elastic.monitor.plot import plot_history
+from tf_elastic.monitor.run_report import RunTimes
+from tf_elastic.monitor.run_report import build_report
+from tf_elastic.monitor.run_report import format_report
+from tf_elastic.monitor.run_report import write_report
+
+__all__ = [
+    "ElasticMonitor",
+    "RunTimes",
+    "build_report",
+    "format_report",
+    "plot_history",
+    "write_report",
+]

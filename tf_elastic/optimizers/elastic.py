@@ -106,7 +106,6 @@ class Elastic(ElasticOptimizer):
     def learning_rate(self, learning_rate: Any) -> None:
         self.inner_optimizer.learning_rate = learning_rate
 
-    @property
     def _stepper(self) -> keras.optimizers.Optimizer:
         return self.inner_optimizer
 

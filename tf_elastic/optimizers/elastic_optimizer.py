@@ -82,7 +82,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         self.symmetric = symmetric
         self.jit_compile = jit_compile
         self._fused = FusedUpdate(jit_compile)
-        self._parameters = ()
+        self._untrained_variables: list[Any] = []
         self._exchange = None
         self._elastic_rates = None
         self._center_step = None
@@ -118,10 +118,12 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             self._warn_if_unstable(extended)
         with self._distribution_strategy.scope(), extended.worker_variables():
             self._build_variables(variables)
-        self._parameters = tuple(self._elastic_parameters(variables))
         self._exchange = extended.make_exchange(
-            self._parameters, self.jit_compile
+            self._elastic_parameters(variables), self.jit_compile
         )
+        # An attribute, so that a tf.train.Checkpoint finds them (Keras' seed
+        # generators are not among what it finds through the model).
+        self._untrained_variables = extended.untrained_variables()
 
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         """Creates what the update needs. Subclasses add their slots."""
@@ -173,7 +175,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         workers = range(self._built_extended().num_workers)
         return [
             np.stack([parameter.point(i).numpy() for i in workers])
-            for parameter in self._parameters
+            for parameter in self._exchange.parameters
         ]
 
     def elastic_distances(self) -> np.ndarray:
@@ -193,7 +195,9 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
                 .reshape(len(points), -1)
                 .astype(np.float64)
                 for points, parameter in zip(
-                    self.worker_points(), self._parameters, strict=True
+                    self.worker_points(),
+                    self._exchange.parameters,
+                    strict=True,
                 )
             )
         ]
@@ -298,12 +302,11 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
 
     def _local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
         """The worker's count of local steps, and whether one is taken now."""
-        calls = tf.convert_to_tensor(self._stepper._iterations)
-        every = self._stepper.gradient_accumulation_steps or 1
+        calls = tf.convert_to_tensor(self._stepper()._iterations)
+        every = self._stepper().gradient_accumulation_steps or 1
         next_call = calls + 1 if moment == "before" else calls
         return calls // every, next_call % every == 0
 
-    @property
     def _stepper(self) -> keras.optimizers.Optimizer:
         """The optimizer whose clock counts the local steps."""
         return self

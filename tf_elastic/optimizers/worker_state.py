@@ -56,12 +56,10 @@ def load(optimizer: Any, store: Any) -> None:
         optimizer: an `ElasticOptimizer`, built.
         store: as given to `save`.
 
-    Raises:
-        ValueError: the file was not written by an optimizer of this kind.
-
     Warns:
-        CheckpointWarning: the number of workers differs, or the untrained
-            variables are not those of the file.
+        CheckpointWarning: the file is of another optimizer or number of
+            workers, or the model's untrained variables are not those of the
+            file; what that means for the workers is in the message.
     """
     own = [compat.native_variable(v) for v in optimizer.variables]
     names = set(store.keys())
@@ -69,13 +67,15 @@ def load(optimizer: Any, store: Any) -> None:
         name.startswith("variable.") for name in names
     )
     if "format" not in names or expected != len(own):
-        raise ValueError(
-            f"The file was written with another optimizer than "
-            f"{type(optimizer).__name__}: it holds {expected} elastic "
-            f"optimizer variables, {len(own)} are needed. Compile the model "
-            "with the optimizer that the file was written with, or load it "
-            "before `compile`."
+        warnings.warn(
+            f"The file holds {expected} variables of an elastic optimizer, "
+            f"{type(optimizer).__name__} has {len(own)} (if it is not built "
+            "yet, train a step or call `optimizer.build` before loading): the "
+            "optimizer starts anew, and all workers start from the center.",
+            CheckpointWarning,
+            stacklevel=2,
         )
+        return
     saved_workers = int(store[_WORKERS]) if _WORKERS in names else 0
     if not _is_elastic(optimizer):
         for k, variable in enumerate(own):
@@ -117,12 +117,11 @@ def _is_elastic(optimizer: Any) -> bool:
 
 
 def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:
-    extended = optimizer._distribution_strategy.extended
     return {
         "trained": [
             compat.native_variable(v) for v in optimizer._trainable_variables
         ],
-        "untrained": extended.untrained_variables(),
+        "untrained": list(optimizer._untrained_variables),
     }
 
 

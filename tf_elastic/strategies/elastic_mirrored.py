@@ -120,6 +120,17 @@ class ElasticMirroredStrategy(tf.distribute.MirroredStrategy):
         )
         return super().run(fn, args, kwargs, options)
 
+    def reduce(self, reduce_op: Any, value: Any, axis: Any) -> Any:
+        """Reduces a per-replica value; see `tf.distribute.Strategy.reduce`.
+
+        Keras averages the slices of a first batch to learn its shape, which
+        fails where they do not have the same number of rows. A mean of such
+        slices is their first one here.
+        """
+        if compat.is_mean(reduce_op) and axis is None:
+            value = compat.first_where_shapes_differ(value)
+        return super().reduce(reduce_op, value, axis)
+
     def step_times(self) -> StepTimes:
         """Where the time of the training steps so far went.
 
@@ -209,9 +220,17 @@ class ElasticMirroredExtended(compat.MirroredExtended):
             self._worker_only = before
 
     def untrained_variables(self) -> list[ElasticVariable]:
-        """The live model variables that no gradient moves, oldest first."""
+        """The live model variables that no gradient moves.
+
+        They are in an order that a rebuilt model has again: by kind (the last
+        part of their name), then by age. Age alone depends on whether layers
+        were built one by one or from a file.
+        """
         variables = [reference() for reference in self._created]
-        return [v for v in variables if v is not None and not v.trainable]
+        return sorted(
+            (v for v in variables if v is not None and not v.trainable),
+            key=lambda v: v.name.split("/")[-1],
+        )
 
     def is_elastic_variable(self, variable: Any) -> bool:
         """Whether a native variable was created in this strategy's scope."""

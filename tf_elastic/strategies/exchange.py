@@ -41,7 +41,7 @@ class Exchange:
         devices: Sequence[str],
         jit_compile: bool | str,
     ) -> None:
-        self._parameters = list(parameters)
+        self.parameters = list(parameters)
         self._devices = list(devices)
         self._variables = [p.variable for p in parameters] + list(statistics)
         self._owners = _share_out(
@@ -77,7 +77,7 @@ class Exchange:
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""
         smallest = min(
-            self._parameters,
+            self.parameters,
             key=lambda parameter: parameter.variable.shape.num_elements(),
         ).variable
         copies = smallest.worker_copies + smallest.center_copies
@@ -133,16 +133,16 @@ class Exchange:
 
     def _points(self, i: int) -> Tensors:
         """What worker i brings: its points, then its statistics."""
-        return [parameter.point(i) for parameter in self._parameters] + [
+        return [parameter.point(i) for parameter in self.parameters] + [
             variable.worker_copies[i].read_value()
-            for variable in self._variables[len(self._parameters) :]
+            for variable in self._variables[len(self.parameters) :]
         ]
 
     def _pull(
         self, i: int, differences: Sequence[tf.Tensor], moving_rate: tf.Tensor
     ) -> None:
         """Moves worker i's parameters; its statistics stay its own."""
-        count = len(self._parameters)
+        count = len(self.parameters)
         for variable, difference in zip(
             self._variables[:count], differences[:count], strict=True
         ):
@@ -153,7 +153,7 @@ class Exchange:
     def _pushed(
         self, k: int, center: Any, total: tf.Tensor, beta: tf.Tensor
     ) -> tf.Tensor:
-        if k >= len(self._parameters):
+        if k >= len(self.parameters):
             beta = tf.minimum(beta, 1.0)
         return core.push(
             center, total, tf.cast(beta, total.dtype), len(self._devices)

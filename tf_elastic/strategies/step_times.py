@@ -1,10 +1,13 @@
 """Where the time of a training step goes, measured inside the graph."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from tf_elastic import compat
 
 _HOST = "/device:CPU:0"
 
@@ -37,7 +40,7 @@ class StepTimer:
 
     def mark_boundary(self) -> None:
         """Starts the clock of the next step now; in eager code."""
-        self._boundary.assign(tf.timestamp())
+        self._boundary.assign(time_after([]))
 
     def read(self) -> StepTimes:
         """The times so far; in eager code."""
@@ -77,6 +80,11 @@ class StepTimer:
 def time_after(tensors: Iterable[Any]) -> tf.Tensor:
     """The time, in seconds, when these tensors are computed."""
     with tf.device(_HOST), tf.control_dependencies(list(tensors)):
+        if compat.is_deterministic():
+            # tf.timestamp is refused there, for its value is never the same.
+            return tf.ensure_shape(
+                tf.numpy_function(time.time, [], tf.float64), ()
+            )
         return tf.timestamp()
 
 

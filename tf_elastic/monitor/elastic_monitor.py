@@ -1,0 +1,260 @@
+"""The callback that measures an elastic run while it goes."""
+
+import importlib.util
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic.monitor import probe
+from tf_elastic.monitor.run_report import RunTimes
+from tf_elastic.monitor.step_clock import StepClock
+
+
+class ElasticMonitor(keras.callbacks.Callback):
+    """Names worker loss and center loss apart, and measures the rest.
+
+    At the end of an epoch it adds to `logs`, so that `History`, `CSVLogger`
+    and the progress bar have them:
+
+    - `worker_loss`: Keras' `loss`, the mean over the workers, each on its own
+      parameters and data, and over the epoch;
+    - `center_loss`: the loss of the center at the end of the epoch, on
+      `center_data`, else on the validation data;
+    - `center_step`: the exchanges so far;
+    - `elastic_distance`: |x^i - center|, the mean over the workers;
+    - `learning_rate`;
+    - `data_s`, `compute_s`, `exchange_s`: seconds of the epoch's steps. Steps
+      whose graph was traced are not counted.
+
+    Under a strategy that is not elastic the model itself is the center, and
+    what only elastic training has is left out.
+
+    With `log_dir` it writes for TensorBoard, over local steps: `center/loss`
+    and `center/<metric>`, `worker/loss` and `worker/<metric>`,
+    `elastic_distance/worker_<i>`, `center/step`, `learning_rate`,
+    `time/data_s`, `time/compute_s`, `time/exchange_s` (since the point
+    before), `throughput/images_per_s` and `throughput/steps_per_s`;
+    `validation/loss` and `validation/<metric>` if `fit` validates.
+
+    Training does not depend on this callback. Callbacks see the new names if
+    they come after it in the list; those that Keras adds do.
+
+    Args:
+        center_data: what to evaluate the center on: a `tf.data.Dataset`, or
+            arrays `(x, y)`; some training images without augmentation, say.
+            None takes the center's loss from the validation.
+        center_steps: how many batches of `center_data`; None for all.
+        log_dir: folder for TensorBoard, or None.
+        update_freq: "epoch", or an integer n: then what concerns the workers
+            is also written every n batches (with `steps_per_execution` at
+            the first chance after). `worker/...` is then the mean since the
+            epoch's begin, as everywhere in Keras; `center/...` stays at the
+            end of the epoch.
+        global_batch_size: images in one step of all workers, for
+            `throughput/images_per_s`; None leaves that out.
+
+    Raises:
+        ValueError: `update_freq` or `global_batch_size` is out of range.
+        ImportError: `log_dir` is given and `tensorboard` is not installed.
+
+    Example:
+
+    ```python
+    model.fit(
+        train,
+        validation_data=test,
+        callbacks=[te.monitor.ElasticMonitor(log_dir="runs/first")],
+    )
+    ```
+
+    If `elastic_distance` keeps growing, the workers drift apart: raise the
+    moving rate or lower `communication_period`. If `time/data_s` is not
+    small beside `time/compute_s`, the input pipeline holds up the training.
+    """
+
+    def __init__(
+        self,
+        center_data: Any = None,
+        center_steps: int | None = None,
+        log_dir: str | os.PathLike | None = None,
+        update_freq: str | int = "epoch",
+        global_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if update_freq != "epoch":
+            _check_positive("update_freq", update_freq, '"epoch"')
+        if global_batch_size is not None:
+            _check_positive("global_batch_size", global_batch_size, "None")
+        if center_steps is not None:
+            _check_positive("center_steps", center_steps, "None")
+        if log_dir and importlib.util.find_spec("tensorboard") is None:
+            raise ImportError(
+                "`log_dir` needs the package `tensorboard`, which TensorFlow "
+                f"does not bring. Received: log_dir={os.fspath(log_dir)!r}. "
+                "Install `tensorboard`, or leave `log_dir` out."
+            )
+        self.center_data = center_data
+        self.center_steps = center_steps
+        self.log_dir = log_dir
+        self.update_freq = update_freq
+        self.global_batch_size = global_batch_size
+        self._clock: StepClock | None = None
+        self._writer: Any = None
+        self._at_begin = self._at_epoch = self._at_write = RunTimes(0, 0.0)
+        self._batches_of_epoch = 0
+        self._batches_since_write = 0
+
+    @property
+    def times(self) -> RunTimes:
+        """The times of the steps since the last `fit` began."""
+        if self._clock is None:
+            return RunTimes(0, 0.0)
+        return self._clock.read().since(self._at_begin)
+
+    # What Keras calls.
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Starts the clocks."""
+        self._clock = StepClock(self.model.distribute_strategy)
+        self._at_begin = self._at_epoch = self._at_write = self._clock.read()
+        self._batches_since_write = 0
+        if self.log_dir:
+            self._writer = tf.summary.create_file_writer(
+                os.fspath(self.log_dir)
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Starts the clock of the epoch."""
+        self._batches_of_epoch = 0
+        self._at_epoch = self._clock.read()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Marks where a step begins."""
+        self._clock.begin()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts steps, and writes every `update_freq` of them.
+
+        Args:
+            batch: index of the last step taken, within the epoch.
+            logs: means since the epoch's begin.
+        """
+        steps = batch + 1 - self._batches_of_epoch
+        self._batches_of_epoch = batch + 1
+        self._clock.end(steps)
+        if self.update_freq == "epoch":
+            return
+        self._batches_since_write += steps
+        if self._batches_since_write >= self.update_freq:
+            self._batches_since_write %= self.update_freq
+            self._write(self._worker_scalars(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Evaluates the center, adds to `logs`, and writes.
+
+        Args:
+            epoch: index of the epoch.
+            logs: gets the new names.
+        """
+        logs = {} if logs is None else logs
+        times = self._clock.read().since(self._at_epoch)
+        center = self._evaluate_center(logs)
+        scalars = {
+            **(self._worker_scalars(logs) if self._writer else {}),
+            **{f"center/{name}": value for name, value in center.items()},
+            **{
+                f"validation/{name.removeprefix('val_')}": value
+                for name, value in logs.items()
+                if name.startswith("val_")
+            },
+        }
+        self._write(scalars)
+        if self._writer:
+            self._writer.flush()
+        if "loss" in logs:
+            logs["worker_loss"] = logs["loss"]
+        if "loss" in center:
+            logs["center_loss"] = center["loss"]
+        distances = probe.elastic_distances(self.model)
+        if distances is not None:
+            logs["center_step"] = probe.center_step(self.model)
+            logs["elastic_distance"] = float(distances.mean())
+        logs["learning_rate"] = probe.learning_rate(self.model)
+        logs.update(times.split())
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Closes the file for TensorBoard."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    # What is measured.
+
+    def _evaluate_center(self, logs: dict[str, Any]) -> dict[str, float]:
+        """The center's loss and metrics, by their own names.
+
+        Keras has read its metrics for this epoch by now, and resets them
+        before the next: an evaluation in between disturbs nothing.
+        """
+        if self.center_data is None:
+            return {
+                name.removeprefix("val_"): value
+                for name, value in logs.items()
+                if name.startswith("val_")
+            }
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
+            self.center_data
+        )
+        return self.model.evaluate(
+            x,
+            y,
+            sample_weight=sample_weight,
+            steps=self.center_steps,
+            verbose=0,
+            return_dict=True,
+        )
+
+    def _worker_scalars(self, logs: dict[str, Any]) -> dict[str, float]:
+        """All tags but the evaluation's, since they were last written."""
+        now = self._clock.read()
+        times, self._at_write = now.since(self._at_write), now
+        scalars = {
+            f"worker/{name}": value
+            for name, value in logs.items()
+            if not name.startswith("val_")
+        }
+        distances = probe.elastic_distances(self.model)
+        if distances is not None:
+            for i, distance in enumerate(distances):
+                scalars[f"elastic_distance/worker_{i}"] = distance
+            scalars["center/step"] = probe.center_step(self.model)
+        scalars["learning_rate"] = probe.learning_rate(self.model)
+        if times.steps:
+            for name, seconds in times.split().items():
+                scalars[f"time/{name}"] = seconds
+            scalars["throughput/steps_per_s"] = times.per_second(1)
+            if self.global_batch_size:
+                scalars["throughput/images_per_s"] = times.per_second(
+                    self.global_batch_size
+                )
+        return scalars
+
+    def _write(self, scalars: dict[str, Any]) -> None:
+        if not self._writer:
+            return
+        step = probe.local_steps(self.model)
+        with tf.device("CPU:0"), self._writer.as_default(step):
+            for tag, value in scalars.items():
+                if value is not None:
+                    tf.summary.scalar(tag, value)
+
+
+def _check_positive(name: str, value: Any, otherwise: str) -> None:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_integer and value >= 1):
+        raise ValueError(
+            f"`{name}` must be an integer >= 1, or {otherwise}. "
+            f"Received: {name}={value!r}."
+        )

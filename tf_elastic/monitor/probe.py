@@ -1,0 +1,54 @@
+"""Reads a model in training: its clocks, rates and distances."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def training_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer that takes the steps, out of a `LossScaleOptimizer`."""
+    optimizer = model.optimizer
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def local_steps(model: keras.Model) -> int:
+    """The batches that each worker has been updated with."""
+    return int(_numpy(training_optimizer(model).iterations))
+
+
+def learning_rate(model: keras.Model) -> float:
+    """The learning rate of the next step."""
+    return float(_numpy(training_optimizer(model).learning_rate))
+
+
+def center_step(model: keras.Model) -> int | None:
+    """The exchanges that the center has seen; None if there is no center."""
+    step = getattr(training_optimizer(model), "center_step", None)
+    return None if step is None else int(_numpy(step))
+
+
+def elastic_distances(model: keras.Model) -> np.ndarray | None:
+    """How far each worker is from the center, shape (p,).
+
+    None if the optimizer has no center, or no worker yet.
+    """
+    if center_step(model) is None:
+        return None
+    optimizer: Any = training_optimizer(model)
+    return np.asarray(optimizer.elastic_distances())
+
+
+def center_norm(model: keras.Model) -> float:
+    """The L2 norm of the center, over all trainable variables."""
+    squares = [
+        np.sum(np.square(_numpy(variable).astype(np.float64)))
+        for variable in model.trainable_variables
+    ]
+    return float(np.sqrt(np.sum(squares)))
+
+
+def _numpy(value: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(value))

@@ -1,0 +1,233 @@
+"""The report at the end of a run, as a dict, as JSON and as a table."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import version
+from tf_elastic.monitor import probe
+
+_RULE = "-"
+
+
+class RunTimes(NamedTuple):
+    """Where the time of some steps went."""
+
+    steps: int  # local steps of each worker that were timed
+    total_s: float  # seconds in these steps
+    data_s: float | None = None  # of which waiting for batches; None: unknown
+    compute_s: float | None = None  # of which gradients and local updates
+    exchange_s: float | None = None  # of which between workers and center
+
+    def since(self, earlier: "RunTimes") -> "RunTimes":
+        """The times between an earlier reading and this one.
+
+        Example:
+
+        >>> RunTimes(30, 5.0).since(RunTimes(10, 1.0)).total_s
+        4.0
+        """
+        return RunTimes(
+            *(
+                None if now is None or then is None else now - then
+                for now, then in zip(self, earlier, strict=True)
+            )
+        )
+
+    def split(self) -> dict[str, float]:
+        """The parts that are known, by name."""
+        return {
+            name: value
+            for name, value in self._asdict().items()
+            if name in ("data_s", "compute_s", "exchange_s")
+            and value is not None
+        }
+
+    def per_second(self, amount_per_step: float) -> float | None:
+        """How much of something was done in a second; None without steps.
+
+        Args:
+            amount_per_step: images in a global batch, say.
+        """
+        if self.steps < 1 or self.total_s <= 0:
+            return None
+        return self.steps * amount_per_step / self.total_s
+
+
+def build_report(
+    model: keras.Model,
+    test: Mapping[str, float],
+    times: RunTimes,
+    *,
+    wall_s: float,
+    global_batch_size: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    files: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Gathers what there is to say at the end of a run.
+
+    Args:
+        model: the trained model.
+        test: what `model.evaluate(..., return_dict=True)` gave on the test
+            set; it sees the center.
+        times: of the steps of this run.
+        wall_s: seconds from the run's begin to its end.
+        global_batch_size: images in a step of all workers, for images/s.
+        settings: of the run; anything that JSON knows.
+        files: where things were written, by what they are.
+
+    Returns:
+        A dict that JSON can hold, with the keys "center", "workers", "time",
+        "throughput", "settings", "versions" and "files".
+    """
+    center: dict[str, Any] = {f"test_{k}": float(v) for k, v in test.items()}
+    if "accuracy" in test:
+        center["test_error"] = 1.0 - float(test["accuracy"])
+    center["center_step"] = probe.center_step(model)
+    steps = probe.local_steps(model)
+    timed = times.split()
+    return {
+        "center": center,
+        "workers": _spread(model),
+        "time": {
+            "wall_s": wall_s,
+            "steps": times.steps,
+            "steps_s": times.total_s,
+            **timed,
+            # Tracing and compiling, evaluation, callbacks, saving.
+            "other_s": max(wall_s - times.total_s, 0.0),
+        },
+        "throughput": {
+            "steps_per_s": times.per_second(1),
+            "images_per_s": (
+                times.per_second(global_batch_size)
+                if global_batch_size
+                else None
+            ),
+        },
+        "local_steps": steps,
+        "settings": dict(settings or {}),
+        "versions": versions(),
+        "files": dict(files or {}),
+    }
+
+
+def _spread(model: keras.Model) -> dict[str, Any]:
+    """How far the workers are from the center at the end."""
+    count = model.distribute_strategy.num_replicas_in_sync
+    distances = probe.elastic_distances(model)
+    if distances is None:
+        return {"count": count}
+    norm = probe.center_norm(model)
+    mean = float(np.mean(distances))
+    return {
+        "count": count,
+        "elastic_distance": [float(d) for d in distances],
+        "elastic_distance_mean": mean,
+        "center_norm": norm,
+        "relative_distance": mean / norm if norm > 0 else None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The releases that a run was made with."""
+    return {
+        "tf_elastic": version.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_report(report: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Writes a report as JSON; numbers that JSON lacks become null.
+
+    Args:
+        report: what `build_report` returned.
+        path: the file; its folder is made.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(_finite(report), file, indent=2, allow_nan=False)
+        file.write("\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """A compact table of a report, for a terminal.
+
+    Args:
+        report: what `build_report` returned.
+
+    Returns:
+        Lines without a newline at the end.
+    """
+    center, workers = report["center"], report["workers"]
+    rows = []
+    if "test_error" in center:
+        loss = f"   (loss {center['test_loss']:.4f})"
+        rows.append(
+            ("center test error", f"{center['test_error']:.2%}{loss}")
+        )
+    else:
+        rows.append(("center test loss", f"{center['test_loss']:.4f}"))
+    if "elastic_distance" in workers:
+        each = "  ".join(f"{d:.3g}" for d in workers["elastic_distance"])
+        share = workers["relative_distance"]
+        of_center = "" if share is None else f"   ({share:.1%} of |center|)"
+        rows.append(("worker spread", each + of_center))
+        rows.append(("exchanges", f"{center['center_step']}"))
+    rows.append(("local steps", f"{report['local_steps']} of each worker"))
+    rows.append(("time", _time_row(report["time"])))
+    speed = report["throughput"]
+    if speed["images_per_s"] is not None:
+        rows.append(
+            (
+                "throughput",
+                f"{speed['images_per_s']:,.0f} images/s over "
+                f"{workers['count']} workers   "
+                f"({speed['steps_per_s']:.1f} steps/s)",
+            )
+        )
+    rows += report["files"].items()
+    return _table(rows)
+
+
+def _time_row(times: Mapping[str, float]) -> str:
+    parts = "".join(
+        f"   {name} {times[key] / times['steps_s']:.1%}"
+        for name, key in (
+            ("compute", "compute_s"),
+            ("data", "data_s"),
+            ("exchange", "exchange_s"),
+        )
+        if key in times and times["steps_s"] > 0
+    )
+    return f"{times['wall_s']:.1f} s, steps {times['steps_s']:.1f} s:{parts}"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}   {value}" for name, value in rows]
+    rule = _RULE * min(max(map(len, lines)), 79)
+    return "\n".join([rule, *lines, rule])
