@@ -1,0 +1,551 @@
+"""The optimizers under stock `fit` against the papers' pseudo-code, float64.
+
+A worker's loss is a noisy quadratic: half of w' H w, less the inner product
+of w with the sample that the data hands to this worker at this step.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import reference
+from tf_elastic import compat
+from tf_elastic import core
+from tf_elastic import optimizers
+
+N, STEPS = 5, 200
+SPLIT = 3  # the parameters are two variables, of 3 and of 2 numbers
+LEARNING_RATE, MOMENTUM, BETA = 0.05, 0.9, 0.9
+INITIAL = np.linspace(-1.0, 2.0, N)
+
+_GENERATOR = np.random.default_rng(5)
+_NOISE = _GENERATOR.normal(size=(8, STEPS, N))
+_FACTOR = _GENERATOR.normal(size=(N, N))
+_HESSIAN = _FACTOR @ _FACTOR.T / N + 0.1 * np.eye(N)
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def gradient(worker, step, point):
+    return _HESSIAN @ point - _NOISE[worker, step]
+
+
+class Quadratic(keras.Model):
+    """Its output is the loss."""
+
+    def build(self, input_shape):
+        self.head = self.add_weight(shape=(SPLIT,), name="head")
+        self.tail = self.add_weight(shape=(N - SPLIT,), name="tail")
+
+    def call(self, inputs):
+        w = tf.concat([tf.convert_to_tensor(v) for v in self.weights], axis=0)
+        hessian_w = tf.linalg.matvec(tf.constant(_HESSIAN), w)
+        return tf.tensordot(w, hessian_w, 1) / 2 - tf.linalg.matvec(inputs, w)
+
+
+def build(make_optimizer, **compile_kwargs):
+    """A model at INITIAL, in the scope that is open."""
+    model = Quadratic()
+    model.build((None, N))
+    model.set_weights([INITIAL[:SPLIT], INITIAL[SPLIT:]])
+    model.compile(
+        make_optimizer(), loss=lambda _, output: output, **compile_kwargs
+    )
+    return model
+
+
+def samples(workers, steps=STEPS):
+    """Batches in a row: at each step one sample for each of the workers."""
+    x = np.concatenate(_NOISE[list(workers), :steps].swapaxes(0, 1))
+    return x, np.zeros(len(x))
+
+
+def fit(model, workers, steps=STEPS, **kwargs):
+    model.fit(
+        *samples(workers, steps),
+        batch_size=len(workers),
+        shuffle=False,
+        verbose=0,
+        **kwargs,
+    )
+
+
+def worker_rows(variables):
+    """What the workers store in these variables, shape (p, N)."""
+    return np.concatenate(
+        [compat.native_variable(v).worker_values() for v in variables], axis=1
+    )
+
+
+class Record(keras.callbacks.Callback):
+    """Notes the state before the first and after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = {"stored": [], "center": [], "velocity": []}
+
+    def note(self):
+        optimizer = self.model.optimizer
+        variables = self.model.trainable_variables
+        self.rows["stored"].append(worker_rows(variables))
+        self.rows["center"].append(
+            np.concatenate([compat.native_variable(v) for v in variables])
+        )
+        if getattr(optimizer, "_velocities", None):
+            self.rows["velocity"].append(worker_rows(optimizer._velocities))
+
+    def on_train_begin(self, logs=None):
+        if self.model.optimizer.built:
+            self.note()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.note()
+
+
+def train(strategy, make_optimizer, p, exchange="jacobi"):
+    """Trajectories of stock `fit`, in rows as the references have them."""
+    with strategy(p, exchange).scope():
+        model = build(make_optimizer)
+        model.optimizer.build(model.trainable_variables)
+    record = Record()
+    fit(model, range(p), callbacks=[record])
+    rows = {k: np.stack(v) for k, v in record.rows.items() if v}
+    rows["workers"] = rows["stored"]
+    if getattr(model.optimizer, "nesterov", False):
+        rows["workers"] = core.plain_point(
+            rows["stored"], rows["velocity"], model.optimizer.momentum
+        )
+    return rows
+
+
+def relative_error(found, expected):
+    assert found.shape == expected.shape
+    return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+
+
+def assert_same(found, expected, exchange="jacobi"):
+    """Every worker, its velocity and the center, after every step."""
+    assert relative_error(found["center"], expected["center"]) < 1e-10
+    if "velocity" in expected:
+        error = relative_error(found["velocity"], expected["velocity"])
+        assert error < 1e-10
+    if exchange == "gauss_seidel":
+        # The workers move to the new center at once, in the pseudo-code at
+        # the start of the next step: seen from where the gradient is taken
+        # that is the same.
+        error = relative_error(
+            found["stored"][:-1], expected["gradient_points"]
+        )
+    else:
+        error = relative_error(found["workers"], expected["workers"])
+    assert error < 1e-10
+
+
+def heavy_ball_round_robin(
+    gradient,
+    initial,
+    *,
+    num_workers,
+    communication_period,
+    learning_rate,
+    moving_rate,
+    momentum,
+    beta,
+    num_steps,
+):
+    """Algorithm 2 with the gradient of eq. 2.6, at x."""
+    x = np.tile(initial, (num_workers, 1))
+    v, c = np.zeros_like(x), np.array(initial)
+    workers, velocity, center = [x.copy()], [v.copy()], [c]
+    for t in range(num_steps):
+        for i in range(num_workers):
+            at = x[i].copy()
+            if t % communication_period == 0:
+                x[i] = x[i] - moving_rate * (at - c)
+                c = c + (beta / num_workers) * (at - c)
+            v[i] = momentum * v[i] - learning_rate * gradient(i, t, at)
+            x[i] = x[i] + v[i]
+        workers.append(x.copy())
+        velocity.append(v.copy())
+        center.append(c)
+    return {
+        "workers": np.stack(workers),
+        "velocity": np.stack(velocity),
+        "center": np.stack(center),
+    }
+
+
+REFERENCES = {
+    ("easgd", "jacobi"): reference.easgd_synchronous,
+    ("easgd", "round_robin"): reference.easgd_round_robin,
+    ("easgd", "gauss_seidel"): reference.easgd_gauss_seidel,
+    ("nesterov", "jacobi"): reference.eamsgd_synchronous,
+    ("nesterov", "round_robin"): reference.eamsgd_round_robin,
+    ("nesterov", "gauss_seidel"): reference.eamsgd_gauss_seidel,
+    ("heavy_ball", "jacobi"): reference.heavy_ball_synchronous,
+    ("heavy_ball", "round_robin"): heavy_ball_round_robin,
+    ("heavy_ball", "gauss_seidel"): reference.heavy_ball_gauss_seidel,
+}
+
+
+def expected_run(
+    method,
+    exchange,
+    p,
+    tau,
+    *,
+    moving_rate=None,
+    beta=BETA,
+    learning_rate=LEARNING_RATE,
+):
+    return REFERENCES[method, exchange](
+        gradient,
+        INITIAL,
+        num_workers=p,
+        communication_period=tau,
+        learning_rate=learning_rate,
+        moving_rate=beta / p if moving_rate is None else moving_rate,
+        beta=beta,
+        num_steps=STEPS,
+        **({} if method == "easgd" else {"momentum": MOMENTUM}),
+    )
+
+
+def optimizer_of(
+    method, tau, jit_compile=False, momentum=MOMENTUM, **kwargs
+):
+    """A function that makes it, to be called in the scope."""
+    kwargs = {
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA,
+        "communication_period": tau,
+        "jit_compile": jit_compile,
+        **kwargs,
+    }
+    if method == "easgd":
+        return lambda: optimizers.EASGD(**kwargs)
+    return lambda: optimizers.EAMSGD(
+        momentum=momentum, nesterov=method == "nesterov", **kwargs
+    )
+
+
+def cases():
+    """All p and tau for EAMSGD as in the thesis, shifting diagonals else."""
+    main = ("nesterov", "jacobi")
+    for p in (1, 3, 8):
+        for tau in (1, 4, 10):
+            yield *main, p, tau
+    others = [key for key in REFERENCES if key != main]
+    for shift, key in enumerate(others):
+        for k, p in enumerate((1, 3, 8)):
+            yield *key, p, (1, 4, 10)[(k + shift) % 3]
+
+
+@pytest.mark.parametrize(("method", "exchange", "p", "tau"), list(cases()))
+def test_every_step_equals_the_pseudo_code(strategy, method, exchange, p, tau):
+    found = train(strategy, optimizer_of(method, tau), p, exchange)
+    assert_same(found, expected_run(method, exchange, p, tau), exchange)
+
+
+@pytest.mark.parametrize(
+    ("method", "exchange"),
+    [
+        ("nesterov", "jacobi"),
+        ("easgd", "round_robin"),
+        ("heavy_ball", "gauss_seidel"),
+    ],
+)
+def test_xla_equals_the_pseudo_code(strategy, method, exchange):
+    found = train(strategy, optimizer_of(method, 4, True), 3, exchange)
+    assert_same(found, expected_run(method, exchange, 3, 4), exchange)
+
+
+@pytest.mark.parametrize("method", ["easgd", "nesterov", "heavy_ball"])
+def test_several_steps_per_execution_end_the_same(strategy, method):
+    """7 divides neither the 200 steps nor the period."""
+    expected = expected_run(method, "jacobi", 3, 4)
+    with strategy(3).scope():
+        model = build(optimizer_of(method, 4), steps_per_execution=7)
+    fit(model, [0, 1, 2])
+    record = Record()
+    record.set_model(model)
+    record.note()
+    stored, center = record.rows["stored"][0], record.rows["center"][0]
+    if method == "nesterov":
+        velocity = record.rows["velocity"][0]
+        stored = core.plain_point(stored, velocity, MOMENTUM)
+    assert relative_error(stored, expected["workers"][-1]) < 1e-10
+    assert relative_error(center, expected["center"][-1]) < 1e-10
+    assert model.optimizer.iterations.numpy() == STEPS
+    assert model.optimizer.center_step.numpy() == STEPS // 4
+
+
+def test_train_on_batch_equals_the_pseudo_code(strategy):
+    """Keras does not cut this batch up: every worker is given all of it."""
+    steps = 40
+    with strategy(3).scope():
+        model = build(optimizer_of("nesterov", 4))
+        model.optimizer.build(model.trainable_variables)
+    record = Record()
+    record.set_model(model)
+    record.note()
+    x, y = samples([0, 1, 2])
+    for t in range(steps):
+        model.train_on_batch(x[3 * t : 3 * t + 3], y[3 * t : 3 * t + 3])
+        record.note()
+    expected = reference.eamsgd_synchronous(
+        lambda _, step, point: np.mean(
+            [gradient(i, step, point) for i in range(3)], axis=0
+        ),
+        INITIAL,
+        num_workers=3,
+        communication_period=4,
+        learning_rate=LEARNING_RATE,
+        moving_rate=BETA / 3,
+        momentum=MOMENTUM,
+        num_steps=steps,
+    )
+    found = {k: np.stack(v) for k, v in record.rows.items()}
+    found["workers"] = core.plain_point(
+        found["stored"], found["velocity"], MOMENTUM
+    )
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("exchange", ["jacobi", "round_robin", "gauss_seidel"])
+def test_alpha_and_beta_are_independent(strategy, exchange):
+    rates = {"moving_rate": 0.15, "beta": 1.2}
+    found = train(
+        strategy,
+        optimizer_of("nesterov", 4, symmetric=False, **rates),
+        3,
+        exchange,
+    )
+    expected = expected_run("nesterov", exchange, 3, 4, **rates)
+    assert_same(found, expected, exchange)
+
+
+def test_downpour_is_gauss_seidel_with_alpha_1_and_beta_p(strategy):
+    p = 3
+    expected = reference.downpour_synchronous(
+        gradient,
+        INITIAL,
+        num_workers=p,
+        communication_period=4,
+        learning_rate=0.01,
+        num_steps=STEPS,
+    )
+    found = train(
+        strategy,
+        optimizer_of(
+            "easgd", 4, learning_rate=0.01, moving_rate=1.0, beta=float(p)
+        ),
+        p,
+        "gauss_seidel",
+    )
+    assert_same(found, expected, "gauss_seidel")
+
+
+def test_decay_runs_on_the_workers_clock(strategy):
+    schedule = optimizers.schedules.InverseSqrtDecay(0.1, decay=0.02)
+    found = train(
+        strategy, optimizer_of("nesterov", 4, learning_rate=schedule), 3
+    )
+    expected = expected_run(
+        "nesterov",
+        "jacobi",
+        3,
+        4,
+        learning_rate=reference.square_root_decay(0.1, 0.02),
+    )
+    assert_same(found, expected)
+
+
+def test_asgd_equals_the_pseudo_code(strategy):
+    found = train(
+        strategy, lambda: optimizers.ASGD(0.05, jit_compile=False), 1
+    )
+    expected = reference.asgd(
+        gradient, INITIAL, learning_rate=0.05, num_steps=STEPS
+    )
+    assert_same(found, expected)
+
+
+def test_mvasgd_equals_the_pseudo_code(strategy):
+    found = train(
+        strategy,
+        lambda: optimizers.MVASGD(
+            0.05, averaging_rate=0.01, jit_compile=False
+        ),
+        1,
+    )
+    expected = reference.mvasgd(
+        gradient,
+        INITIAL,
+        learning_rate=0.05,
+        averaging_rate=0.01,
+        num_steps=STEPS,
+    )
+    assert_same(found, expected)
+
+
+# Known methods as special cases.
+
+# Keras rounds SGD's momentum to float32: one that this does not change.
+SGD_MOMENTUM = 0.875
+SGD_OF = {
+    "easgd": {},
+    "nesterov": {"momentum": SGD_MOMENTUM, "nesterov": True},
+    "heavy_ball": {"momentum": SGD_MOMENTUM},
+}
+
+
+@functools.cache
+def keras_sgd(method, worker):
+    """What `keras.optimizers.SGD` stores on one worker's data, every step."""
+    model = build(
+        lambda: keras.optimizers.SGD(LEARNING_RATE, **SGD_OF[method])
+    )
+    rows = [INITIAL]
+
+    def note(batch, logs):
+        rows.append(np.concatenate(model.get_weights()))
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=note)
+    fit(model, [worker], callbacks=[callback])
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("easgd", {"communication_period": None}),
+        ("nesterov", {"communication_period": None}),
+        ("nesterov", {"moving_rate": 0.0, "beta": 0.0}),
+        (
+            "easgd",
+            {"moving_rate": 0.0, "beta": 0.9, "symmetric": False},
+        ),
+    ],
+    ids=["easgd-alone", "nesterov-alone", "alpha_0", "alpha_0-beta"],
+)
+def test_no_pull_equals_independent_runs_of_keras_sgd(
+    strategy, method, change
+):
+    found = train(
+        strategy, optimizer_of(method, 4, momentum=SGD_MOMENTUM, **change), 3
+    )
+    for worker in range(3):
+        expected = keras_sgd(method, worker)
+        assert relative_error(found["stored"][:, worker], expected) < 1e-10
+    if change.get("beta") != 0.9:
+        np.testing.assert_array_equal(
+            found["center"], np.tile(INITIAL, (STEPS + 1, 1))
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "exchange"),
+    [
+        ("easgd", "jacobi"),
+        ("heavy_ball", "jacobi"),
+        ("nesterov", "jacobi"),
+        ("nesterov", "round_robin"),
+        ("nesterov", "gauss_seidel"),
+    ],
+)
+def test_one_worker_that_is_not_pulled_is_keras_sgd(
+    strategy, method, exchange
+):
+    found = train(
+        strategy,
+        optimizer_of(
+            method,
+            4,
+            momentum=SGD_MOMENTUM,
+            moving_rate=0.0,
+            beta=0.0,
+            symmetric=False,
+        ),
+        1,
+        exchange,
+    )
+    expected = keras_sgd(method, 0)
+    assert relative_error(found["stored"][:, 0], expected) < 1e-10
+    np.testing.assert_array_equal(
+        found["center"], np.tile(INITIAL, (STEPS + 1, 1))
+    )
+
+
+def test_elastic_of_sgd_is_easgd(strategy):
+    kwargs = {
+        "beta": BETA,
+        "communication_period": 4,
+        "jit_compile": False,
+    }
+    found = train(
+        strategy,
+        lambda: optimizers.Elastic(
+            keras.optimizers.SGD(LEARNING_RATE), **kwargs
+        ),
+        3,
+    )
+    assert_same(found, expected_run("easgd", "jacobi", 3, 4))
+
+
+# Conservation.
+
+
+def sum_of_all(model):
+    """sum(workers) + center, and the center, of all variables in a row."""
+    record = Record()
+    record.set_model(model)
+    record.note()
+    workers, center = record.rows["stored"][0], record.rows["center"][0]
+    if record.rows["velocity"]:
+        workers = core.plain_point(
+            workers, record.rows["velocity"][0], model.optimizer.momentum
+        )
+    return workers.sum(axis=0) + center, center
+
+
+@pytest.mark.parametrize(
+    ("method", "exchange", "jit_compile"),
+    [
+        ("easgd", "jacobi", False),
+        ("easgd", "round_robin", False),
+        ("easgd", "gauss_seidel", False),
+        ("nesterov", "jacobi", True),
+        ("nesterov", "round_robin", True),
+        ("nesterov", "gauss_seidel", False),
+    ],
+)
+def test_a_live_exchange_conserves_workers_plus_center(
+    strategy, method, exchange, jit_compile
+):
+    """A learning rate of 0, and workers that were moved apart by hand.
+
+    Gauss-Seidel pulls by another difference than it pushes: it conserves
+    sum(workers) + (1 - beta) center, see `tests/core_test.py`.
+    """
+    p, beta = 3, 0.6
+    with strategy(p, exchange).scope():
+        model = build(
+            optimizer_of(method, 1, jit_compile, learning_rate=0.0, beta=beta)
+        )
+        model.optimizer.build(model.trainable_variables)
+    generator = np.random.default_rng(2)
+    for variable in model.trainable_variables:
+        compat.native_variable(variable).assign_worker_values(
+            generator.normal(size=(p, *variable.shape))
+        )
+    total, center = sum_of_all(model)
+    fit(model, range(p), steps=5)
+    new_total, new_center = sum_of_all(model)
+    assert np.min(np.abs(new_center - center)) > 1e-3
+    if exchange == "gauss_seidel":
+        total, new_total = total - beta * center, new_total - beta * new_center
+    assert relative_error(new_total, total) < 1e-13
