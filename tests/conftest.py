@@ -1,5 +1,7 @@
 """What all tests share: logical CPU devices, few threads, fixed seeds."""
 
+import gc
+
 import keras
 import pytest
 import tensorflow as tf
@@ -32,7 +34,11 @@ def strategy():
             [f"CPU:{i}" for i in range(num_workers)], exchange
         )
 
-    return make
+    yield make
+    # A tf.data iterator that is thrown away may keep whoever collects it
+    # waiting for about as long as it is old: its tuning thread can miss that
+    # it is cancelled, and looks again ever less often. So: while it is young.
+    gc.collect()
 
 
 @pytest.fixture
