@@ -261,8 +261,9 @@ _GROUPS: dict[str, list[Flag]] = {
             "File for the report at the end, as JSON.", "none",
         ),
         Flag(
-            "verbose", "0|1|2", "1",
+            "verbose", "0|1|2", None,
             "1: a progress bar; 2: a line for each epoch; 0: the end only.",
+            "1 on a terminal, else 2",
         ),
     ],
 }
@@ -393,12 +394,15 @@ def _take_over(settings: dict[str, Any], given: set[str]) -> None:
         if name not in settings:
             continue
         if name not in given:
-            if name not in ("resume", "model_dir"):
+            if name not in ("resume", "model_dir", "verbose"):
                 settings[name] = value
         elif name not in _FREE and settings[name] != value:
+            before = f"without --{name}" if value is None else (
+                f"with --{name}={value}"
+            )
             raise UsageError(
-                f"A resumed run keeps its settings: it was begun with "
-                f"--{name}={value}. Received: --{name}={settings[name]}. "
+                "A resumed run keeps its settings: it was begun "
+                f"{before}. Received: --{name}={settings[name]}. "
                 f"Leave --{name} out, or begin anew in another --model_dir."
             )
     given -= set(stored)
@@ -475,6 +479,8 @@ def _fill_in(settings: dict[str, Any]) -> None:
             and settings["optimizer"] in _SEQUENTIAL
         )
         settings["workers"] = 1 if alone else 4
+    if settings["verbose"] is None:
+        settings["verbose"] = "1" if sys.stdout.isatty() else "2"
     if settings["steps_per_epoch"] is None:
         settings["steps_per_epoch"] = max(
             _NUM_TRAIN[settings["dataset"]] // max(settings["batch_size"], 1),
@@ -926,8 +932,10 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
         The report, see `tf_elastic.monitor.build_report`.
     """
     began = time.perf_counter()
-    # TensorFlow's own notes on devices and instructions help nobody here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's own notes on devices and instructions help nobody here;
+    # where ops are deterministic it also calls a rewrite of its own an error.
+    level = "3" if settings["deterministic"] else "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
     with _quiet_stderr():
         import keras
         import tensorflow as tf
@@ -1043,7 +1051,8 @@ def _announce(settings: dict[str, Any], first_epoch: int) -> None:
         f"{settings['epochs']} epochs."
     )
     if settings["strategy"] != "mirrored":
-        say("In the bar: accuracy and loss of the workers, val_ of the center.")
+        if settings["verbose"] != "0":
+            say("accuracy and loss are the workers', val_... the center's.")
     if first_epoch >= settings["epochs"]:
         say(
             f"This run has had all its {first_epoch} epochs: nothing is left "

@@ -20,8 +20,8 @@ class ElasticMonitor(keras.callbacks.Callback):
 
     - `worker_loss`: Keras' `loss`, the mean over the workers, each on its own
       parameters and data, and over the epoch;
-    - `center_loss`: the loss of the center at the end of the epoch, on
-      `center_data`, else on the validation data;
+    - `center_loss`, `center_<metric>`: of the center at the end of the
+      epoch, on `center_data`, else on the validation data;
     - `center_step`: the exchanges so far;
     - `elastic_distance`: |x^i - center|, the mean over the workers;
     - `learning_rate`;
@@ -175,8 +175,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             self._writer.flush()
         if "loss" in logs:
             logs["worker_loss"] = logs["loss"]
-        if "loss" in center:
-            logs["center_loss"] = center["loss"]
+        logs.update({f"center_{name}": v for name, v in center.items()})
         distances = probe.elastic_distances(self.model)
         if distances is not None:
             logs["center_step"] = probe.center_step(self.model)

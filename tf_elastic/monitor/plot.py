@@ -13,12 +13,12 @@ _TEST = "#009E73"
 
 # Of each panel: (key of the history, label, color, line style).
 _LOSSES = (
-    ("worker_loss", "workers, training", _WORKERS, "-"),
+    ("worker_loss", "workers, mean of the epoch", _WORKERS, "-"),
     ("center_loss", "center, training", _CENTER, "-"),
     ("val_loss", "center, test", _TEST, "--"),
 )
 _ERRORS = (
-    ("accuracy", "workers, training", _WORKERS, "-"),
+    ("accuracy", "workers, mean of the epoch", _WORKERS, "-"),
     ("center_accuracy", "center, training", _CENTER, "-"),
     ("val_accuracy", "center, test", _TEST, "--"),
 )
@@ -110,8 +110,13 @@ def _panels(
         return [
             ([convert(value) for value in values[key]], label, color, style)
             for key, label, color, style in choices
-            if key in values
+            if key in values and not _is_validation(key)
         ]
+
+    def _is_validation(key):
+        """Whether the center was evaluated on the validation data only."""
+        twin = key.replace("center_", "val_")
+        return twin != key and values.get(twin) == values[key]
 
     panels = [("loss", True, lines(_LOSSES, float))]
     errors = lines(_ERRORS, lambda accuracy: 100 * (1 - accuracy))

@@ -214,8 +214,8 @@ def format_report(report: Mapping[str, Any]) -> str:
 
 
 def _time_row(times: Mapping[str, float]) -> str:
-    parts = "".join(
-        f"   {name} {times[key] / times['steps_s']:.1%}"
+    parts = ", ".join(
+        f"{name} {times[key] / times['steps_s']:.1%}"
         for name, key in (
             ("compute", "compute_s"),
             ("data", "data_s"),
@@ -223,7 +223,8 @@ def _time_row(times: Mapping[str, float]) -> str:
         )
         if key in times and times["steps_s"] > 0
     )
-    return f"{times['wall_s']:.1f} s, steps {times['steps_s']:.1f} s:{parts}"
+    split = f" ({parts})" if parts else ""
+    return f"{times['wall_s']:.1f} s, {times['steps_s']:.1f} s in steps{split}"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
