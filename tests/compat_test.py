@@ -1,0 +1,846 @@
+"""The contract with TensorFlow's and Keras' private parts.
+
+Each test names the piece it is about, so that a release that breaks one says
+which, and what of the package relies on it.
+"""
+
+import ast
+import importlib
+import inspect
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import source_tree
+
+COMPAT = source_tree.ROOT / "tf_elastic" / "compat.py"
+VERSIONS = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+
+
+def broken(piece, relied_on_by):
+    """The message of a test that fails."""
+    return (
+        f"{piece} is not in {VERSIONS} what tf_elastic expects. "
+        f"{relied_on_by} relies on it: mend tf_elastic/compat.py."
+    )
+
+
+def private_pieces():
+    """(module, name, who uses it) of all private names used in compat.py."""
+    module = source_tree.parse(COMPAT)
+    aliases = {}
+    for node in module.body:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(
+            ("tensorflow.python", "keras.src")
+        ):
+            for alias in node.names:
+                aliases[alias.asname or alias.name] = (
+                    f"{node.module}.{alias.name}"
+                )
+    pieces = []
+    for statement in module.body:
+        user = getattr(statement, "name", None) or ast.unparse(statement)
+        for node in ast.walk(statement):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in aliases
+            ):
+                pieces.append((aliases[node.value.id], node.attr, user))
+    return sorted(set(pieces))
+
+
+@pytest.fixture(scope="module")
+def compat():
+    """Imported here, so that a piece that is gone fails a test by name."""
+    return importlib.import_module("tf_elastic.compat")
+
+
+@pytest.fixture
+def mirrored():
+    # No collective operations: their keys are those of the whole process, so
+    # a second strategy of the same devices runs into those of the first.
+    return tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
+# What is there.
+
+
+@pytest.mark.parametrize(("module", "name", "user"), private_pieces())
+def test_a_private_name_is_there(module, name, user):
+    piece = f"{module}.{name}"
+    try:
+        found = hasattr(importlib.import_module(module), name)
+    except ImportError:
+        parent, _, last = module.rpartition(".")
+        found = hasattr(
+            getattr(importlib.import_module(parent), last, None), name
+        )
+    assert found, broken(piece, f"compat.{user}")
+
+
+def test_the_names_that_are_used_have_been_found():
+    names = {name for _, name, _ in private_pieces()}
+    assert {"MirroredExtended", "MirroredVariable"} <= names
+    assert "TFE_Py_TapeSetIsEmpty" in names
+
+
+STRATEGY = "strategies.ElasticMirroredStrategy"
+VARIABLES = "strategies.variables"
+OPTIMIZERS = "optimizers.ElasticOptimizer"
+SIGNATURES = [
+    # (class, method, its parameters without self, who relies on it)
+    (
+        "MirroredExtended",
+        "__init__",
+        ["container_strategy", "devices"],
+        STRATEGY,
+    ),
+    (
+        "MirroredExtended",
+        "_create_variable",
+        ["next_creator", "kwargs"],
+        STRATEGY,
+    ),
+    (
+        "MirroredExtended",
+        "_update",
+        ["var", "fn", "args", "kwargs", "group"],
+        STRATEGY,
+    ),
+    (
+        "MirroredExtended",
+        "_replica_ctx_update",
+        ["var", "fn", "args", "kwargs", "group"],
+        STRATEGY,
+    ),
+    ("MirroredExtended", "_use_merge_call", [], STRATEGY),
+    ("MirroredExtended", "_container_strategy", [], STRATEGY),
+    (
+        "MirroredExtended",
+        "call_for_each_replica",
+        ["fn", "args", "kwargs"],
+        STRATEGY,
+    ),
+    (
+        "MirroredVariable",
+        "__init__",
+        ["strategy", "values", "aggregation"],
+        VARIABLES,
+    ),
+    ("MirroredVariable", "_get_replica", ["replica_id"], VARIABLES),
+    (
+        "MirroredVariable",
+        "_update_replica",
+        ["update_fn", "value", "kwargs"],
+        VARIABLES,
+    ),
+    (
+        "MirroredVariable",
+        "_update_cross_replica",
+        ["update_fn", "value", "kwargs"],
+        VARIABLES,
+    ),
+    ("MirroredVariable", "_serialize_to_tensors", [], VARIABLES),
+    (
+        "MirroredVariable",
+        "_restore_from_tensors",
+        ["restored_tensors"],
+        VARIABLES,
+    ),
+    (
+        "MirroredVariable",
+        "assign",
+        ["value", "use_locking", "name", "read_value"],
+        VARIABLES,
+    ),
+    (
+        "Optimizer",
+        "_backend_update_step",
+        ["grads", "trainable_variables", "learning_rate"],
+        "compat.make_local",
+    ),
+    (
+        "Optimizer",
+        "_all_reduce_sum_gradients",
+        ["grads_and_vars"],
+        "compat.make_local",
+    ),
+    ("Optimizer", "_clip_gradients", ["grads"], OPTIMIZERS),
+    (
+        "Optimizer",
+        "_update_model_variables_moving_average",
+        ["trainable_variables"],
+        OPTIMIZERS,
+    ),
+    (
+        "Optimizer",
+        "_overwrite_model_variables_with_average_value",
+        ["trainable_variables"],
+        OPTIMIZERS,
+    ),
+    ("Optimizer", "_get_variable_index", ["variable"], OPTIMIZERS),
+    ("Optimizer", "save_own_variables", ["store"], OPTIMIZERS),
+    ("Optimizer", "load_own_variables", ["store"], OPTIMIZERS),
+    ("LossScaleOptimizer", "check_finite", ["grads"], STRATEGY),
+]
+
+
+@pytest.mark.parametrize(("owner", "method", "expected", "user"), SIGNATURES)
+def test_a_private_method_takes_what_we_pass(
+    compat, owner, method, expected, user
+):
+    owner = getattr(compat, owner, None) or getattr(keras.optimizers, owner)
+    piece = f"{owner.__module__}.{owner.__name__}.{method}"
+    function = getattr(owner, method, None)
+    assert callable(function), broken(piece, user)
+    parameters = list(inspect.signature(function).parameters)
+    if parameters and parameters[0] == "self":
+        del parameters[0]
+    # What comes after those we pass must have a default.
+    rest = [
+        p
+        for name, p in inspect.signature(function).parameters.items()
+        if name in parameters[len(expected) :]
+    ]
+    assert parameters[: len(expected)] == expected, broken(piece, user)
+    assert all(
+        p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        for p in rest
+    ), broken(piece, user)
+
+
+def test_a_mirrored_strategy_has_its_devices(mirrored):
+    message = broken("MirroredExtended._devices", STRATEGY)
+    assert len(getattr(mirrored.extended, "_devices", ())) == 2, message
+
+
+def test_a_mirrored_variable_has_its_copies(compat, mirrored):
+    with mirrored.scope():
+        variable = tf.Variable([1.0, 2.0])
+    message = broken("MirroredVariable.values", VARIABLES)
+    assert isinstance(variable, compat.MirroredVariable), message
+    assert len(variable.values) == 2, message
+    assert tuple(variable._values) == tuple(variable.values), broken(
+        "MirroredVariable._values", VARIABLES
+    )
+    for i, copy in enumerate(variable.values):
+        assert f"CPU:{i}" in copy.device, message
+        np.testing.assert_array_equal(copy.read_value(), [1.0, 2.0])
+    assert isinstance(compat.MirroredVariable.handle, property), broken(
+        "MirroredVariable.handle", VARIABLES
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_distribution_strategy",
+        "_iterations",
+        "_trainable_variables",
+        "_model_variables_moving_average",
+    ],
+)
+def test_an_optimizer_has_its_attributes(name):
+    optimizer = keras.optimizers.SGD(use_ema=True)
+    optimizer.build([keras.Variable([1.0])])
+    assert hasattr(optimizer, name), broken(f"Optimizer.{name}", OPTIMIZERS)
+
+
+# Tapes.
+
+TAPES = "compat.tape_is_active, which tells a worker from the center,"
+
+
+def test_no_tape(compat):
+    assert not compat.tape_is_active(), broken("A tape's state", TAPES)
+
+
+def test_a_tape_is_seen_while_it_is_open(compat):
+    with tf.GradientTape():
+        assert compat.tape_is_active(), broken("A tape's state", TAPES)
+        with tf.GradientTape():
+            assert compat.tape_is_active()
+        assert compat.tape_is_active()
+    assert not compat.tape_is_active(), broken("A closed tape", TAPES)
+
+
+def test_a_tape_that_stops_recording_is_off_its_thread(compat):
+    """A pause by hand; that of `tf.recompute_grad`, below, is another."""
+    with tf.GradientTape() as tape:
+        with tape.stop_recording():
+            assert not compat.tape_is_active(), broken("stop_recording", TAPES)
+        assert compat.tape_is_active()
+    assert not compat.tape_is_active()
+
+
+def test_a_persistent_tape_counts_no_longer_when_closed(compat):
+    with tf.GradientTape(persistent=True) as tape:
+        x = tf.constant(1.0)
+        tape.watch(x)
+        y = x * x
+    assert not compat.tape_is_active()
+    tape.gradient(y, x)
+    assert not compat.tape_is_active(), broken("A persistent tape", TAPES)
+
+
+def test_a_tape_left_by_an_error_is_closed(compat):
+    with pytest.raises(ZeroDivisionError):
+        with tf.GradientTape():
+            raise ZeroDivisionError
+    assert not compat.tape_is_active(), broken("A tape left early", TAPES)
+
+
+def test_a_tape_is_seen_on_its_thread_only(compat):
+    seen = []
+    with tf.GradientTape():
+        thread = threading.Thread(
+            target=lambda: seen.append(compat.tape_is_active())
+        )
+        thread.start()
+        thread.join(30)
+    assert seen == [False], broken("A tape's thread", TAPES)
+
+
+def spy(compat, seen):
+    """A function of a tensor that notes what it sees when it is traced."""
+
+    def function(x):
+        seen.append(compat.tape_is_active())
+        return x * x
+
+    return function
+
+
+def gradient(function):
+    x = tf.constant(3.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = function(x)
+    return tape.gradient(y, x)
+
+
+def in_while_loop(function):
+    return lambda x: tf.while_loop(
+        lambda i, y: i < 1, lambda i, y: (i + 1, function(y)), (0, x)
+    )[1]
+
+
+def in_cond(function):
+    return lambda x: tf.cond(x > 0, lambda: function(x), lambda: -x)
+
+
+def in_custom_gradient(function):
+    @tf.custom_gradient
+    def custom(x):
+        return function(x), lambda upstream: 2 * x * upstream
+
+    return custom
+
+
+WRAPPERS = {
+    "plain": lambda function: function,
+    "tf.function": tf.function,
+    "tf.recompute_grad": tf.recompute_grad,
+    "tf.custom_gradient": in_custom_gradient,
+    "tf.while_loop": in_while_loop,
+    "tf.cond": in_cond,
+    "tf.function of tf.while_loop": lambda f: tf.function(in_while_loop(f)),
+    "tf.function of tf.cond": lambda f: tf.function(in_cond(f)),
+    "tf.function of tf.recompute_grad": lambda f: tf.function(
+        tf.recompute_grad(f)
+    ),
+}
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_tape_is_seen_from_inside_of(compat, name, graph):
+    """Also where the whole gradient is traced, as in Keras' train step."""
+    seen = []
+    wrapped = WRAPPERS[name](spy(compat, seen))
+
+    def compute():
+        return gradient(wrapped)
+
+    result = (tf.function(compute) if graph else compute)()
+    assert float(result) == 6.0
+    assert seen and all(seen), broken(f"A tape around {name}", TAPES)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_no_tape_is_seen_from_inside_of(compat, name, graph):
+    seen = []
+    wrapped = WRAPPERS[name](spy(compat, seen))
+    result = (tf.function(wrapped) if graph else wrapped)(tf.constant(3.0))
+    assert float(result) == 9.0
+    assert seen and not any(seen), broken(f"No tape around {name}", TAPES)
+
+
+def test_replicas_see_their_tape(compat, mirrored):
+    """Also on the threads that trace the replicas."""
+    seen = []
+
+    def step(with_tape):
+        def replica():
+            if with_tape:
+                gradient(spy(compat, seen))
+            else:
+                spy(compat, seen)(tf.constant(1.0))
+
+        tf.function(lambda: mirrored.run(replica))()
+
+    step(True)
+    assert len(seen) == 2 and all(seen), broken("A replica's tape", TAPES)
+    seen.clear()
+    step(False)
+    assert len(seen) == 2 and not any(seen), broken("A replica", TAPES)
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_keras_opens_a_tape_to_train_and_none_to_evaluate(compat, run_eagerly):
+    seen = {"train": [], "infer": []}
+
+    class Spy(keras.layers.Layer):
+        def call(self, inputs, training=False):
+            key = "train" if training else "infer"
+            if not isinstance(inputs, keras.KerasTensor):
+                seen[key].append(compat.tape_is_active())
+            return inputs
+
+    model = keras.Sequential([Spy(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.train_on_batch(x, y)
+    assert seen["train"] and seen["train"][-1], broken("Keras' tape", TAPES)
+    seen["infer"].clear()
+    model.test_on_batch(x, y)
+    model.predict_on_batch(x)
+    model(x)
+    assert seen["infer"] and not any(seen["infer"]), broken(
+        "Keras' evaluation", TAPES
+    )
+
+
+# What Keras says when it creates variables.
+
+
+@pytest.fixture
+def created():
+    """What the creators of all variables were told, in the test."""
+    calls = []
+
+    def note(next_creator, **kwargs):
+        calls.append(kwargs)
+        return next_creator(**kwargs)
+
+    with tf.variable_creator_scope(note):
+        yield calls
+
+
+def train_once(optimizer):
+    """A network of all kinds of variables, through one step."""
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(3)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    model.compile(
+        optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    model.train_on_batch(np.ones((6, 4)), np.zeros(6))
+    return model
+
+
+OPTIMIZER_OPTIONS = {
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
+    "adam": lambda: keras.optimizers.Adam(use_ema=True),
+    "schedule": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.CosineDecay(0.1, 10)
+    ),
+    "accumulation": lambda: keras.optimizers.AdamW(
+        gradient_accumulation_steps=2
+    ),
+    "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD()
+    ),
+}
+
+
+@pytest.mark.parametrize("option", OPTIMIZER_OPTIONS)
+def test_clocks_are_iterations_and_learning_rate(compat, created, option):
+    train_once(OPTIMIZER_OPTIONS[option]())
+    names = {kwargs["name"] for kwargs in created if compat.is_clock(kwargs)}
+    expected = {"iteration", "learning_rate"}
+    if option == "schedule":
+        expected = {"iteration"}
+    assert names == expected, broken(
+        "The aggregation of an optimizer's clocks", "compat.is_clock"
+    )
+
+
+def test_seed_states_are_those_of_seed_generators(compat, created):
+    generator = keras.random.SeedGenerator(3)
+    train_once("sgd")
+    seeds = [kwargs for kwargs in created if compat.is_seed_state(kwargs)]
+    message = broken("The name of a seed's state", "compat.is_seed_state")
+    # The generator's, and that of the dropout.
+    assert len(seeds) == 2, message
+    assert generator.state.name == seeds[0]["name"], message
+    for kwargs in created:
+        if compat.is_seed_state(kwargs):
+            assert not kwargs["trainable"], message
+        else:
+            assert "seed" not in kwargs["name"], message
+
+
+def test_metrics_are_summed_up_on_read(compat, created):
+    train_once(keras.optimizers.Adam())
+    names = {kwargs["name"] for kwargs in created if compat.is_on_read(kwargs)}
+    assert names == {"total", "count"}, broken(
+        "The synchronization of Keras' metrics", "compat.is_on_read"
+    )
+
+
+def test_slots_are_colocated_with_their_variables(mirrored):
+    """How the strategy tells an optimizer's slot from a model's variable."""
+    with mirrored.scope():
+        optimizer = keras.optimizers.SGD(momentum=0.9)
+        weight = keras.Variable([1.0, 2.0], name="weight")
+    calls = []
+
+    def note(next_creator, **kwargs):
+        calls.append(kwargs)
+        return next_creator(**kwargs)
+
+    with mirrored.scope(), tf.variable_creator_scope(note):
+        optimizer.build([weight])
+    slots = [k for k in calls if "momentum" in k["name"]]
+    assert len(slots) == 1, broken("A slot's name", STRATEGY)
+    assert slots[0].get("colocate_with") is weight._value, broken(
+        "colocate_with of a slot", f"{STRATEGY}._create_variable"
+    )
+
+
+# What tells functions of Keras apart.
+
+
+def test_the_finite_check_is_recognised(compat):
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    message = broken("LossScaleOptimizer.check_finite", STRATEGY)
+    assert compat.is_finite_check(optimizer.check_finite), message
+    for other in (optimizer.apply, optimizer.build, len, lambda grads: True):
+        assert not compat.is_finite_check(other), message
+
+
+def test_the_finite_check_is_what_keras_asks_of_replicas(
+    compat, mirrored, monkeypatch
+):
+    asked = []
+    original = compat.MirroredExtended.call_for_each_replica
+
+    def note(self, fn, args=(), kwargs=None):
+        asked.append(compat.is_finite_check(fn))
+        return original(self, fn, args, kwargs)
+
+    monkeypatch.setattr(compat.MirroredExtended, "call_for_each_replica", note)
+    with mirrored.scope():
+        weight = keras.Variable([1.0, 2.0])
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+        optimizer.build([weight])
+    step = tf.function(
+        lambda: mirrored.run(lambda: optimizer.apply([tf.ones(2)], [weight]))
+    )
+    step()
+    message = broken("LossScaleOptimizer under a strategy", STRATEGY)
+    assert asked.count(True) == 1, message
+    assert asked.count(False) >= 2, message  # run itself, and the update
+
+
+def test_the_swap_of_averages_is_recognised(compat, mirrored, monkeypatch):
+    with mirrored.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(use_ema=True), "mse")
+        model.optimizer.build(model.trainable_variables)
+    swaps = []
+    original = compat.MirroredExtended._update
+
+    def note(self, var, fn, args, kwargs, group):
+        swaps.append(compat.is_ema_swap(fn))
+        return original(self, var, fn, args, kwargs, group)
+
+    monkeypatch.setattr(compat.MirroredExtended, "_update", note)
+    message = broken("keras.callbacks.SwapEMAWeights", "compat.is_ema_swap")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), batch_size=4, verbose=0)
+    assert swaps and not any(swaps), message
+    callback = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    callback.set_model(model)
+    for change in (callback._swap_variables, callback._finalize_ema_values):
+        swaps.clear()
+        change()
+        assert swaps and all(swaps), message
+
+
+def test_no_other_function_is_a_swap(compat):
+    for function in (len, lambda a: a, np.add, keras.ops.add, tf.add):
+        assert not compat.is_ema_swap(function)
+
+
+# Keras' optimizers and variables.
+
+
+def test_the_native_variable_of_a_keras_variable(compat, mirrored):
+    message = broken("keras.Variable._value", "compat.native_variable")
+    variable = keras.Variable([1.0, 2.0])
+    assert isinstance(compat.native_variable(variable), tf.Variable), message
+    native = tf.Variable(1.0)
+    assert compat.native_variable(native) is native
+    with mirrored.scope():
+        variable = keras.Variable([1.0, 2.0])
+    native = compat.native_variable(variable)
+    assert isinstance(native, compat.MirroredVariable), message
+    assert native.trainable and native.dtype == tf.float32, message
+
+
+def test_make_local_goes_through_the_update(compat):
+    calls = []
+
+    def update(step, grads, variables, learning_rate):
+        calls.append((grads, variables, float(learning_rate)))
+        step([2 * grad for grad in grads], variables, learning_rate)
+
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = keras.optimizers.SGD(0.5)
+    compat.make_local(optimizer, update)
+    optimizer.apply([tf.ones(2)], [variable])
+    message = broken("Optimizer._backend_update_step", "compat.make_local")
+    [(grads, variables, learning_rate)] = calls
+    np.testing.assert_array_equal(grads[0], np.ones(2), message)
+    assert variables[0] is variable and learning_rate == 0.5, message
+    np.testing.assert_array_equal(variable, [0.0, 1.0], message)
+
+
+def test_make_local_leaves_gradients_as_they_are(compat):
+    optimizer = keras.optimizers.SGD()
+    compat.make_local(optimizer, None)
+    pairs = [(tf.ones(2), object()), (tf.zeros(3), object())]
+    found = optimizer._all_reduce_sum_gradients(iter(pairs))
+    assert all(f is p for f, p in zip(found, pairs, strict=True))
+
+
+def test_keras_sums_gradients_in_one_place(mirrored, monkeypatch):
+    """Were they summed elsewhere, `make_local` would not prevent it."""
+    message = broken("_all_reduce_sum_gradients", "compat.make_local")
+    with mirrored.scope():
+        weight = keras.Variable([1.0, 2.0])
+        optimizer = keras.optimizers.SGD(0.25)
+        optimizer.build([weight])
+    summed = []
+
+    def leave(grads_and_vars):
+        summed.append(True)
+        return list(grads_and_vars)
+
+    optimizer._all_reduce_sum_gradients = leave
+
+    def replica():
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        optimizer.apply([tf.ones(2) * tf.cast(number + 1, "float32")], [weight])
+
+    mirrored.run(replica)
+    assert len(summed) == 2, message
+    np.testing.assert_array_equal(
+        [copy.numpy() for copy in weight._value.values],
+        [[0.75, 1.75], [0.5, 1.5]],
+        message,
+    )
+
+
+def test_keras_divides_the_loss_by_the_number_of_replicas(mirrored):
+    """What the optimizers undo."""
+    with mirrored.scope():
+        loss = keras.losses.MeanSquaredError()
+    values = mirrored.run(lambda: loss(tf.ones((4, 1)), tf.zeros((4, 1))))
+    found = [float(v) for v in mirrored.experimental_local_results(values)]
+    assert found == [0.5, 0.5], broken(
+        "keras.src.losses.loss.scale_loss_for_distribution",
+        f"{OPTIMIZERS}._own_scale",
+    )
+
+
+# Contexts.
+
+
+def test_replicas_know_their_number(compat, mirrored):
+    message = broken("get_current_replica_id_as_int", VARIABLES)
+    with mirrored.scope():
+        assert compat.current_replica_id() is None, message
+    seen = []
+    mirrored.run(lambda: seen.append(compat.current_replica_id()))
+    assert seen == [0, 1], message
+    with mirrored.scope():
+        variable = tf.Variable(1.0)
+    seen.clear()
+    mirrored.extended.update(
+        variable, lambda v: seen.append(compat.current_replica_id())
+    )
+    assert seen == [0, 1], message
+
+
+def test_outside_of_any_strategy_no_replica_runs(compat):
+    """TensorFlow has a default strategy, whose only replica always runs."""
+    assert compat.current_replica_id() is None, broken(
+        "get_current_replica_id_as_int", VARIABLES
+    )
+    assert tf.function(compat.current_replica_id)() is None
+
+
+def test_replicas_know_their_strategy(compat, mirrored):
+    other = tf.distribute.MirroredStrategy(["CPU:0"])
+    seen = []
+    mirrored.run(
+        lambda: seen.append(
+            (
+                compat.in_replica_context(mirrored),
+                compat.in_replica_context(other),
+            )
+        )
+    )
+    message = broken("ReplicaContext.strategy", "compat.in_replica_context")
+    assert seen == [(True, False)] * 2, message
+    assert not compat.in_replica_context(mirrored), message
+    with mirrored.scope():
+        assert not compat.in_replica_context(mirrored), message
+
+
+def test_one_replicas_part(compat, mirrored):
+    values = mirrored.run(
+        lambda: tf.distribute.get_replica_context().replica_id_in_sync_group
+    )
+    for i in range(2):
+        part = compat.select_replica(i, {"a": values, "b": 5})
+        assert (int(part["a"]), part["b"]) == (i, 5), broken(
+            "distribute_utils.select_replica", VARIABLES
+        )
+
+
+class Probe(tf.Module):
+    """Notes what it is told when it is written."""
+
+    def __init__(self, compat):
+        super().__init__()
+        self.seen = []
+        self.compat = compat
+
+    def _serialize_to_tensors(self):
+        self.seen.append(
+            (self.compat.is_exporting(), self.compat.is_single_copy_export())
+        )
+        return {"x": tf.constant(0.0)}
+
+    def _restore_from_tensors(self, restored_tensors):
+        return tf.no_op()
+
+
+def test_an_export_is_told_from_a_checkpoint(compat, tmp_path):
+    message = broken("save_context.in_save_context", VARIABLES)
+    probe = Probe(compat)
+    tf.train.Checkpoint(probe=probe).write(str(tmp_path / "checkpoint"))
+    assert probe.seen and set(probe.seen) == {(False, False)}, message
+    probe.seen.clear()
+    tf.saved_model.save(probe, str(tmp_path / "one"))
+    assert (True, True) in probe.seen, message
+    assert not compat.is_exporting(), message
+    probe.seen.clear()
+    tf.saved_model.save(
+        probe,
+        str(tmp_path / "all"),
+        options=tf.saved_model.SaveOptions(
+            experimental_variable_policy="expand_distributed_variables"
+        ),
+    )
+    assert (True, False) in probe.seen, broken(
+        "values_util.is_saving_non_distributed", VARIABLES
+    )
+
+
+def test_determinism_is_seen(compat):
+    config = importlib.import_module("tensorflow.python.framework.config")
+    message = broken("is_op_determinism_enabled", "compat.is_deterministic")
+    before = compat.is_deterministic()
+    try:
+        tf.config.experimental.enable_op_determinism()
+        assert compat.is_deterministic(), message
+        config.disable_op_determinism()
+        assert not compat.is_deterministic(), message
+    finally:
+        if before:
+            tf.config.experimental.enable_op_determinism()
+
+
+def test_a_mean_is_told_from_other_reductions(compat):
+    reduce_op = tf.distribute.ReduceOp
+    for mean in ("mean", "MEAN", reduce_op.MEAN):
+        assert compat.is_mean(mean)
+    for other in ("sum", reduce_op.SUM, None, "average"):
+        assert not compat.is_mean(other)
+
+
+def test_slices_of_unlike_shapes_are_replaced_by_the_first(compat, mirrored):
+    def slices(*rows):
+        return mirrored.experimental_distribute_values_from_function(
+            lambda context: tf.ones(
+                (rows[context.replica_id_in_sync_group], 2)
+            )
+        )
+
+    message = broken("values.PerReplica", f"{STRATEGY}.reduce")
+    unlike, like = slices(3, 1), slices(2, 2)
+    structure = {"x": unlike, "y": (like, 7)}
+    found = compat.first_where_shapes_differ(structure)
+    shapes = [
+        v.shape[0] for v in mirrored.experimental_local_results(found["x"])
+    ]
+    assert shapes == [3, 3], message
+    assert found["y"][0] is like and found["y"][1] == 7, message
+
+
+# Versions.
+
+
+@pytest.mark.parametrize(
+    "version", ["2.18.0", "2.19.1", "2.20.0", "2.21.0", "2.21.0-rc1"]
+)
+def test_a_supported_version_passes(compat, monkeypatch, version):
+    monkeypatch.setattr(tf, "__version__", version)
+    compat.check_versions()
+
+
+@pytest.mark.parametrize("version", ["2.9.3", "2.17.1", "2.22.0", "3.0.0"])
+def test_another_version_is_refused(compat, monkeypatch, version):
+    monkeypatch.setattr(tf, "__version__", version)
+    first, last = compat.SUPPORTED_TENSORFLOW
+    message = f"TensorFlow {first} to {last}. Received: tensorflow=={version}"
+    with pytest.raises(compat.UnsupportedVersionError, match=message) as error:
+        compat.check_versions()
+    assert isinstance(error.value, ImportError)
+    assert "Install a supported release" in str(error.value)
+
+
+def test_the_installed_versions_are_the_tested_ones(compat):
+    """Else whoever reads a failure below knows where to begin."""
+    compat.check_versions()
+    tested = f"TensorFlow {compat.TESTED_TENSORFLOW}"
+    assert tf.__version__.startswith(compat.TESTED_TENSORFLOW + "."), (
+        f"Tested with {tested}, installed: {VERSIONS}."
+    )
+    assert keras.__version__.startswith(compat.TESTED_KERAS + "."), (
+        f"Tested with Keras {compat.TESTED_KERAS}, installed: {VERSIONS}."
+    )
