@@ -13,7 +13,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
+from tensorflow.python.data.ops import multi_device_iterator_ops
 from tensorflow.python.distribute import distribute_utils
+from tensorflow.python.distribute import input_lib
 from tensorflow.python.distribute import mirrored_strategy
 from tensorflow.python.distribute import values
 from tensorflow.python.distribute import values_util
@@ -56,6 +58,30 @@ def check_versions() -> None:
 def _release(version: str) -> tuple[int, int]:
     major, minor = version.split(".")[:2]
     return int(major), int(minor)
+
+
+class UntunedDistributedDataset(input_lib.DistributedDataset):
+    """A distributed data set whose slices are handed out untuned.
+
+    TensorFlow reads each device's slice of a batch through a small data set
+    of its own, and tf.data starts a tuner for each. A tuner sleeps, for longer
+    and longer, up to a minute, and the iterator cannot be closed before it
+    wakes: the end of an epoch hangs. There is nothing to tune in them.
+    """
+
+    def __iter__(self) -> Any:
+        create = multi_device_iterator_ops._create_device_dataset
+        multi_device_iterator_ops._create_device_dataset = _untuned(create)
+        try:
+            return super().__iter__()
+        finally:
+            multi_device_iterator_ops._create_device_dataset = create
+
+
+def _untuned(create: Callable[..., Any]) -> Callable[..., Any]:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return lambda *args: create(*args).with_options(options)
 
 
 def tape_is_active() -> bool:

@@ -1,11 +1,15 @@
 """tf.data pipelines over a data set held in memory."""
 
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from tf_elastic.data import epoch_stream
 from tf_elastic.data import sources
+
+_PARALLEL_BATCHES = min(8, os.cpu_count() or 1)
+_PREFETCHED_BATCHES = 2 * _PARALLEL_BATCHES
 
 
 def train_pipeline(
@@ -39,16 +43,16 @@ def train_pipeline(
         stream,
         output_signature=tf.TensorSpec([None, 2, global_batch_size], tf.int32),
     )
+    options = _fixed_options()
     # Each worker's part is already in each batch: nothing is to be sharded.
-    options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
     return (
         blocks.unbatch()
-        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(batch, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True)
         .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(_PREFETCHED_BATCHES)
         .with_options(options)
     )
 
@@ -72,6 +76,21 @@ def eval_pipeline(
         return evaluate(source.images[part]), source.labels[part]
 
     starts = tf.data.Dataset.range(0, len(source.labels), batch_size)
-    return starts.map(
-        batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    ).prefetch(tf.data.AUTOTUNE)
+    return (
+        starts.map(
+            batch, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
+        )
+        .prefetch(_PREFETCHED_BATCHES)
+        .with_options(_fixed_options())
+    )
+
+
+def _fixed_options() -> tf.data.Options:
+    """Options under which tf.data does not tune the pipeline.
+
+    Its tuner sleeps for up to a minute at a time, and an iterator cannot be
+    closed while it does: the end of an epoch would hang now and then.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options

@@ -239,6 +239,19 @@ class ElasticMirroredExtended(compat.MirroredExtended):
             and variable.distribute_strategy is self._container_strategy()
         )
 
+    # Data.
+
+    def _experimental_distribute_dataset(
+        self, dataset: tf.data.Dataset, options: Any
+    ) -> Any:
+        return compat.UntunedDistributedDataset(
+            self._input_workers_with_options(options),
+            self._container_strategy(),
+            dataset,
+            num_replicas_in_sync=self._num_replicas_in_sync,
+            options=options,
+        )
+
     # What runs where.
 
     @contextlib.contextmanager

@@ -55,6 +55,12 @@ class WorkerVariable(compat.MirroredVariable):
         for copy, value in zip(self.worker_copies, values, strict=True):
             copy.assign(value)
 
+    def __float__(self) -> float:
+        return float(self.numpy())
+
+    def __int__(self) -> int:
+        return int(self.numpy())
+
     def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
         tensors = {_VALUE_KEY: tf.identity(self._values[0])}
         if not compat.is_exporting():
