@@ -137,7 +137,11 @@ def lookahead_momentum_step(
 
     .. math::
         v_{t+1} &= \delta v_t - \eta g_t(y_t) \\
-        y_{t+1} &= y_t + v_{t+1} + \delta (v_{t+1} - v_t)
+        y_{t+1} &= y_t + \delta v_{t+1} - \eta g_t(y_t)
+
+    since :math:`x_{t+1} + \delta v_{t+1} = y_t - \delta v_t + v_{t+1} +
+    \delta v_{t+1}`. The old velocity is not needed once the new one is there,
+    so that a compiler can update both in place.
 
     Args:
         lookahead: :math:`y_t`, floating, any shape.
@@ -161,6 +165,6 @@ def lookahead_momentum_step(
     """
     new_velocity = momentum * velocity - learning_rate * gradient
     return MomentumState(
-        lookahead + new_velocity + momentum * (new_velocity - velocity),
+        lookahead + (momentum * new_velocity - learning_rate * gradient),
         new_velocity,
     )

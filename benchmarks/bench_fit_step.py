@@ -1,0 +1,100 @@
+"""A `fit` step under ElasticMirroredStrategy against MirroredStrategy's.
+
+    python benchmarks/bench_fit_step.py [--steps=20] [--json=PATH]
+
+The thesis' CIFAR network on random images, 4 logical CPU devices, Nesterov's
+momentum; under the elastic strategy with an exchange every 10 steps. The two
+are timed in turns; the ratio is that of turns side by side.
+"""
+
+import statistics
+import time
+
+import _report
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import models
+from tf_elastic import optimizers
+from tf_elastic import strategies
+
+WORKERS = 4
+
+
+def fitter(strategy, optimizer, args):
+    """A function that fits some steps and returns the seconds of one."""
+    options = tf.data.Options()
+    options.autotune.enabled = False  # or the end of `fit` hangs now and then
+    images = np.random.default_rng(0).random(
+        (WORKERS * args.batch_size, 28, 28, 3), "float32"
+    )
+    labels = np.arange(len(images)) % 10
+    data = (
+        tf.data.Dataset.from_tensors((images, labels))
+        .repeat()
+        .with_options(options)
+    )
+    with strategy.scope():
+        model = models.cifar_convnet(seed=0)
+        model.compile(
+            optimizer(),
+            loss="sparse_categorical_crossentropy",
+            steps_per_execution=args.steps,
+        )
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.start = time.perf_counter()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seconds = (time.perf_counter() - self.start) / args.steps
+
+    clock = Clock()
+
+    def timed():
+        model.fit(
+            data, steps_per_epoch=args.steps, verbose=0, shuffle=False,
+            callbacks=[clock],
+        )
+        return clock.seconds
+
+    return timed
+
+
+def main():
+    args = _report.parse_args(__doc__, steps=10, batch_size=32, repeats=7)
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * WORKERS,
+    )
+    devices = [f"CPU:{i}" for i in range(WORKERS)]
+    seconds = _report.in_turns(
+        {
+            "elastic": fitter(
+                strategies.ElasticMirroredStrategy(devices),
+                lambda: optimizers.EAMSGD(0.005, communication_period=10),
+                args,
+            ),
+            "mirrored": fitter(
+                tf.distribute.MirroredStrategy(devices),
+                lambda: keras.optimizers.SGD(0.005, 0.99, nesterov=True),
+                args,
+            ),
+        },
+        args.repeats,
+    )
+    for name, times in seconds.items():
+        print(
+            f"{name:9} {1e3 * statistics.median(times):7.1f} ms a step "
+            f"({1e3 * min(times):.1f} to {1e3 * max(times):.1f})"
+        )
+    ratio = _report.ratios(seconds["elastic"], seconds["mirrored"])
+    print("elastic / mirrored: %.2f (%.2f to %.2f)" % ratio)
+    _report.write(
+        args, {"seconds": seconds, "elastic_over_mirrored": ratio[0]}
+    )
+
+
+if __name__ == "__main__":
+    main()
