@@ -171,7 +171,6 @@ def test_training_is_the_same_without_it(strategy, data, tmp_path):
     [
         (4, 1, [4, 6, 8, 12]),  # 6 and 12 are the ends of the epochs.
         (2, 3, [3, 6, 9, 12]),
-        (100, 1, [6, 12]),
     ],
 )
 def test_every_so_many_batches(
@@ -186,7 +185,8 @@ def test_every_so_many_batches(
     steps = sorted({step for step, _ in scalars["worker/loss"]})
     assert steps == written
     assert [step for step, _ in scalars["center/loss"]] == [6, 12]
-    assert monitor.times.steps in (12 - steps_per_execution, 11)
+    # Calls that were traced are not counted.
+    assert 12 - 2 * steps_per_execution <= monitor.times.steps < 12
 
 
 def test_validation_stands_in_for_center_data(strategy, data):

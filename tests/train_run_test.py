@@ -88,7 +88,7 @@ def first_run(tmp_path_factory):
     """The defaults, with fewer epochs and every kind of file."""
     folder = tmp_path_factory.mktemp("first")
     out, err = run(
-        "--epochs=5",
+        "--epochs=3",
         "--model_dir=run",
         "--logdir=tb",
         "--plot=plots/run.png",
@@ -102,7 +102,7 @@ def test_the_defaults_learn_the_digits(first_run):
     folder, out, err = first_run
     assert err == ""
     assert "EAMSGD on digits, 4 workers" in out
-    assert "Epoch 5/5" in out
+    assert "Epoch 3/3" in out
     for row in (
         "center test error",
         "worker spread",
@@ -110,11 +110,11 @@ def test_the_defaults_learn_the_digits(first_run):
         "images/s over 4 workers",
         "run/model.keras",
     ):
-        assert row in out.split("Epoch 5/5")[1]
+        assert row in out.split("Epoch 3/3")[1]
     report = json.loads((folder / "report.json").read_text())
-    assert report["center"]["test_error"] < 0.08
-    assert report["local_steps"] == 5 * 44
-    assert report["center"]["center_step"] == 22
+    assert report["center"]["test_error"] < 0.1
+    assert report["local_steps"] == 3 * 44
+    assert report["center"]["center_step"] == 14
     assert len(report["workers"]["elastic_distance"]) == 4
     assert min(report["workers"]["elastic_distance"]) > 0
     assert report["throughput"]["images_per_s"] > 0
@@ -158,7 +158,7 @@ def test_tensorboard_has_the_tags(first_run):
     }
     for tag in tags:
         steps = [event.step for event in events.Tensors(tag)]
-        assert steps == [44, 88, 132, 176, 220], tag
+        assert steps == [44, 88, 132], tag
 
 
 def test_the_plot_is_a_picture(first_run):
@@ -171,7 +171,7 @@ def test_the_plot_is_a_picture(first_run):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    run(*SMALL, "--epochs=5", f"--model_dir={folder}")
+    run(*SMALL, "--epochs=4", f"--model_dir={folder}")
     return folder
 
 
@@ -193,11 +193,11 @@ def test_ctrl_c_and_resume_equal_the_uninterrupted_run(
     assert f"python train.py --model_dir={tmp_path} --resume" in err
 
     _, err = run(
-        "--epochs=5", f"--model_dir={tmp_path}", status=2
+        "--epochs=4", f"--model_dir={tmp_path}", status=2
     )
     assert "holds a run already" in err
 
-    out, _ = run(f"--model_dir={tmp_path}", "--resume", "--epochs=5")
+    out, _ = run(f"--model_dir={tmp_path}", "--resume", "--epochs=4")
     assert "Going on after epoch 2." in out
     weights = "backup/latest.weights.h5"
     resumed = arrays_of(tmp_path / weights)
@@ -213,7 +213,7 @@ def test_a_damaged_backup(uninterrupted, tmp_path):
     os.truncate(weights, weights.stat().st_size // 2)
     out, _ = run(f"--model_dir={folder}", "--resume")
     assert "The newest backup is damaged" in out
-    assert "Going on after epoch 4." in out
+    assert "Going on after epoch 3." in out
     assert arrays_of(weights) == arrays_of(
         uninterrupted / "backup" / "latest.weights.h5"
     )

@@ -11,6 +11,9 @@ _CENTER = "#0072B2"
 _WORKERS = "#E69F00"
 _TEST = "#009E73"
 
+# A loss that changes by less is clearer on a linear scale.
+_LOG_FROM = 5
+
 # Of each panel: (key of the history, label, color, line style).
 _LOSSES = (
     ("worker_loss", "workers, mean of the epoch", _WORKERS, "-"),
@@ -146,10 +149,11 @@ def _draw(
             markersize=3.5,
         )
     everything = [value for y, *_ in lines for value in y]
-    if is_log and min(everything) > 0:
+    low, high = min(everything), max(everything)
+    if not is_log and high > 0:
+        axes.set_ylim(0, 1.05 * high)
+    elif low > 0 and high > _LOG_FROM * low:
         axes.set_yscale("log")
-    else:
-        axes.set_ylim(bottom=0)
     axes.grid(True, which="both", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
