@@ -246,7 +246,7 @@ def test_workers_that_are_not_pulled(exchange, p):
         message = message_for(p, 0.0, beta, exchange)
         assert (message is not None) == (abs(factor) > 1), (beta, factor)
         if message:
-            assert f"beta={beta}" in message and "Use beta=0.9" in message
+            assert f"beta={beta:g}" in message and "Use beta=0.9" in message
 
 
 def test_the_warning_is_told_apart_from_others():

@@ -11,15 +11,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.distribute import device_util
 from tensorflow.python.distribute import distribute_utils
 from tensorflow.python.distribute import input_lib
 from tensorflow.python.distribute import mirrored_strategy
 from tensorflow.python.distribute import values
 from tensorflow.python.distribute import values_util
 from tensorflow.python.framework import config as tf_config
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
 from tensorflow.python.util import tf_decorator
 
@@ -85,19 +89,45 @@ def _untuned(create: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tape_is_active() -> bool:
-    """Whether a gradient tape exists on this thread, recording or paused.
+    """Whether a gradient tape is open on this thread.
 
-    A paused tape counts: `tf.recompute_grad` and `tf.custom_gradient` pause
-    it around a forward pass that belongs to training all the same.
+    `tf.recompute_grad` and `tf.custom_gradient` pause all recording around a
+    forward pass, with a tape or without one. So a pause is lifted to see.
     """
-    return (
-        not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
-        or pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    paused = pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    if paused:
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+    try:
+        return not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+    finally:
+        if paused:
+            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
+
+
+def in_compiled_graph() -> bool:
+    """Whether the graph being built is to be compiled by XLA as a whole."""
+    return control_flow_util.GraphOrParentsInXlaContext(
+        ops.get_default_graph()
     )
+
+
+def loss_scale_of(num_replicas: int) -> float:
+    """What Keras multiplies the loss by under so many replicas.
+
+    It is 1 / num_replicas, rounded to float32 whatever the loss's dtype.
+    """
+    return float(np.float32(1.0 / num_replicas))
+
+
+def canonical_device(device: str) -> str:
+    """The full name of a device, however it was spelled."""
+    return device_util.canonicalize(device_util.resolve(device))
 
 
 def current_replica_id() -> int | None:
     """The replica whose code or update runs now, or None outside of one."""
+    if not tf.distribute.has_strategy():
+        return None  # where TensorFlow's default strategy would say 0
     return values_util.get_current_replica_id_as_int()
 
 

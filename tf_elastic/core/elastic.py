@@ -4,7 +4,10 @@ Every form is built from three pieces: the difference between a worker and the
 center, the *pull* of the worker towards the center (rate alpha), and the
 *push* of the center towards the workers (rate beta / p each). With
 beta = p * alpha (the default of the papers) pull and push are equal and
-opposite, so an exchange leaves ``sum(workers) + center`` as it was.
+opposite, so that an exchange of all at once, or of one after another, leaves
+``sum(workers) + center`` as it was. In the Gauss-Seidel form, where the
+workers move to a center that has moved, ``sum(workers) + (1 - beta) * center``
+stays.
 """
 
 from collections.abc import Sequence

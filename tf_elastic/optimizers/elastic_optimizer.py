@@ -24,6 +24,15 @@ _NEEDS_STRATEGY = (
     "works on one device)."
 )
 
+_NO_MEETING = (
+    "An elastic exchange must be able to reach all devices, so the optimizer "
+    "cannot be called from inside of a compiled or nested function. Received: "
+    "a call inside of another `tf.function`, a control-flow branch, or "
+    "`model.compile(jit_compile=True)`. Leave "
+    '`jit_compile="auto"` in `compile` (the optimizer compiles its own '
+    "update), and do not decorate `train_step`."
+)
+
 
 class ElasticOptimizer(keras.optimizers.Optimizer):
     r"""Base class: a local step, and an exchange every tau of them.
@@ -285,20 +294,14 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
 
     def _in_cross_replica(self, function: Any, *args: Any) -> None:
         """Calls `function(strategy, *args)` once for all replicas."""
+        if compat.in_compiled_graph():
+            raise RuntimeError(_NO_MEETING)
         try:
             tf.distribute.get_replica_context().merge_call(function, args)
         except RuntimeError as error:
             if "`merge_call` called" not in str(error):
                 raise
-            raise RuntimeError(
-                "An elastic exchange must be able to reach all devices, so "
-                "the optimizer cannot be called from inside of a compiled or "
-                "nested function. Received: a call inside of another "
-                "`tf.function`, a control-flow branch, or "
-                "`model.compile(jit_compile=True)`. Leave "
-                '`jit_compile="auto"` in `compile` (the optimizer compiles '
-                "its own update), and do not decorate `train_step`."
-            ) from error
+            raise RuntimeError(_NO_MEETING) from error
 
     def _local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
         """The worker's count of local steps, and whether one is taken now."""
@@ -339,7 +342,8 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
 
     def _own_scale(self) -> float:
         """Undoes Keras' division of the loss by the number of replicas."""
-        return float(self._distribution_strategy.num_replicas_in_sync)
+        replicas = self._distribution_strategy.num_replicas_in_sync
+        return 1.0 / compat.loss_scale_of(replicas)
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         if not self._clips:
@@ -414,7 +418,7 @@ def scale_gradients(grads: Sequence[Any], scale: float) -> list[Any]:
     return [
         None
         if grad is None
-        else tf.math.scalar_mul(tf.cast(scale, grad.dtype), grad)
+        else tf.math.scalar_mul(tf.constant(scale, grad.dtype), grad)
         for grad in grads
     ]
 

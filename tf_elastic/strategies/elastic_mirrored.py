@@ -83,7 +83,9 @@ class ElasticMirroredStrategy(tf.distribute.MirroredStrategy):
                 f"`exchange` must be one of {theory.EXCHANGES}. "
                 f"Received: exchange={exchange!r}."
             )
-        if devices is not None and len(set(devices)) != len(devices):
+        if devices is not None and len(devices) != len(
+            {compat.canonical_device(device) for device in devices}
+        ):
             raise ValueError(
                 "`devices` must not name a device twice. "
                 f"Received: devices={list(devices)}."
@@ -165,7 +167,13 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         devices: Sequence[str] | None,
         exchange: str,
     ) -> None:
-        super().__init__(container_strategy, devices=devices)
+        super().__init__(
+            container_strategy,
+            devices=devices,
+            # Only metrics are reduced, a few numbers a step; collectives
+            # would need keys of their own for every strategy.
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
         self.exchange_scheme = exchange
         self._thread = threading.local()
         self._created: list[weakref.ref[ElasticVariable]] = []

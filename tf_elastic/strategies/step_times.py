@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tf_elastic import compat
@@ -25,8 +26,8 @@ class StepTimer:
     """Adds up the times of steps, also of many in one graph call.
 
     A step lasts from a boundary (the end of the step before it, or where
-    `mark_boundary` was called) to the end of all workers' updates. A step
-    whose graph was traced in between is not counted.
+    `mark_boundary` was called) to the end of all workers' updates. Steps in
+    which something was traced or compiled are not counted.
     """
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class StepTimer:
             self._total_s = tf.Variable(0.0, dtype=tf.float64)
             self._exchange_s = tf.Variable(0.0, dtype=tf.float64)
             self._steps = tf.Variable(0, dtype=tf.int64)
+            self._exchanged = tf.Variable(False)  # since the last trace
         self._arrival: tf.Tensor | None = None
 
     def mark_boundary(self) -> None:
@@ -53,12 +55,20 @@ class StepTimer:
         if not tf.executing_eagerly():
             with tf.init_scope():
                 self._boundary.assign(0.0)
+                self._exchanged.assign(False)
         self._arrival = time_after(
             t for t in tf.nest.flatten(batch, True) if tf.is_tensor(t)
         )
 
     def exchange_took(self, begin: tf.Tensor, end: tf.Tensor) -> None:
-        """Adds the time of one exchange, if its step is counted."""
+        """Adds the time of one exchange, if its step is counted.
+
+        The first after a trace is not, nor its step: XLA compiles in it.
+        """
+        self._boundary.assign(
+            tf.where(self._exchanged, self._boundary.read_value(), 0.0)
+        )
+        self._exchanged.assign(True)
         counted = self._boundary > 0
         self._exchange_s.assign_add(tf.where(counted, end - begin, 0.0))
 
@@ -83,8 +93,10 @@ def time_after(tensors: Iterable[Any]) -> tf.Tensor:
         if compat.is_deterministic():
             # tf.timestamp is refused there, for its value is never the same.
             return tf.ensure_shape(
-                tf.numpy_function(time.time, [], tf.float64), ()
+                tf.numpy_function(_now, [], tf.float64), ()
             )
         return tf.timestamp()
 
 
+def _now() -> np.float64:
+    return np.float64(time.time())

@@ -119,6 +119,12 @@ class ElasticVariable(WorkerVariable):
             return self._worker_copies[replica_id]
         return self._values[replica_id]
 
+    def _get_on_device_or_primary(self) -> tf.Variable:
+        if compat.current_replica_id() is None:
+            with views.center_view():
+                return super()._get_on_device_or_primary()
+        return super()._get_on_device_or_primary()
+
     def _update_replica(
         self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
     ) -> Any:

@@ -91,7 +91,9 @@ def stable_moving_rates(
             first, then the workers), or "round_robin" (one after another).
 
     Returns:
-        (low, high); empty (low >= high) where no moving rate is stable.
+        (low, high); empty (low >= high) where no moving rate is stable. With
+        :math:`\beta = p \alpha` and Gauss-Seidel more than one interval may be
+        stable; it is the one that begins at 0.
 
     Raises:
         ValueError: `exchange` is unknown.
@@ -112,26 +114,34 @@ def stable_moving_rates(
         with |1 - alpha| < 1 for the differences among p > 1 workers.
     """
     _check_exchange(exchange)
-    if exchange == "jacobi":
-        return 0.0, 2 / (num_workers + 1) if beta is None else 2 - beta
-    if exchange == "round_robin":
-        return 0.0, 1.0 if beta is None else 2 - beta / num_workers
-    spread = 2.0 if num_workers > 1 else math.inf
-    if beta is None:
-        return 0.0, min(spread, _symmetric_gauss_seidel(num_workers))
-    if beta == 1:
-        return 0.0, spread
-    width = 1 / abs(1 - beta)
-    return max(0.0, 1 - width), min(spread, 1 + width)
+    return _stable_intervals(num_workers, beta, exchange)[0]
 
 
-def _symmetric_gauss_seidel(num_workers: int) -> float:
-    """The smallest alpha > 0 with |(1 - alpha)(1 - p alpha)| = 1."""
+def _stable_intervals(
+    num_workers: int, beta: float | None, exchange: str
+) -> list[tuple[float, float]]:
+    """All open intervals of stable moving rates, from the lowest."""
     p = num_workers
-    discriminant = (1 + p) ** 2 - 8 * p
-    if discriminant < 0:
-        return (1 + p) / p
-    return ((1 + p) - math.sqrt(discriminant)) / (2 * p)
+    if exchange == "jacobi":
+        return [(0.0, 2 / (p + 1) if beta is None else 2 - beta)]
+    if exchange == "round_robin":
+        return [(0.0, 1.0 if beta is None else 2 - beta / p)]
+    spread = 2.0 if p > 1 else math.inf
+    if beta is None:
+        # |(1 - alpha)(1 - p alpha)| < 1: below (1 + p) / p, but for where a
+        # large p makes the product fall below -1 in between.
+        end, discriminant = (1 + p) / p, (1 + p) ** 2 - 8 * p
+        if discriminant < 0:
+            return [(0.0, min(spread, end))]
+        root = math.sqrt(discriminant)
+        return [
+            (0.0, ((1 + p) - root) / (2 * p)),
+            (((1 + p) + root) / (2 * p), min(spread, end)),
+        ]
+    if beta == 1:
+        return [(0.0, spread)]
+    width = 1 / abs(1 - beta)
+    return [(max(0.0, 1 - width), min(spread, 1 + width))]
 
 
 def _check_exchange(exchange: str) -> None:
@@ -148,7 +158,7 @@ def warn_if_unstable(
     r"""Warns about rates that cannot converge, with the nearest that can.
 
     Rates with :math:`\alpha = 0` leave the workers alone and are stable if
-    the center is: :math:`\beta < 2`.
+    the center is: :math:`\beta < 2`, in round robin :math:`\beta < 2p`.
 
     Args:
         rates: :math:`\alpha` and :math:`\beta`.
@@ -159,38 +169,40 @@ def warn_if_unstable(
         StabilityWarning: the rates are on or outside of the bound.
     """
     alpha, beta = rates
-    if alpha == 0:
-        if beta >= 2:
-            _warn(
-                f"beta={beta} makes the center swing ever wider around the "
-                "mean of the workers; it must be below 2. Use beta="
-                f"{core.DEFAULT_BETA}."
-            )
-        return
-    symmetric = math.isclose(beta, num_workers * alpha, rel_tol=1e-6)
-    low, high = stable_moving_rates(
-        num_workers, None if symmetric else beta, exchange
-    )
-    if low < alpha < high:
-        return
     setting = (
         f"moving_rate={alpha:.6g} (beta={beta:.6g}) with {num_workers} "
         f"workers that exchange by {exchange!r}"
     )
-    if low >= high:
+    if alpha == 0:
+        bound = 2 * num_workers if exchange == "round_robin" else 2
+        if beta >= bound:
+            _warn(
+                f"{setting} cannot converge: the center swings ever wider "
+                f"around the workers. beta must be below {bound}. Use beta="
+                f"{core.DEFAULT_BETA}."
+            )
+        return
+    low, high = stable_moving_rates(num_workers, beta, exchange)
+    if low < alpha < high:
+        return
+    symmetric = math.isclose(beta, num_workers * alpha, rel_tol=1e-6)
+    if low >= high and not symmetric:
         _warn(
             f"{setting} cannot converge, nor can any other moving rate with "
-            f"this beta. Use beta={core.DEFAULT_BETA}."
+            f"this beta. Use beta={core.DEFAULT_BETA} and moving_rate="
+            f"{core.DEFAULT_BETA / num_workers:.6g}."
         )
         return
-    nearest = (
-        high - 1e-3 * (high - low)
-        if alpha >= high
-        else (low + 1e-3 * (high - low))
+    # With the symmetry, beta follows the moving rate that is advised.
+    low, high = min(
+        _stable_intervals(num_workers, None if symmetric else beta, exchange),
+        key=lambda interval: min(abs(alpha - end) for end in interval),
     )
-    fix = f"moving_rate={nearest:.4g}"
+    margin = 1e-3 * (high - low)  # more than the rounding of the message
+    nearest = high - margin if alpha >= high else low + margin
+    fix = f"moving_rate={nearest:.6g}"
     if symmetric:
-        fix += f" (beta={num_workers * nearest:.4g})"
+        fix += f" (beta={num_workers * nearest:.6g})"
     _warn(
         f"{setting} cannot converge: the moving rate must lie strictly "
         f"between {low:.6g} and {high:.6g}. The nearest stable value is {fix}."
