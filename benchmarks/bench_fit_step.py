@@ -51,7 +51,10 @@ def fitter(strategy, optimizer, args):
 
     def timed():
         model.fit(
-            data, steps_per_epoch=args.steps, verbose=0, shuffle=False,
+            data,
+            steps_per_epoch=args.steps,
+            verbose=0,
+            shuffle=False,
             callbacks=[clock],
         )
         return clock.seconds
@@ -88,9 +91,7 @@ def main():
         )
     ratio = _report.ratios(seconds["elastic"], seconds["mirrored"])
     print("elastic / mirrored: %.2f (%.2f to %.2f)" % ratio)
-    _report.write(
-        args, {"seconds": seconds, "elastic_over_mirrored": ratio[0]}
-    )
+    _report.write(args, {"seconds": seconds, "elastic_over_mirrored": ratio[0]})
 
 
 if __name__ == "__main__":

@@ -35,9 +35,7 @@ def updater(optimizer, strategy, parameters):
 
     @tf.function
     def update(*gradients):
-        strategy.run(
-            lambda: optimizer.apply(list(gradients), variables)
-        )
+        strategy.run(lambda: optimizer.apply(list(gradients), variables))
 
     def timed():
         start = time.perf_counter()

@@ -311,15 +311,10 @@ def test_gradient_accumulation_equals_a_larger_batch(case):
     )
     # The large batch whose slice i joins worker i's two small ones.
     order = (
-        np.arange(len(X))
-        .reshape(-1, 2, p, small)
-        .swapaxes(1, 2)
-        .reshape(-1)
+        np.arange(len(X)).reshape(-1, 2, p, small).swapaxes(1, 2).reshape(-1)
     )
     at_once = compiled(case)
-    at_once.fit(
-        X[order], Y[order], batch_size=24, shuffle=False, verbose=0
-    )
+    at_once.fit(X[order], Y[order], batch_size=24, shuffle=False, verbose=0)
     for a, b in zip(
         accumulated.trainable_variables,
         at_once.trainable_variables,

@@ -65,9 +65,7 @@ def compile_for(
     if jit_compile == "auto":
         device_type = tf.DeviceSpec.from_string(device).device_type or "CPU"
         jit_compile = can_compile(device_type)
-    return tf.function(
-        function, jit_compile=bool(jit_compile), autograph=False
-    )
+    return tf.function(function, jit_compile=bool(jit_compile), autograph=False)
 
 
 class FusedUpdate:

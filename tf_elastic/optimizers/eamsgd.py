@@ -70,9 +70,7 @@ class EAMSGD(ElasticOptimizer):
         name: str = "eamsgd",
         **kwargs: Any,
     ) -> None:
-        if not (
-            isinstance(momentum, (int, float)) and 0 <= momentum < 1
-        ):
+        if not (isinstance(momentum, (int, float)) and 0 <= momentum < 1):
             raise ValueError(
                 "`momentum` must be a number in [0, 1). "
                 f"Received: momentum={momentum!r}."

@@ -72,9 +72,7 @@ class EASGD(ElasticOptimizer):
         """One SGD step of one worker's variable."""
         if isinstance(gradient, tf.IndexedSlices):
             step = core.sgd_step(0.0, gradient.values, learning_rate)
-            self.assign_add(
-                variable, tf.IndexedSlices(step, gradient.indices)
-            )
+            self.assign_add(variable, tf.IndexedSlices(step, gradient.indices))
         else:
             self.assign(
                 variable, core.sgd_step(variable, gradient, learning_rate)

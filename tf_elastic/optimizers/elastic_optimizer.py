@@ -348,7 +348,8 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         if not self._clips:
             return list(grads)
-        return super()._clip_gradients(scale_gradients(grads, self._own_scale()))
+        own = scale_gradients(grads, self._own_scale())
+        return super()._clip_gradients(own)
 
     def _backend_update_step(
         self,
@@ -382,7 +383,8 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         self, trainable_variables: Sequence[keras.Variable]
     ) -> None:
         for variable, average in zip(
-            trainable_variables, self._model_variables_moving_average,
+            trainable_variables,
+            self._model_variables_moving_average,
             strict=True,
         ):
             variable.assign(average)

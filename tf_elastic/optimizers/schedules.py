@@ -46,13 +46,13 @@ class InverseSqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """The rate at a worker's clock.
+        r"""The rate at a worker's clock.
 
         Args:
             step: t, an integer scalar.
 
         Returns:
-            :math:`\\eta_t`, a scalar of Keras' `floatx`.
+            :math:`\eta_t`, a scalar of Keras' `floatx`.
         """
         step = tf.cast(step, keras.config.floatx())
         return core.inverse_sqrt_decay(

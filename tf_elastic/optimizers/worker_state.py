@@ -63,9 +63,7 @@ def load(optimizer: Any, store: Any) -> None:
     """
     own = [compat.native_variable(v) for v in optimizer.variables]
     names = set(store.keys())
-    expected = sum(
-        name.startswith("variable.") for name in names
-    )
+    expected = sum(name.startswith("variable.") for name in names)
     if "format" not in names or expected != len(own):
         warnings.warn(
             f"The file holds {expected} variables of an elastic optimizer, "

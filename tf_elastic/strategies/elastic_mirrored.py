@@ -100,7 +100,10 @@ class ElasticMirroredStrategy(tf.distribute.MirroredStrategy):
         return self.extended.num_workers
 
     def run(
-        self, fn: Callable, args: Any = (), kwargs: Any = None,
+        self,
+        fn: Callable,
+        args: Any = (),
+        kwargs: Any = None,
         options: Any = None,
     ) -> Any:
         """Runs `fn` once for each worker, on its device.
@@ -114,13 +117,12 @@ class ElasticMirroredStrategy(tf.distribute.MirroredStrategy):
         Returns:
             What `fn` returns, as per-replica values.
         """
-        self.extended.timer.batch_arrived(
-            [
-                self.experimental_local_results(value)
-                for value in tf.nest.flatten(args)
-            ]
-        )
-        return super().run(fn, args, kwargs, options)
+        batch = [
+            self.experimental_local_results(value)
+            for value in tf.nest.flatten(args)
+        ]
+        with self.extended.timer.batch(batch):
+            return super().run(fn, args, kwargs, options)
 
     def reduce(self, reduce_op: Any, value: Any, axis: Any) -> Any:
         """Reduces a per-replica value; see `tf.distribute.Strategy.reduce`.
@@ -176,7 +178,7 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         )
         self.exchange_scheme = exchange
         self._thread = threading.local()
-        self._created: list[weakref.ref[ElasticVariable]] = []
+        self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
         self.timer = StepTimer()
 
@@ -207,14 +209,19 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         copies = super()._create_variable(next_creator, **kwargs).values
         if worker_only:
             return WorkerVariable(strategy, copies)
-        kwargs["initial_value"] = copies[0].read_value
-        kwargs["name"] = f"{kwargs.get('name') or 'Variable'}/worker"
-        worker_copies = super()._create_variable(next_creator, **kwargs).values
         if seed:
-            variable = SeedVariable(strategy, copies, worker_copies)
+            variable = SeedVariable(strategy, copies, of_model=True)
             variable.diversify()
+        elif not copies[0].dtype.is_floating:
+            variable = WorkerVariable(strategy, copies, of_model=True)
         else:
-            variable = ElasticVariable(strategy, copies, worker_copies)
+            kwargs["initial_value"] = copies[0].read_value
+            kwargs["name"] = f"{kwargs.get('name') or 'Variable'}/worker"
+            variable = ElasticVariable(
+                strategy,
+                copies,
+                super()._create_variable(next_creator, **kwargs).values,
+            )
         self._created.append(weakref.ref(variable))
         return variable
 
@@ -227,7 +234,7 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         finally:
             self._worker_only = before
 
-    def untrained_variables(self) -> list[ElasticVariable]:
+    def untrained_variables(self) -> list[WorkerVariable]:
         """The live model variables that no gradient moves.
 
         They are in an order that a rebuilt model has again: by kind (the last
@@ -329,7 +336,7 @@ class ElasticMirroredExtended(compat.MirroredExtended):
         statistics = [
             variable
             for variable in self.untrained_variables()
-            if variable.dtype.is_floating
+            if isinstance(variable, ElasticVariable)
         ]
         return Exchange(parameters, statistics, self._devices, jit_compile)
 

@@ -1,7 +1,9 @@
 """Where the time of a training step goes, measured inside the graph."""
 
+import contextlib
 import time
 from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 
@@ -50,15 +52,20 @@ class StepTimer:
         compute = float(self._total_s) - data - exchange
         return StepTimes(data, compute, exchange, int(self._steps))
 
-    def batch_arrived(self, batch: Any) -> None:
-        """Takes the time when all tensors of a batch are there."""
+    @contextlib.contextmanager
+    def batch(self, tensors: Any) -> Iterator[None]:
+        """Takes the time when a batch is there, for the step inside."""
         if not tf.executing_eagerly():
             with tf.init_scope():
                 self._boundary.assign(0.0)
                 self._exchanged.assign(False)
         self._arrival = time_after(
-            t for t in tf.nest.flatten(batch, True) if tf.is_tensor(t)
+            t for t in tf.nest.flatten(tensors, True) if tf.is_tensor(t)
         )
+        try:
+            yield
+        finally:
+            self._arrival = None
 
     def exchange_took(self, begin: tf.Tensor, end: tf.Tensor) -> None:
         """Adds the time of one exchange, if its step is counted.
@@ -92,9 +99,7 @@ def time_after(tensors: Iterable[Any]) -> tf.Tensor:
     with tf.device(_HOST), tf.control_dependencies(list(tensors)):
         if compat.is_deterministic():
             # tf.timestamp is refused there, for its value is never the same.
-            return tf.ensure_shape(
-                tf.numpy_function(_now, [], tf.float64), ()
-            )
+            return tf.ensure_shape(tf.numpy_function(_now, [], tf.float64), ())
         return tf.timestamp()
 
 

@@ -7,8 +7,9 @@ variable                  replica, training   replica, else    cross-replica
 `WorkerVariable`          worker's copy       worker's copy    first worker's
 ========================  ==================  ===============  ==============
 
-Model variables are elastic; an optimizer's slots and clocks are a worker's.
-A cross-replica assignment sets every copy, so that all workers start from
+A model's floating variables are elastic. Its others (counters, seeds), of
+which no mean can be taken, and an optimizer's slots and clocks are a worker's
+own. A cross-replica assignment sets every copy, so that all workers start from
 the value assigned.
 """
 
@@ -30,11 +31,20 @@ class WorkerVariable(compat.MirroredVariable):
     """One independent copy for each worker, and no center.
 
     Outside of replicas it reads as the first worker's copy.
+
+    Args:
+        strategy: whose variable it is.
+        values: the copies, one on each device.
+        of_model: whether it is a model's variable, not an optimizer's.
     """
 
     def __init__(
-        self, strategy: tf.distribute.Strategy, values: Sequence[tf.Variable]
+        self,
+        strategy: tf.distribute.Strategy,
+        values: Sequence[tf.Variable],
+        of_model: bool = False,
     ) -> None:
+        self._of_model = of_model
         super().__init__(strategy, values, tf.VariableAggregation.NONE)
 
     @property
@@ -60,6 +70,38 @@ class WorkerVariable(compat.MirroredVariable):
 
     def __int__(self) -> int:
         return int(self.numpy())
+
+    def assign(
+        self,
+        value: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
+    ) -> Any:
+        """Sets the copies that the present context means.
+
+        Outside of replicas these are all copies, unless a model's variable
+        reads as this value already: then nothing changes. (A file is loaded
+        through the layers, which hold what is read, and through the
+        optimizer, which holds the workers, in either order; the second must
+        not undo the first.)
+        """
+        if (
+            self._of_model
+            and tf.executing_eagerly()
+            and compat.current_replica_id() is None
+            and self._reads_as(value)
+        ):
+            return self
+        return super().assign(value, use_locking, name, read_value)
+
+    def _reads_as(self, value: Any) -> bool:
+        value = np.asarray(value)
+        present = self._values[0].numpy()
+        return (
+            value.dtype == present.dtype
+            and value.tobytes() == present.tobytes()
+        )
 
     def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
         tensors = {_VALUE_KEY: tf.identity(self._values[0])}
@@ -94,7 +136,7 @@ class ElasticVariable(WorkerVariable):
         worker_copies: Sequence[tf.Variable],
     ) -> None:
         self._worker_copies = tuple(worker_copies)
-        super().__init__(strategy, center_copies)
+        super().__init__(strategy, center_copies, of_model=True)
 
     @property
     def worker_copies(self) -> tuple[tf.Variable, ...]:
@@ -118,6 +160,11 @@ class ElasticVariable(WorkerVariable):
         if views.sees_worker():
             return self._worker_copies[replica_id]
         return self._values[replica_id]
+
+    def _get(self) -> tf.Variable:
+        if compat.current_replica_id() is None:
+            return self._get_on_device_or_primary()
+        return super()._get()
 
     def _get_on_device_or_primary(self) -> tf.Variable:
         if compat.current_replica_id() is None:
@@ -151,37 +198,8 @@ class ElasticVariable(WorkerVariable):
                     update_fn(copy, compat.select_replica(i, value), **kwargs)
         return self
 
-    def assign(
-        self,
-        value: Any,
-        use_locking: bool = False,
-        name: str | None = None,
-        read_value: bool = True,
-    ) -> Any:
-        """Sets the copies that the present context means.
 
-        Outside of replicas these are all copies, unless the center has this
-        value already: then nothing changes. (A file is loaded through the
-        layers, which hold the center, and through the optimizer, which holds
-        the workers, in either order; the second must not undo the first.)
-        """
-        if (
-            tf.executing_eagerly()
-            and compat.current_replica_id() is None
-            and self._center_equals(value)
-        ):
-            return self
-        return super().assign(value, use_locking, name, read_value)
-
-    def _center_equals(self, value: Any) -> bool:
-        value = np.asarray(value)
-        center = self._values[0].numpy()
-        return (
-            value.dtype == center.dtype and value.tobytes() == center.tobytes()
-        )
-
-
-class SeedVariable(ElasticVariable):
+class SeedVariable(WorkerVariable):
     """The state of a random generator, different on every worker.
 
     The first worker draws what it would draw alone; the others fold their
@@ -196,11 +214,11 @@ class SeedVariable(ElasticVariable):
         return self
 
     def diversify(self) -> None:
-        """Derives the workers' seeds from the center's."""
-        for i, copy in enumerate(self._worker_copies):
+        """Derives the other workers' seeds from the first one's."""
+        for i, copy in enumerate(self._values):
             if i > 0:
                 with tf.device(copy.device):
                     seed = tf.random.experimental.stateless_fold_in(
-                        self._values[i].read_value(), i
+                        self._values[0].read_value(), i
                     )
                     copy.assign(tf.cast(seed, copy.dtype))
