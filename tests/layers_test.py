@@ -178,8 +178,10 @@ def test_imported_layers(source, layers, tmp_path, monkeypatch):
     assert tree.imported_layers(path) == layers
 
 
-@by_file
-def test_library_code_does_not_print(path):
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
+def test_only_the_console_prints(path):
+    if tree.relative(path) == tree.CONSOLE:
+        return
     lines = [
         node.lineno
         for node in ast.walk(tree.parse(path))

@@ -23,7 +23,11 @@ LAYERS = (
     "data",
     "monitor",
     "figures",
+    "program",
 )
+
+# The one module that writes to the terminal.
+CONSOLE = f"{PACKAGE}/program/console.py"
 
 # A layer may import any lower one, but for these, which may import less.
 _NARROWER = {

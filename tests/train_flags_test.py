@@ -8,10 +8,14 @@ import pytest
 
 import train
 from tests import source_tree as tree
+from tf_elastic.program import command_line
+from tf_elastic.program import devices
+from tf_elastic.program import settings
+from tf_elastic.program import usage
 
 
 def parse(*args):
-    return train.parse(["train.py", *args])
+    return settings.parse(["train.py", *args])
 
 
 # (flags, parts of the message)
@@ -125,7 +129,7 @@ def test_help_names_every_flag():
     assert text.count("python train.py") >= 3
     for group in ("Data", "Workers", "Method", "Length", "Files and output"):
         assert f"\n{group}:\n" in text
-    values = train.define_flags()
+    values = command_line.define_flags()
     for name in values:
         assert f"\n  --{name}=" in text or f"\n  --[no]{name}\n" in text
         assert "(default: " in text
@@ -143,7 +147,7 @@ def test_the_examples_of_the_help_are_right(tmp_path, monkeypatch):
     ]
     assert len(examples) == 3
     for _, *argv in examples:
-        train.parse(argv)
+        settings.parse(argv)
 
 
 def test_defaults_depend_on_the_data_set(tmp_path):
@@ -172,8 +176,8 @@ def test_rates_that_agree_and_rates_that_need_not():
 def test_flags_from_a_file(tmp_path):
     path = tmp_path / "flags"
     path.write_text("--workers=2\n# a comment\n--beta=0.5\n")
-    settings = parse(f"--flagfile={path}")
-    assert (settings["workers"], settings["beta"]) == (2, 0.5)
+    read = parse(f"--flagfile={path}")
+    assert (read["workers"], read["beta"]) == (2, 0.5)
 
 
 def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
@@ -199,11 +203,11 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
 
 
 def test_memory_of_a_gpu_is_shared_out():
-    assert train.split_memory_mb(10_000, 4) == 2250
-    assert train.split_memory_mb(10_000, 1) == 9000
+    assert devices.split_memory_mb(10_000, 4) == 2250
+    assert devices.split_memory_mb(10_000, 1) == 9000
 
 
 def test_a_gpu_whose_memory_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(train.UsageError, match="Give --gpu_memory_mb"):
-        train._free_gpu_memory_mb()
+    with pytest.raises(usage.UsageError, match="Give --gpu_memory_mb"):
+        devices.free_gpu_memory_mb()

@@ -19,6 +19,8 @@ from tensorboard.backend.event_processing import event_accumulator
 import tf_elastic as te
 import train
 from tests import source_tree as tree
+from tf_elastic.program import building
+from tf_elastic.program import running
 
 TIMEOUT_S = 150
 ENVIRONMENT = {
@@ -230,7 +232,7 @@ def test_ctrl_c_before_anything_is_saved(tmp_path, monkeypatch, capsys):
     def interrupt(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "train", interrupt)
+    monkeypatch.setattr(running, "train", interrupt)
     assert train.main(["train.py"]) == 130
     assert "--model_dir would keep each epoch" in capsys.readouterr().err
     assert train.main(["train.py", f"--model_dir={tmp_path}"]) == 130
@@ -303,7 +305,7 @@ def test_what_only_tensorflow_can_tell(args, parts, capsys):
 
 
 def test_an_unstable_rate_is_told_at_once(capsys, monkeypatch):
-    monkeypatch.setattr(train, "load_data", lambda *_: pytest.exit("late"))
+    monkeypatch.setattr(building, "load_data", lambda *_: pytest.exit("late"))
     argv = ["train.py", "--workers=3", "--moving_rate=0.5", "--verbose=0"]
     with pytest.raises(te.theory.StabilityWarning, match="nearest stable"):
         train.main(argv)

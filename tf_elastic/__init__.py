@@ -13,20 +13,28 @@ with strategy.scope():
     )
 model.fit(train, validation_data=test)
 ```
+
+A submodule is imported when it is first named, so `import tf_elastic` alone is
+quick and starts no TensorFlow. To load a Keras model that was saved with one of
+the optimizers, import them: `import tf_elastic.optimizers`. Whoever imports
+Keras before this package has them too.
 """
 
-from tf_elastic import compat as _compat
+import importlib
+import sys
+from typing import TYPE_CHECKING
+from typing import Any
 
-_compat.check_versions()
+from tf_elastic.version import __version__
 
-from tf_elastic import core  # noqa: E402
-from tf_elastic import data  # noqa: E402
-from tf_elastic import models  # noqa: E402
-from tf_elastic import monitor  # noqa: E402
-from tf_elastic import optimizers  # noqa: E402
-from tf_elastic import strategies  # noqa: E402
-from tf_elastic import theory  # noqa: E402
-from tf_elastic.version import __version__  # noqa: E402
+if TYPE_CHECKING:
+    from tf_elastic import core
+    from tf_elastic import data
+    from tf_elastic import models
+    from tf_elastic import monitor
+    from tf_elastic import optimizers
+    from tf_elastic import strategies
+    from tf_elastic import theory
 
 __all__ = [
     "__version__",
@@ -38,3 +46,19 @@ __all__ = [
     "strategies",
     "theory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if "keras" in sys.modules:
+    # Keras finds the class of a saved optimizer by the name that its module
+    # registers, and imports no module for it.
+    importlib.import_module(f"{__name__}.optimizers")

@@ -106,9 +106,7 @@ def tape_is_active() -> bool:
 
 def in_compiled_graph() -> bool:
     """Whether the graph being built is to be compiled by XLA as a whole."""
-    return control_flow_util.GraphOrParentsInXlaContext(
-        ops.get_default_graph()
-    )
+    return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
 
 
 def loss_scale_of(num_replicas: int) -> float:
@@ -258,3 +256,6 @@ def make_local(
     optimizer._backend_update_step = lambda grads, variables, learning_rate: (
         update(step, grads, variables, learning_rate)
     )
+
+
+check_versions()

@@ -1,0 +1,122 @@
+"""The optimizer, the network and the data that the settings ask for."""
+
+from typing import Any
+
+from tf_elastic.program import defaults
+from tf_elastic.program import usage
+
+
+def make_optimizer(settings: dict[str, Any]) -> Any:
+    """The optimizer; to be called in the strategy's scope.
+
+    Raises:
+        UsageError: an argument is refused.
+    """
+    import keras
+
+    from tf_elastic import optimizers
+
+    rate = settings["learning_rate"]
+    if settings["learning_rate_decay"] is not None:
+        rate = optimizers.schedules.InverseSqrtDecay(
+            rate, settings["learning_rate_decay"]
+        )
+    common = {
+        name: settings[name]
+        for name in ("weight_decay", "clipnorm", "gradient_accumulation_steps")
+        if settings[name] is not None
+    }
+    momentum = {name: settings[name] for name in ("momentum", "nesterov")}
+    jit = {"auto": "auto", "true": True, "false": False}
+    compiled = {"jit_compile": jit[settings["jit_compile"]]}
+    period = settings["communication_period"]
+    elastic = {
+        "moving_rate": settings["moving_rate"],
+        "beta": settings["beta"],
+        "symmetric": settings["symmetric"],
+        "communication_period": None if period == "none" else int(period),
+        **compiled,
+    }
+    name = settings["optimizer"]
+    hint = "See `python train.py --help` for the flags of Method."
+    with usage.explained(hint):
+        if settings["strategy"] == "mirrored":
+            return keras.optimizers.SGD(rate, **momentum, **common)
+        if name == "elastic":
+            inner = _inner_optimizer(settings["inner_optimizer"])
+            return optimizers.Elastic(inner(rate, **common), **elastic)
+        if name == "asgd":
+            return optimizers.ASGD(rate, **common, **compiled)
+        if name == "mvasgd":
+            return optimizers.MVASGD(
+                rate, settings["averaging_rate"], **common, **compiled
+            )
+        if name == "easgd":
+            return optimizers.EASGD(rate, **elastic, **common)
+        return optimizers.EAMSGD(rate, **momentum, **elastic, **common)
+
+
+def _inner_optimizer(name: str) -> Any:
+    import keras
+
+    try:
+        return type(keras.optimizers.get(name))
+    except ValueError as error:
+        raise usage.UsageError(
+            "--inner_optimizer must be the name of a Keras optimizer, such "
+            f"as adam, adamw, sgd or rmsprop. Received: {name}."
+        ) from error
+
+
+def make_model(settings: dict[str, Any], strategy: Any) -> Any:
+    """The network, compiled, its optimizer built."""
+    from tf_elastic import models
+
+    with strategy.scope():
+        if settings["dataset"] == "digits":
+            model = models.digits_convnet(seed=settings["seed"])
+        else:
+            model = models.cifar_convnet(
+                num_classes=defaults.NUM_CLASSES[settings["dataset"]],
+                seed=settings["seed"],
+            )
+        model.compile(
+            make_optimizer(settings),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            steps_per_execution=settings["steps_per_execution"],
+        )
+        with usage.explained("See --beta, --moving_rate and --workers."):
+            model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def load_data(settings: dict[str, Any], skip_steps: int) -> list[Any]:
+    """The splits train, test and train_eval, as batches of all workers."""
+    from tf_elastic import data
+
+    common = {
+        "data_dir": settings["data_dir"],
+        "download": settings["download"],
+    }
+    workers, batch_size = settings["workers"], settings["batch_size"]
+    with usage.explained("See --data_dir and --download."):
+        train = data.load(
+            settings["dataset"],
+            "train",
+            batch_size=batch_size,
+            num_workers=workers,
+            seed=settings["seed"],
+            steps_per_epoch=settings["steps_per_epoch"],
+            skip_steps=skip_steps,
+            **common,
+        )
+        return [
+            train,
+            *data.load(
+                settings["dataset"],
+                ["test", "train_eval"],
+                batch_size=256,
+                **common,
+            ),
+        ]

@@ -1,0 +1,177 @@
+"""What is refused before TensorFlow starts, and what to do instead."""
+
+import importlib.util
+import os
+from typing import Any
+
+from tf_elastic.program import defaults
+from tf_elastic.program import run_folder
+from tf_elastic.program import usage
+
+
+def check_choices(settings: dict[str, Any], given: set[str]) -> None:
+    """Refuses flags that would be ignored, by which is chosen."""
+    optimizer, strategy = settings["optimizer"], settings["strategy"]
+    reasons = {}
+    if settings["dataset"] == "digits":
+        reasons |= dict.fromkeys(
+            ("data_dir", "download"),
+            "the digits come with the package. Leave it out, or choose "
+            "--dataset=cifar10",
+        )
+    if strategy == "mirrored":
+        reasons |= dict.fromkeys(
+            "optimizer inner_optimizer exchange beta moving_rate symmetric "
+            "communication_period averaging_rate jit_compile".split(),
+            "--strategy=mirrored is the baseline with Keras' SGD, in which "
+            "nothing is exchanged. Leave it out, or choose "
+            "--strategy=elastic_mirrored",
+        )
+    else:
+        if optimizer != "eamsgd":
+            reasons |= dict.fromkeys(
+                ("momentum", "nesterov"),
+                f"--optimizer={optimizer} has no momentum. Leave it out, or "
+                "choose --optimizer=eamsgd",
+            )
+        if optimizer != "elastic":
+            reasons["inner_optimizer"] = (
+                f"--optimizer={optimizer} has none inside. Leave it out, or "
+                "choose --optimizer=elastic"
+            )
+        if optimizer != "mvasgd":
+            reasons["averaging_rate"] = (
+                f"--optimizer={optimizer} has none. Leave it out, or choose "
+                "--optimizer=mvasgd"
+            )
+        if optimizer in defaults.SEQUENTIAL:
+            reasons |= dict.fromkeys(
+                "beta moving_rate symmetric communication_period".split(),
+                f"--optimizer={optimizer} is sequential and averages at "
+                "every step. Leave it out, or choose --optimizer=easgd",
+            )
+    for name in sorted(given & set(reasons)):
+        raise usage.UsageError(
+            f"--{name} has no effect here: {reasons[name]}. Received: "
+            f"--{name}={settings[name]}."
+        )
+    if strategy != "mirrored" and optimizer in defaults.SEQUENTIAL:
+        if settings["workers"] not in (None, 1):
+            raise usage.UsageError(
+                f"--optimizer={optimizer} is a sequential method: it averages "
+                "one worker over time. Received: --workers="
+                f"{settings['workers']}. Use --workers=1, or --optimizer="
+                "easgd for several workers."
+            )
+
+
+# (flag, test, rule)
+_RANGES = (
+    ("workers", lambda v: v >= 1, "at least 1"),
+    ("gpu_memory_mb", lambda v: v >= 1, "at least 1"),
+    ("learning_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
+    ("learning_rate_decay", lambda v: v >= 0, "at least 0"),
+    ("momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("beta", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
+    ("moving_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
+    ("averaging_rate", lambda v: 0 < v <= 1, "in (0, 1]"),
+    ("weight_decay", lambda v: v >= 0, "at least 0"),
+    ("clipnorm", lambda v: v > 0, "more than 0"),
+    ("gradient_accumulation_steps", lambda v: v >= 2, "at least 2"),
+    ("epochs", lambda v: v >= 1, "at least 1"),
+    ("steps_per_epoch", lambda v: v >= 1, "at least 1"),
+    ("steps_per_execution", lambda v: v >= 1, "at least 1"),
+    ("seed", lambda v: 0 <= v < 2**31, "from 0 to 2**31 - 1"),
+)
+
+
+def check_ranges(settings: dict[str, Any]) -> None:
+    """Refuses numbers out of range, alone or together."""
+    for name, is_right, rule in _RANGES:
+        value = settings[name]
+        if value is not None and not is_right(value):
+            raise usage.UsageError(
+                f"--{name} must be {rule}. Received: --{name}={value}. "
+                "Leave it out for the default."
+            )
+    images = defaults.NUM_TRAIN[settings["dataset"]]
+    if not 1 <= settings["batch_size"] <= images:
+        raise usage.UsageError(
+            f"--batch_size must be from 1 to {images}, the training images "
+            f"of {settings['dataset']}. Received: --batch_size="
+            f"{settings['batch_size']}. Leave it out for the default."
+        )
+    period = settings["communication_period"]
+    if period != "none" and not (period.isdecimal() and int(period) >= 1):
+        raise usage.UsageError(
+            "--communication_period must be an integer, at least 1 (1: "
+            "exchange at every step), or none. Received: "
+            f"--communication_period={period}. The default is 10."
+        )
+    every = settings["gradient_accumulation_steps"]
+    if every is not None and settings["mixed_precision"] == "float16":
+        raise usage.UsageError(
+            "--gradient_accumulation_steps cannot be combined with "
+            "--mixed_precision=float16. Use --mixed_precision=bfloat16, or a "
+            "larger --batch_size."
+        )
+
+
+def check_rates(settings: dict[str, Any]) -> None:
+    """Refuses a beta and a moving rate that contradict each other."""
+    beta, alpha = settings["beta"], settings["moving_rate"]
+    if not settings["symmetric"]:
+        if beta is None or alpha is None:
+            raise usage.UsageError(
+                "--nosymmetric needs both --beta and --moving_rate. Received: "
+                f"--beta={beta}, --moving_rate={alpha}. Give both, or leave "
+                "--nosymmetric out."
+            )
+        return
+    if beta is None or alpha is None:
+        return
+    workers = settings["workers"]
+    if abs(beta - workers * alpha) > 1e-6 * max(beta, 1e-12):
+        raise usage.UsageError(
+            "--beta must equal workers * moving_rate. Received: --beta="
+            f"{beta:g}, --moving_rate={alpha:g}, with {workers} workers. Give "
+            f"one of them (--moving_rate={alpha:g} means --beta="
+            f"{workers * alpha:g}), or add --nosymmetric to choose both."
+        )
+
+
+def check_files(settings: dict[str, Any]) -> None:
+    """Looks for the folders and packages that will be needed."""
+    for name in ("data_dir", "logdir", "model_dir", "plot", "report"):
+        if settings[name]:
+            settings[name] = os.path.expanduser(settings[name])
+    dataset = settings["dataset"]
+    if dataset != "digits" and not settings["download"]:
+        folder = settings["data_dir"] or os.path.expanduser(
+            os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+        )
+        if not os.path.isdir(os.path.join(folder, dataset)):
+            raise usage.UsageError(
+                f"--data_dir must hold the prepared folder '{dataset}'. "
+                f"Received: --data_dir={folder}, in which it is not. Give "
+                "the folder that it is in, add --download to fetch it, or "
+                "use --dataset=digits, which needs nothing."
+            )
+    if settings["plot"]:
+        if not settings["plot"].endswith(".png"):
+            raise usage.UsageError(
+                "--plot must end in .png. Received: --plot="
+                f"{settings['plot']}."
+            )
+        if importlib.util.find_spec("matplotlib") is None:
+            raise usage.UsageError(
+                "--plot needs matplotlib, which is not installed. Install "
+                "`matplotlib`, or leave --plot out."
+            )
+    folder = settings["model_dir"]
+    if folder and not settings["resume"]:
+        if os.path.exists(os.path.join(folder, run_folder.BACKUP)):
+            raise usage.UsageError(
+                f"--model_dir={folder} holds a run already. Add --resume to "
+                "go on with it, or begin anew in another --model_dir."
+            )

@@ -1,0 +1,63 @@
+"""From the table of flags to a parser and to the text of `--help`."""
+
+import textwrap
+
+from absl import flags
+
+from tf_elastic.program import flag_table
+from tf_elastic.program.flag_table import Flag
+
+
+def define_flags() -> flags.FlagValues:
+    """The program's flags, apart from those of other packages."""
+    values = flags.FlagValues()
+    for flag in flag_table.all_flags():
+        args = (flag.name, flag.default, flag.help)
+        if "|" in flag.kind:
+            flags.DEFINE_enum(
+                args[0], args[1], flag.kind.split("|"), args[2],
+                flag_values=values,
+            )
+        else:
+            define = {
+                "text": flags.DEFINE_string,
+                "integer": flags.DEFINE_integer,
+                "number": flags.DEFINE_float,
+                "switch": flags.DEFINE_bool,
+            }[flag.kind]
+            define(*args, flag_values=values)
+    return values
+
+
+def help_text(introduction: str) -> str:
+    """What `--help` shows: an introduction, then every flag."""
+    lines = [introduction.strip(), ""]
+    for group, members in flag_table.GROUPS.items():
+        lines += [f"{group}:"]
+        for flag in members:
+            lines += _help_of(flag)
+        lines.append("")
+    lines += [
+        "A switch is turned on by --name and off by --noname. Flags can also",
+        "be read from a file: --flagfile=FILE, one flag on a line.",
+    ]
+    return "\n".join(lines)
+
+
+def _help_of(flag: Flag) -> list[str]:
+    kind = {"integer": "N", "number": "X", "text": "TEXT"}.get(
+        flag.kind, flag.kind
+    )
+    head = (
+        f"  --[no]{flag.name}"
+        if flag.kind == "switch"
+        else f"  --{flag.name}={kind}"
+    )
+    default = flag.shown
+    if default is None:
+        default = flag.default
+        if flag.kind == "switch":
+            default = "on" if default else "off"
+    text = f"{flag.help} (default: {default})"
+    return [head, *textwrap.wrap(text, 74, initial_indent=" " * 6,
+                                 subsequent_indent=" " * 6)]

@@ -1,0 +1,103 @@
+"""The workers' devices, and the strategy over them."""
+
+import subprocess
+from typing import Any
+
+from tf_elastic.program import usage
+
+
+def make_devices(settings: dict[str, Any]) -> list[str]:
+    """Sets up a logical device for each worker, before TensorFlow starts.
+
+    Args:
+        settings: what `settings.parse` returned.
+
+    Returns:
+        The devices' names, one for each worker.
+
+    Raises:
+        UsageError: there are not enough devices.
+    """
+    import tensorflow as tf
+
+    count = settings["workers"]
+    gpus = tf.config.list_physical_devices("GPU")
+    if settings["device"] == "gpu" and not gpus:
+        raise usage.UsageError(
+            "--device=gpu needs a GPU that TensorFlow can use; there is "
+            "none. Use --device=cpu."
+        )
+    kind = "GPU" if gpus and settings["device"] != "cpu" else "CPU"
+    if kind == "GPU":
+        physical = gpus[:count]
+        shares = [
+            len(range(i, count, len(physical))) for i in range(len(physical))
+        ]
+        memory = settings["gpu_memory_mb"]
+        if count > len(physical) and memory is None:
+            memory = split_memory_mb(free_gpu_memory_mb(), max(shares))
+    else:
+        physical, shares, memory = (
+            tf.config.list_physical_devices("CPU")[:1], [count], None
+        )
+    try:
+        if kind == "CPU":
+            tf.config.set_visible_devices([], "GPU")
+        for device, share in zip(physical, shares, strict=True):
+            if share > 1 or memory:
+                tf.config.set_logical_device_configuration(
+                    device,
+                    [tf.config.LogicalDeviceConfiguration(memory)] * share,
+                )
+    except RuntimeError:
+        pass  # TensorFlow runs already, in a process that imported this.
+    found = len(tf.config.list_logical_devices(kind))
+    if found < count:
+        raise usage.UsageError(
+            f"{count} workers need {count} logical devices of kind {kind}. "
+            f"Received: {found}, and TensorFlow has started already. Call "
+            "`main` before anything else uses TensorFlow."
+        )
+    return [f"{kind}:{i}" for i in range(count)]
+
+
+def split_memory_mb(free_mb: int, share: int) -> int:
+    """Memory of each of `share` workers on a GPU, with a tenth left over."""
+    return int(free_mb * 0.9) // share
+
+
+def free_gpu_memory_mb() -> int:
+    """What is free on the fullest GPU, in MiB."""
+    command = [
+        "nvidia-smi", "--query-gpu=memory.free",
+        "--format=csv,noheader,nounits",
+    ]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=True
+        )
+        return min(int(line) for line in result.stdout.split())
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise usage.UsageError(
+            "Several workers are to share a GPU, and nvidia-smi could not "
+            "tell how much memory is free. Give --gpu_memory_mb, the memory "
+            "of each worker."
+        ) from error
+
+
+def make_strategy(settings: dict[str, Any]) -> Any:
+    """The strategy over the workers' devices."""
+    import tensorflow as tf
+
+    devices = make_devices(settings)
+    if settings["strategy"] == "mirrored":
+        # Not NCCL: it knows no logical devices.
+        return tf.distribute.MirroredStrategy(
+            devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
+        )
+    from tf_elastic import strategies
+
+    with usage.explained("See --exchange and --workers."):
+        return strategies.ElasticMirroredStrategy(
+            devices, exchange=settings["exchange"]
+        )

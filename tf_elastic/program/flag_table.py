@@ -1,0 +1,207 @@
+"""The program's flags: names, types, defaults and words, in a table."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A flag of the program: its type, its default and its words."""
+
+    name: str
+    kind: str  # "text", "integer", "number", "switch", or choices: "a|b|c"
+    default: Any
+    help: str
+    shown: str | None = None  # in place of the default
+
+
+GROUPS: dict[str, list[Flag]] = {
+    "Data": [
+        Flag(
+            "dataset", "digits|cifar10|cifar100", "digits",
+            "What to train on. The digits come with the package; CIFAR is "
+            "read as TensorFlow Datasets prepares it.",
+        ),
+        Flag(
+            "data_dir", "text", None,
+            "Folder that holds the prepared folder 'cifar10' or 'cifar100'.",
+            "~/tensorflow_datasets",
+        ),
+        Flag(
+            "download", "switch", False,
+            "Download and prepare CIFAR in --data_dir if it is not there.",
+        ),
+    ],
+    "Workers": [
+        Flag(
+            "strategy", "elastic_mirrored|mirrored", "elastic_mirrored",
+            "elastic_mirrored: each device is a worker with its own "
+            "parameters. mirrored: the baseline, TensorFlow's "
+            "MirroredStrategy with Keras' SGD; all devices take each step "
+            "together.",
+        ),
+        Flag(
+            "workers", "integer", None,
+            "How many workers. On a CPU they are logical devices; if there "
+            "are fewer GPUs, several workers share one.",
+            "4; 1 for asgd and mvasgd",
+        ),
+        Flag(
+            "device", "auto|cpu|gpu", "auto",
+            "Where the workers are. auto: on GPUs if there are any.",
+        ),
+        Flag(
+            "gpu_memory_mb", "integer", None,
+            "Memory of each worker, in MiB, if several share a GPU.",
+            "an equal part of what is free",
+        ),
+        Flag(
+            "exchange", "jacobi|gauss_seidel|round_robin", "jacobi",
+            "Who moves first in an exchange. jacobi: all at once; "
+            "gauss_seidel: the center, then the workers; round_robin: one "
+            "worker after another.",
+        ),
+    ],
+    "Method": [
+        Flag(
+            "optimizer", "eamsgd|easgd|elastic|asgd|mvasgd", "eamsgd",
+            "eamsgd: elastic averaging with momentum. easgd: without. "
+            "elastic: around the Keras optimizer --inner_optimizer. asgd, "
+            "mvasgd: one worker, averaged over time.",
+        ),
+        Flag(
+            "inner_optimizer", "text", "adam",
+            "Name of a Keras optimizer: adam, adamw, sgd, ... Only with "
+            "--optimizer=elastic.",
+        ),
+        Flag(
+            "learning_rate", "number", None,
+            "Step size of a worker, eta.",
+            "digits, CIFAR: 0.05, 0.005; without momentum 0.2, 0.05; "
+            "elastic: 0.003, 0.0003",
+        ),
+        Flag(
+            "learning_rate_decay", "number", None,
+            "Decay gamma: the rate at local step t is "
+            "eta / sqrt(1 + gamma t).",
+            "none",
+        ),
+        Flag(
+            "momentum", "number", None,
+            "Momentum of a worker, delta, in [0, 1). Only with eamsgd and "
+            "--strategy=mirrored.",
+            "0.9 for digits, 0.99 for CIFAR",
+        ),
+        Flag(
+            "nesterov", "switch", True,
+            "Take the gradient where the momentum leads; --nonesterov takes "
+            "it where the worker is (heavy ball).",
+        ),
+        Flag(
+            "beta", "number", None,
+            "Rate at which the center follows the workers, per exchange.",
+            "0.9, or workers * moving_rate",
+        ),
+        Flag(
+            "moving_rate", "number", None,
+            "Rate at which a worker is pulled to the center, per exchange, "
+            "alpha.",
+            "beta / workers",
+        ),
+        Flag(
+            "symmetric", "switch", True,
+            "Hold beta = workers * moving_rate; with --nosymmetric both are "
+            "free, and must be given.",
+        ),
+        Flag(
+            "communication_period", "text", "10",
+            "Local steps between two exchanges, tau; none for no exchange.",
+        ),
+        Flag(
+            "averaging_rate", "number", None,
+            "Rate of mvasgd's moving average, in (0, 1].",
+            "0.01 for digits, 0.001 for CIFAR",
+        ),
+        Flag(
+            "weight_decay", "number", None,
+            "Decoupled weight decay, as in Keras.", "none",
+        ),
+        Flag(
+            "clipnorm", "number", None,
+            "Largest norm of a variable's gradient, for each worker.", "none",
+        ),
+        Flag(
+            "gradient_accumulation_steps", "integer", None,
+            "Batches whose gradients make up one local step, at least 2.",
+            "1",
+        ),
+    ],
+    "Length": [
+        Flag(
+            "batch_size", "integer", None,
+            "Images in a worker's batch.", "32 for digits, 128 for CIFAR",
+        ),
+        Flag("epochs", "integer", None, "Epochs in all.",
+             "8 for digits, 10 for CIFAR"),
+        Flag(
+            "steps_per_epoch", "integer", None,
+            "Batches of each worker in an epoch.",
+            "training images / batch_size",
+        ),
+        Flag(
+            "steps_per_execution", "integer", 1,
+            "Batches in one call of the graph; more cost less Python.",
+        ),
+    ],
+    "Numbers": [
+        Flag(
+            "mixed_precision", "none|float16|bfloat16", "none",
+            "Type of computation; variables stay float32.",
+        ),
+        Flag(
+            "jit_compile", "auto|true|false", "auto",
+            "Whether XLA compiles update and exchange.",
+        ),
+        Flag("seed", "integer", 0, "Of initial values, data and dropout."),
+        Flag(
+            "deterministic", "switch", False,
+            "The same numbers to the bit in every run; slower on GPUs.",
+        ),
+    ],
+    "Files and output": [
+        Flag(
+            "logdir", "text", None,
+            "Folder for TensorBoard; see it by `tensorboard --logdir`.",
+            "none",
+        ),
+        Flag(
+            "model_dir", "text", None,
+            "Folder for a backup after each epoch, the history, and at the "
+            "end the center, as model.keras.",
+            "none",
+        ),
+        Flag(
+            "resume", "switch", False,
+            "Go on with the run in --model_dir, with the settings it was "
+            "begun with. --epochs may be raised.",
+        ),
+        Flag(
+            "plot", "text", None,
+            "File for a picture of the run, ending in .png.", "none",
+        ),
+        Flag(
+            "report", "text", None,
+            "File for the report at the end, as JSON.", "none",
+        ),
+        Flag(
+            "verbose", "0|1|2", None,
+            "1: a progress bar; 2: a line for each epoch; 0: the end only.",
+            "1 on a terminal, else 2",
+        ),
+    ],
+}
+
+
+def all_flags() -> list[Flag]:
+    """Every flag, in the order of the help."""
+    return [flag for group in GROUPS.values() for flag in group]

@@ -1,0 +1,62 @@
+"""The program: flags in, exit status out."""
+
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from tf_elastic.program import command_line
+from tf_elastic.program import console
+from tf_elastic.program import run_folder
+from tf_elastic.program import running
+from tf_elastic.program import settings as run_settings
+from tf_elastic.program import usage
+
+
+def main(argv: Sequence[str], introduction: str) -> int:
+    """Runs the program.
+
+    Args:
+        argv: the program's name, then its flags.
+        introduction: the text above the flags in `--help`.
+
+    Returns:
+        The exit status: 0; 2 if what was asked for cannot be done, 130 after
+        Ctrl-C.
+    """
+    if any(arg in ("-h", "-help", "--help", "--helpfull") for arg in argv[1:]):
+        console.say(command_line.help_text(introduction))
+        return 0
+    settings = None
+    try:
+        settings = run_settings.parse(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = console.show_warning
+            running.train(settings)
+    except usage.UsageError as error:
+        console.complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        console.complain(f"\n{_stopped(settings)}")
+        return 130
+    return 0
+
+
+def _stopped(settings: dict[str, Any] | None) -> str:
+    """What to say after Ctrl-C."""
+    folder = settings and settings["model_dir"]
+    if not folder:
+        return "Stopped. Nothing was saved; --model_dir would keep each epoch."
+    backup = os.path.join(folder, run_folder.BACKUP)
+    metadata = os.path.join(backup, run_folder.METADATA)
+    try:
+        with open(metadata, encoding="utf-8") as file:
+            epoch = int(json.load(file)["epoch"])
+    except (OSError, ValueError, KeyError):
+        return "Stopped before the end of the first epoch: nothing was saved."
+    return (
+        f"Stopped. Saved: epoch {epoch} of {settings['epochs']}, in "
+        f"{backup}. Go on with:\n"
+        f"  python train.py --model_dir={folder} --resume"
+    )

@@ -1,0 +1,119 @@
+"""Going on with an earlier run: its settings, then its newest backup."""
+
+import json
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from tf_elastic.program import console
+from tf_elastic.program import run_folder
+from tf_elastic.program import usage
+
+# What --resume may change; all else is a property of the run.
+_FREE = frozenset(
+    "data_dir download device gpu_memory_mb epochs steps_per_execution "
+    "deterministic logdir model_dir resume plot report verbose".split()
+)
+
+
+def take_over(settings: dict[str, Any], given: set[str]) -> None:
+    """Takes the settings of the run that is resumed."""
+    folder = settings["model_dir"]
+    if not folder:
+        raise usage.UsageError(
+            "--resume needs --model_dir: the folder of the run to go on with."
+        )
+    path = os.path.join(folder, run_folder.SETTINGS)
+    try:
+        with open(path, encoding="utf-8") as file:
+            stored = json.load(file)
+    except FileNotFoundError as error:
+        raise usage.UsageError(
+            f"--model_dir must hold a run to resume. Received: "
+            f"--model_dir={folder}, in which there is no "
+            f"{run_folder.SETTINGS}. Give the folder of an earlier run, or "
+            "leave --resume out to begin one there."
+        ) from error
+    except ValueError as error:
+        raise usage.UsageError(
+            f"{path} cannot be read as JSON ({error}). Begin anew in another "
+            "--model_dir."
+        ) from error
+    for name, value in stored.items():
+        if name not in settings:
+            continue
+        if name not in given:
+            if name not in ("resume", "model_dir", "verbose"):
+                settings[name] = value
+        elif name not in _FREE and settings[name] != value:
+            before = f"without --{name}" if value is None else (
+                f"with --{name}={value}"
+            )
+            raise usage.UsageError(
+                "A resumed run keeps its settings: it was begun "
+                f"{before}. Received: --{name}={settings[name]}. "
+                f"Leave --{name} out, or begin anew in another --model_dir."
+            )
+    given -= set(stored)
+
+
+def restore(model: Any, settings: dict[str, Any]) -> int:
+    """Loads the newest backup that can be read.
+
+    The one before is used if the newest was cut off while it was written.
+
+    Args:
+        model: what to load into, its optimizer built.
+        settings: what `settings.parse` returned.
+
+    Returns:
+        How many epochs the run has had.
+
+    Raises:
+        UsageError: no backup can be read.
+    """
+    from tf_elastic.monitor import probe
+
+    folder = os.path.join(settings["model_dir"], run_folder.BACKUP)
+    weights = os.path.join(folder, "latest.weights.h5")
+    metadata = os.path.join(folder, run_folder.METADATA)
+    if not os.path.exists(weights):
+        console.say(
+            "No epoch of this run was finished: beginning at the first."
+        )
+        return 0
+    damages = []
+    for suffix in ("", ".bkp"):
+        try:
+            epoch = _load_backup(model, weights + suffix, metadata + suffix)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).split("\n", 1)[0]
+            damages.append(f"  {os.path.basename(weights)}{suffix}: {reason}")
+            continue
+        if suffix:
+            shutil.copy(weights + suffix, weights)
+            console.say("The newest backup is damaged; taking the one before.")
+        # Weights are written first: after a kill in between they are ahead.
+        steps = probe.local_steps(model)
+        if settings["mixed_precision"] != "float16":  # It may skip steps.
+            epoch = steps // settings["steps_per_epoch"]
+        with open(metadata, "w", encoding="utf-8") as file:
+            json.dump({"epoch": epoch, "batch": 0}, file)
+        return epoch
+    raise usage.UsageError(
+        f"The backup in {folder} is damaged and cannot be loaded:\n"
+        + "\n".join(damages)
+        + "\nBegin anew in another --model_dir."
+    )
+
+
+def _load_backup(model: Any, weights: str, metadata: str) -> int:
+    with open(metadata, encoding="utf-8") as file:
+        epoch = int(json.load(file)["epoch"])
+    with tempfile.TemporaryDirectory() as folder:
+        # Keras insists on the ending.
+        copy = os.path.join(folder, "copy.weights.h5")
+        shutil.copy(weights, copy)
+        model.load_weights(copy)
+    return epoch

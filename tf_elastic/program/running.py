@@ -1,0 +1,173 @@
+"""A run from the first epoch to the report."""
+
+import os
+import time
+from typing import Any
+
+from tf_elastic.program import building
+from tf_elastic.program import console
+from tf_elastic.program import devices
+from tf_elastic.program import resuming
+from tf_elastic.program import run_folder
+
+
+def train(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains, tests and saves.
+
+    Args:
+        settings: what `settings.parse` returned.
+
+    Returns:
+        The report, see `tf_elastic.monitor.build_report`.
+    """
+    began = time.perf_counter()
+    # TensorFlow's own notes on devices and instructions help nobody here;
+    # where ops are deterministic it also calls a rewrite of its own an error.
+    level = "3" if settings["deterministic"] else "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
+    with console.quiet_stderr():
+        import keras
+        import tensorflow as tf
+
+        from tf_elastic import monitor
+
+        strategy = devices.make_strategy(settings)
+    keras.utils.set_random_seed(settings["seed"])
+    if settings["deterministic"]:
+        tf.config.experimental.enable_op_determinism()
+    policy_before = keras.config.dtype_policy()
+    if settings["mixed_precision"] != "none":
+        keras.config.set_dtype_policy(f"mixed_{settings['mixed_precision']}")
+    try:
+        model = building.make_model(settings, strategy)
+    finally:
+        keras.config.set_dtype_policy(policy_before)
+    first_epoch = resuming.restore(model, settings) if settings["resume"] else 0
+    train_data, test_data, train_eval = building.load_data(
+        settings, first_epoch * settings["steps_per_epoch"]
+    )
+    if settings["model_dir"]:
+        run_folder.write_settings(settings)
+    _announce(settings, first_epoch)
+
+    global_batch = settings["workers"] * settings["batch_size"]
+    watch = monitor.ElasticMonitor(
+        center_data=train_eval,
+        center_steps=min(6, int(train_eval.cardinality())),
+        log_dir=settings["logdir"],
+        global_batch_size=global_batch,
+    )
+    history = model.fit(
+        train_data,
+        epochs=settings["epochs"],
+        validation_data=test_data,
+        callbacks=_callbacks(settings, watch),
+        shuffle=False,
+        verbose=int(settings["verbose"]),
+    )
+    test = model.evaluate(test_data, verbose=0, return_dict=True)
+
+    files = _write_files(settings, model, history)
+    report = monitor.build_report(
+        model,
+        test,
+        watch.times,
+        wall_s=time.perf_counter() - began,
+        global_batch_size=global_batch,
+        settings=settings,
+        files=files,
+    )
+    if settings["report"]:
+        monitor.write_report(report, settings["report"])
+    console.say(monitor.format_report(report))
+    return report
+
+
+def _callbacks(settings: dict[str, Any], watch: Any) -> list[Any]:
+    """What goes along with `fit`: the monitor, the bar, history, backups."""
+    import keras
+
+    callbacks = [watch]
+    if settings["verbose"] != "0":
+        # Before the monitor, so that its many numbers stay out of the bar.
+        callbacks.insert(0, keras.callbacks.ProgbarLogger())
+    folder = settings["model_dir"]
+    if folder:
+        callbacks += [
+            keras.callbacks.CSVLogger(
+                os.path.join(folder, run_folder.HISTORY),
+                append=settings["resume"],
+            ),
+            keras.callbacks.BackupAndRestore(
+                os.path.join(folder, run_folder.BACKUP),
+                double_checkpoint=True,
+                delete_checkpoint=False,
+            ),
+        ]
+    return callbacks
+
+
+def _write_files(
+    settings: dict[str, Any], model: Any, history: Any
+) -> dict[str, str]:
+    """Saves the center and plots the run; names all files for the report."""
+    from tf_elastic import monitor
+
+    files = {}
+    folder = settings["model_dir"]
+    if folder:
+        files["model"] = os.path.join(folder, run_folder.MODEL)
+        model.save(files["model"])
+        files["backup"] = os.path.join(folder, run_folder.BACKUP)
+    if settings["plot"]:
+        values: Any = history
+        if folder:
+            values = run_folder.whole_history(
+                os.path.join(folder, run_folder.HISTORY)
+            )
+        if folder or history.epoch:
+            monitor.plot_history(
+                values,
+                settings["plot"],
+                steps_per_epoch=settings["steps_per_epoch"],
+                title=_title(settings),
+            )
+            files["plot"] = settings["plot"]
+    if settings["logdir"]:
+        files["tensorboard"] = settings["logdir"]
+    if settings["report"]:
+        files["report"] = settings["report"]
+    return files
+
+
+def _title(settings: dict[str, Any]) -> str:
+    name = settings["optimizer"].upper()
+    if settings["strategy"] == "mirrored":
+        name = "MirroredStrategy, SGD"
+    elif settings["optimizer"] == "elastic":
+        name = f"Elastic({settings['inner_optimizer']})"
+    workers = settings["workers"]
+    return (
+        f"{name} on {settings['dataset']}, {workers} "
+        f"worker{'s' if workers > 1 else ''}"
+    )
+
+
+def _announce(settings: dict[str, Any], first_epoch: int) -> None:
+    console.say(
+        f"{_title(settings)}: batches of {settings['batch_size']}, "
+        f"{settings['steps_per_epoch']} local steps in an epoch, "
+        f"{settings['epochs']} epochs."
+    )
+    if settings["strategy"] != "mirrored":
+        if settings["verbose"] != "0":
+            console.say(
+                "accuracy and loss are the workers', val_... the center's."
+            )
+    if first_epoch >= settings["epochs"]:
+        console.say(
+            f"This run has had all its {first_epoch} epochs: nothing is left "
+            "to train. Raise --epochs to go on."
+        )
+    elif first_epoch:
+        console.say(f"Going on after epoch {first_epoch}.")

@@ -1,0 +1,50 @@
+"""From a command line to the checked settings of a run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from tf_elastic.program import checks
+from tf_elastic.program import command_line
+from tf_elastic.program import defaults
+from tf_elastic.program import flag_table
+from tf_elastic.program import resuming
+from tf_elastic.program import usage
+
+
+def parse(argv: Sequence[str]) -> dict[str, Any]:
+    """Turns a command line into checked settings, without TensorFlow.
+
+    Args:
+        argv: the program's name, then its arguments.
+
+    Returns:
+        A value for each flag, defaults filled in.
+
+    Raises:
+        UsageError: a flag or a combination is wrong; says what to do.
+    """
+    values = command_line.define_flags()
+    try:
+        rest = values(list(argv))[1:]
+    except flags.Error as error:
+        raise usage.UsageError(
+            f"{error}\nSee `python train.py --help` for all flags."
+        ) from error
+    if rest:
+        raise usage.UsageError(
+            f"Only flags are understood. Received: {' '.join(rest)}. "
+            "Write --name=value."
+        )
+    names = [flag.name for flag in flag_table.all_flags()]
+    settings = {name: values[name].value for name in names}
+    given = {name for name in settings if values[name].present}
+    if settings["resume"]:
+        resuming.take_over(settings, given)
+    checks.check_choices(settings, given)
+    defaults.fill_in(settings)
+    checks.check_ranges(settings)
+    checks.check_rates(settings)
+    checks.check_files(settings)
+    return settings
