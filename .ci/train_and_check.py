@@ -17,6 +17,7 @@ WORST_ERROR = 0.4
 
 
 def main():
+    """Trains, and checks what came of it."""
     root = pathlib.Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report.json"
