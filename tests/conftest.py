@@ -46,5 +46,8 @@ def float64():
     """Keras computes in float64, as the references do."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
+    # A policy that any test has set hides floatx from then on.
+    keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_floatx(before)
+    keras.config.set_dtype_policy(before)
