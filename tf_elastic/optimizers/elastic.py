@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
@@ -128,8 +129,9 @@ class Elastic(ElasticOptimizer):
     def _local_step(
         self, grads: Sequence[Any], trainable_variables: Sequence | None
     ) -> None:
+        grads = scale_gradients(grads, self._own_scale())
         self.inner_optimizer.apply(
-            scale_gradients(grads, self._own_scale()), trainable_variables
+            [_one_slice_per_row(grad) for grad in grads], trainable_variables
         )
 
     def _fused_inner_update(
@@ -164,6 +166,21 @@ class Elastic(ElasticOptimizer):
             config["inner_optimizer"], custom_objects=custom_objects
         )
         return cls(**{**config, "inner_optimizer": inner})
+
+
+def _one_slice_per_row(grad: Any) -> Any:
+    """Adds up the slices of a sparse gradient that fall on the same row.
+
+    An embedding that looks a row up twice gets two slices. Keras squares them
+    one by one (for Adam's second moment, say), not their sum.
+    """
+    if not isinstance(grad, tf.IndexedSlices):
+        return grad
+    rows, positions = tf.unique(grad.indices)
+    values = tf.math.unsorted_segment_sum(
+        grad.values, positions, tf.shape(rows)[0]
+    )
+    return tf.IndexedSlices(values, rows, grad.dense_shape)
 
 
 def _checked(inner_optimizer: Any) -> keras.optimizers.Optimizer:
