@@ -54,12 +54,13 @@ def test_outputs_are_probabilities(build):
 
 
 @pytest.mark.parametrize("build", BUILDERS)
-def test_first_values_are_torchs(build):
+def test_first_values_are_glorots(build):
     for layer in build(seed=1).layers:
         if not layer.weights:
             continue
         kernel, bias = layer.get_weights()
-        bound = 1 / np.sqrt(np.prod(kernel.shape[:-1]))  # The fan in.
+        field = np.prod(kernel.shape[:-2])  # 1 for a dense layer
+        bound = np.sqrt(6 / (field * sum(kernel.shape[-2:])))
         assert np.abs(kernel).max() <= bound
         assert np.abs(kernel).max() > 0.97 * bound
         assert abs(kernel.std() / (bound / np.sqrt(3)) - 1) < 0.1

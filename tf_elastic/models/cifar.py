@@ -21,10 +21,11 @@ def cifar_convnet(
     (64, 2, 2) -L,R,D-> (256) -L,S-> (10): 351 946 parameters. Convolutions
     have kernels of 5, 5 and 3 and no padding.
 
-    Biases start at zero, as the thesis says for CIFAR; weights start in
-    U(-1/sqrt(n), 1/sqrt(n)) with n the fan in, the default of Torch, which the
-    thesis used. The term lambda/2 * ||x||^2 over all parameters is among the
-    model's losses, so `fit` adds it to the loss.
+    Biases start at zero, as the thesis says for CIFAR. It does not say where
+    the weights start: here in Keras' default, `GlorotUniform` (Torch's, which
+    is smaller, costs about 100 local steps more to leave the first plateau).
+    The term lambda/2 * ||x||^2 over all parameters is among the model's
+    losses, so `fit` adds it to the loss.
 
     Args:
         input_shape: (height, width, channels), height and width >= 24. The

@@ -21,22 +21,6 @@ def split_seed(seed: int | None, count: int) -> list[int | None]:
     return [int(state) >> 1 for state in states]  # Keras wants 31 bits.
 
 
-def torch_uniform(seed: int | None) -> keras.initializers.Initializer:
-    """Returns Torch's default for weights, uniform by the fan in n.
-
-    U(-1/sqrt(n), 1/sqrt(n)), for weights of n inputs each.
-
-    Args:
-        seed: Int, or None.
-
-    Returns:
-        A Keras initializer. Its bound is sqrt(3 * scale / n), so scale is 1/3.
-    """
-    return keras.initializers.VarianceScaling(
-        scale=1 / 3, mode="fan_in", distribution="uniform", seed=seed
-    )
-
-
 def layer_options(seed: int | None, l2: float) -> dict:
     """Returns the arguments shared by convolutions and dense layers.
 
@@ -49,7 +33,7 @@ def layer_options(seed: int | None, l2: float) -> dict:
         Keyword arguments for a Keras layer.
     """
     options: dict = {
-        "kernel_initializer": torch_uniform(seed),
+        "kernel_initializer": keras.initializers.GlorotUniform(seed=seed),
         "bias_initializer": "zeros",
     }
     if l2:
