@@ -1,0 +1,701 @@
+"""What a worker knows of the center, and how it gets at it.
+
+A `Link` is a worker's place at one center server. A `CenterClient` has a link
+to each, keeps them alive by heartbeats, and does with all of them at once what
+a protocol asks for. A center server that is away is left out, and looked for
+by the heartbeat's thread; the others go on.
+"""
+
+import concurrent.futures
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from tf_elastic import core
+from tf_elastic.cluster import codec as codecs
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import offers
+from tf_elastic.cluster import wire
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.connection import Connection
+from tf_elastic.cluster.layout import Layout
+
+Arrays = list[np.ndarray]
+Rates = Callable[[int, int], core.ElasticRates]  # of (p, the worker's clock)
+
+_POLL_S = 0.05
+_BLOCK = 1 << 16
+
+
+class Timeouts(NamedTuple):
+    """How long a worker waits for what, in seconds."""
+
+    join_s: float = 120.0  # for all center servers, at the start
+    exchange_s: float = 10.0  # for an exchange, and more for large models
+    heartbeat_s: float = 1.0  # between two signs of life
+    control_s: float = 5.0  # for the answer to a short message
+    barrier_s: float = 60.0  # for the others, in a synchronous exchange
+
+
+@dataclasses.dataclass
+class Counts:
+    """What happened between a worker and the center so far."""
+
+    exchanges: int = 0  # in which at least one center server took part
+    missed: int = 0  # parts of exchanges, a center server being away
+    lost_halves: int = 0  # the center has moved, the worker has not
+    restarts: int = 0  # times that the worker began again from the center
+    exchange_s: float = 0.0  # from the call to the answer
+    wait_s: float = 0.0  # of which training stood still
+    codec_error: float = 0.0  # relative, of the last compressed message
+    distance: float = 0.0  # |x - center| at the last exchange, L2
+
+
+class Moved(NamedTuple):
+    """What a worker is to do after an exchange."""
+
+    arrays: Arrays  # a difference for each section, or the center's values
+    moving_rate: float  # alpha, by which the worker is pulled
+    restart: bool = False  # take `arrays` as values, with velocity zero
+
+
+class Link:
+    """A worker's place at one center server."""
+
+    def __init__(
+        self, connection: Connection, shard: int, codec: str
+    ) -> None:
+        self.connection = connection
+        self.shard = shard
+        self.incarnation = 0
+        self.version = offers.NEVER  # the newest that was seen
+        self.joined = False
+        self.away_since: float | None = None
+        self.missed = 0  # exchanges, since it is away
+        self.unanswered: int | None = None  # sequence of a push
+        self._codec = codec
+        self._senders: list[codecs.ReferenceSender] | None = None
+
+    def encode(
+        self, parts: Sequence[np.ndarray], whole: bool
+    ) -> tuple[list[Any], bool]:
+        """What to send for a worker's points, and whether it is whole."""
+        if self._codec == "none":
+            return list(parts), True
+        if self._senders is None or whole:
+            self._senders = [
+                codecs.ReferenceSender(self._codec, part.dtype, part.size)
+                for part in parts
+            ]
+            return [
+                sender.restart(part)
+                for sender, part in zip(self._senders, parts, strict=True)
+            ], True
+        return [
+            sender.compress(part)
+            for sender, part in zip(self._senders, parts, strict=True)
+        ], False
+
+    def forget_reference(self) -> None:
+        """The next message has to be whole."""
+        self._senders = None
+
+    @property
+    def codec_error(self) -> float:
+        """The largest relative error of the last message's sections."""
+        if not self._senders:
+            return 0.0
+        return max(sender.relative_error for sender in self._senders)
+
+
+class CenterClient:
+    """A worker's side of the center.
+
+    Args:
+        centers: the addresses of all center servers.
+        worker: the worker's index, or None for a process that only looks.
+        is_chief: whether its parameters may begin a new center.
+        expected_workers: that the cluster is begun with.
+        security: token and certificates.
+        codec: how parameters are compressed; one of `codec.CODECS`.
+        timeouts: see `Timeouts`.
+    """
+
+    def __init__(
+        self,
+        centers: Sequence[str],
+        worker: int | None,
+        is_chief: bool,
+        expected_workers: int,
+        security: Security | None = None,
+        codec: str = "none",
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        if codec not in codecs.CODECS:
+            raise ValueError(
+                f"`compression` must be one of {codecs.CODECS}. "
+                f"Received: compression={codec!r}."
+            )
+        security = security or Security()
+        self.worker = worker
+        self.is_chief = is_chief
+        self.expected_workers = expected_workers
+        self.codec = codec
+        self.timeouts = timeouts or Timeouts()
+        self.links = [
+            Link(Connection(address, k, security), k, codec)
+            for k, address in enumerate(centers)
+        ]
+        self.layout: Layout | None = None
+        self.counts = Counts()
+        self.num_workers = expected_workers
+        self.total_samples = 0
+        self.clock = 0  # the worker's local steps
+        self.samples = 0  # that it has trained on
+        self.notes: dict[str, Any] = {}  # others see them in the status
+        self.sequence = 0
+        self.failure: BaseException | None = None
+        self._lock = threading.Lock()
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            len(self.links), thread_name_prefix="center"
+        )
+        self._stopped = threading.Event()
+        self._hearts: list[threading.Thread] = []
+
+    # Joining.
+
+    @property
+    def joined(self) -> bool:
+        """Whether this worker has joined the center."""
+        return self.layout is not None and all(
+            link.joined for link in self.links
+        )
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of this worker it is, as the first server counts."""
+        return self.links[0].incarnation
+
+    @property
+    def version(self) -> int:
+        """The first center server's newest version that was seen."""
+        return self.links[0].version
+
+    def join(self, layout: Layout, values: Arrays) -> Arrays:
+        """Joins all center servers; waits for them.
+
+        Args:
+            layout: of the model.
+            values: the worker's, one array for each section.
+
+        Returns:
+            The center's values. If there was no center yet and this is the
+            chief, they are `values`.
+
+        Raises:
+            CenterUnavailableError: a center server was not there in time.
+            CenterRefusedError: a center server is of another model.
+        """
+        self.layout = layout
+        deadline = time.monotonic() + self.timeouts.join_s
+        list(
+            self._pool.map(
+                lambda link: self._join(link, values, deadline), self.links
+            )
+        )
+        center = self.read(deadline)
+        if not self._hearts:
+            self._hearts = [
+                threading.Thread(
+                    target=self._beat,
+                    args=(link,),
+                    name=f"heartbeat-{link.shard}",
+                    daemon=True,
+                )
+                for link in self.links
+            ]
+            for heart in self._hearts:
+                heart.start()
+        return center
+
+    def _join(self, link: Link, values: Arrays, deadline: float) -> None:
+        """Takes a slot at one server, and fills it if it is empty."""
+
+        def join() -> dict[str, Any]:
+            known = self._control(link, wire.HELLO, worker=self.worker)
+            incarnation = known["last_incarnation"] + 1
+            news = self._control(
+                link,
+                wire.JOIN,
+                worker=self.worker,
+                incarnation=incarnation,
+                expected=self.expected_workers,
+                description=self.layout.describe(),
+            )
+            link.incarnation = incarnation
+            link.forget_reference()
+            link.joined = True
+            self._note(link, news)
+            return news
+
+        news = self._patiently(link, deadline, join)
+        while not news["ready"]:
+            news = self._patiently(
+                link,
+                deadline,
+                lambda: self._control(
+                    link,
+                    wire.OFFER,
+                    worker=self.worker,
+                    incarnation=link.incarnation,
+                    version_seen=link.version,
+                    is_chief=self.is_chief,
+                ),
+            )
+            if news["upload"]:
+                news = self._patiently(
+                    link,
+                    deadline,
+                    lambda: link.connection.stream(
+                        wire.INITIALIZE,
+                        self._exchange_s(),
+                        {
+                            "worker": self.worker,
+                            "incarnation": link.incarnation,
+                            "version": link.version,
+                        },
+                        self.layout.parts(values, link.shard),
+                    ),
+                )
+            if not news["ready"]:
+                if time.monotonic() > deadline:
+                    raise errors.CenterUnavailableError(
+                        f"worker {self.worker} waited "
+                        f"{self.timeouts.join_s:g} s for the chief to begin "
+                        f"center {link.shard}. Look at the chief's log"
+                    )
+                self._stopped.wait(_POLL_S)
+
+    def _patiently(
+        self,
+        link: Link,
+        deadline: float,
+        call: Callable[[], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Calls until there is an answer, or the deadline is over."""
+        begin, attempts = time.monotonic(), 0
+        while True:
+            attempts += 1
+            try:
+                return call()
+            except errors.CenterUnavailableError as error:
+                now = time.monotonic()
+                if now > deadline or self._stopped.is_set():
+                    raise errors.CenterUnavailableError(
+                        f"worker {self.worker} waited {now - begin:.1f} s for "
+                        f"center {link.shard} ({link.connection.address}), in "
+                        f"{attempts} attempts; the last: {error}. Is it "
+                        "started, and is its address right?"
+                    ) from error
+                self._stopped.wait(4 * _POLL_S)
+
+    # Reading.
+
+    def read(self, deadline: float | None = None) -> Arrays:
+        """Reads all of the center.
+
+        Args:
+            deadline: until when to try, by `time.monotonic`; None for the
+                time of an exchange.
+
+        Raises:
+            CenterUnavailableError: a server did not answer in time.
+        """
+        if deadline is None:
+            deadline = time.monotonic() + self._exchange_s()
+        flat = self.layout.empty()
+
+        def read(link: Link) -> None:
+            self._patiently(
+                link,
+                deadline,
+                lambda: self._read(link, self.layout.parts(flat, link.shard)),
+            )
+
+        list(self._pool.map(read, self.links))
+        return flat
+
+    def _read(self, link: Link, parts: Arrays) -> dict[str, Any]:
+        header = {}
+        if link.joined:
+            header = {"worker": self.worker, "incarnation": link.incarnation}
+        news = link.connection.stream(
+            wire.READ, self._exchange_s(), header, (), lambda _: parts
+        )
+        self._note(link, news)
+        return news
+
+    def look(self, layout: Layout) -> Arrays | None:
+        """Reads the center without joining it; None if it is empty."""
+        self.layout = layout
+        try:
+            return self.read()
+        except (errors.CenterEmptyError, errors.CenterUnavailableError):
+            return None
+
+    def status(self, staleness_since: int = 0) -> list[dict[str, Any] | None]:
+        """Every center server's status; None for one that is away."""
+
+        def ask(link: Link) -> dict[str, Any] | None:
+            try:
+                return self._control(
+                    link, wire.STATUS, staleness_since=staleness_since
+                )
+            except errors.CenterUnavailableError:
+                return None
+
+        return list(self._pool.map(ask, self.links))
+
+    # Exchanging.
+
+    def exchange(self, values: Arrays, rates: Rates) -> Moved:
+        """Sends parameters, gets differences: one way there and back.
+
+        Args:
+            values: the worker's, one array for each section.
+            rates: alpha and beta for p workers at the worker's clock.
+
+        Returns:
+            What the worker is to do.
+
+        Raises:
+            NonFiniteError, ReplacedError, CenterRefusedError: training
+                cannot go on.
+        """
+        flat = self.layout.empty()
+
+        def exchange(link: Link, push: dict, rate: dict) -> None:
+            parts = self.layout.parts(values, link.shard)
+            out = self.layout.parts(flat, link.shard)
+            whole = False
+            while True:
+                sent, whole = link.encode(parts, whole)
+                header = {
+                    "id": push,
+                    "rate": rate,
+                    "codec": self.codec,
+                    "whole": whole,
+                }
+                room = out
+                if self.codec != "none":
+                    room = [
+                        np.empty(
+                            codecs.encoded_nbytes(
+                                self.codec, part.size, part.dtype
+                            ),
+                            np.uint8,
+                        )
+                        for part in out
+                    ]
+                try:
+                    news = link.connection.stream(
+                        wire.EXCHANGE,
+                        self._exchange_s(),
+                        header,
+                        sent,
+                        lambda _, room=room: room,
+                    )
+                    break
+                except errors.LostReferenceError:
+                    whole = True
+            if self.codec != "none":
+                for part, data in zip(out, room, strict=True):
+                    codecs.decode(
+                        self.codec, data, part.dtype, part.size, out=part
+                    )
+                self.counts.codec_error = link.codec_error
+            self._note(link, news)
+
+        return self._with_all(exchange, values, flat, rates)
+
+    def read_and_push(self, values: Arrays, rates: Rates) -> Moved:
+        """Algorithm 1: reads the center, then pushes the difference.
+
+        Args, returns and errors as of `exchange`.
+        """
+        flat = self.layout.empty()
+
+        def read_and_push(link: Link, push: dict, rate: dict) -> None:
+            parts = self.layout.parts(values, link.shard)
+            out = self.layout.parts(flat, link.shard)
+            news = self._read(link, out)
+            for part, difference in zip(parts, out, strict=True):
+                for k in range(0, part.size, _BLOCK):
+                    block = slice(k, k + _BLOCK)
+                    difference[block] = core.elastic_difference(
+                        part[block], difference[block]
+                    )
+            header = {
+                "id": {**push, "version_read": news["version"]},
+                "rate": rate,
+            }
+            news = link.connection.stream(
+                wire.PUSH, self._exchange_s(), header, out
+            )
+            self._note(link, news)
+
+        return self._with_all(read_and_push, values, flat, rates)
+
+    def meet(self, values: Arrays, rates: Rates) -> Moved:
+        """All workers at once, eqs. 2.3 and 2.4: waits for the others.
+
+        Whoever has not come within `Timeouts.barrier_s` is named, and left
+        out. Args, returns and errors as of `exchange`.
+        """
+        flat = self.layout.empty()
+
+        def meet(link: Link, push: dict, rate: dict) -> None:
+            out = self.layout.parts(flat, link.shard)
+            news = link.connection.stream(
+                wire.DEPOSIT,
+                self._exchange_s(),
+                {"id": push, "rate": rate},
+                self.layout.parts(values, link.shard),
+                lambda _: out,
+            )
+            self._wait_for_round(link, news["round"])
+
+        return self._with_all(meet, values, flat, rates)
+
+    def _wait_for_round(self, link: Link, round_: int) -> None:
+        begin = time.monotonic()
+        force = False
+        while True:
+            news = self._control(
+                link,
+                wire.RELEASE,
+                worker=self.worker,
+                incarnation=link.incarnation,
+                round_=round_,
+                wait_s=min(1.0, self.timeouts.barrier_s),
+                force=force,
+            )
+            self._note(link, news)
+            if news["round"] != round_:
+                return
+            if time.monotonic() - begin > self.timeouts.barrier_s:
+                logging.warning(
+                    "worker %d waited %g s for worker(s) %s at exchange %d "
+                    "and goes on without them.",
+                    self.worker,
+                    self.timeouts.barrier_s,
+                    ", ".join(map(str, news["missing"])) or "yet to join",
+                    round_,
+                )
+                force = True
+
+    def _with_all(
+        self,
+        do: Callable[[Link, dict, dict], None],
+        values: Arrays,
+        flat: Arrays,
+        rates: Rates,
+    ) -> Moved:
+        """Does one exchange with every center server that is there."""
+        if self.failure is not None:
+            raise self.failure
+        begin = time.monotonic()
+        self.sequence += 1
+        now = rates(self.num_workers, self.clock)
+        rate = {"beta": float(now.beta), "num_workers": self.num_workers}
+
+        def one(link: Link) -> bool:
+            if link.away_since is None:
+                push = {
+                    "worker": self.worker,
+                    "incarnation": link.incarnation,
+                    "sequence": self.sequence,
+                    "version_read": max(link.version, 0),
+                    "clock": self.clock,
+                    "samples": self.samples,
+                }
+                link.unanswered = self.sequence
+                try:
+                    try:
+                        do(link, push, rate)
+                    except (
+                        errors.UnknownWorkerError,
+                        errors.CenterEmptyError,
+                    ):
+                        # It has begun anew: so does this worker, there.
+                        self._join(
+                            link, values, begin + self._exchange_s()
+                        )
+                        do(link, {**push, "incarnation": link.incarnation},
+                           rate)
+                    link.unanswered = None
+                    return True
+                except errors.CenterUnavailableError as error:
+                    self._went_away(link, error)
+            link.missed += 1
+            self.counts.missed += 1
+            for part in self.layout.parts(flat, link.shard):
+                part[...] = 0
+            return False
+
+        try:
+            took_part = list(self._pool.map(one, self.links))
+        except errors.LostSlotError as error:
+            return self._restart(values, error)
+        self.counts.exchanges += any(took_part)
+        self.counts.exchange_s += time.monotonic() - begin
+        self.counts.distance = _norm(flat)
+        return Moved(flat, float(now.moving_rate))
+
+    def _restart(
+        self, values: Arrays, reason: errors.ClusterError
+    ) -> Moved:
+        """Begins again from the center, as a new incarnation."""
+        logging.warning(
+            "%s: worker %d begins again from the center.", reason, self.worker
+        )
+        self.counts.restarts += 1
+        return Moved(self.join(self.layout, values), 0.0, restart=True)
+
+    # Who is there.
+
+    def _went_away(self, link: Link, reason: errors.ClusterError) -> None:
+        with self._lock:
+            if link.away_since is not None:
+                return
+            link.away_since = time.monotonic()
+            link.missed = 0
+            link.forget_reference()  # What it has got is not known.
+        logging.warning(
+            "%s. Worker %d trains on without it, and looks for it every %g s.",
+            reason,
+            self.worker,
+            self.timeouts.heartbeat_s,
+        )
+
+    def _came_back(self, link: Link, known: dict[str, Any]) -> None:
+        lost = (
+            link.unanswered is not None
+            and known["last_incarnation"] == link.incarnation
+            and known["last_sequence"] >= link.unanswered
+        )
+        link.unanswered = None
+        self.counts.lost_halves += lost
+        gone_s = time.monotonic() - link.away_since
+        link.away_since = None
+        logging.warning(
+            "center %d (%s) is back after %.1f s; worker %d missed %d "
+            "exchanges with it%s.",
+            link.shard,
+            link.connection.address,
+            gone_s,
+            self.worker,
+            link.missed,
+            ", and half of one was lost" if lost else "",
+        )
+
+    def _beat(self, link: Link) -> None:
+        """Signs of life, and a look for a server that is away; a thread."""
+        while not self._stopped.wait(self.timeouts.heartbeat_s):
+            try:
+                self._beat_once(link)
+            except Exception as error:
+                # The next exchange raises it.
+                self.failure = error
+                logging.error("worker %d: %s.", self.worker, error)
+                return
+
+    def _beat_once(self, link: Link) -> None:
+        try:
+            if link.away_since is not None:
+                self._came_back(
+                    link, self._control(link, wire.HELLO, worker=self.worker)
+                )
+                return
+            if link.joined:
+                news = self._control(
+                    link,
+                    wire.HEARTBEAT,
+                    worker=self.worker,
+                    incarnation=link.incarnation,
+                    clock=self.clock,
+                    samples=self.samples,
+                    notes=self.notes,
+                )
+                self._note(link, news)
+        except errors.CenterUnavailableError as error:
+            self._went_away(link, error)
+        except (
+            errors.UnknownWorkerError,
+            errors.LostSlotError,
+            errors.CenterEmptyError,
+        ):
+            pass  # The next exchange joins again.
+
+    def _note(self, link: Link, news: dict[str, Any]) -> None:
+        link.version = news["version"]
+        if link.shard == 0:
+            self.num_workers = news["num_workers"]
+            self.total_samples = news["total_samples"]
+
+    # Ending.
+
+    def leave(self) -> None:
+        """Gives the slots back, and closes everything. Never raises."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        for heart in self._hearts:
+            heart.join(timeout=self.timeouts.control_s + 1)
+
+        def leave(link: Link) -> None:
+            if link.joined and link.away_since is None:
+                try:
+                    self._control(
+                        link,
+                        wire.LEAVE,
+                        worker=self.worker,
+                        incarnation=link.incarnation,
+                    )
+                except errors.ClusterError as error:
+                    logging.info("on leaving: %s.", error)
+
+        list(self._pool.map(leave, self.links))
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for link in self.links:
+            link.connection.close()
+
+    # Pieces.
+
+    def _control(
+        self, link: Link, name: str, **arguments: Any
+    ) -> dict[str, Any]:
+        return link.connection.call(
+            name, self.timeouts.control_s, **arguments
+        )
+
+    def _exchange_s(self) -> float:
+        """The deadline of an exchange: at least 2 MB/s are expected."""
+        nbytes = sum(section.nbytes for section in self.layout.sections)
+        return self.timeouts.exchange_s + 2 * nbytes / 2e6 / len(self.links)
+
+
+def _norm(arrays: Sequence[np.ndarray]) -> float:
+    total = 0.0
+    for array in arrays:
+        if array.dtype.itemsize < 4:
+            array = array.astype(np.float32)
+        total += float(np.dot(array, array))
+    return total**0.5

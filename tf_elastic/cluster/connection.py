@@ -1,0 +1,186 @@
+"""One worker's line to one center server. Every call has a deadline."""
+
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import wire
+from tf_elastic.cluster.configuration import Security
+
+_AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+_OPTIONS = (
+    *wire.GRPC_OPTIONS,
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Connection:
+    """Calls one center server.
+
+    Args:
+        address: "host:port".
+        shard: its index, for messages.
+        security: token and certificates.
+    """
+
+    def __init__(self, address: str, shard: int, security: Security) -> None:
+        self.address = address
+        self.shard = shard
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._metadata = ((wire.TOKEN_KEY, security.token or ""),)
+        if security.certificate or security.authority:
+            self._channel = grpc.secure_channel(
+                address, _credentials(security), options=_OPTIONS
+            )
+        else:
+            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._calls: dict[str, Callable[..., Any]] = {
+            name: make(f"/{wire.SERVICE}/{name}")
+            for names, make in (
+                (wire.UNARY, self._channel.unary_unary),
+                (wire.STREAMS, self._channel.stream_stream),
+            )
+            for name in names
+        }
+
+    def call(
+        self, name: str, timeout_s: float, **arguments: Any
+    ) -> dict[str, Any]:
+        """Makes a call of one message each way.
+
+        Args:
+            name: one of `wire.UNARY`.
+            timeout_s: seconds, > 0.
+            **arguments: of the shard's method; JSON.
+
+        Returns:
+            The shard's news.
+
+        Raises:
+            CenterUnavailableError: no answer in time.
+            ClusterError: what the shard has raised.
+        """
+        begin = time.monotonic()
+        try:
+            answer = self._calls[name](
+                wire.pack(arguments),
+                timeout=timeout_s,
+                metadata=self._metadata,
+            )
+        except grpc.RpcError as error:
+            raise self._told(error, name, begin) from error
+        return wire.unpack(answer)
+
+    def stream(
+        self,
+        name: str,
+        timeout_s: float,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        room: Callable[[dict[str, Any]], Sequence[Any]] | None = None,
+    ) -> dict[str, Any]:
+        """Makes a call with arrays.
+
+        Args:
+            name: one of `wire.STREAMS`.
+            timeout_s: seconds for all of it, > 0.
+            header: JSON.
+            sent: arrays to send.
+            room: gives, for the answer's header, the arrays to fill with
+                what follows it; None if nothing does.
+
+        Returns:
+            The answer's header.
+
+        Raises:
+            CenterUnavailableError: not done in time.
+            ClusterError: what the shard has raised.
+        """
+        begin = time.monotonic()
+        answers = self._calls[name](
+            self._messages(header, sent),
+            timeout=timeout_s,
+            metadata=self._metadata,
+        )
+        try:
+            answer = wire.unpack(next(answers))
+            buffers = room(answer) if room else []
+            wire.receive(answers, buffers)
+        except grpc.RpcError as error:
+            raise self._told(error, name, begin) from error
+        except StopIteration:
+            raise errors.CenterUnavailableError(
+                f"center {self.shard} ({self.address}) ended a call to "
+                f"{name} without an answer"
+            ) from None
+        finally:
+            answers.cancel()
+        self.bytes_sent += sum(len(wire.as_bytes(b)) for b in sent)
+        self.bytes_received += sum(len(wire.as_bytes(b)) for b in buffers)
+        return answer
+
+    @staticmethod
+    def _messages(
+        header: dict[str, Any], sent: Iterable[Any]
+    ) -> Iterator[bytes]:
+        yield wire.pack(header)
+        yield from wire.chunks(sent)
+
+    def close(self) -> None:
+        """Ends all calls."""
+        self._channel.close()
+
+    def _told(
+        self, error: grpc.RpcError, name: str, begin: float
+    ) -> errors.ClusterError:
+        code, details = error.code(), error.details()
+        where = f"center {self.shard} ({self.address})"
+        if code is grpc.StatusCode.ABORTED:
+            kind, _, message = (details or "").partition(": ")
+            if kind in errors.TOLD:
+                return errors.TOLD[kind](message)
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return errors.CenterRefusedError(details)
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return errors.CenterRefusedError(
+                f"{where} is no center server of this release of tf_elastic: "
+                f"{details}"
+            )
+        waited = time.monotonic() - begin
+        if code in _AWAY:
+            return errors.CenterUnavailableError(
+                f"{where} did not answer {name} (waited {waited:.1f} s: "
+                f"{details})"
+            )
+        return errors.CenterUnavailableError(
+            f"{where} failed in {name} after {waited:.1f} s: {code}, {details}"
+        )
+
+
+def _credentials(security: Security) -> grpc.ChannelCredentials:
+    def contents(path: str | None) -> bytes | None:
+        if not path:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+
+    return grpc.ssl_channel_credentials(
+        contents(security.authority),
+        contents(security.key),
+        contents(security.certificate),
+    )

@@ -1,0 +1,208 @@
+"""How a model's variables lie in the center: flat, in equal shards.
+
+The variables that are exchanged are laid end to end, in one *section* for each
+role and dtype. Each of n center servers holds the same share of every section,
+so shards are equal by bytes (to a value), however the model is cut into
+variables.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_elastic import version
+from tf_elastic.cluster import wire
+
+PARAMETERS = "parameters"  # pulled and pushed
+STATISTICS = "statistics"  # pushed only; workers keep their own
+
+
+class VariableSpec(NamedTuple):
+    """A variable as the center knows it."""
+
+    name: str  # for messages; not compared
+    shape: tuple[int, ...]
+    dtype: str  # a name that NumPy or ml_dtypes knows
+    role: str  # PARAMETERS or STATISTICS
+
+
+class Section(NamedTuple):
+    """The variables of one role and dtype, end to end."""
+
+    role: str
+    dtype: str
+    members: tuple[int, ...]  # indices of the variables
+    size: int  # values
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its values."""
+        return self.size * np_dtype(self.dtype).itemsize
+
+
+class Layout:
+    """The sections of a model and their cuts.
+
+    Args:
+        variables: in the order in which every worker has them.
+        num_shards: how many center servers there are.
+    """
+
+    def __init__(
+        self, variables: Sequence[VariableSpec], num_shards: int
+    ) -> None:
+        self.variables = tuple(variables)
+        self.num_shards = num_shards
+        keys = sorted({(v.role, v.dtype) for v in self.variables})
+        self.sections = tuple(
+            self._section(role, dtype) for role, dtype in keys
+        )
+
+    def _section(self, role: str, dtype: str) -> Section:
+        members = tuple(
+            k
+            for k, v in enumerate(self.variables)
+            if (v.role, v.dtype) == (role, dtype)
+        )
+        size = sum(_size(self.variables[k].shape) for k in members)
+        return Section(role, dtype, members, size)
+
+    def cut(self, section: Section, shard: int) -> slice:
+        """The part of a section that a shard holds."""
+        n = self.num_shards
+        return slice(
+            section.size * shard // n, section.size * (shard + 1) // n
+        )
+
+    def shard_sizes(self, shard: int) -> list[int]:
+        """The values of each section that a shard holds."""
+        cuts = [self.cut(section, shard) for section in self.sections]
+        return [cut.stop - cut.start for cut in cuts]
+
+    def parts(
+        self, flat: Sequence[np.ndarray], shard: int
+    ) -> list[np.ndarray]:
+        """The views of whole sections that concern a shard.
+
+        Args:
+            flat: one array for each section, of shape (size,).
+            shard: index of the center server.
+        """
+        return [
+            array[self.cut(section, shard)]
+            for section, array in zip(self.sections, flat, strict=True)
+        ]
+
+    def empty(self) -> list[np.ndarray]:
+        """Arrays to receive every section, of shape (size,) each."""
+        return [
+            np.empty(section.size, np_dtype(section.dtype))
+            for section in self.sections
+        ]
+
+    def zeros(self) -> list[np.ndarray]:
+        """As `empty`, filled with zeros."""
+        return [
+            np.zeros(section.size, np_dtype(section.dtype))
+            for section in self.sections
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """What a center server is told, and compares; JSON."""
+        return {
+            "format": wire.FORMAT,
+            "tf_elastic": version.__version__,
+            "num_shards": self.num_shards,
+            "variables": [
+                [v.name, list(v.shape), v.dtype, v.role]
+                for v in self.variables
+            ],
+        }
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "Layout":
+        """The layout that `describe` has described."""
+        return cls(
+            [
+                VariableSpec(name, tuple(shape), dtype, role)
+                for name, shape, dtype, role in description["variables"]
+            ],
+            description["num_shards"],
+        )
+
+    def variable_at(self, section: Section, position: int) -> str:
+        """The name of the variable that a value of a section belongs to."""
+        for k in section.members:
+            size = _size(self.variables[k].shape)
+            if position < size:
+                return self.variables[k].name
+            position -= size
+        raise IndexError(position)
+
+
+def fingerprint(description: dict[str, Any]) -> str:
+    """A short name for a description; names of variables do not count."""
+    compared = {
+        **description,
+        "variables": [v[1:] for v in description["variables"]],
+    }
+    text = json.dumps(compared, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
+    """In words, the first thing in which two descriptions differ.
+
+    Args:
+        ours: the center's.
+        theirs: the worker's.
+
+    Returns:
+        A sentence without its stop, or None if they are the same.
+    """
+    for key, words in (
+        ("format", "the format of the calls"),
+        ("tf_elastic", "the release of tf_elastic"),
+        ("num_shards", "the number of center servers"),
+    ):
+        if ours.get(key) != theirs.get(key):
+            return (
+                f"{words} is {ours.get(key)} at the center and "
+                f"{theirs.get(key)} at the worker"
+            )
+    here, there = ours["variables"], theirs["variables"]
+    if len(here) != len(there):
+        return (
+            f"the center's model has {len(here)} variables, the worker's "
+            f"{len(there)}"
+        )
+    for k, (mine, yours) in enumerate(zip(here, there, strict=True)):
+        if mine[1:] != yours[1:]:
+            return (
+                f"variable {k} is {_words(mine)} at the center and "
+                f"{_words(yours)} at the worker"
+            )
+    return None
+
+
+def _words(variable: Sequence[Any]) -> str:
+    name, shape, dtype, role = variable
+    kind = "" if role == PARAMETERS else f" ({role})"
+    return f"{name!r} {dtype}{list(shape)}{kind}"
+
+
+def _size(shape: Sequence[int]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def np_dtype(name: str) -> np.dtype:
+    """The NumPy dtype of a name; bfloat16 too."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)

@@ -1,0 +1,229 @@
+"""What a center server remembers of each worker.
+
+A push is numbered (worker, incarnation, sequence). An *incarnation* is one
+life of a worker: a process, or what it is after it has lost its slot. A later
+incarnation shuts out the earlier ones, and within one every sequence number is
+taken once. A worker has its slot as long as it is heard of within its *lease*.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from absl import logging
+
+from tf_elastic.cluster import errors
+
+# For how long the workers that a cluster was begun with count in p before they
+# have joined.
+_EXPECT_S = 120.0
+
+
+@dataclasses.dataclass
+class Member:
+    """One worker, as one center server knows it."""
+
+    incarnation: int
+    sequence: int = 0  # the last one applied
+    present: bool = True  # has its slot
+    last_seen: float = 0.0  # the server's clock, seconds
+    clock: int = 0  # local steps of this incarnation
+    samples: int = 0  # of this incarnation
+    earlier_samples: int = 0  # of all before
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    read_version: int = 0
+    read_time: float = 0.0
+    refused: int = 0  # calls that were turned away
+
+    def to_json(self) -> dict[str, Any]:
+        """What a snapshot keeps."""
+        return {
+            name: getattr(self, name)
+            for name in (
+                "incarnation",
+                "sequence",
+                "present",
+                "clock",
+                "samples",
+                "earlier_samples",
+            )
+        }
+
+
+class Ledger:
+    """The workers of one center server, and their leases.
+
+    Args:
+        lease_s: seconds after which a silent worker loses its slot, > 0.
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, lease_s: float, now: Callable[[], float]) -> None:
+        self.lease_s = lease_s
+        self.members: dict[int, Member] = {}
+        self.expected = 0  # workers that the cluster was begun with
+        self._now = now
+        self._last_tick = now()
+        self._first_join: float | None = None
+
+    @property
+    def present(self) -> list[int]:
+        """The workers that have their slot."""
+        return sorted(w for w, m in self.members.items() if m.present)
+
+    @property
+    def num_workers(self) -> int:
+        """p: the present ones, and at the start those still expected."""
+        return max(len(self.present), self._still_expected())
+
+    def _still_expected(self) -> int:
+        if len(self.members) >= self.expected or self._first_join is None:
+            return 1
+        return self.expected
+
+    def expect_no_more(self) -> None:
+        """Whoever has not joined yet is not waited for any longer."""
+        self.expected = 0
+
+    def last_incarnation(self, worker: int) -> int:
+        """The newest incarnation of a worker that was here; 0 for none."""
+        member = self.members.get(worker)
+        return member.incarnation if member else 0
+
+    def join(self, worker: int, incarnation: int, expected: int) -> Member:
+        """Gives a worker a slot.
+
+        Raises:
+            ReplacedError: a newer process of this worker was here.
+        """
+        before = self.members.get(worker)
+        if before and incarnation <= before.incarnation:
+            raise errors.ReplacedError(
+                f"worker {worker} has incarnation {before.incarnation} at "
+                f"the center already. Received: incarnation={incarnation}. "
+                "A newer process has taken its place"
+            )
+        now = self._now()
+        member = Member(incarnation, last_seen=now, read_time=now)
+        if before:
+            member.earlier_samples = before.earlier_samples + before.samples
+        self.members[worker] = member
+        self.expected = max(self.expected, expected)
+        if self._first_join is None:
+            self._first_join = now
+        logging.info(
+            "worker %d has joined (incarnation %d); p = %d.",
+            worker,
+            incarnation,
+            self.num_workers,
+        )
+        return member
+
+    def admit(self, worker: int, incarnation: int) -> Member:
+        """The slot of a worker that calls.
+
+        Raises:
+            UnknownWorkerError, ReplacedError, LostSlotError: it has none (any
+                more).
+        """
+        member = self.members.get(worker)
+        if member is None:
+            raise errors.UnknownWorkerError(
+                f"worker {worker} has not joined this center"
+            )
+        if incarnation != member.incarnation:
+            member.refused += 1
+            if incarnation > member.incarnation:  # Its join was forgotten.
+                raise errors.UnknownWorkerError(
+                    f"incarnation {incarnation} of worker {worker} has not "
+                    "joined this center"
+                )
+            raise errors.ReplacedError(
+                f"worker {worker} of incarnation {incarnation} is late: "
+                f"incarnation {member.incarnation} has taken its place"
+            )
+        if not member.present:
+            member.refused += 1
+            raise errors.LostSlotError(
+                f"worker {worker} was not heard of for {self.lease_s:g} s "
+                "and has lost its slot"
+            )
+        member.last_seen = self._now()
+        return member
+
+    def leave(self, worker: int, incarnation: int) -> None:
+        """Takes a worker's slot back; others' alpha follows."""
+        self.admit(worker, incarnation).present = False
+        logging.info(
+            "worker %d has left; p = %d.", worker, self.num_workers
+        )
+
+    def tick(self) -> list[int]:
+        """Takes the slots of workers that were silent for too long.
+
+        To be called every second or so. If it was not (this process was
+        stopped), nobody could be heard, and leases are longer by that time.
+
+        Returns:
+            The workers that have lost their slots now.
+        """
+        now = self._now()
+        if self._first_join is not None and (
+            len(self.members) < self.expected
+            and now - self._first_join > _EXPECT_S
+        ):
+            logging.warning(
+                "only %d of %d workers have joined within %g s: p = %d from "
+                "now on.",
+                len(self.members),
+                self.expected,
+                _EXPECT_S,
+                len(self.present),
+            )
+            self.expect_no_more()
+        pause = now - self._last_tick
+        self._last_tick = now
+        if pause > self.lease_s / 3:
+            for member in self.members.values():
+                member.last_seen += pause
+        lost = [
+            worker
+            for worker in self.present
+            if now - self.members[worker].last_seen > self.lease_s
+        ]
+        for worker in lost:
+            member = self.members[worker]
+            member.present = False
+            logging.warning(
+                "worker %d (incarnation %d) was not heard of for %g s: its "
+                "slot is free, p = %d. It may join again.",
+                worker,
+                member.incarnation,
+                self.lease_s,
+                self.num_workers,
+            )
+        return lost
+
+    @property
+    def total_samples(self) -> int:
+        """Samples that all workers have trained on, all incarnations."""
+        return sum(
+            m.samples + m.earlier_samples for m in self.members.values()
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What a snapshot keeps."""
+        return {
+            "expected": self.expected,
+            "members": {str(w): m.to_json() for w, m in self.members.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes over what `to_json` gave; all leases begin anew."""
+        now = self._now()
+        self.expected = state["expected"]
+        self.members = {
+            int(worker): Member(**fields, last_seen=now, read_time=now)
+            for worker, fields in state["members"].items()
+        }
+        self._first_join = now if self.members else None

@@ -1,0 +1,220 @@
+"""Serves one shard of the center: `python -m tf_elastic.cluster.ps`.
+
+Which shard, and where, says `TF_CONFIG`, in which this process has the job
+`ps`. With `--snapshot_dir` it keeps snapshots there, and begins with the newest
+whole one, so that it may be killed at any time. No TensorFlow here: it starts
+in a second and needs little more memory than its part of the center.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from absl import flags
+from absl import logging
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.addresses import AddressError
+from tf_elastic.cluster.configuration import ClusterConfiguration
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.server import CenterServer
+from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.snapshots import SnapshotError
+from tf_elastic.cluster.snapshots import SnapshotStore
+
+_FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "snapshot_dir",
+    None,
+    "Folder for snapshots of this shard; each center server needs its own.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_float(
+    "snapshot_interval_s",
+    10.0,
+    "Seconds between two snapshots: what a killed center may lose.",
+    lower_bound=0.1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_float(
+    "lease_s",
+    15.0,
+    "Seconds after which a silent worker loses its slot.",
+    lower_bound=1.0,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_bool(
+    "trusted_network",
+    False,
+    "Serve on a public address without TLS.",
+    flag_values=_FLAGS,
+)
+
+
+class Snapshots:
+    """Takes snapshots of a shard in a thread of its own.
+
+    Args:
+        shard: what to keep.
+        folder: where; locked as long as this object lives.
+        interval_s: seconds between two.
+
+    Raises:
+        SnapshotError: another server uses the folder.
+    """
+
+    def __init__(self, shard: Shard, folder: str, interval_s: float) -> None:
+        self._shard = shard
+        self._store = SnapshotStore(folder)
+        self._interval_s = interval_s
+        self._saved_version = -1
+        self._generation = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="snapshots", daemon=True
+        )
+        self.failures = 0
+
+    def restore(self) -> bool:
+        """Loads the newest whole snapshot into the shard, if there is one."""
+        found = self._store.load()
+        if found is None:
+            return False
+        for skipped in found.skipped:
+            logging.warning(
+                "snapshot %s is damaged and passed over: %s",
+                skipped.file,
+                skipped.reason,
+            )
+        state = dict(found.state)
+        meta = state.pop("shard")
+        arrays = [state[f"section.{k}"] for k in range(len(state))]
+        self._shard.restore(meta, arrays)
+        self._saved_version = meta["version"]
+        self._generation = found.generation
+        return True
+
+    def start(self) -> None:
+        """Begins to take snapshots."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes a last one."""
+        self._stopped.set()
+        self._thread.join(timeout=60)
+        self._store.close()
+
+    def is_alive(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval_s):
+            self._save()
+        self._save()
+
+    def _save(self) -> None:
+        taken = self._shard.state()
+        if taken is None or taken[0]["version"] == self._saved_version:
+            return
+        meta, arrays = taken
+        state = {f"section.{k}": array for k, array in enumerate(arrays)}
+        try:
+            self._store.save({"shard": meta, **state}, self._generation + 1)
+        except SnapshotError as error:
+            self.failures += 1
+            logging.error(
+                "%s Serving goes on; the next try is in %g s.",
+                error,
+                self._interval_s,
+            )
+            return
+        self._generation += 1
+        self._saved_version = meta["version"]
+
+
+def serve(values: flags.FlagValues) -> int:
+    """Serves until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status.
+    """
+    configuration = ClusterConfiguration.from_tf_config()
+    if configuration.role != "ps":
+        raise ValueError(
+            "`TF_CONFIG` must give this process the job ps. Received: "
+            f"{configuration.task}. Start workers with their own script."
+        )
+    security = Security.from_environment()
+    if values.trusted_network:
+        security = dataclasses.replace(security, trusted_network=True)
+    shard = Shard(
+        configuration.index, len(configuration.centers), values.lease_s
+    )
+    snapshots = None
+    if values.snapshot_dir:
+        os.makedirs(values.snapshot_dir, exist_ok=True)
+        snapshots = Snapshots(
+            shard, values.snapshot_dir, values.snapshot_interval_s
+        )
+        if snapshots.restore():
+            logging.info(
+                "center %d goes on at version %d, from %s.",
+                shard.index,
+                shard.version,
+                values.snapshot_dir,
+            )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    address = configuration.centers[configuration.index]
+    server = CenterServer(shard, address, security)
+    server.start()
+    if snapshots:
+        snapshots.start()
+    logging.info("center %d serves on %s.", shard.index, address)
+    status = 0
+    while not stop.wait(1.0):
+        if not server.is_alive() or (snapshots and not snapshots.is_alive()):
+            logging.error("a thread of center %d has died.", shard.index)
+            status = 1
+            break
+    server.stop()
+    if snapshots:
+        snapshots.stop()
+    logging.info(
+        "center %d ends at version %d after %.1f s of processor time.",
+        shard.index,
+        shard.version,
+        time.process_time(),
+    )
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the program; see the module's text."""
+    try:
+        rest = _FLAGS(list(sys.argv if argv is None else argv))[1:]
+        if rest:
+            raise flags.Error(f"Only flags are understood. Received: {rest}.")
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.INFO)
+        return serve(_FLAGS)
+    except (
+        flags.Error,
+        AddressError,
+        errors.CenterRefusedError,
+        SnapshotError,
+        OSError,
+        ValueError,
+    ) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""A shard of the center behind gRPC.
+
+gRPC is what TensorFlow's own servers speak. Theirs listen on all interfaces,
+ask nobody for a name, and run any graph they are sent; this one listens where
+it is told, asks for a token, can speak TLS, and knows a dozen calls.
+"""
+
+import hmac
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import numpy as np
+from absl import logging
+
+from tf_elastic.cluster import addresses
+from tf_elastic.cluster import codec as codecs
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import wire
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.layout import np_dtype
+from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.shard import Rate
+from tf_elastic.cluster.shard import Shard
+
+_TICK_S = 1.0
+_MAX_CALLS = 256  # at once; whoever waits at a barrier holds one
+
+
+class CenterServer:
+    """Serves one shard until it is stopped.
+
+    Args:
+        shard: what to serve.
+        address: "host:port" to listen on.
+        security: token and certificates.
+
+    Raises:
+        OSError: the address is taken, or not one of this machine.
+        PublicAddressError: anybody could reach it.
+    """
+
+    def __init__(
+        self, shard: Shard, address: str, security: Security
+    ) -> None:
+        addresses.check_not_public(address, security)
+        self.shard = shard
+        self.address = address
+        self._token = (security.token or "").encode()
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(
+                _MAX_CALLS, thread_name_prefix="center"
+            ),
+            handlers=[_Handlers(shard, self._token)],
+            options=[
+                *wire.GRPC_OPTIONS,
+                # Or two servers would share a port, each with half the calls.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        try:
+            credentials = _credentials(security)
+            if credentials:
+                self._server.add_secure_port(address, credentials)
+            else:
+                self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(
+                f"Center {shard.index} cannot listen on {address}: the port "
+                "is in use, or the address is not one of this machine. Choose "
+                "another one in the cluster's job ps."
+            ) from error
+        self._stopped = threading.Event()
+        self._ticker = threading.Thread(
+            target=self._tick, name="center-leases", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begins to serve."""
+        self._server.start()
+        self._ticker.start()
+
+    def stop(self, grace_s: float = 1.0) -> None:
+        """Ends what is going on, within `grace_s` seconds."""
+        self._stopped.set()
+        self._server.stop(grace_s).wait(2 * grace_s + 1)
+
+    def is_alive(self) -> bool:
+        """Whether the threads of this server live."""
+        return self._ticker.is_alive()
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(_TICK_S):
+            self.shard.tick()
+
+
+def _credentials(security: Security) -> grpc.ServerCredentials | None:
+    if not security.certificate:
+        return None
+    return grpc.ssl_server_credentials(
+        [(_contents(security.key), _contents(security.certificate))],
+        root_certificates=(
+            _contents(security.authority) if security.authority else None
+        ),
+        require_client_auth=bool(security.authority),
+    )
+
+
+def _contents(path: str | None) -> bytes:
+    with open(path or "", "rb") as file:
+        return file.read()
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """The calls that a shard answers."""
+
+    def __init__(self, shard: Shard, token: bytes) -> None:
+        self._shard = shard
+        self._token = token
+        self._unary: dict[str, Callable[..., dict[str, Any]]] = {
+            wire.HELLO: shard.hello,
+            wire.JOIN: shard.join,
+            wire.OFFER: shard.offer,
+            wire.HEARTBEAT: shard.heartbeat,
+            wire.LEAVE: shard.leave,
+            wire.RELEASE: shard.release,
+            wire.STATUS: shard.status,
+        }
+        self._streams: dict[str, Callable[..., Iterator[bytes]]] = {
+            wire.READ: self._read,
+            wire.INITIALIZE: self._initialize,
+            wire.PUSH: self._push,
+            wire.EXCHANGE: self._exchange,
+            wire.DEPOSIT: self._deposit,
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        service, _, name = details.method.lstrip("/").partition("/")
+        if service != wire.SERVICE:
+            return None
+        if name in self._unary:
+            return grpc.unary_unary_rpc_method_handler(
+                self._guarded(self._call(self._unary[name]))
+            )
+        if name in self._streams:
+            return grpc.stream_stream_rpc_method_handler(
+                self._guarded_stream(self._streams[name])
+            )
+        return None
+
+    # Who may call, and how errors are told.
+
+    def _check_token(self, context: grpc.ServicerContext) -> None:
+        given = dict(context.invocation_metadata()).get(wire.TOKEN_KEY, "")
+        if not hmac.compare_digest(_as_bytes(given), self._token):
+            context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                f"Center {self._shard.index} asks for the token of its "
+                "cluster. Give all processes the same TF_ELASTIC_TOKEN",
+            )
+
+    def _guarded(self, call: Callable[..., bytes]) -> Callable[..., bytes]:
+        def guarded(message: bytes, context: grpc.ServicerContext) -> bytes:
+            self._check_token(context)
+            try:
+                return call(message)
+            except Exception as error:
+                _tell(error, context)
+                raise
+
+        return guarded
+
+    def _guarded_stream(
+        self, call: Callable[..., Iterator[bytes]]
+    ) -> Callable[..., Iterator[bytes]]:
+        def guarded(
+            messages: Iterator[bytes], context: grpc.ServicerContext
+        ) -> Iterator[bytes]:
+            self._check_token(context)
+            try:
+                header = wire.unpack(next(messages, b"{}"))
+                yield from call(header, messages)
+            except Exception as error:
+                _tell(error, context)
+                raise
+
+        return guarded
+
+    @staticmethod
+    def _call(method: Callable[..., dict[str, Any]]) -> Callable:
+        def call(message: bytes) -> bytes:
+            arguments = wire.unpack(message)
+            try:
+                return wire.pack(method(**arguments))
+            except TypeError as error:
+                raise errors.MessageError(
+                    f"{method.__name__} does not take these arguments: "
+                    f"{error}"
+                ) from error
+
+        return call
+
+    # Calls with arrays.
+
+    def _room(self, codec: str = "none", whole: bool = True) -> list:
+        layout = self._shard.layout
+        if layout is None:
+            raise errors.CenterEmptyError(
+                f"center {self._shard.index} holds no parameters yet"
+            )
+        sizes = layout.shard_sizes(self._shard.index)
+        dtypes = [np_dtype(section.dtype) for section in layout.sections]
+        if whole:
+            return [np.empty(*pair) for pair in zip(sizes, dtypes, strict=True)]
+        return [
+            np.empty(codecs.encoded_nbytes(codec, size, dtype), np.uint8)
+            for size, dtype in zip(sizes, dtypes, strict=True)
+        ]
+
+    def _read(
+        self, header: dict[str, Any], messages: Iterator[bytes]
+    ) -> Iterator[bytes]:
+        del messages
+        news, arrays = self._shard.read(**header)
+        yield wire.pack(news)
+        yield from wire.chunks(arrays)
+
+    def _initialize(
+        self, header: dict[str, Any], messages: Iterator[bytes]
+    ) -> Iterator[bytes]:
+        values = self._room()
+        wire.receive(messages, values)
+        yield wire.pack(self._shard.initialize(values=values, **header))
+
+    def _push(
+        self, header: dict[str, Any], messages: Iterator[bytes]
+    ) -> Iterator[bytes]:
+        differences = self._room()
+        wire.receive(messages, differences)
+        news = self._shard.push(
+            PushId(**header["id"]), differences, Rate(**header["rate"])
+        )
+        yield wire.pack(news)
+
+    def _exchange(
+        self, header: dict[str, Any], messages: Iterator[bytes]
+    ) -> Iterator[bytes]:
+        codec, whole = header["codec"], header["whole"]
+        values = self._room(codec, whole)
+        wire.receive(messages, values)
+        news, answer = self._shard.exchange(
+            PushId(**header["id"]),
+            values,
+            Rate(**header["rate"]),
+            codec,
+            whole,
+        )
+        yield wire.pack(news)
+        yield from wire.chunks(answer)
+
+    def _deposit(
+        self, header: dict[str, Any], messages: Iterator[bytes]
+    ) -> Iterator[bytes]:
+        values = self._room()
+        wire.receive(messages, values)
+        news, differences = self._shard.deposit(
+            PushId(**header["id"]), values, Rate(**header["rate"])
+        )
+        yield wire.pack(news)
+        yield from wire.chunks(differences)
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _tell(error: Exception, context: grpc.ServicerContext) -> None:
+    """Ends the call with the error's name and text, if it is one of ours."""
+    name = type(error).__name__
+    if name in errors.TOLD:
+        if isinstance(error, errors.NonFiniteError):
+            logging.error("%s.", error)
+        context.abort(grpc.StatusCode.ABORTED, f"{name}: {error}")

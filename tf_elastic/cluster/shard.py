@@ -1,0 +1,569 @@
+"""The part of the center that one server holds.
+
+No network here: whatever thread calls, one call at a time changes anything, so
+that each exchange is atomic on each shard. The rules are `core`'s.
+"""
+
+import collections
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from tf_elastic import core
+from tf_elastic.cluster import codec as codecs
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import ledger
+from tf_elastic.cluster import offers
+from tf_elastic.cluster.layout import PARAMETERS
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.layout import difference
+
+_BLOCK = 1 << 16  # values handled at once, so that they stay in the cache
+_STALENESS_KEPT = 4096
+
+Arrays = list[np.ndarray]
+
+
+class PushId(NamedTuple):
+    """What every push carries."""
+
+    worker: int
+    incarnation: int
+    sequence: int  # from 1, grows within an incarnation
+    version_read: int  # the center's version that the worker knew
+    clock: int = 0  # the worker's local steps
+    samples: int = 0  # that the worker has trained on
+
+
+class Rate(NamedTuple):
+    """How far one worker's push moves the center: core.push."""
+
+    beta: float
+    num_workers: int
+
+
+class Shard:
+    """Parameters, versions and members of one center server.
+
+    Args:
+        index: of this server among the center servers.
+        num_shards: how many of them there are.
+        lease_s: after how many silent seconds a worker loses its slot.
+        grace_s: how many seconds of offers are compared if this server
+            holds no parameters.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        index: int = 0,
+        num_shards: int = 1,
+        lease_s: float = 15.0,
+        grace_s: float = 1.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.index = index
+        self.num_shards = num_shards
+        self.version = 0  # pushes (synchronous: rounds) applied
+        self.arrays: Arrays | None = None
+        self.description: dict[str, Any] | None = None
+        self.layout: Layout | None = None
+        self.ledger = ledger.Ledger(lease_s, now)
+        self.offers = offers.Offers(grace_s, now)
+        self.applied = 0  # pushes, by this process
+        self._now = now
+        self._changed = threading.Condition()
+        self._references: dict[int, list[Any]] = {}
+        self._round = 0
+        self._deposits: dict[int, Rate] = {}
+        self._summed: Arrays | None = None
+        self._staleness: collections.deque = collections.deque(
+            maxlen=_STALENESS_KEPT
+        )
+
+    # Who is there.
+
+    def hello(self, worker: int | None) -> dict[str, Any]:
+        """What a process needs to know before it joins."""
+        with self._changed:
+            member = self.ledger.members.get(worker)
+            return {
+                **self._news(),
+                "description": self.description,
+                "last_incarnation": member.incarnation if member else 0,
+                "last_sequence": member.sequence if member else 0,
+                "present": bool(member and member.present),
+            }
+
+    def join(
+        self,
+        worker: int,
+        incarnation: int,
+        expected: int,
+        description: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Gives a worker a slot.
+
+        Raises:
+            CenterRefusedError: its model is not the center's.
+            ReplacedError: a newer process of this worker was here.
+        """
+        with self._changed:
+            self._check(worker, description)
+            self.ledger.join(worker, incarnation, expected)
+            self._references.pop(worker, None)
+            self._deposits.pop(worker, None)
+            return self._news()
+
+    def leave(self, worker: int, incarnation: int) -> dict[str, Any]:
+        """Takes a worker's slot back."""
+        with self._changed:
+            self.ledger.leave(worker, incarnation)
+            self._forget([worker])
+            return self._news()
+
+    def heartbeat(
+        self,
+        worker: int,
+        incarnation: int,
+        clock: int,
+        samples: int,
+        notes: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Hears of a worker."""
+        with self._changed:
+            member = self.ledger.admit(worker, incarnation)
+            member.clock, member.samples = clock, samples
+            member.notes = notes
+            return self._news()
+
+    def tick(self) -> None:
+        """Looks after leases; to be called every second or so."""
+        with self._changed:
+            self._forget(self.ledger.tick())
+
+    def _forget(self, workers: Sequence[int]) -> None:
+        for worker in workers:
+            self._references.pop(worker, None)
+        self._end_round_if_complete()
+
+    def _check(self, worker: int, description: dict[str, Any]) -> None:
+        where = f"Center {self.index} cannot take worker {worker}: "
+        if description.get("num_shards") != self.num_shards:
+            raise errors.CenterRefusedError(
+                f"{where}it is one of {self.num_shards} center servers. "
+                f"Received: num_shards={description.get('num_shards')}. Give "
+                "all processes the same cluster."
+            )
+        if self.description is None:
+            self.description = description
+            self.layout = Layout.from_description(description)
+            return
+        unlike = difference(self.description, description)
+        if unlike:
+            raise errors.CenterRefusedError(
+                f"{where}{unlike}. Start all processes with the same script "
+                "and release, or this center with an empty snapshot folder."
+            )
+
+    def _news(self) -> dict[str, Any]:
+        return {
+            "shard": self.index,
+            "num_shards": self.num_shards,
+            "version": self.version,
+            "ready": self.arrays is not None,
+            "num_workers": self.ledger.num_workers,
+            "total_samples": self.ledger.total_samples,
+            "round": self._round,
+        }
+
+    # First values.
+
+    def offer(
+        self, worker: int, incarnation: int, version_seen: int, is_chief: bool
+    ) -> dict[str, Any]:
+        """A worker offers its parameters to a center that has none.
+
+        Returns:
+            What `hello` says, and "upload": whether to send them now.
+        """
+        with self._changed:
+            self.ledger.admit(worker, incarnation)
+            upload = self.arrays is None and self.offers.make(
+                worker, version_seen, is_chief
+            )
+            return {**self._news(), "upload": upload}
+
+    def initialize(
+        self, worker: int, incarnation: int, version: int, values: Arrays
+    ) -> dict[str, Any]:
+        """Takes the parameters of the worker whose offer was accepted."""
+        with self._changed:
+            self.ledger.admit(worker, incarnation)
+            if self.arrays is None and self.offers.accepted == worker:
+                _check_finite(values, worker, self.layout, self.index)
+                self.arrays = values
+                self.version = max(version, 0)
+                logging.info(
+                    "center %d begins with the parameters of worker %d, "
+                    "version %d.",
+                    self.index,
+                    worker,
+                    self.version,
+                )
+                self._changed.notify_all()
+            return self._news()
+
+    # Reading and moving the center.
+
+    def read(
+        self, worker: int | None = None, incarnation: int = 0
+    ) -> tuple[dict[str, Any], Arrays]:
+        """A copy of the center; by a worker, or by somebody who only looks.
+
+        Raises:
+            CenterEmptyError: there is nothing to read.
+            LostSlotError: the worker has no slot.
+        """
+        with self._changed:
+            self._need_arrays()
+            if worker is not None:
+                self._note_read(self.ledger.admit(worker, incarnation))
+            return self._news(), [array.copy() for array in self.arrays]
+
+    def push(
+        self, push_id: PushId, differences: Arrays, rate: Rate
+    ) -> dict[str, Any]:
+        """Moves the center by one worker's difference: Algorithm 1, step b).
+
+        Raises:
+            LostSlotError, DuplicatePushError, NonFiniteError,
+            CenterEmptyError: nothing was applied.
+        """
+        with self._changed:
+            member = self._admit_push(push_id)
+            _check_finite(
+                differences, push_id.worker, self.layout, self.index
+            )
+            self._apply(differences, rate)
+            return self._applied(push_id, member)
+
+    def exchange(
+        self,
+        push_id: PushId,
+        values: Arrays,
+        rate: Rate,
+        codec: str = "none",
+        whole: bool = True,
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """Takes a worker's parameters, moves the center, answers.
+
+        Args:
+            push_id: who pushes what.
+            values: the worker's points, or, compressed, what has changed.
+                Overwritten.
+            rate: of the push.
+            codec: how `values` and the answer are compressed.
+            whole: whether `values` are whole, although a codec is used.
+
+        Returns:
+            News, and the differences by which the center has moved (times
+            the rate), encoded: the worker is to move by the same.
+        """
+        with self._changed:
+            member = self._admit_push(push_id)
+            points = values
+            if codec != "none":
+                points = self._decoded(push_id.worker, values, codec, whole)
+            _check_finite(points, push_id.worker, self.layout, self.index)
+            answer = []
+            for point, center in zip(points, self.arrays, strict=True):
+                moved = point if codec == "none" else np.empty_like(point)
+                for part in _blocks(point.size):
+                    moved[part] = core.elastic_difference(
+                        point[part], center[part]
+                    )
+                if codec != "none":
+                    encoded = codecs.encode(codec, moved)
+                    moved = codecs.decode(
+                        codec, encoded, moved.dtype, moved.size
+                    )
+                answer.append((moved, encoded if codec != "none" else moved))
+            self._apply([moved for moved, _ in answer], rate)
+            news = self._applied(push_id, member)
+            self._note_read(member)
+            return news, [encoded for _, encoded in answer]
+
+    def _decoded(
+        self, worker: int, values: Sequence[Any], codec: str, whole: bool
+    ) -> Arrays:
+        receivers = self._references.get(worker)
+        if whole:
+            receivers = []
+            for array, value in zip(self.arrays, values, strict=True):
+                receiver = codecs.ReferenceReceiver(
+                    codec, array.dtype, array.size
+                )
+                receiver.restart(value)
+                receivers.append(receiver)
+            self._references[worker] = receivers
+            return list(values)
+        if receivers is None:
+            raise errors.LostReferenceError(
+                f"center {self.index} has not what worker {worker}'s "
+                "compressed parameters are relative to"
+            )
+        return [
+            receiver.receive(value)
+            for receiver, value in zip(receivers, values, strict=True)
+        ]
+
+    # Synchronous exchanges.
+
+    def deposit(
+        self, push_id: PushId, values: Arrays, rate: Rate
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Takes one worker's part of a synchronous exchange: eq. 2.4.
+
+        The center moves when all present workers have come.
+
+        Returns:
+            News, in which "round" is the one taken part in, and the
+            differences to the center as it is in this round.
+        """
+        with self._changed:
+            member = self._admit_push(push_id)
+            if push_id.worker in self._deposits:
+                raise errors.DuplicatePushError(
+                    f"worker {push_id.worker} was in round {self._round} "
+                    "already"
+                )
+            _check_finite(values, push_id.worker, self.layout, self.index)
+            if self._summed is None:
+                self._summed = [np.zeros_like(a) for a in self.arrays]
+            for value, center, total in zip(
+                values, self.arrays, self._summed, strict=True
+            ):
+                for part in _blocks(value.size):
+                    value[part] = core.elastic_difference(
+                        value[part], center[part]
+                    )
+                    total[part] += value[part]
+            self._deposits[push_id.worker] = rate
+            member.sequence = push_id.sequence
+            member.clock, member.samples = push_id.clock, push_id.samples
+            self._note_staleness(push_id, member)
+            self._note_read(member)
+            news = self._news()
+            self._end_round_if_complete()
+            return news, values
+
+    def release(
+        self, worker: int, incarnation: int, round_: int, wait_s: float,
+        force: bool,
+    ) -> dict[str, Any]:
+        """Waits for a round's end, for `wait_s` at most.
+
+        Args:
+            worker: who waits.
+            incarnation: of it.
+            round_: what `deposit` gave.
+            wait_s: seconds.
+            force: end the round now, with those who have come.
+
+        Returns:
+            News, and "missing": the workers that have not come.
+        """
+        with self._changed:
+            self.ledger.admit(worker, incarnation)
+            if force and self._round == round_:
+                self.ledger.expect_no_more()
+                self._end_round()
+            self._changed.wait_for(lambda: self._round != round_, wait_s)
+            missing = (
+                sorted(set(self.ledger.present) - set(self._deposits))
+                if self._round == round_
+                else []
+            )
+            return {**self._news(), "missing": missing}
+
+    def _end_round_if_complete(self) -> None:
+        present = set(self.ledger.present)
+        if (
+            self._deposits
+            and present <= set(self._deposits)
+            and len(self._deposits) >= self.ledger.num_workers
+        ):
+            self._end_round()
+
+    def _end_round(self) -> None:
+        rate = self._deposits[min(self._deposits)]
+        self._apply(self._summed, rate)
+        self.version += 1
+        self.applied += len(self._deposits)
+        self._round += 1
+        self._deposits = {}
+        self._summed = None
+        self._changed.notify_all()
+
+    # Snapshots and status.
+
+    def state(self) -> tuple[dict[str, Any], Arrays] | None:
+        """A consistent copy of all that a snapshot keeps; None if empty."""
+        with self._changed:
+            if self.arrays is None:
+                return None
+            return {
+                "shard": self.index,
+                "num_shards": self.num_shards,
+                "version": self.version,
+                "round": self._round,
+                "description": self.description,
+                "ledger": self.ledger.to_json(),
+            }, [array.copy() for array in self.arrays]
+
+    def restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+            CenterRefusedError: it is another shard's.
+        """
+        for key, ours in (
+            ("shard", self.index),
+            ("num_shards", self.num_shards),
+        ):
+            if state[key] != ours:
+                raise errors.CenterRefusedError(
+                    f"The snapshot is of another center: {key} is "
+                    f"{state[key]} in it. Received: {key}={ours}. Give every "
+                    "center server a snapshot folder of its own."
+                )
+        with self._changed:
+            self.description = state["description"]
+            self.layout = Layout.from_description(self.description)
+            self.version = state["version"]
+            self._round = state["round"]
+            self.ledger.restore(state["ledger"])
+            self.arrays = arrays
+
+    def status(self, staleness_since: int = 0) -> dict[str, Any]:
+        """Everything worth watching; JSON.
+
+        Args:
+            staleness_since: pushes seen before, whose staleness is left out.
+        """
+        with self._changed:
+            now = self._now()
+            return {
+                **self._news(),
+                "applied": self.applied,
+                "members": {
+                    str(worker): {
+                        **member.to_json(),
+                        "refused": member.refused,
+                        "silent_s": now - member.last_seen,
+                        "notes": member.notes,
+                    }
+                    for worker, member in self.ledger.members.items()
+                },
+                "staleness": [
+                    entry
+                    for entry in self._staleness
+                    if entry[0] > staleness_since
+                ],
+            }
+
+    # Pieces.
+
+    def _need_arrays(self) -> None:
+        if self.arrays is None:
+            raise errors.CenterEmptyError(
+                f"center {self.index} holds no parameters yet"
+            )
+
+    def _admit_push(self, push_id: PushId) -> ledger.Member:
+        self._need_arrays()
+        member = self.ledger.admit(push_id.worker, push_id.incarnation)
+        if push_id.sequence <= member.sequence:
+            member.refused += 1
+            raise errors.DuplicatePushError(
+                f"push {push_id.sequence} of worker {push_id.worker} was "
+                f"applied before (the last one is {member.sequence})"
+            )
+        return member
+
+    def _apply(self, differences: Arrays, rate: Rate) -> None:
+        for section, center, moved in zip(
+            self.layout.sections, self.arrays, differences, strict=True
+        ):
+            beta = rate.beta
+            if section.role != PARAMETERS:
+                beta = min(beta, 1.0)
+            for part in _blocks(center.size):
+                center[part] = core.push(
+                    center[part], moved[part], beta, rate.num_workers
+                )
+
+    def _applied(
+        self, push_id: PushId, member: ledger.Member
+    ) -> dict[str, Any]:
+        self._note_staleness(push_id, member)
+        member.sequence = push_id.sequence
+        member.clock, member.samples = push_id.clock, push_id.samples
+        self.version += 1
+        self.applied += 1
+        entry = self._staleness[-1]
+        return {**self._news(), "staleness": entry[2], "age_ms": entry[3]}
+
+    def _note_staleness(
+        self, push_id: PushId, member: ledger.Member
+    ) -> None:
+        number = self._staleness[-1][0] + 1 if self._staleness else 1
+        self._staleness.append(
+            (
+                number,
+                push_id.worker,
+                max(self.version - push_id.version_read, 0),
+                1000 * (self._now() - member.read_time),
+            )
+        )
+
+    def _note_read(self, member: ledger.Member) -> None:
+        member.read_version = self.version
+        member.read_time = self._now()
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    for begin in range(0, size, _BLOCK):
+        yield slice(begin, min(begin + _BLOCK, size))
+
+
+def _check_finite(
+    values: Arrays, worker: int, layout: Layout | None, shard: int
+) -> None:
+    """Refuses NaN and infinity, by the name of the variable.
+
+    Raises:
+        NonFiniteError: there is one.
+    """
+    for k, array in enumerate(values):
+        for part in _blocks(array.size):
+            finite = np.isfinite(array[part])
+            if finite.all():
+                continue
+            position = part.start + int(np.argmin(finite))
+            section = layout.sections[k]
+            name = layout.variable_at(
+                section, layout.cut(section, shard).start + position
+            )
+            raise errors.NonFiniteError(
+                f"worker {worker} sent {float(array[position])} in {name!r}; "
+                "the center has not taken it"
+            )
