@@ -5,6 +5,7 @@ No other module imports a private name. Each piece says what it relies on, and
 release that breaks one is found by a message that names it.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -13,14 +14,19 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.data.ops import multi_device_iterator_ops
+from tensorflow.python.distribute import collective_all_reduce_strategy
+from tensorflow.python.distribute import cross_device_utils
 from tensorflow.python.distribute import device_util
 from tensorflow.python.distribute import distribute_utils
 from tensorflow.python.distribute import input_lib
 from tensorflow.python.distribute import mirrored_strategy
+from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.distribute import values
 from tensorflow.python.distribute import values_util
+from tensorflow.python.eager import context
 from tensorflow.python.framework import config as tf_config
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
@@ -33,6 +39,7 @@ TESTED_KERAS = "3.15"
 
 MirroredExtended = mirrored_strategy.MirroredExtended
 MirroredVariable = values.MirroredVariable
+MultiWorkerExtended = collective_all_reduce_strategy.CollectiveAllReduceExtended
 
 _SEED_STATE_NAME = "seed_generator_state"
 _SWAP_EMA_MODULE = "keras.src.callbacks.swap_ema_weights"
@@ -71,9 +78,15 @@ class UntunedDistributedDataset(input_lib.DistributedDataset):
     of its own, and tf.data starts a tuner for each. A tuner sleeps, for longer
     and longer, up to a minute, and the iterator cannot be closed before it
     wakes: the end of an epoch hangs. There is nothing to tune in them.
+
+    `on_pass` is called whenever a pass over the data begins.
     """
 
+    on_pass: Callable[[], None] | None = None
+
     def __iter__(self) -> Any:
+        if self.on_pass is not None:
+            self.on_pass()
         create = multi_device_iterator_ops._create_device_dataset
         multi_device_iterator_ops._create_device_dataset = _untuned(create)
         try:
@@ -256,6 +269,154 @@ def make_local(
     optimizer._backend_update_step = lambda grads, variables, learning_rate: (
         update(step, grads, variables, learning_rate)
     )
+
+
+class NestedLauncher(cross_device_utils.CollectiveReplicaLauncher):
+    """Launches collectives also in a function that a loop or branch calls.
+
+    Each call of a `tf.function` gives its collectives new keys: a function
+    called by another hands the question to its caller's graph. TensorFlow
+    asks the graph of the loop body or branch where there is one, which cannot
+    answer, and the program fails ("You must feed a value for placeholder
+    tensor"). This one asks the function around the loop.
+
+    Relies on `_next_instance_key`, `_collective_keys.get_instance_key`,
+    `FuncGraph.capture_call_time_value` with its `key` and
+    `_function_captures.by_ref_external`, and `is_control_flow_graph`.
+    """
+
+    def _next_instance_key(self) -> Any:
+        return self._key_in(ops.get_default_graph(), object())
+
+    def _key_in(self, graph: Any, key: object) -> Any:
+        while getattr(graph, "is_control_flow_graph", False):
+            graph = graph.outer_graph
+        if tf.executing_eagerly() or not graph.building_function:
+            return super()._next_instance_key()
+        captures = graph._function_captures
+        if key in captures.by_ref_internal:
+            return captures.by_ref_internal[key]
+        spec = tf.TensorSpec([], tf.int32)
+        with graph.as_default():
+            placeholder = graph.capture_call_time_value(
+                super()._next_instance_key, spec, key=key
+            )
+        evaluate = captures.by_ref_external[key]
+
+        def value() -> Any:
+            if tf.executing_eagerly():
+                return evaluate()
+            return [self._key_in(ops.get_default_graph(), key)]
+
+        value.output_spec = evaluate.output_spec
+        captures.by_ref_external[key] = value
+        return placeholder
+
+
+def nest_collectives(extended: MultiWorkerExtended) -> None:
+    """Makes all collectives of a strategy those of `NestedLauncher`.
+
+    Relies on `_cross_device_ops` and `_host_cross_device_ops`, each with its
+    `_launchers`.
+    """
+    for operations in (
+        extended._cross_device_ops,
+        extended._host_cross_device_ops,
+    ):
+        for launcher in operations._launchers:
+            launcher.__class__ = NestedLauncher
+
+
+def configure_coordination(
+    resolver: tf.distribute.cluster_resolver.ClusterResolver,
+    startup_timeout_s: float,
+    peer_timeout_s: float,
+    shutdown_timeout_s: float,
+) -> None:
+    """Sets how long TensorFlow's coordination service waits for tasks.
+
+    To be called before a multi-worker strategy is made, which leaves a
+    service that is configured as it is. The rest is configured as the strategy
+    would do it.
+
+    Relies on `Context.coordination_service`,
+    `Context.configure_coordination_service` and
+    `CollectiveAllReduceExtended._initialize_multi_worker`.
+    """
+    if context.context().coordination_service is not None:
+        return
+    spec = multi_worker_util.normalize_cluster_spec(resolver.cluster_spec())
+    jobs = ("chief", "worker")
+    if resolver.task_type not in jobs:
+        return
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=multi_worker_util.coordination_leader(spec),
+        cluster_register_timeout_in_ms=int(1000 * startup_timeout_s),
+        heartbeat_timeout_in_ms=int(1000 * peer_timeout_s),
+        shutdown_barrier_timeout_in_ms=int(1000 * shutdown_timeout_s),
+        coordinated_jobs=[
+            coordination_config_pb2.CoordinatedJob(
+                name=job, num_tasks=spec.num_tasks(job)
+            )
+            for job in jobs
+            if job in spec.jobs
+        ],
+    )
+
+
+def share_backups() -> None:
+    """Makes `keras.callbacks.BackupAndRestore` right for several workers.
+
+    Keras' lets each worker write and read for itself: to one folder they write
+    over each other, and workers that find different epochs there never meet.
+    For a model whose strategy `shares_backups`, only the chief touches the
+    files, and what it has restored goes to all. For other models nothing
+    changes. Done once for a process.
+
+    Relies on the callback's `on_train_begin`, `_save_model`, `on_train_end`
+    and on `model._initial_epoch`.
+    """
+    callback = keras.callbacks.BackupAndRestore
+    if not hasattr(callback._save_model, "__wrapped__"):
+        callback.on_train_begin = _restored_by_all(callback.on_train_begin)
+        callback._save_model = _by_chief(callback._save_model)
+        callback.on_train_end = _by_chief(callback.on_train_end)
+
+
+def _by_chief(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def by_chief(self: Any, *args: Any, **kwargs: Any) -> None:
+        strategy = self.model.distribute_strategy
+        if not getattr(strategy, "shares_backups", False) or strategy.is_chief:
+            method(self, *args, **kwargs)
+
+    return by_chief
+
+
+def _restored_by_all(method: Callable[..., None]) -> Callable[..., None]:
+    restore = _by_chief(method)
+
+    @functools.wraps(method)
+    def restored_by_all(self: Any, *args: Any, **kwargs: Any) -> None:
+        restore(self, *args, **kwargs)
+        model = self.model
+        strategy = model.distribute_strategy
+        if not getattr(strategy, "shares_backups", False):
+            return
+        initial_epoch = int(strategy.from_chief(model._initial_epoch or 0))
+        if not initial_epoch:
+            return
+        model._initial_epoch = initial_epoch
+        variables = list(model.variables)
+        if model.optimizer is not None:
+            if not model.optimizer.built:
+                model.optimizer.build(model.trainable_variables)
+            variables += model.optimizer.variables
+        for variable in variables:
+            variable.assign(strategy.from_chief(variable))
+
+    return restored_by_all
 
 
 check_versions()

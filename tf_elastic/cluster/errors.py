@@ -14,8 +14,9 @@ class CenterUnavailableError(ClusterError):
 
 
 class CenterRefusedError(ClusterError):
-    """A center server does not take this process: another model, version,
-    shard or token. Trying again does not help.
+    """A center server does not take this process; trying again is no use.
+
+    It has another model, release, number of servers, or token.
     """
 
 

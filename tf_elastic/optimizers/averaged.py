@@ -91,9 +91,11 @@ class ASGD(_AveragedSGD):
             )
         super().__init__(learning_rate, beta=1.0, name=name, **kwargs)
 
-    def _rates_at(self, clock: tf.Tensor) -> core.ElasticRates:
-        rate = core.polyak_rate(tf.cast(clock, tf.float64))
-        return core.ElasticRates(0.0, rate)
+    def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
+        """The rates of an exchange; see `ElasticOptimizer.rates`."""
+        if tf.is_tensor(clock):
+            clock = tf.cast(clock, tf.float64)
+        return core.ElasticRates(0.0, core.polyak_rate(clock))
 
 
 @keras.saving.register_keras_serializable("tf_elastic")

@@ -94,6 +94,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         self._untrained_variables: list[Any] = []
         self._exchange = None
         self._elastic_rates = None
+        self._built_for = 0
         self._center_step = None
 
     # Building.
@@ -119,6 +120,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             self._build_variables(variables)
             return
         self._check_scope(extended, variables)
+        self._built_for = extended.num_workers
         self._elastic_rates = core.elastic_rates(
             extended.num_workers, self.moving_rate, self.beta, self.symmetric
         )
@@ -128,7 +130,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         with self._distribution_strategy.scope(), extended.worker_variables():
             self._build_variables(variables)
         self._exchange = extended.make_exchange(
-            self._elastic_parameters(variables), self.jit_compile
+            self._elastic_parameters(variables), self.rates, self.jit_compile
         )
         # An attribute, so that a tf.train.Checkpoint finds them (Keras' seed
         # generators are not among what it finds through the model).
@@ -173,22 +175,23 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
     # Training.
 
     def worker_points(self) -> list[np.ndarray]:
-        """The points x of all workers, in eager code.
+        """The points x of this process' workers, in eager code.
 
         Returns:
-            For each trainable variable an array of shape (p, ...).
+            For each trainable variable an array of shape (p, ...), p being
+            the workers in this process.
 
         Raises:
             ValueError: the optimizer is not built.
         """
-        workers = range(self._built_extended().num_workers)
+        workers = self._built_extended().local_workers
         return [
             np.stack([parameter.point(i).numpy() for i in workers])
             for parameter in self._exchange.parameters
         ]
 
     def elastic_distances(self) -> np.ndarray:
-        r"""How far each worker is from the center, in eager code.
+        r"""How far this process' workers are from the center, in eager code.
 
         Returns:
             :math:`|x^i - \tilde x|` over all trainable variables, L2,
@@ -250,6 +253,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             if not self.built:
                 self.build(trainable_variables)
         extended = self._replica_extended()
+        grads = extended.worker_gradients(grads)
         with tf.control_dependencies([g for g in grads if g is not None]):
             self._exchange_if_due("before", extended)
         with extended.local_updates():
@@ -325,14 +329,28 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         strategy.extended.exchange_if(
             first_due,
             self._exchange,
-            self._rates_at(first_clock),
+            first_clock,
             then=lambda: self._center_step.assign_add(1),
         )
 
-    def _rates_at(self, clock: tf.Tensor) -> core.ElasticRates:
-        """The rates of an exchange at a worker's clock."""
+    def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
+        r"""The rates of an exchange.
+
+        Args:
+            num_workers: p; where workers come and go, that of the moment.
+            clock: the worker's local steps, an integer or a tensor.
+
+        Returns:
+            :math:`\alpha` and :math:`\beta`. If p is not the one that the
+            optimizer was built for, :math:`\alpha = \beta / p` follows,
+            or :math:`\beta` where only `moving_rate` was given.
+        """
         del clock
-        return self._elastic_rates
+        if num_workers == self._built_for or not self.symmetric:
+            return self._elastic_rates
+        if self.beta is not None:
+            return core.elastic_rates(num_workers, beta=self.beta)
+        return core.elastic_rates(num_workers, self.moving_rate)
 
     # The local step, as Keras calls it.
 
@@ -341,9 +359,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         return any((self.clipnorm, self.clipvalue, self.global_clipnorm))
 
     def _own_scale(self) -> float:
-        """Undoes Keras' division of the loss by the number of replicas."""
-        replicas = self._distribution_strategy.num_replicas_in_sync
-        return 1.0 / compat.loss_scale_of(replicas)
+        return self._distribution_strategy.extended.gradient_scale
 
     def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
         if not self._clips:

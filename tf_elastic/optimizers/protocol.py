@@ -21,6 +21,8 @@ class ElasticExtended(Protocol):
 
     is_elastic: bool  # True
     num_workers: int  # p
+    local_workers: range  # those in this process, by index of their copies
+    gradient_scale: float  # by which a worker's gradients are multiplied
     exchange_scheme: str  # one of `theory.EXCHANGES`
     exchange_moment: str  # "before" or "after" the local step
 
@@ -39,16 +41,26 @@ class ElasticExtended(Protocol):
     def untrained_variables(self) -> Sequence[Any]:
         """Model variables of the scope that no gradient moves."""
 
+    def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
+        """The gradients of this replica's worker, up to `gradient_scale`."""
+
     def make_exchange(
-        self, parameters: Sequence[ElasticParameter], jit_compile: bool | str
+        self,
+        parameters: Sequence[ElasticParameter],
+        rates: Callable[[int, Any], core.ElasticRates],
+        jit_compile: bool | str,
     ) -> Any:
-        """Prepares the exchange of these parameters."""
+        """Prepares the exchange of these parameters.
+
+        `rates(p, clock)` gives alpha and beta for p workers at a worker's
+        clock, a number or a tensor.
+        """
 
     def exchange_if(
         self,
         due: tf.Tensor,
         exchange: Any,
-        rates: core.ElasticRates,
+        clock: tf.Tensor,
         then: Callable[[], Any],
     ) -> None:
         """Exchanges if `due`, then calls `then`; in cross-replica context."""

@@ -35,9 +35,7 @@ def save(optimizer: Any, store: Any) -> None:
         for k, variable in enumerate(own):
             store[f"variable.{k}"] = variable.numpy()
         return
-    store[_WORKERS] = np.int64(
-        optimizer._distribution_strategy.extended.num_workers
-    )
+    store[_WORKERS] = np.int64(_num_copies(optimizer))
     for k, variable in enumerate(own):
         store[f"variable.{k}"] = variable.worker_values()
     for kind, variables in _model_variables(optimizer).items():
@@ -80,7 +78,7 @@ def load(optimizer: Any, store: Any) -> None:
             value = np.asarray(store[f"variable.{k}"])
             variable.assign(value[0] if saved_workers else value)
         return
-    num_workers = optimizer._distribution_strategy.extended.num_workers
+    num_workers = _num_copies(optimizer)
     if saved_workers != num_workers:
         warnings.warn(
             f"The file holds {saved_workers} workers, the strategy has "
@@ -112,6 +110,11 @@ def load(optimizer: Any, store: Any) -> None:
 def _is_elastic(optimizer: Any) -> bool:
     extended = optimizer._distribution_strategy.extended
     return getattr(extended, "is_elastic", False)
+
+
+def _num_copies(optimizer: Any) -> int:
+    """How many copies of each variable this process has."""
+    return len(optimizer._distribution_strategy.extended.worker_devices)
 
 
 def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:

@@ -30,6 +30,7 @@ class Exchange:
             normalisation's moving mean. Workers keep their own; the center's
             follow the workers' mean at the rate min(beta, 1).
         devices: one for each worker.
+        rates: alpha and beta of p workers at a worker's clock.
         jit_compile: whether to use XLA: True, False, or "auto" for where the
             device can.
     """
@@ -39,9 +40,11 @@ class Exchange:
         parameters: Sequence[ElasticParameter],
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
+        rates: Callable[[int, Any], core.ElasticRates],
         jit_compile: bool | str,
     ) -> None:
         self.parameters = list(parameters)
+        self.rates = rates
         self._devices = list(devices)
         self._variables = [p.variable for p in parameters] + list(statistics)
         self._owners = _share_out(

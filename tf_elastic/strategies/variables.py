@@ -168,6 +168,7 @@ class ElasticVariable(WorkerVariable):
 
     def _get_on_device_or_primary(self) -> tf.Variable:
         if compat.current_replica_id() is None:
+            self.distribute_strategy.extended.center_is_read()
             with views.center_view():
                 return super()._get_on_device_or_primary()
         return super()._get_on_device_or_primary()
@@ -215,10 +216,12 @@ class SeedVariable(WorkerVariable):
 
     def diversify(self) -> None:
         """Derives the other workers' seeds from the first one's."""
-        for i, copy in enumerate(self._values):
+        first = self.distribute_strategy.extended.first_seed_number()
+        seed_of_all = self._values[0].read_value()
+        for i, copy in enumerate(self._values, start=first):
             if i > 0:
                 with tf.device(copy.device):
                     seed = tf.random.experimental.stateless_fold_in(
-                        self._values[0].read_value(), i
+                        seed_of_all, i
                     )
                     copy.assign(tf.cast(seed, copy.dtype))
