@@ -1,8 +1,17 @@
 """Strategies: where variables live and when exchanges happen."""
 
 from tf_elastic.strategies.elastic_mirrored import ElasticMirroredStrategy
+from tf_elastic.strategies.multi_worker_mirrored import (
+    MultiWorkerMirroredStrategy,
+)
 from tf_elastic.strategies.step_times import StepTimes
 from tf_elastic.strategies.views import center_view
 from tf_elastic.strategies.views import worker_view
 
-__all__ = ["ElasticMirroredStrategy", "StepTimes", "center_view", "worker_view"]
+__all__ = [
+    "ElasticMirroredStrategy",
+    "MultiWorkerMirroredStrategy",
+    "StepTimes",
+    "center_view",
+    "worker_view",
+]

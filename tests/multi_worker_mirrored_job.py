@@ -1,0 +1,222 @@
+"""One worker of the tests of `MultiWorkerMirroredStrategy`.
+
+    python -m tests.multi_worker_mirrored_job FOLDER PART
+
+Writes what it found to FOLDER/PART-INDEX.pickle.
+"""
+
+import json
+import os
+import pathlib
+import pickle
+import signal
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import optimizers
+from tf_elastic import strategies
+
+PEER_TIMEOUT_S = 10
+STARTUP_TIMEOUT_S = 60
+
+
+def index():
+    """This worker's number, or None without a cluster."""
+    if "TF_CONFIG" not in os.environ:
+        return None
+    return json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+
+
+def rows(number, batch_size):
+    """Rows to train or to test on."""
+    numbers = np.random.default_rng(7)
+    x = numbers.normal(size=(number, 6)).astype("float32")
+    y = (x @ numbers.normal(size=(6, 3))).argmax(1)
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size)
+
+
+def make_model(strategy, steps_per_execution=1, optimizer=None):
+    """A small network, the same each time but on other workers."""
+    keras.utils.set_random_seed(5 + (index() or 0))  # the chief's counts
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(8, "tanh"),
+                keras.layers.Dense(3),
+            ]
+        )
+        model.compile(
+            optimizer or keras.optimizers.SGD(0.1, momentum=0.9),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            steps_per_execution=steps_per_execution,
+        )
+    return model
+
+
+def fit(model, dataset, **kwargs):
+    """`fit`, with the logs of each call of the batch callback."""
+    seen = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(
+            (batch, {name: float(value) for name, value in logs.items()})
+        )
+    )
+    callbacks = [*kwargs.pop("callbacks", []), note]
+    history = model.fit(dataset, verbose=0, callbacks=callbacks, **kwargs)
+    return {"history": history.history, "batches": seen}
+
+
+def tutorial(strategy, folder, steps_per_execution):
+    """`fit`, `evaluate`, `predict` and `save`."""
+    own = folder / f"worker{index()}"
+    model = make_model(strategy, steps_per_execution)
+    path = own / f"checkpoint-{steps_per_execution}-{{epoch}}.keras"
+    found = fit(
+        model,
+        rows(96, 16),
+        epochs=3,
+        validation_data=rows(41, 8),
+        callbacks=[keras.callbacks.ModelCheckpoint(str(path))],
+    )
+    found["weights"] = model.get_weights()
+    found["evaluate"] = model.evaluate(rows(41, 8), verbose=0)
+    for batch_size in (4, 8, 41):
+        found[f"predict {batch_size}"] = model.predict(
+            rows(41, batch_size), verbose=0
+        )
+    model.save(own / f"{steps_per_execution}.keras")
+    for name, file in (
+        ("saved", f"{steps_per_execution}.keras"),
+        ("checkpoint", path.name.format(epoch=3)),
+    ):
+        found[name] = keras.saving.load_model(own / file).get_weights()
+    return found
+
+
+def steps_per_epoch(strategy, steps_per_execution):
+    """A data set without an end, as in the tutorial."""
+    model = make_model(strategy, steps_per_execution)
+    found = fit(
+        model, rows(96, 16).repeat(), epochs=2, steps_per_epoch=6
+    )
+    return {**found, "weights": model.get_weights()}
+
+
+def uneven(strategy, steps_per_execution):
+    """The last batch is of one row, so that a worker has none."""
+    model = make_model(strategy, steps_per_execution)
+    found = fit(model, rows(41, 8), epochs=2)
+    return {**found, "weights": model.get_weights()}
+
+
+class Stop(Exception):
+    """What interrupts a training."""
+
+
+class StopAt(keras.callbacks.Callback):
+    """Interrupts at the begin of an epoch, on all workers."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise Stop
+
+
+def backup(strategy, folder, steps_per_execution):
+    """Trained in one go, and interrupted, to be resumed from the backup."""
+    dataset = rows(96, 16)
+
+    def restore():
+        return keras.callbacks.BackupAndRestore(folder / "backup")
+
+    model = make_model(strategy, steps_per_execution)
+    whole = fit(model, dataset, epochs=4, callbacks=[restore()])
+    weights = model.get_weights()
+    model = make_model(strategy, steps_per_execution)
+    try:
+        fit(model, dataset, epochs=4, callbacks=[restore(), StopAt(2)])
+    except Stop:
+        pass
+    model = make_model(strategy, steps_per_execution)
+    resumed = fit(model, dataset, epochs=4, callbacks=[restore()])
+    return {
+        "whole": whole,
+        "resumed": resumed,
+        "weights": weights,
+        "resumed weights": model.get_weights(),
+    }
+
+
+def refused(strategy):
+    """The error of an optimizer of this package."""
+    model = make_model(strategy, optimizer=optimizers.EASGD(0.1))
+    try:
+        model.fit(rows(16, 16), verbose=0)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+class DieAt(keras.callbacks.Callback):
+    """Worker 1 is killed, or stopped, at the end of an epoch."""
+
+    def __init__(self, victim, epoch):
+        super().__init__()
+        self.victim, self.epoch = victim, epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch and index() == self.victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed(strategy, victim):
+    """The error of a worker whose peer is killed."""
+    model = make_model(strategy, steps_per_execution=2)
+    try:
+        fit(model, rows(96, 16), epochs=9, callbacks=[DieAt(victim, 1)])
+    except tf.errors.OpError as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    return {"error": None}
+
+
+def main(folder, part):
+    """Does one part and writes what was found."""
+    folder = pathlib.Path(folder)
+    found = {"index": index()}
+    try:
+        strategy = strategies.MultiWorkerMirroredStrategy(
+            startup_timeout_s=float(
+                os.environ.get("STARTUP_TIMEOUT_S", STARTUP_TIMEOUT_S)
+            ),
+            peer_timeout_s=PEER_TIMEOUT_S,
+        )
+    except TimeoutError as error:
+        found["timeout"] = str(error)
+    else:
+        if part == "train":
+            for k in (1, 4):
+                found[f"tutorial {k}"] = tutorial(strategy, folder, k)
+                found[f"steps_per_epoch {k}"] = steps_per_epoch(strategy, k)
+                found[f"uneven {k}"] = uneven(strategy, k)
+            found["backup 1"] = backup(strategy, folder, 1)
+            found["backup 4"] = backup(strategy, folder, 4)
+            found["refused"] = refused(strategy)
+        else:
+            found.update(killed(strategy, int(part.removeprefix("kill"))))
+    path = folder / f"{part}-{index()}.pickle"
+    path.write_bytes(pickle.dumps(found))
+    # Without the other workers TensorFlow would wait for them at the exit.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
