@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -26,11 +27,19 @@ from tf_elastic.cluster import wire
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.connection import Connection
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.shard import check_finite
 
 Arrays = list[np.ndarray]
 Rates = Callable[[int, int], core.ElasticRates]  # of (p, the worker's clock)
 
 _POLL_S = 0.05
+# A center server does not know what this worker knows of it.
+_BEGUN_ANEW = (errors.UnknownWorkerError, errors.CenterEmptyError)
+_GOES_ON = (
+    *_BEGUN_ANEW,
+    errors.CenterUnavailableError,
+    errors.LostSlotError,
+)
 _BLOCK = 1 << 16
 
 
@@ -51,6 +60,7 @@ class Counts:
     exchanges: int = 0  # in which at least one center server took part
     missed: int = 0  # parts of exchanges, a center server being away
     lost_halves: int = 0  # the center has moved, the worker has not
+    forgotten: int = 0  # the worker has, the center was set back since
     restarts: int = 0  # times that the worker began again from the center
     exchange_s: float = 0.0  # from the call to the answer
     wait_s: float = 0.0  # of which training stood still
@@ -79,7 +89,8 @@ class Link:
         self.joined = False
         self.away_since: float | None = None
         self.missed = 0  # exchanges, since it is away
-        self.unanswered: int | None = None  # sequence of a push
+        self.pushes = 0  # of this incarnation, that were answered
+        self.pushing = False  # an exchange is under way
         self._codec = codec
         self._senders: list[codecs.ReferenceSender] | None = None
 
@@ -89,18 +100,19 @@ class Link:
         """What to send for a worker's points, and whether it is whole."""
         if self._codec == "none":
             return list(parts), True
-        if self._senders is None or whole:
-            self._senders = [
+        senders = self._senders  # The heartbeat's thread may forget them.
+        if senders is None or whole:
+            senders = self._senders = [
                 codecs.ReferenceSender(self._codec, part.dtype, part.size)
                 for part in parts
             ]
             return [
                 sender.restart(part)
-                for sender, part in zip(self._senders, parts, strict=True)
+                for sender, part in zip(senders, parts, strict=True)
             ], True
         return [
             sender.compress(part)
-            for sender, part in zip(self._senders, parts, strict=True)
+            for sender, part in zip(senders, parts, strict=True)
         ], False
 
     def forget_reference(self) -> None:
@@ -110,9 +122,25 @@ class Link:
     @property
     def codec_error(self) -> float:
         """The largest relative error of the last message's sections."""
-        if not self._senders:
-            return 0.0
-        return max(sender.relative_error for sender in self._senders)
+        senders = self._senders or ()
+        return max((sender.relative_error for sender in senders), default=0.0)
+
+
+class _Patience:
+    """Until when something is tried, by several threads."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """The others have failed: it is of no use any more."""
+        self._given_up.set()
+
+    def is_over(self) -> bool:
+        """Whether this is not to be tried again."""
+        return self._given_up.is_set() or time.monotonic() > self._end
 
 
 class CenterClient:
@@ -162,6 +190,7 @@ class CenterClient:
         self.notes: dict[str, Any] = {}  # others see them in the status
         self.sequence = 0
         self.failure: BaseException | None = None
+        self._process = uuid.uuid4().hex
         self._lock = threading.Lock()
         self._pool = concurrent.futures.ThreadPoolExecutor(
             len(self.links), thread_name_prefix="center"
@@ -204,14 +233,11 @@ class CenterClient:
             CenterRefusedError: a center server is of another model.
         """
         self.layout = layout
-        deadline = time.monotonic() + self.timeouts.join_s
-        list(
-            self._pool.map(
-                lambda link: self._join(link, values, deadline), self.links
-            )
-        )
-        center = self.read(deadline)
+        center = layout.empty()
+        patience = _Patience(self.timeouts.join_s)
         if not self._hearts:
+            # From now on, since to send all parameters may last longer than
+            # a lease.
             self._hearts = [
                 threading.Thread(
                     target=self._beat,
@@ -223,70 +249,134 @@ class CenterClient:
             ]
             for heart in self._hearts:
                 heart.start()
+        self._with_links(
+            lambda link: self._enter(link, values, center, patience), patience
+        )
         return center
 
-    def _join(self, link: Link, values: Arrays, deadline: float) -> None:
-        """Takes a slot at one server, and fills it if it is empty."""
-
-        def join() -> dict[str, Any]:
-            known = self._control(link, wire.HELLO, worker=self.worker)
-            incarnation = known["last_incarnation"] + 1
-            news = self._control(
-                link,
-                wire.JOIN,
-                worker=self.worker,
-                incarnation=incarnation,
-                expected=self.expected_workers,
-                description=self.layout.describe(),
-            )
-            link.incarnation = incarnation
-            link.forget_reference()
-            link.joined = True
-            self._note(link, news)
-            return news
-
-        news = self._patiently(link, deadline, join)
-        while not news["ready"]:
-            news = self._patiently(
-                link,
-                deadline,
-                lambda: self._control(
+    def _enter(
+        self, link: Link, values: Arrays, center: Arrays, patience: _Patience
+    ) -> None:
+        """Joins one server, and reads what it has."""
+        while True:
+            self._join(link, values, patience)
+            try:
+                self._patiently(
                     link,
-                    wire.OFFER,
-                    worker=self.worker,
-                    incarnation=link.incarnation,
-                    version_seen=link.version,
-                    is_chief=self.is_chief,
-                ),
-            )
-            if news["upload"]:
-                news = self._patiently(
-                    link,
-                    deadline,
-                    lambda: link.connection.stream(
-                        wire.INITIALIZE,
-                        self._exchange_s(),
-                        {
-                            "worker": self.worker,
-                            "incarnation": link.incarnation,
-                            "version": link.version,
-                        },
-                        self.layout.parts(values, link.shard),
+                    patience,
+                    lambda: self._read(
+                        link, self.layout.parts(center, link.shard)
                     ),
                 )
-            if not news["ready"]:
-                if time.monotonic() > deadline:
-                    raise errors.CenterUnavailableError(
-                        f"worker {self.worker} waited "
-                        f"{self.timeouts.join_s:g} s for the chief to begin "
-                        f"center {link.shard}. Look at the chief's log"
+                return
+            except (*_BEGUN_ANEW, errors.LostSlotError) as error:
+                self._check_patience(link, patience, error)
+
+    def _join(self, link: Link, values: Arrays, patience: _Patience) -> None:
+        """Takes a slot at one server, and fills it if it is empty."""
+        while True:
+            try:
+                news = self._patiently(link, patience, lambda: self._slot(link))
+                while not news["ready"]:
+                    news = self._patiently(
+                        link, patience, lambda: self._offer(link, values)
                     )
-                self._stopped.wait(_POLL_S)
+                    if not news["ready"]:
+                        self._check_patience(
+                            link, patience, "the chief has not begun it"
+                        )
+                with self._lock:
+                    link.away_since = None
+                return
+            except (*_BEGUN_ANEW, errors.LostSlotError) as error:  # Just now.
+                self._check_patience(link, patience, error)
+
+    def _slot(self, link: Link) -> dict[str, Any]:
+        known = self._control(link, wire.HELLO, worker=self.worker)
+        if known["shard"] != link.shard:
+            raise errors.CenterRefusedError(
+                f"The process at {link.connection.address} is center "
+                f"{known['shard']} of its cluster. Received: index "
+                f"{link.shard} of the job ps. Give all processes the same "
+                "cluster, its addresses in the same order"
+            )
+        previous = link.incarnation
+        # A server without memory knows less than this worker. Noted before
+        # the call, since its answer may be lost.
+        link.incarnation = max(known["last_incarnation"] + 1, previous)
+        link.forget_reference()
+        link.pushes = 0
+        news = self._control(
+            link,
+            wire.JOIN,
+            worker=self.worker,
+            incarnation=link.incarnation,
+            expected=self.expected_workers,
+            description=self.layout.describe(),
+            process=self._process,
+            previous=previous,
+        )
+        link.joined = True
+        self._note(link, news)
+        return news
+
+    def _offer(self, link: Link, values: Arrays) -> dict[str, Any]:
+        """Offers parameters to a server that has none; sends them if asked."""
+        news = self._control(
+            link,
+            wire.OFFER,
+            worker=self.worker,
+            incarnation=link.incarnation,
+            version_seen=link.version,
+            is_chief=self.is_chief,
+        )
+        if news["upload"]:
+            news = link.connection.stream(
+                wire.INITIALIZE,
+                self._exchange_s(),
+                {
+                    "worker": self.worker,
+                    "incarnation": link.incarnation,
+                    "version": link.version,
+                },
+                self.layout.parts(values, link.shard),
+            )
+        self._note(link, news)
+        return news
+
+    def _check_patience(
+        self, link: Link, patience: _Patience, reason: object
+    ) -> None:
+        """Waits a moment before the next attempt, or gives up."""
+        if patience.is_over() or self._stopped.wait(_POLL_S):
+            raise errors.CenterUnavailableError(
+                f"worker {self.worker} waited {patience.seconds:g} s for the "
+                f"parameters of center {link.shard} "
+                f"({link.connection.address}): {reason}. Look at the chief's "
+                "log"
+            )
+
+    def _with_links(
+        self, do: Callable[[Link], Any], patience: _Patience | None = None
+    ) -> list[Any]:
+        """Does something with all center servers at once, and waits for all.
+
+        Of several errors the one is raised after which nothing can go on. It
+        ends the others' patience.
+        """
+        futures = [self._pool.submit(do, link) for link in self.links]
+        for future in concurrent.futures.as_completed(futures):
+            if patience and future.exception():
+                patience.give_up()
+        found = [f.exception() for f in futures if f.exception()]
+        if found:
+            raise min(found, key=lambda e: isinstance(e, _GOES_ON))
+        return [future.result() for future in futures]
 
     def _patiently(
         self,
         link: Link,
-        deadline: float,
+        patience: _Patience,
         call: Callable[[], dict[str, Any]],
     ) -> dict[str, Any]:
         """Calls until there is an answer, or the deadline is over."""
@@ -297,7 +387,7 @@ class CenterClient:
                 return call()
             except errors.CenterUnavailableError as error:
                 now = time.monotonic()
-                if now > deadline or self._stopped.is_set():
+                if patience.is_over() or self._stopped.is_set():
                     raise errors.CenterUnavailableError(
                         f"worker {self.worker} waited {now - begin:.1f} s for "
                         f"center {link.shard} ({link.connection.address}), in "
@@ -308,33 +398,31 @@ class CenterClient:
 
     # Reading.
 
-    def read(self, deadline: float | None = None) -> Arrays:
-        """Reads all of the center.
-
-        Args:
-            deadline: until when to try, by `time.monotonic`; None for the
-                time of an exchange.
+    def read(self) -> Arrays:
+        """Reads all of the center, as anybody may: no slot is needed.
 
         Raises:
-            CenterUnavailableError: a server did not answer in time.
+            CenterUnavailableError: a server did not answer within the time
+                of an exchange.
+            CenterEmptyError: a server has begun anew and is not filled yet.
         """
-        if deadline is None:
-            deadline = time.monotonic() + self._exchange_s()
         flat = self.layout.empty()
+        patience = _Patience(self._exchange_s())
 
         def read(link: Link) -> None:
+            parts = self.layout.parts(flat, link.shard)
             self._patiently(
-                link,
-                deadline,
-                lambda: self._read(link, self.layout.parts(flat, link.shard)),
+                link, patience, lambda: self._read(link, parts, False)
             )
 
-        list(self._pool.map(read, self.links))
+        self._with_links(read, patience)
         return flat
 
-    def _read(self, link: Link, parts: Arrays) -> dict[str, Any]:
+    def _read(
+        self, link: Link, parts: Arrays, as_worker: bool = True
+    ) -> dict[str, Any]:
         header = {}
-        if link.joined:
+        if as_worker:
             header = {"worker": self.worker, "incarnation": link.incarnation}
         news = link.connection.stream(
             wire.READ, self._exchange_s(), header, (), lambda _: parts
@@ -342,13 +430,15 @@ class CenterClient:
         self._note(link, news)
         return news
 
-    def look(self, layout: Layout) -> Arrays | None:
-        """Reads the center without joining it; None if it is empty."""
+    def look(self, layout: Layout) -> Arrays:
+        """Reads the center, joined or not.
+
+        Raises:
+            CenterEmptyError: there is no center yet.
+            CenterUnavailableError: a server did not answer in time.
+        """
         self.layout = layout
-        try:
-            return self.read()
-        except (errors.CenterEmptyError, errors.CenterUnavailableError):
-            return None
+        return self.read()
 
     def status(self, staleness_since: int = 0) -> list[dict[str, Any] | None]:
         """Every center server's status; None for one that is away."""
@@ -361,7 +451,7 @@ class CenterClient:
             except errors.CenterUnavailableError:
                 return None
 
-        return list(self._pool.map(ask, self.links))
+        return self._with_links(ask)
 
     # Exchanging.
 
@@ -381,12 +471,12 @@ class CenterClient:
         """
         flat = self.layout.empty()
 
-        def exchange(link: Link, push: dict, rate: dict) -> None:
+        def exchange(link: Link, push: dict, rate: dict) -> dict[str, Any]:
             parts = self.layout.parts(values, link.shard)
             out = self.layout.parts(flat, link.shard)
             whole = False
             while True:
-                sent, whole = link.encode(parts, whole)
+                sent, whole = self._encode(link, parts, whole)
                 header = {
                     "id": push,
                     "rate": rate,
@@ -420,8 +510,7 @@ class CenterClient:
                     codecs.decode(
                         self.codec, data, part.dtype, part.size, out=part
                     )
-                self.counts.codec_error = link.codec_error
-            self._note(link, news)
+            return news
 
         return self._with_all(exchange, values, flat, rates)
 
@@ -432,7 +521,9 @@ class CenterClient:
         """
         flat = self.layout.empty()
 
-        def read_and_push(link: Link, push: dict, rate: dict) -> None:
+        def read_and_push(
+            link: Link, push: dict, rate: dict
+        ) -> dict[str, Any]:
             parts = self.layout.parts(values, link.shard)
             out = self.layout.parts(flat, link.shard)
             news = self._read(link, out)
@@ -446,10 +537,9 @@ class CenterClient:
                 "id": {**push, "version_read": news["version"]},
                 "rate": rate,
             }
-            news = link.connection.stream(
+            return link.connection.stream(
                 wire.PUSH, self._exchange_s(), header, out
             )
-            self._note(link, news)
 
         return self._with_all(read_and_push, values, flat, rates)
 
@@ -461,7 +551,7 @@ class CenterClient:
         """
         flat = self.layout.empty()
 
-        def meet(link: Link, push: dict, rate: dict) -> None:
+        def meet(link: Link, push: dict, rate: dict) -> dict[str, Any]:
             out = self.layout.parts(flat, link.shard)
             news = link.connection.stream(
                 wire.DEPOSIT,
@@ -470,11 +560,26 @@ class CenterClient:
                 self.layout.parts(values, link.shard),
                 lambda _: out,
             )
-            self._wait_for_round(link, news["round"])
+            return {
+                **self._wait_for_round(link, news["round"]),
+                "pushes": news["pushes"],
+            }
 
         return self._with_all(meet, values, flat, rates)
 
-    def _wait_for_round(self, link: Link, round_: int) -> None:
+    def _encode(
+        self, link: Link, parts: Arrays, whole: bool
+    ) -> tuple[list[Any], bool]:
+        try:
+            return link.encode(parts, whole)
+        except ValueError:
+            # A codec takes finite values only.
+            for section, part in zip(self.layout.sections, parts, strict=True):
+                first = self.layout.cut(section, link.shard).start
+                check_finite(part, self.worker, self.layout, section, first)
+            return link.encode(parts, True)
+
+    def _wait_for_round(self, link: Link, round_: int) -> dict[str, Any]:
         begin = time.monotonic()
         force = False
         while True:
@@ -489,7 +594,7 @@ class CenterClient:
             )
             self._note(link, news)
             if news["round"] != round_:
-                return
+                return news
             if time.monotonic() - begin > self.timeouts.barrier_s:
                 logging.warning(
                     "worker %d waited %g s for worker(s) %s at exchange %d "
@@ -503,7 +608,7 @@ class CenterClient:
 
     def _with_all(
         self,
-        do: Callable[[Link, dict, dict], None],
+        do: Callable[[Link, dict, dict], dict[str, Any]],
         values: Arrays,
         flat: Arrays,
         rates: Rates,
@@ -513,61 +618,118 @@ class CenterClient:
             raise self.failure
         begin = time.monotonic()
         self.sequence += 1
-        now = rates(self.num_workers, self.clock)
-        rate = {"beta": float(now.beta), "num_workers": self.num_workers}
+        num_workers = self.num_workers  # Heartbeats change it.
+        now = rates(num_workers, self.clock)
+        rate = {"beta": float(now.beta), "num_workers": num_workers}
 
-        def one(link: Link) -> bool:
-            if link.away_since is None:
-                push = {
+        def push(link: Link) -> dict[str, Any]:
+            news = do(
+                link,
+                {
                     "worker": self.worker,
                     "incarnation": link.incarnation,
                     "sequence": self.sequence,
                     "version_read": max(link.version, 0),
                     "clock": self.clock,
                     "samples": self.samples,
-                }
-                link.unanswered = self.sequence
+                },
+                rate,
+            )
+            self._note(link, news)
+            return news
+
+        def one(link: Link) -> bool | errors.LostSlotError:
+            """Whether the server took part, or why this worker may not."""
+            with self._lock:
+                link.pushing = link.away_since is None
+            if link.pushing:
                 try:
                     try:
-                        do(link, push, rate)
-                    except (
-                        errors.UnknownWorkerError,
-                        errors.CenterEmptyError,
-                    ):
-                        # It has begun anew: so does this worker, there.
-                        self._join(
-                            link, values, begin + self._exchange_s()
-                        )
-                        do(link, {**push, "incarnation": link.incarnation},
-                           rate)
-                    link.unanswered = None
+                        news = push(link)
+                    except _BEGUN_ANEW:
+                        # So does this worker, there.
+                        self._join(link, values, _Patience(self._exchange_s()))
+                        news = push(link)
+                    with self._lock:
+                        self._settle(link, news["pushes"], answered=1)
+                        link.pushing = False
                     return True
-                except errors.CenterUnavailableError as error:
+                except errors.LostSlotError as error:
+                    return error
+                except (errors.CenterUnavailableError, *_BEGUN_ANEW) as error:
                     self._went_away(link, error)
-            link.missed += 1
-            self.counts.missed += 1
+                finally:
+                    link.pushing = False
             for part in self.layout.parts(flat, link.shard):
                 part[...] = 0
             return False
 
-        try:
-            took_part = list(self._pool.map(one, self.links))
-        except errors.LostSlotError as error:
-            return self._restart(values, error)
-        self.counts.exchanges += any(took_part)
+        outcomes = self._with_links(one)
+        took_part = sum(outcome is True for outcome in outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, errors.LostSlotError):
+                with self._lock:
+                    self.counts.lost_halves += took_part
+                return self._restart(values, outcome)
+        for link, outcome in zip(self.links, outcomes, strict=True):
+            link.missed += not outcome
+            self.counts.missed += not outcome
+        if self.codec != "none":
+            self.counts.codec_error = max(k.codec_error for k in self.links)
+        self.counts.exchanges += took_part > 0
         self.counts.exchange_s += time.monotonic() - begin
         self.counts.distance = _norm(flat)
         return Moved(flat, float(now.moving_rate))
 
+    def _settle(self, link: Link, pushes: int, answered: int) -> int:
+        """Compares what the server has applied with what was answered.
+
+        To be called with the lock held.
+
+        Args:
+            link: to the server.
+            pushes: of this incarnation, as the server counts.
+            answered: pushes answered since the last comparison.
+
+        Returns:
+            How many halves are lost since then.
+        """
+        more = pushes - link.pushes - answered
+        link.pushes = pushes
+        self.counts.lost_halves += max(more, 0)
+        self.counts.forgotten += max(-more, 0)
+        return max(more, 0)
+
     def _restart(
         self, values: Arrays, reason: errors.ClusterError
     ) -> Moved:
-        """Begins again from the center, as a new incarnation."""
+        """Begins again from the center, as a new incarnation.
+
+        Of a center server that is away, the part stays as it is.
+        """
         logging.warning(
             "%s: worker %d begins again from the center.", reason, self.worker
         )
         self.counts.restarts += 1
-        return Moved(self.join(self.layout, values), 0.0, restart=True)
+        center = [array.copy() for array in values]
+        patience = _Patience(self._exchange_s())
+
+        def enter(link: Link) -> None:
+            if link.away_since is None:
+                try:
+                    self._enter(link, values, center, patience)
+                    return
+                except errors.CenterUnavailableError as error:
+                    self._went_away(link, error)
+            for own, part in zip(
+                self.layout.parts(values, link.shard),
+                self.layout.parts(center, link.shard),
+                strict=True,
+            ):
+                part[...] = own
+
+        self._with_links(enter, patience)
+        return Moved(center, 0.0, restart=True)
 
     # Who is there.
 
@@ -578,6 +740,8 @@ class CenterClient:
             link.away_since = time.monotonic()
             link.missed = 0
             link.forget_reference()  # What it has got is not known.
+        if self._stopped.is_set():
+            return
         logging.warning(
             "%s. Worker %d trains on without it, and looks for it every %g s.",
             reason,
@@ -586,15 +750,16 @@ class CenterClient:
         )
 
     def _came_back(self, link: Link, known: dict[str, Any]) -> None:
-        lost = (
-            link.unanswered is not None
-            and known["last_incarnation"] == link.incarnation
-            and known["last_sequence"] >= link.unanswered
-        )
-        link.unanswered = None
-        self.counts.lost_halves += lost
-        gone_s = time.monotonic() - link.away_since
-        link.away_since = None
+        with self._lock:
+            if link.away_since is None:
+                return
+            gone_s = time.monotonic() - link.away_since
+            lost = 0
+            same = known["last_incarnation"] == link.incarnation
+            if same and not link.pushing:
+                # Of a push that comes later still, the next answer tells.
+                lost = self._settle(link, known["pushes"], answered=0)
+            link.away_since = None
         logging.warning(
             "center %d (%s) is back after %.1f s; worker %d missed %d "
             "exchanges with it%s.",
@@ -618,34 +783,37 @@ class CenterClient:
                 return
 
     def _beat_once(self, link: Link) -> None:
+        if not link.joined:
+            return
+        incarnation = link.incarnation
         try:
             if link.away_since is not None:
                 self._came_back(
                     link, self._control(link, wire.HELLO, worker=self.worker)
                 )
                 return
-            if link.joined:
-                news = self._control(
-                    link,
-                    wire.HEARTBEAT,
-                    worker=self.worker,
-                    incarnation=link.incarnation,
-                    clock=self.clock,
-                    samples=self.samples,
-                    notes=self.notes,
-                )
-                self._note(link, news)
+            news = self._control(
+                link,
+                wire.HEARTBEAT,
+                worker=self.worker,
+                incarnation=incarnation,
+                clock=self.clock,
+                samples=self.samples,
+                notes=self.notes,
+            )
+            self._note(link, news)
         except errors.CenterUnavailableError as error:
             self._went_away(link, error)
-        except (
-            errors.UnknownWorkerError,
-            errors.LostSlotError,
-            errors.CenterEmptyError,
-        ):
+        except (*_BEGUN_ANEW, errors.LostSlotError):
             pass  # The next exchange joins again.
+        except errors.ReplacedError:
+            # Perhaps by this worker itself, while the heartbeat was under way.
+            if link.incarnation == incarnation:
+                raise
 
     def _note(self, link: Link, news: dict[str, Any]) -> None:
-        link.version = news["version"]
+        if news["ready"]:  # An empty center has no version.
+            link.version = news["version"]
         if link.shard == 0:
             self.num_workers = news["num_workers"]
             self.total_samples = news["total_samples"]
@@ -654,9 +822,10 @@ class CenterClient:
 
     def leave(self) -> None:
         """Gives the slots back, and closes everything. Never raises."""
-        if self._stopped.is_set():
-            return
-        self._stopped.set()
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            self._stopped.set()
         for heart in self._hearts:
             heart.join(timeout=self.timeouts.control_s + 1)
 
@@ -669,10 +838,15 @@ class CenterClient:
                         worker=self.worker,
                         incarnation=link.incarnation,
                     )
-                except errors.ClusterError as error:
+                except errors.ClusterError as error:  # Its lease will end.
                     logging.info("on leaving: %s.", error)
 
-        list(self._pool.map(leave, self.links))
+        try:
+            # After what is still going on with each.
+            self._with_links(leave)
+        except RuntimeError:  # Python ends, and takes no work for threads.
+            for link in self.links:
+                leave(link)
         self._pool.shutdown(wait=False, cancel_futures=True)
         for link in self.links:
             link.connection.close()

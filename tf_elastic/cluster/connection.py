@@ -84,6 +84,8 @@ class Connection:
             )
         except grpc.RpcError as error:
             raise self._told(error, name, begin) from error
+        except ValueError as error:
+            raise self._closed(name) from error
         return wire.unpack(answer)
 
     def stream(
@@ -112,11 +114,14 @@ class Connection:
             ClusterError: what the shard has raised.
         """
         begin = time.monotonic()
-        answers = self._calls[name](
-            self._messages(header, sent),
-            timeout=timeout_s,
-            metadata=self._metadata,
-        )
+        try:
+            answers = self._calls[name](
+                self._messages(header, sent),
+                timeout=timeout_s,
+                metadata=self._metadata,
+            )
+        except ValueError as error:
+            raise self._closed(name) from error
         try:
             answer = wire.unpack(next(answers))
             buffers = room(answer) if room else []
@@ -144,6 +149,12 @@ class Connection:
     def close(self) -> None:
         """Ends all calls."""
         self._channel.close()
+
+    def _closed(self, name: str) -> errors.CenterUnavailableError:
+        return errors.CenterUnavailableError(
+            f"the connection to center {self.shard} ({self.address}) was "
+            f"closed before {name}"
+        )
 
     def _told(
         self, error: grpc.RpcError, name: str, begin: float

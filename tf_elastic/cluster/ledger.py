@@ -24,12 +24,14 @@ class Member:
     """One worker, as one center server knows it."""
 
     incarnation: int
+    process: str = ""  # whose life this is
     sequence: int = 0  # the last one applied
+    pushes: int = 0  # how many were applied
     present: bool = True  # has its slot
     last_seen: float = 0.0  # the server's clock, seconds
     clock: int = 0  # local steps of this incarnation
-    samples: int = 0  # of this incarnation
-    earlier_samples: int = 0  # of all before
+    samples: int = 0  # of this process
+    earlier_samples: int = 0  # of those before
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
     read_version: int = 0
     read_time: float = 0.0
@@ -41,7 +43,9 @@ class Member:
             name: getattr(self, name)
             for name in (
                 "incarnation",
+                "process",
                 "sequence",
+                "pushes",
                 "present",
                 "clock",
                 "samples",
@@ -90,23 +94,49 @@ class Ledger:
         member = self.members.get(worker)
         return member.incarnation if member else 0
 
-    def join(self, worker: int, incarnation: int, expected: int) -> Member:
+    def join(
+        self,
+        worker: int,
+        incarnation: int,
+        expected: int,
+        process: str,
+        previous: int = 0,
+    ) -> Member:
         """Gives a worker a slot.
+
+        Args:
+            worker: who joins.
+            incarnation: the one that begins.
+            expected: workers that its cluster was begun with.
+            process: a name for the process, of which it is another life or
+                the first.
+            previous: the incarnation that the same process had, or tried to
+                get, here before; 0 for none.
 
         Raises:
             ReplacedError: a newer process of this worker was here.
         """
         before = self.members.get(worker)
-        if before and incarnation <= before.incarnation:
+        if before and (
+            incarnation <= before.incarnation
+            or (
+                before.process != process
+                and 0 < previous <= before.incarnation
+            )
+        ):
             raise errors.ReplacedError(
                 f"worker {worker} has incarnation {before.incarnation} at "
                 f"the center already. Received: incarnation={incarnation}. "
                 "A newer process has taken its place"
             )
         now = self._now()
-        member = Member(incarnation, last_seen=now, read_time=now)
+        member = Member(incarnation, process, last_seen=now, read_time=now)
         if before:
-            member.earlier_samples = before.earlier_samples + before.samples
+            member.earlier_samples = before.earlier_samples
+            if before.process == process:
+                member.samples = before.samples
+            else:
+                member.earlier_samples += before.samples
         self.members[worker] = member
         self.expected = max(self.expected, expected)
         if self._first_join is None:
@@ -185,7 +215,7 @@ class Ledger:
         self._last_tick = now
         if pause > self.lease_s / 3:
             for member in self.members.values():
-                member.last_seen += pause
+                member.last_seen = min(now, member.last_seen + pause)
         lost = [
             worker
             for worker in self.present

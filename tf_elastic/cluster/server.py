@@ -183,6 +183,9 @@ class _Handlers(grpc.GenericRpcHandler):
             try:
                 header = wire.unpack(next(messages, b"{}"))
                 yield from call(header, messages)
+            except (KeyError, TypeError, ValueError) as error:
+                logging.exception("a call failed.")
+                _tell(errors.MessageError(repr(error)), context)
             except Exception as error:
                 _tell(error, context)
                 raise

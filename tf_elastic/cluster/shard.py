@@ -5,6 +5,7 @@ that each exchange is atomic on each shard. The rules are `core`'s.
 """
 
 import collections
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from tf_elastic.cluster import ledger
 from tf_elastic.cluster import offers
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.layout import Section
 from tf_elastic.cluster.layout import difference
 
 _BLOCK = 1 << 16  # values handled at once, so that they stay in the cache
@@ -82,8 +84,10 @@ class Shard:
         self._changed = threading.Condition()
         self._references: dict[int, list[Any]] = {}
         self._round = 0
-        self._deposits: dict[int, Rate] = {}
-        self._summed: Arrays | None = None
+        self._deposits: set[int] = set()  # who is in this round
+        # Of this round, by the rate that their workers sent: one, unless p has
+        # just changed.
+        self._summed: dict[Rate, Arrays] = {}
         self._staleness: collections.deque = collections.deque(
             maxlen=_STALENESS_KEPT
         )
@@ -98,7 +102,7 @@ class Shard:
                 **self._news(),
                 "description": self.description,
                 "last_incarnation": member.incarnation if member else 0,
-                "last_sequence": member.sequence if member else 0,
+                "pushes": member.pushes if member else 0,
                 "present": bool(member and member.present),
             }
 
@@ -108,8 +112,10 @@ class Shard:
         incarnation: int,
         expected: int,
         description: dict[str, Any],
+        process: str,
+        previous: int = 0,
     ) -> dict[str, Any]:
-        """Gives a worker a slot.
+        """Gives a worker a slot; see `Ledger.join`.
 
         Raises:
             CenterRefusedError: its model is not the center's.
@@ -117,9 +123,11 @@ class Shard:
         """
         with self._changed:
             self._check(worker, description)
-            self.ledger.join(worker, incarnation, expected)
+            self.ledger.join(
+                worker, incarnation, expected, process, previous
+            )
             self._references.pop(worker, None)
-            self._deposits.pop(worker, None)
+            self._deposits.discard(worker)
             return self._news()
 
     def leave(self, worker: int, incarnation: int) -> dict[str, Any]:
@@ -208,7 +216,7 @@ class Shard:
         with self._changed:
             self.ledger.admit(worker, incarnation)
             if self.arrays is None and self.offers.accepted == worker:
-                _check_finite(values, worker, self.layout, self.index)
+                self._check_finite(values, worker)
                 self.arrays = values
                 self.version = max(version, 0)
                 logging.info(
@@ -248,10 +256,8 @@ class Shard:
             CenterEmptyError: nothing was applied.
         """
         with self._changed:
-            member = self._admit_push(push_id)
-            _check_finite(
-                differences, push_id.worker, self.layout, self.index
-            )
+            member = self._admit_push(push_id, rate)
+            self._check_finite(differences, push_id.worker)
             self._apply(differences, rate)
             return self._applied(push_id, member)
 
@@ -278,11 +284,10 @@ class Shard:
             the rate), encoded: the worker is to move by the same.
         """
         with self._changed:
-            member = self._admit_push(push_id)
+            member = self._admit_push(push_id, rate)
             points = values
             if codec != "none":
                 points = self._decoded(push_id.worker, values, codec, whole)
-            _check_finite(points, push_id.worker, self.layout, self.index)
             answer = []
             for point, center in zip(points, self.arrays, strict=True):
                 moved = point if codec == "none" else np.empty_like(point)
@@ -290,16 +295,20 @@ class Shard:
                     moved[part] = core.elastic_difference(
                         point[part], center[part]
                     )
-                if codec != "none":
-                    encoded = codecs.encode(codec, moved)
-                    moved = codecs.decode(
-                        codec, encoded, moved.dtype, moved.size
-                    )
-                answer.append((moved, encoded if codec != "none" else moved))
-            self._apply([moved for moved, _ in answer], rate)
+                answer.append(moved)
+            differences = answer
+            # Finite parameters may be too far from the center, too.
+            self._check_finite(differences, push_id.worker)
+            if codec != "none":
+                answer = [codecs.encode(codec, moved) for moved in differences]
+                differences = [
+                    codecs.decode(codec, encoded, moved.dtype, moved.size)
+                    for encoded, moved in zip(answer, differences, strict=True)
+                ]
+            self._apply(differences, rate)
             news = self._applied(push_id, member)
             self._note_read(member)
-            return news, [encoded for _, encoded in answer]
+            return news, answer
 
     def _decoded(
         self, worker: int, values: Sequence[Any], codec: str, whole: bool
@@ -339,29 +348,24 @@ class Shard:
             differences to the center as it is in this round.
         """
         with self._changed:
-            member = self._admit_push(push_id)
-            if push_id.worker in self._deposits:
-                raise errors.DuplicatePushError(
-                    f"worker {push_id.worker} was in round {self._round} "
-                    "already"
-                )
-            _check_finite(values, push_id.worker, self.layout, self.index)
-            if self._summed is None:
-                self._summed = [np.zeros_like(a) for a in self.arrays]
-            for value, center, total in zip(
-                values, self.arrays, self._summed, strict=True
-            ):
+            member = self._admit_push(push_id, rate)
+            for value, center in zip(values, self.arrays, strict=True):
                 for part in _blocks(value.size):
                     value[part] = core.elastic_difference(
                         value[part], center[part]
                     )
+            self._check_finite(values, push_id.worker)
+            if rate not in self._summed:
+                self._summed[rate] = [np.zeros_like(a) for a in self.arrays]
+            for value, total in zip(values, self._summed[rate], strict=True):
+                for part in _blocks(value.size):
                     total[part] += value[part]
-            self._deposits[push_id.worker] = rate
-            member.sequence = push_id.sequence
-            member.clock, member.samples = push_id.clock, push_id.samples
-            self._note_staleness(push_id, member)
+            # A worker may be here with an earlier part, whose answer it has
+            # not got: that half is lost, and it takes part with this one.
+            self._deposits.add(push_id.worker)
+            self._note_push(push_id, member)
             self._note_read(member)
-            news = self._news()
+            news = {**self._news(), "pushes": member.pushes}
             self._end_round_if_complete()
             return news, values
 
@@ -380,15 +384,25 @@ class Shard:
 
         Returns:
             News, and "missing": the workers that have not come.
+
+        Raises:
+            UnknownWorkerError: the worker's part is not here (any more).
         """
         with self._changed:
             self.ledger.admit(worker, incarnation)
+            if self._round < round_ or (
+                self._round == round_ and worker not in self._deposits
+            ):
+                raise errors.UnknownWorkerError(
+                    f"center {self.index} has begun anew, and does not know "
+                    f"the part of worker {worker} in exchange {round_}"
+                )
             if force and self._round == round_:
                 self.ledger.expect_no_more()
                 self._end_round()
             self._changed.wait_for(lambda: self._round != round_, wait_s)
             missing = (
-                sorted(set(self.ledger.present) - set(self._deposits))
+                sorted(set(self.ledger.present) - self._deposits)
                 if self._round == round_
                 else []
             )
@@ -398,19 +412,18 @@ class Shard:
         present = set(self.ledger.present)
         if (
             self._deposits
-            and present <= set(self._deposits)
+            and present <= self._deposits
             and len(self._deposits) >= self.ledger.num_workers
         ):
             self._end_round()
 
     def _end_round(self) -> None:
-        rate = self._deposits[min(self._deposits)]
-        self._apply(self._summed, rate)
+        for rate, summed in self._summed.items():
+            self._apply(summed, rate)
         self.version += 1
-        self.applied += len(self._deposits)
         self._round += 1
-        self._deposits = {}
-        self._summed = None
+        self._deposits = set()
+        self._summed = {}
         self._changed.notify_all()
 
     # Snapshots and status.
@@ -488,8 +501,23 @@ class Shard:
                 f"center {self.index} holds no parameters yet"
             )
 
-    def _admit_push(self, push_id: PushId) -> ledger.Member:
+    def _check_finite(self, values: Arrays, worker: int) -> None:
+        for section, array in zip(self.layout.sections, values, strict=True):
+            check_finite(
+                array,
+                worker,
+                self.layout,
+                section,
+                self.layout.cut(section, self.index).start,
+            )
+
+    def _admit_push(self, push_id: PushId, rate: Rate) -> ledger.Member:
         self._need_arrays()
+        if not (0 <= rate.beta < math.inf and rate.num_workers >= 1):
+            raise errors.MessageError(
+                "A push must have beta >= 0 and num_workers >= 1. Received: "
+                f"beta={rate.beta}, num_workers={rate.num_workers}"
+            )
         member = self.ledger.admit(push_id.worker, push_id.incarnation)
         if push_id.sequence <= member.sequence:
             member.refused += 1
@@ -514,17 +542,21 @@ class Shard:
     def _applied(
         self, push_id: PushId, member: ledger.Member
     ) -> dict[str, Any]:
-        self._note_staleness(push_id, member)
-        member.sequence = push_id.sequence
-        member.clock, member.samples = push_id.clock, push_id.samples
+        self._note_push(push_id, member)
         self.version += 1
-        self.applied += 1
         entry = self._staleness[-1]
-        return {**self._news(), "staleness": entry[2], "age_ms": entry[3]}
+        return {
+            **self._news(),
+            "pushes": member.pushes,
+            "staleness": entry[2],
+            "age_ms": entry[3],
+        }
 
-    def _note_staleness(
-        self, push_id: PushId, member: ledger.Member
-    ) -> None:
+    def _note_push(self, push_id: PushId, member: ledger.Member) -> None:
+        member.sequence = push_id.sequence
+        member.pushes += 1
+        member.clock, member.samples = push_id.clock, push_id.samples
+        self.applied += 1
         number = self._staleness[-1][0] + 1 if self._staleness else 1
         self._staleness.append(
             (
@@ -545,25 +577,32 @@ def _blocks(size: int) -> Iterator[slice]:
         yield slice(begin, min(begin + _BLOCK, size))
 
 
-def _check_finite(
-    values: Arrays, worker: int, layout: Layout | None, shard: int
+def check_finite(
+    values: np.ndarray,
+    worker: int,
+    layout: Layout,
+    section: Section,
+    first: int,
 ) -> None:
     """Refuses NaN and infinity, by the name of the variable.
+
+    Args:
+        values: a part of a section.
+        worker: whose they are.
+        layout: of the model.
+        section: of the layout.
+        first: where in the section `values` begin.
 
     Raises:
         NonFiniteError: there is one.
     """
-    for k, array in enumerate(values):
-        for part in _blocks(array.size):
-            finite = np.isfinite(array[part])
-            if finite.all():
-                continue
-            position = part.start + int(np.argmin(finite))
-            section = layout.sections[k]
-            name = layout.variable_at(
-                section, layout.cut(section, shard).start + position
-            )
-            raise errors.NonFiniteError(
-                f"worker {worker} sent {float(array[position])} in {name!r}; "
-                "the center has not taken it"
-            )
+    for part in _blocks(values.size):
+        finite = np.isfinite(values[part])
+        if finite.all():
+            continue
+        position = part.start + int(np.argmin(finite))
+        name = layout.variable_at(section, first + position)
+        raise errors.NonFiniteError(
+            f"worker {worker} sent {float(values[position])} in {name!r}; the "
+            "center has not taken it"
+        )
