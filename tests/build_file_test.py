@@ -68,6 +68,15 @@ def deps_of_test(path):
     return deps
 
 
+def data_of_test(path):
+    """The files that a test reads, apart from those of its targets."""
+    data = ["setup.cfg"]
+    if path.stem == "deploy_test":
+        deploy = sorted((tree.ROOT / "deploy").rglob("*.*"))
+        data += [tree.relative(file) for file in deploy if file.is_file()]
+    return data
+
+
 def render():
     """The text of BUILD for the sources as they are."""
     rules = [HEADER]
@@ -112,7 +121,7 @@ def render():
                 srcs=[name, "tests/bazel_main.py"],
                 main="tests/bazel_main.py",
                 args=[f"$(location {name})"],
-                data=["setup.cfg"],
+                data=data_of_test(path),
                 deps=targets(deps_of_test(path)),
             )
         )
@@ -243,6 +252,7 @@ def test_dependencies_are_what_the_sources_import():
     tests = read_rules("py_test")
     for path in tree.test_files():
         assert labels(tests[path.stem]) == deps_of_test(path), REMEDY
+        assert tests[path.stem]["data"] == data_of_test(path), REMEDY
 
 
 def test_the_licence_is_declared():

@@ -357,6 +357,42 @@ def test_the_deadline_names_who_is_waited_for(cluster):
     assert "logs" in str(error.value)
 
 
+def test_a_worker_that_joins(cluster, tmp_path):
+    code = "mark(TASK, os.environ['TF_CONFIG'])\n" + WAIT_FOR_FILE
+    one = cluster(code)
+    with pytest.raises(local.LocalClusterError, match="`start` first"):
+        one.add_worker()
+    one.start()
+    assert one.add_worker() is one.process("worker", 2)
+    until(lambda: (tmp_path / "worker-2").exists(), "third worker")
+    config = ClusterConfiguration.from_tf_config(
+        (tmp_path / "worker-2").read_text()
+    )
+    assert (config.task, config.num_workers) == ("worker 2", 3)
+    until(lambda: (tmp_path / "worker-0").exists(), "first worker")
+    before = ClusterConfiguration.from_tf_config(
+        (tmp_path / "worker-0").read_text()
+    )
+    assert before.workers == config.workers[:2]
+    assert before.centers == config.centers
+    (tmp_path / "go").touch()
+    assert one.wait(DEADLINE_S) == 0
+    assert one.process("worker", 2).exit_codes == [0]
+
+
+def test_an_evaluator_that_dies(cluster, caplog, monkeypatch, tmp_path):
+    monkeypatch.setattr(local, "_BACK_OFF_S", (0.0,))
+    code = "if ROLE == 'evaluator': sys.exit(4)\n" + WAIT_FOR_FILE
+    one = cluster(code, evaluator=True, max_restarts=1).start()
+    evaluator = one.process("evaluator", 0)
+    until(lambda: evaluator._ended, "end of the evaluator")
+    (tmp_path / "go").touch()
+    # The workers do not need it.
+    assert one.wait(DEADLINE_S) == 0
+    assert evaluator.exit_codes == [4, 4]
+    assert "evaluator 0" in caplog.text
+
+
 def test_an_unknown_task(cluster):
     one = cluster("stay()").start()
     with pytest.raises(KeyError, match="Choose one of: ps 0, worker 0"):

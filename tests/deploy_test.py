@@ -256,7 +256,8 @@ def test_the_batch_script(tmp_path):
     for index in range(2):
         log = tmp_path / "runs" / "slurm-7" / "logs" / f"ps-{index}.log"
         # Told once, and not tried for ever.
-        assert log.read_text().count(f"'n{index + 1}.invalid'") == 1, log.read_text()
+        text = log.read_text()
+        assert text.count(f"'n{index + 1}.invalid'") == 1, text
 
 
 # Each task in turn, as on two nodes.

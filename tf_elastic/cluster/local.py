@@ -227,6 +227,9 @@ class LocalCluster:
         # Kept through restarts; the caller may bring its own.
         self.token = self._env.get("TF_ELASTIC_TOKEN") or secrets.token_hex(32)
         self._processes: dict[tuple[str, int], ClusterProcess] = {}
+        self._workers: tuple[str, ...] = ()
+        self._centers: tuple[str, ...] = ()
+        self._shares: list[_Share] = []
         self._network: isolation.PrivateNetwork | None = None
         self._begin = 0.0
         self._lock = threading.RLock()
@@ -429,6 +432,30 @@ class LocalCluster:
         self._call(again)
         return process
 
+    def add_worker(self) -> ClusterProcess:
+        """Starts one worker more, which joins those that are at work.
+
+        Its `TF_CONFIG` has its address behind those of all before it, whose
+        own stays what it was. It uses the cores and GPUs of one of them.
+
+        Raises:
+            LocalClusterError: the cluster is being stopped.
+        """
+        if not self._watching:
+            raise LocalClusterError(
+                "A worker can join a cluster that is started. Call `start` "
+                "first."
+            )
+
+        def add() -> None:
+            [port] = addresses.free_ports(1, HOST)
+            self._workers += (addresses.join(HOST, port),)
+            self._done.clear()
+            self._spawn(self._prepare_one("worker", len(self._workers) - 1))
+
+        self._call(add)
+        return self.processes("worker")[-1]
+
     def report(self) -> dict[str, Any]:
         """What became of each process, ready for JSON."""
         return {
@@ -456,38 +483,42 @@ class LocalCluster:
     def _prepare(self, ports: Sequence[int]) -> None:
         """Makes the tasks, not yet their processes."""
         names = [addresses.join(HOST, port) for port in ports]
-        workers = tuple(names[: self._num_workers])
-        centers = tuple(names[self._num_workers :])
+        self._workers = tuple(names[: self._num_workers])
+        self._centers = tuple(names[self._num_workers :])
         roles = [("ps", i) for i in range(self._num_centers)]
         roles += [("worker", i) for i in range(self._num_workers)]
         roles += [("evaluator", 0)] * self._evaluator
-        devices = _devices_of_workers(self._num_workers)
+        self._shares = _devices_of_workers(self._num_workers)
         for role, index in roles:
-            config = ClusterConfiguration(workers, centers, (), role, index)
-            command = self._command
-            cores: tuple[int, ...] = ()
-            log_path = self.log_dir / f"{role}-{index}.log"
-            if role == "ps":
-                command = list(self._center_command)
-                if self._snapshots:
-                    folder = self._snapshots / f"ps-{index}"
-                    folder.mkdir(parents=True, exist_ok=True)
-                    command.append(f"--snapshot_dir={folder}")
-            if role == "worker":
-                share = devices[index]
-                cores = share.cores if self._pin else ()
-                own = share.environment()
-            else:
-                own = _Share((), ()).environment()
-            self._processes[role, index] = ClusterProcess(
-                role,
-                index,
-                command,
-                log_path,
-                self._environment(own, config),
-                cores,
-            )
-            log_path.write_bytes(b"")
+            self._prepare_one(role, index)
+
+    def _prepare_one(self, role: str, index: int) -> ClusterProcess:
+        command = self._command
+        cores: tuple[int, ...] = ()
+        share = _Share((), ())
+        if role == "ps":
+            command = list(self._center_command)
+            if self._snapshots:
+                folder = self._snapshots / f"ps-{index}"
+                folder.mkdir(parents=True, exist_ok=True)
+                command.append(f"--snapshot_dir={folder}")
+        if role == "worker":
+            share = self._shares[index % self._num_workers]
+            cores = share.cores if self._pin else ()
+        config = ClusterConfiguration(
+            self._workers, self._centers, (), role, index
+        )
+        process = ClusterProcess(
+            role,
+            index,
+            command,
+            self.log_dir / f"{role}-{index}.log",
+            self._environment(share.environment(), config),
+            cores,
+        )
+        process.log_path.write_bytes(b"")
+        self._processes[role, index] = process
+        return process
 
     def _environment(
         self, own: Mapping[str, str], config: ClusterConfiguration
