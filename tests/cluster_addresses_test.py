@@ -150,6 +150,27 @@ def test_free_ports():
     assert addresses.free_ports(0) == []
 
 
+def test_free_ports_are_not_those_of_connections(tmp_path, monkeypatch):
+    path = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(addresses, "_OUTGOING", str(path))
+    for text, few in (("20000\t50000\n", True), ("1024 65535", False)):
+        path.write_text(text)
+        ports = addresses.free_ports(50)
+        assert all(port >= 10_000 for port in ports)
+        if few:
+            assert not any(20_000 <= port <= 50_000 for port in ports)
+    path.unlink()
+    assert all(port < 32_768 for port in addresses.free_ports(50))
+
+
+def test_no_free_ports(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(addresses, "_ports_of_servers", lambda: [port])
+        with pytest.raises(addresses.AddressError, match="2 free ports"):
+            addresses.free_ports(2)
+
+
 def test_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

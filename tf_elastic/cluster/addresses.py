@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import ipaddress
+import random
 import socket
 import threading
 from typing import Any
@@ -20,6 +21,7 @@ _PRIVATE = [
         "fe80::/10",  # link local
     )
 ]
+_OUTGOING = "/proc/sys/net/ipv4/ip_local_port_range"
 _ORDER = ("loopback", "private", "public")  # by who may connect
 
 
@@ -92,23 +94,50 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     looks whether each of them listens, and begins anew with other ports if
     one does not, as `LocalCluster` does.
 
+    They are none of those that the system gives to outgoing connections: the
+    port of a server that is down for a moment would be taken by one of
+    these, even by that of a client which tries to reach it.
+
     Args:
         count: how many, at least 0.
         host: the address of this machine to look at.
 
     Returns:
         The ports.
+
+    Raises:
+        AddressError: there are not so many.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    candidates = _ports_of_servers()
+    random.SystemRandom().shuffle(candidates)
+    ports: list[int] = []
     with contextlib.ExitStack() as held:
-        ports = []
-        for _ in range(count):
+        while len(ports) < count:
+            if not candidates:
+                raise AddressError(
+                    f"Received: a wish for {count} free ports of {host}, of "
+                    f"which there are {len(ports)}. End what takes the others."
+                )
             probe = held.enter_context(
                 socket.socket(family, socket.SOCK_STREAM)
             )
-            probe.bind((host, 0))
-            ports.append(probe.getsockname()[1])
+            with contextlib.suppress(OSError):
+                probe.bind((host, candidates.pop()))
+                ports.append(probe.getsockname()[1])
     return ports
+
+
+def _ports_of_servers() -> list[int]:
+    """Ports that need no rights and are not for outgoing connections."""
+    try:
+        with open(_OUTGOING, encoding="ascii") as file:
+            low, high = map(int, file.read().split())
+    except (OSError, ValueError):
+        low, high = 32_768, 65_535  # Linux's default begins there
+    ports = [p for p in range(10_000, 65_536) if not low <= p <= high]
+    # Where nearly all are for outgoing connections, one has to do with these.
+    return ports if len(ports) >= 1_000 else list(range(10_000, 65_536))
 
 
 def resolve(host: str, deadline_s: float = 5.0) -> list[str]:
