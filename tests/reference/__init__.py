@@ -20,6 +20,7 @@ has them:
 * `beta`: the elastic rate of the center; `None` means p * alpha.
 * `momentum`: delta; the velocities start at zero.
 * `num_steps`: how many steps of the clock to run.
+* `schedule`: which worker takes each turn, where they do not run in lockstep.
 
 and returns a dictionary of trajectories, row t being the state before step t
 (so row 0 is the start and row `num_steps` the end):
@@ -31,6 +32,9 @@ and returns a dictionary of trajectories, row t being the state before step t
   gradients of step t were taken; NaN for a worker that took none.
 """
 
+from tests.reference.asynchronous import eamsgd_asynchronous
+from tests.reference.asynchronous import easgd_asynchronous
+from tests.reference.asynchronous import easgd_overlapped
 from tests.reference.averages import asgd
 from tests.reference.averages import mvasgd
 from tests.reference.averages import square_root_decay
@@ -48,10 +52,13 @@ from tests.reference.synchronous import heavy_ball_synchronous
 __all__ = [
     "asgd",
     "downpour_synchronous",
+    "eamsgd_asynchronous",
     "eamsgd_gauss_seidel",
     "eamsgd_round_robin",
     "eamsgd_synchronous",
+    "easgd_asynchronous",
     "easgd_gauss_seidel",
+    "easgd_overlapped",
     "easgd_round_robin",
     "easgd_synchronous",
     "heavy_ball_gauss_seidel",

@@ -1,0 +1,192 @@
+"""Center servers and workers in this process, over loopback."""
+
+import contextlib
+
+import numpy as np
+
+from tf_elastic import core
+from tf_elastic.cluster import addresses
+from tf_elastic.cluster import client
+from tf_elastic.cluster import layout
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.exchanger import Exchanger
+from tf_elastic.cluster.server import CenterServer
+from tf_elastic.cluster.shard import Shard
+
+# Generous where nothing is meant to fail: the machine may be busy.
+PATIENT = client.Timeouts(
+    join_s=60.0,
+    exchange_s=30.0,
+    heartbeat_s=0.2,
+    control_s=20.0,
+    barrier_s=60.0,
+)
+BETA = 0.9
+N = 20  # parameters
+STATISTICS = 3
+
+VARIABLES = (
+    layout.VariableSpec("kernel", (3, 4), "float64", layout.PARAMETERS),
+    layout.VariableSpec("mean", (STATISTICS,), "float64", layout.STATISTICS),
+    layout.VariableSpec("bias", (7,), "float64", layout.PARAMETERS),
+    layout.VariableSpec("scale", (), "float64", layout.PARAMETERS),
+)
+
+
+def rates(num_workers, clock):
+    """beta / p for each worker, whatever its clock."""
+    del clock
+    return core.elastic_rates(num_workers, beta=BETA)
+
+
+def fixed_rates(moving_rate, beta):
+    """The same rates for any p."""
+    return lambda num_workers, clock: core.ElasticRates(moving_rate, beta)
+
+
+def values(generator_or_value=0.0):
+    """One array for each section of `VARIABLES`."""
+    if isinstance(generator_or_value, np.random.Generator):
+        return [
+            generator_or_value.normal(size=size) for size in (N, STATISTICS)
+        ]
+    return [np.full(size, generator_or_value) for size in (N, STATISTICS)]
+
+
+class Cluster:
+    """Servers in this process, and clients of theirs; ended by `close`."""
+
+    def __init__(self, num_shards=1, variables=VARIABLES, **shard_options):
+        shard_options = {"grace_s": 0.02, **shard_options}
+        self.layout = layout.Layout(variables, num_shards)
+        self.shards = [
+            Shard(k, num_shards, **shard_options) for k in range(num_shards)
+        ]
+        self.centers = [
+            f"127.0.0.1:{port}" for port in addresses.free_ports(num_shards)
+        ]
+        self._end = contextlib.ExitStack()
+        self.servers = []
+        try:
+            for k in range(num_shards):
+                self.serve(k)
+        except BaseException:
+            self.close()
+            raise
+
+    def serve(self, index, shard=None):
+        """Serves one shard, if it is a new one instead of the former."""
+        if shard is not None:
+            self.shards[index] = shard
+        server = CenterServer(
+            self.shards[index], self.centers[index], Security()
+        )
+        self._end.callback(server.stop, 0.0)
+        server.start()
+        self.servers[index:] = [server, *self.servers[index + 1 :]]
+        return server
+
+    def client(
+        self, worker, expected=1, codec="none", timeouts=PATIENT, chief=None
+    ):
+        """A client that has not joined."""
+        made = client.CenterClient(
+            self.centers,
+            worker,
+            worker == 0 if chief is None else chief,
+            expected,
+            codec=codec,
+            timeouts=timeouts,
+        )
+        self._end.callback(made.leave)
+        return made
+
+    def workers(self, count, start, protocol="blocking", **options):
+        """Workers that have joined, the chief first.
+
+        `start(i)` are the sections that worker i begins with.
+        """
+        made = []
+        for i in range(count):
+            joined = self.client(i, count, **options)
+            joined.join(self.layout, start(i))
+            made.append(Worker(joined, start(i), protocol, rates))
+        for worker in made:
+            worker.client.read()  # p may have grown since it joined.
+        return made
+
+    def center(self):
+        """What the servers hold, section by section."""
+        flat = self.layout.zeros()
+        for shard in self.shards:
+            parts = self.layout.parts(flat, shard.index)
+            for part, array in zip(parts, shard.arrays, strict=True):
+                part[...] = array
+        return flat
+
+    def close(self):
+        self._end.close()
+
+
+class Worker:
+    """A worker without TensorFlow: its points, and its exchanges."""
+
+    def __init__(self, joined, start, protocol, rates):
+        self.client = joined
+        self.layout = joined.layout
+        self.exchanger = Exchanger(joined, protocol, rates)
+        self.x = [array.copy() for array in start]
+        self.v = np.zeros_like(self.x[0])
+        self.clock = 0
+
+    def obey(self, order):
+        """Does to the parameters what an order says."""
+        if order.kind == 1:
+            self.x[0] = core.pull(
+                self.x[0], order.arrays[0], order.moving_rate
+            )
+        elif order.kind == 2:
+            self.x = [array.copy() for array in order.arrays]
+            self.v = np.zeros_like(self.x[0])
+
+    def sent(self):
+        """Copies: what has left does not change."""
+        return [array.copy() for array in self.x]
+
+    def exchange(self):
+        """At once: the blocking protocol, or the synchronous."""
+        self.obey(self.exchanger.now(self.clock, self.clock, self.sent()))
+
+    def overlap(self):
+        """The end of a period and the start of the next."""
+        self.obey(self.exchanger.collect(self.clock, self.clock))
+        self.exchanger.send(self.sent())
+        self.served()
+
+    def served(self):
+        """Waits until the center has what was sent."""
+        # Only to fix the order of service; nobody else looks in there.
+        self.exchanger._pending.result(timeout=60)
+
+    def pending(self):
+        """alpha times the difference that is under way."""
+        if not self.exchanger.in_flight:
+            return np.zeros_like(self.x[0])
+        moved = self.exchanger._pending.result(timeout=60)
+        return moved.moving_rate * moved.arrays[0]
+
+    def step(self, gradient, learning_rate, momentum, at=None):
+        """One local step; the gradient at `at`, before its exchange."""
+        at = self.x[0] if at is None else at
+        if momentum:
+            point = core.lookahead_point(at, self.v, momentum)
+        else:
+            point = at
+        slope = gradient(self.client.worker, self.clock, point)
+        if momentum:
+            self.x[0], self.v = core.momentum_step(
+                self.x[0], self.v, slope, learning_rate, momentum
+            )
+        else:
+            self.x[0] = core.sgd_step(self.x[0], slope, learning_rate)
+        self.clock += 1
