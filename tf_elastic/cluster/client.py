@@ -820,8 +820,13 @@ class CenterClient:
 
     # Ending.
 
-    def leave(self) -> None:
-        """Gives the slots back, and closes everything. Never raises."""
+    def leave(self, finished: bool = False) -> None:
+        """Gives the slots back, and closes everything. Never raises.
+
+        Args:
+            finished: whether this worker has done its part; then the others'
+                alpha stays as it is.
+        """
         with self._lock:
             if self._stopped.is_set():
                 return
@@ -837,6 +842,7 @@ class CenterClient:
                         wire.LEAVE,
                         worker=self.worker,
                         incarnation=link.incarnation,
+                        finished=finished,
                     )
                 except errors.ClusterError as error:  # Its lease will end.
                     logging.info("on leaving: %s.", error)

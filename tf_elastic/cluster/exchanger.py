@@ -118,15 +118,19 @@ class Exchanger:
     def _tell(self, clock: int, samples: int) -> None:
         self.client.clock, self.client.samples = int(clock), int(samples)
 
-    def stop(self) -> None:
-        """Leaves the center and ends the thread. Never raises."""
+    def stop(self, finished: bool = False) -> None:
+        """Leaves the center and ends the thread. Never raises.
+
+        Args:
+            finished: whether this worker has done its part.
+        """
         if self._pending is not None:
             concurrent.futures.wait(
                 [self._pending], self.client.timeouts.control_s
             )
             self._pending = None
         self._sender.shutdown(wait=False, cancel_futures=True)
-        self.client.leave()
+        self.client.leave(finished)
 
 
 def _order(moved: Moved) -> Order:

@@ -28,6 +28,7 @@ class Member:
     sequence: int = 0  # the last one applied
     pushes: int = 0  # how many were applied
     present: bool = True  # has its slot
+    finished: bool = False  # has left after its part was done
     last_seen: float = 0.0  # the server's clock, seconds
     clock: int = 0  # local steps of this incarnation
     samples: int = 0  # of this process
@@ -47,6 +48,7 @@ class Member:
                 "sequence",
                 "pushes",
                 "present",
+                "finished",
                 "clock",
                 "samples",
                 "earlier_samples",
@@ -77,7 +79,16 @@ class Ledger:
 
     @property
     def num_workers(self) -> int:
-        """p: the present ones, and at the start those still expected."""
+        """p: the present ones, those still expected, those that have finished.
+
+        The last of a finishing cluster are not to be pulled the harder for it.
+        """
+        finished = sum(m.finished for m in self.members.values())
+        return max(len(self.present) + finished, self._still_expected())
+
+    @property
+    def awaited(self) -> int:
+        """How many have to come to a synchronous exchange."""
         return max(len(self.present), self._still_expected())
 
     def _still_expected(self) -> int:
@@ -181,11 +192,21 @@ class Ledger:
         member.last_seen = self._now()
         return member
 
-    def leave(self, worker: int, incarnation: int) -> None:
-        """Takes a worker's slot back; others' alpha follows."""
-        self.admit(worker, incarnation).present = False
+    def leave(self, worker: int, incarnation: int, finished: bool) -> None:
+        """Takes a worker's slot back; others' alpha follows, or not.
+
+        Args:
+            worker: who leaves.
+            incarnation: of it.
+            finished: whether it has done its part; it still counts in p.
+        """
+        member = self.admit(worker, incarnation)
+        member.present, member.finished = False, finished
         logging.info(
-            "worker %d has left; p = %d.", worker, self.num_workers
+            "worker %d has %s; p = %d.",
+            worker,
+            "finished" if finished else "left",
+            self.num_workers,
         )
 
     def tick(self) -> list[int]:

@@ -130,10 +130,12 @@ class Shard:
             self._deposits.discard(worker)
             return self._news()
 
-    def leave(self, worker: int, incarnation: int) -> dict[str, Any]:
+    def leave(
+        self, worker: int, incarnation: int, finished: bool = False
+    ) -> dict[str, Any]:
         """Takes a worker's slot back."""
         with self._changed:
-            self.ledger.leave(worker, incarnation)
+            self.ledger.leave(worker, incarnation, finished)
             self._forget([worker])
             return self._news()
 
@@ -413,7 +415,7 @@ class Shard:
         if (
             self._deposits
             and present <= self._deposits
-            and len(self._deposits) >= self.ledger.num_workers
+            and len(self._deposits) >= self.ledger.awaited
         ):
             self._end_round()
 

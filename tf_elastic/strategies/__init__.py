@@ -1,16 +1,24 @@
 """Strategies: where variables live and when exchanges happen."""
 
+from tf_elastic.cluster.client import Timeouts
 from tf_elastic.strategies.elastic_mirrored import ElasticMirroredStrategy
+from tf_elastic.strategies.elastic_multi_worker import (
+    ElasticMultiWorkerStrategy,
+)
 from tf_elastic.strategies.multi_worker_mirrored import (
     MultiWorkerMirroredStrategy,
 )
+from tf_elastic.strategies.shared_epochs import SharedEpochs
 from tf_elastic.strategies.step_times import StepTimes
 from tf_elastic.strategies.views import center_view
 from tf_elastic.strategies.views import worker_view
 
 __all__ = [
     "ElasticMirroredStrategy",
+    "ElasticMultiWorkerStrategy",
+    "Timeouts",
     "MultiWorkerMirroredStrategy",
+    "SharedEpochs",
     "StepTimes",
     "center_view",
     "worker_view",

@@ -1,0 +1,202 @@
+"""An exchange between this process' worker and the center of a cluster.
+
+What crosses processes is flat: one array for each section of the layout. Here
+is how a model's variables become these, and how the worker follows what comes
+back. The rules are those of `core`, compiled on each device.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.cluster import exchanger
+from tf_elastic.cluster import layout
+from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.strategies.variables import ElasticVariable
+
+Tensors = list[tf.Tensor]
+
+
+class CenterExchange:
+    """The variables that one worker exchanges with the center.
+
+    All devices of the process hold the same; the first one speaks for them.
+
+    Args:
+        parameters: what is pulled and pushed: the trainable variables.
+        statistics: floating variables that are not trained.
+        devices: of this process.
+        num_shards: how many center servers there are.
+        rates: alpha and beta of p workers at a worker's clock.
+        jit_compile: whether to use XLA: True, False, or "auto".
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[ElasticParameter],
+        statistics: Sequence[ElasticVariable],
+        devices: Sequence[str],
+        num_shards: int,
+        rates: Callable[[int, Any], core.ElasticRates],
+        jit_compile: bool | str,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.rates = rates
+        self._devices = list(devices)
+        self._variables = [p.variable for p in parameters] + list(statistics)
+        roles = [layout.PARAMETERS] * len(self.parameters)
+        roles += [layout.STATISTICS] * len(statistics)
+        self.layout = layout.Layout(
+            [
+                layout.VariableSpec(
+                    variable.name, tuple(variable.shape), variable.dtype.name,
+                    role,
+                )
+                for variable, role in zip(self._variables, roles, strict=True)
+            ],
+            num_shards,
+        )
+        self._points = self._compile(devices[0], self._points_of, jit_compile)
+        self._pull = [
+            self._compile(device, self._pull_on(i), jit_compile)
+            for i, device in enumerate(devices)
+        ]
+
+    @staticmethod
+    def _compile(
+        device: str, function: Callable, jit_compile: bool | str
+    ) -> Callable:
+        compiled = compile_for(device, function, jit_compile)
+
+        def on_device(*args: Any) -> Any:
+            with tf.device(device):
+                return compiled(*args)
+
+        return on_device
+
+    @property
+    def dtypes(self) -> list[tf.DType]:
+        """The dtypes of the sections."""
+        return [tf.as_dtype(s.dtype) for s in self.layout.sections]
+
+    def points(self) -> Tensors:
+        """The worker's points and statistics, flat, one for each section."""
+        return self._points()
+
+    def follow(
+        self, kind: tf.Tensor, moving_rate: tf.Tensor, arrays: Tensors
+    ) -> None:
+        """Does what an `exchanger.Order` says, on all devices.
+
+        Args:
+            kind: integer scalar.
+            moving_rate: alpha, float64 scalar.
+            arrays: of the sections, flat.
+        """
+
+        def shaped() -> Tensors:
+            return [
+                tf.ensure_shape(array, [section.size])
+                for array, section in zip(
+                    arrays, self.layout.sections, strict=True
+                )
+            ]
+
+        def pull() -> None:
+            flat = shaped()
+            for pull_on_device in self._pull:
+                pull_on_device(moving_rate, flat)
+
+        tf.cond(
+            tf.equal(kind, exchanger.PULL),
+            pull,
+            lambda: tf.cond(
+                tf.equal(kind, exchanger.RESTART),
+                lambda: self.restart(shaped()),
+                lambda: None,
+            ),
+        )
+
+    def restart(self, flat: Sequence[Any]) -> None:
+        """Sets worker and center to the center's values, velocity to zero.
+
+        Args:
+            flat: of the sections.
+        """
+        self.show(flat)
+        values = self._cut(flat)
+        for i, device in enumerate(self._devices):
+            with tf.device(device):
+                for variable, value in zip(
+                    self._variables, values, strict=True
+                ):
+                    variable.worker_copies[i].assign(value, read_value=False)
+                for parameter in self.parameters:
+                    if parameter.velocity is not None:
+                        copy = parameter.velocity.worker_copies[i]
+                        copy.assign(tf.zeros_like(copy), read_value=False)
+
+    def show(self, flat: Sequence[Any]) -> None:
+        """Sets the copies of the center, on all devices."""
+        values = self._cut(flat)
+        for i, device in enumerate(self._devices):
+            with tf.device(device):
+                for variable, value in zip(
+                    self._variables, values, strict=True
+                ):
+                    variable.center_copies[i].assign(value, read_value=False)
+
+    def results(self) -> Tensors:
+        """Small tensors that are there only when all updates are done."""
+        smallest = min(
+            self.parameters,
+            key=lambda parameter: parameter.variable.shape.num_elements(),
+        ).variable
+        return [copy.read_value() for copy in smallest.worker_copies]
+
+    def _points_of(self) -> Tensors:
+        values = [parameter.point(0) for parameter in self.parameters] + [
+            variable.worker_copies[0].read_value()
+            for variable in self._variables[len(self.parameters) :]
+        ]
+        return [
+            tf.concat([tf.reshape(values[k], [-1]) for k in s.members], 0)
+            for s in self.layout.sections
+        ]
+
+    def _pull_on(self, i: int) -> Callable[..., Tensors]:
+        def pull(moving_rate: tf.Tensor, flat: Tensors) -> Tensors:
+            differences = self._cut(flat)
+            for parameter, difference in zip(
+                self.parameters, differences, strict=False
+            ):
+                copy = parameter.variable.worker_copies[i]
+                rate = tf.cast(moving_rate, copy.dtype)
+                copy.assign(
+                    core.pull(copy, difference, rate), read_value=False
+                )
+            return []
+
+        return pull
+
+    def _cut(self, flat: Sequence[Any]) -> list[Any]:
+        """The variables' values in flat sections."""
+        values: list[Any] = [None] * len(self._variables)
+        for section, array in zip(self.layout.sections, flat, strict=True):
+            begin = 0
+            for k in section.members:
+                shape = self._variables[k].shape
+                size = int(np.prod(shape, dtype=np.int64))
+                part = array[begin : begin + size]
+                values[k] = (
+                    part.reshape(shape)
+                    if isinstance(part, np.ndarray)
+                    else tf.reshape(part, shape)
+                )
+                begin += size
+        return values

@@ -1,0 +1,508 @@
+"""Elastic training on many processes and machines."""
+
+import atexit
+import dataclasses
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from tf_elastic import compat
+from tf_elastic import core
+from tf_elastic.cluster import codec
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import exchanger
+from tf_elastic.cluster.client import CenterClient
+from tf_elastic.cluster.client import Counts
+from tf_elastic.cluster.client import Timeouts
+from tf_elastic.cluster.configuration import ClusterConfiguration
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.strategies.center_exchange import CenterExchange
+from tf_elastic.strategies.elastic_strategy import ElasticExtended
+from tf_elastic.strategies.elastic_strategy import ElasticStrategy
+from tf_elastic.strategies.elastic_strategy import check_devices
+from tf_elastic.strategies.step_times import time_after
+
+# Reads that follow each other within this time are of one center: a file that
+# is being saved, say.
+_ONE_LOOK_S = 1.0
+
+
+class ElasticMultiWorkerStrategy(ElasticStrategy):
+    r"""Trains one model on many processes that do not wait for each other.
+
+    Each process runs the same script and is one elastic worker. It takes its
+    own steps on its own data; every `communication_period` steps (an argument
+    of the optimizer) it exchanges with the center, which lives on parameter
+    servers (job `ps`, started by `python -m tf_elastic.cluster.ps`).
+    `evaluate`, `predict`, `validation_data`, `save` and all callbacks see the
+    center. Stock `fit` is all there is to call.
+
+    The devices of a process are mirrored inside it: its gradients are summed
+    over them at each step, so for Keras this is a local strategy, and the
+    batch size is that of one worker.
+
+    Any process may die. The others go on; a worker that is started again
+    begins from the center. While a center server is away workers train on
+    without it.
+
+    Args:
+        cluster_resolver: where the processes are: any resolver of
+            `tf.distribute.cluster_resolver`, or None for the environment
+            variable `TF_CONFIG`, with the jobs `worker` and `ps`, optionally
+            `chief` and `evaluator`.
+        protocol: when parameters leave and what comes back when:
+            `"overlapped"` (default): they leave at the start of a period, the
+            difference comes back and is applied at its end, and training
+            goes on meanwhile (section 2.2);
+            `"blocking"`: read, difference, push, while training stands still
+            (Algorithms 1 and 2);
+            `"synchronous"`: all workers meet (eqs. 2.3, 2.4).
+        compression: of what travels: `"none"` (default), `"bfloat16"` or
+            `"int8"`, with error feedback.
+        devices: of this process, such as `["GPU:0", "GPU:1"]`; None for all
+            its GPUs, or the CPU.
+        timeouts: how long to wait for what; None for `Timeouts()`.
+        security: token and certificates; None for the environment variables
+            `TF_ELASTIC_*`.
+
+    Raises:
+        ClusterConfigurationError: `TF_CONFIG` is missing or wrong.
+        ValueError: an argument is not one of its choices.
+
+    Example:
+
+    ```python
+    strategy = te.strategies.ElasticMultiWorkerStrategy()
+    with strategy.scope():
+        model = te.models.cifar_convnet()
+        model.compile(
+            te.optimizers.EAMSGD(0.005, communication_period=10),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+    model.fit(train, epochs=10, steps_per_epoch=390)
+    if strategy.is_chief:
+        model.save("center.keras")
+    ```
+
+    If the center lags behind the workers, lower `communication_period`, or
+    compress what travels.
+
+    Reference:
+        Zhang (2016), sections 2.2 and 2.3, Algorithms 1 and 2.
+    """
+
+    def __init__(
+        self,
+        cluster_resolver: Any = None,
+        protocol: str = "overlapped",
+        compression: str = "none",
+        devices: Sequence[str] | None = None,
+        timeouts: Timeouts | None = None,
+        security: Security | None = None,
+    ) -> None:
+        if protocol not in exchanger.PROTOCOLS:
+            raise ValueError(
+                f"`protocol` must be one of {exchanger.PROTOCOLS}. "
+                f"Received: protocol={protocol!r}."
+            )
+        if compression not in codec.CODECS:
+            raise ValueError(
+                f"`compression` must be one of {codec.CODECS}. "
+                f"Received: compression={compression!r}."
+            )
+        if compression != "none" and protocol != "overlapped":
+            raise ValueError(
+                "`compression` needs `protocol=\"overlapped\"`, in which the "
+                "center computes the difference. Received: "
+                f"compression={compression!r}, protocol={protocol!r}."
+            )
+        check_devices(devices)
+        if cluster_resolver is None:
+            self.configuration = ClusterConfiguration.from_tf_config()
+        else:
+            self.configuration = ClusterConfiguration.from_resolver(
+                cluster_resolver
+            )
+        if self.configuration.role == "ps":
+            raise ValueError(
+                "A process of the job ps serves the center and trains "
+                "nothing. Received: TF_CONFIG of "
+                f"{self.configuration.task}. Start it by `python -m "
+                "tf_elastic.cluster.ps`."
+            )
+        super().__init__(
+            ElasticMultiWorkerExtended(
+                self,
+                self.configuration,
+                protocol,
+                compression,
+                devices,
+                timeouts,
+                security or Security.from_environment(),
+            )
+        )
+
+    @property
+    def worker_index(self) -> int | None:
+        """Which worker this process is; None if it only looks on."""
+        return self.configuration.worker_index
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.configuration.is_chief
+
+    def run(
+        self,
+        fn: Callable,
+        args: Any = (),
+        kwargs: Any = None,
+        options: Any = None,
+    ) -> Any:
+        """Runs `fn` once on each device of this process.
+
+        Args:
+            fn: called in replica context.
+            args: its positional arguments; per-replica values are taken apart.
+            kwargs: its keyword arguments, likewise.
+            options: `tf.distribute.RunOptions`.
+
+        Returns:
+            What `fn` returns, as per-replica values.
+        """
+        rows = tf.constant(0, tf.int64)
+        for value in tf.nest.flatten(args)[:1]:
+            for tensor in self.experimental_local_results(value):
+                if tf.is_tensor(tensor) and tensor.shape.rank:
+                    rows += tf.shape(tensor, tf.int64)[0]
+        with self.extended.batch_of(rows):
+            return super().run(fn, args, kwargs, options)
+
+    def samples_trained(self) -> tuple[int, int]:
+        """Samples trained on by (all workers, this worker) so far.
+
+        The first is known to within an exchange, or a second.
+        """
+        return self.extended.samples_trained()
+
+    def center_status(self) -> list[dict[str, Any] | None]:
+        """What each center server says of itself; None for one that is away.
+
+        Among it are "version", "num_workers", "members" and "staleness":
+        (number, worker, versions, milliseconds) of the newest pushes.
+        """
+        return self.extended.client.status()
+
+    def exchange_counts(self) -> Counts:
+        """What happened between this worker and the center so far."""
+        return dataclasses.replace(self.extended.client.counts)
+
+    def leave(self) -> None:
+        """Gives this worker's slot back in the middle of a run.
+
+        The others' alpha = beta / p follows. (At the end of the process the
+        slot is given back by itself, as finished: then it does not, so that
+        the last ones are not pulled harder.) Training afterwards is refused.
+        """
+        self.extended.stop(finished=False)
+
+
+class ElasticMultiWorkerExtended(ElasticExtended):
+    """The process is a worker; it exchanges with center servers."""
+
+    exchange_moment = "before"
+    local_workers = range(1)  # All devices hold the same.
+
+    def __init__(
+        self,
+        container_strategy: tf.distribute.Strategy,
+        configuration: ClusterConfiguration,
+        protocol: str,
+        compression: str,
+        devices: Sequence[str] | None,
+        timeouts: Timeouts | None,
+        security: Security,
+    ) -> None:
+        super().__init__(container_strategy, devices)
+        self.configuration = configuration
+        self.protocol = protocol
+        self.client = CenterClient(
+            configuration.centers,
+            configuration.worker_index,
+            configuration.is_chief,
+            configuration.num_workers,
+            security,
+            compression,
+            timeouts,
+        )
+        with tf.device("/device:CPU:0"):
+            self._samples = tf.Variable(0, dtype=tf.int64)
+        self._rows: tf.Tensor | None = None
+        self._exchange: CenterExchange | None = None
+        self._exchanger: exchanger.Exchanger | None = None
+        self._last_look = 0.0
+        self._looking = False
+        # A closure over self would keep this alive to the end.
+        self._at_exit = weakref.finalize(self, _stop, self.client)
+        atexit.register(_stop_if_alive, weakref.ref(self))
+
+    # What the optimizers ask for.
+
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p, as the center last said."""
+        return self.client.num_workers
+
+    @property
+    def exchange_scheme(self) -> str:
+        """The scheme of `theory.EXCHANGES` that the protocol amounts to."""
+        return "jacobi" if self.protocol == "synchronous" else "round_robin"
+
+    @property
+    def gradient_scale(self) -> float:
+        """Undoes Keras' division of the loss by the number of replicas.
+
+        Gradients of several devices are summed, each being of a mean over its
+        slice of the batch.
+        """
+        replicas = self._num_replicas_in_sync
+        return 1.0 / (replicas * compat.loss_scale_of(replicas))
+
+    def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
+        """The gradients of this process' worker: summed over its devices."""
+        if self._num_replicas_in_sync == 1:
+            return list(grads)
+        present = [k for k, grad in enumerate(grads) if grad is not None]
+        context = tf.distribute.get_replica_context()
+        summed = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [grads[k] for k in present]
+        )
+        result: list[Any] = [None] * len(grads)
+        for k, grad in zip(present, summed, strict=True):
+            result[k] = grad
+        return result
+
+    def first_seed_number(self) -> int:
+        """Every device of every worker draws its own random numbers."""
+        return (self.configuration.worker_index or 0) * len(self._devices)
+
+    def make_exchange(
+        self,
+        parameters: Sequence[ElasticParameter],
+        rates: Callable[[int, Any], core.ElasticRates],
+        jit_compile: bool | str,
+    ) -> CenterExchange:
+        """Prepares the exchange of an optimizer's parameters.
+
+        The worker joins the center before its first step.
+
+        Raises:
+            RuntimeError: another model trains under this strategy already.
+        """
+        if self._exchanger is not None:
+            raise RuntimeError(
+                "An ElasticMultiWorkerStrategy trains one model, whose center "
+                "it shares with others. Received: a second optimizer, after "
+                "training has begun. Start another cluster for it."
+            )
+        self._exchange = CenterExchange(
+            parameters,
+            self.statistics(),
+            self._devices,
+            len(self.configuration.centers),
+            rates,
+            jit_compile,
+        )
+        if not tf.executing_eagerly():
+            # The first step is being traced: there is no later chance.
+            with tf.init_scope():
+                self._join()
+        return self._exchange
+
+    def exchange_if(
+        self,
+        due: tf.Tensor,
+        exchange: CenterExchange,
+        clock: tf.Tensor,
+        then: Callable[[], Any],
+    ) -> None:
+        """Exchanges if `due`, in cross-replica context.
+
+        Args:
+            due: boolean scalar.
+            exchange: what `make_exchange` returned.
+            clock: the worker's local steps, integer scalar.
+            then: called after the exchange, under the same condition.
+        """
+        outputs = [tf.int32, tf.float64, *exchange.dtypes]
+        samples = self._samples.read_value()
+
+        def ordered(function: Callable, *inputs: Any) -> Any:
+            kind, rate, *arrays = tf.numpy_function(
+                function, [clock, samples, *inputs], outputs
+            )
+            return kind, rate, arrays
+
+        def run() -> None:
+            begin = time_after([])
+            with tf.control_dependencies([begin]):
+                if self.protocol == "overlapped":
+                    exchange.follow(*ordered(self._collect))
+                    tf.numpy_function(self._send, exchange.points(), [])
+                else:
+                    exchange.follow(*ordered(self._now, *exchange.points()))
+            self.timer.exchange_took(begin, time_after(exchange.results()))
+            then()
+
+        tf.cond(due, run, lambda: None)
+
+    def step_ended(self, exchange: CenterExchange) -> None:
+        """Counts the step's samples, and tells the clock."""
+        if self._rows is not None:
+            self._samples.assign_add(self._rows)
+        super().step_ended(exchange)
+
+    def samples_trained(self) -> tuple[int, int]:
+        """Samples of (all workers, this worker), with what is not told yet."""
+        own = int(self._samples.numpy())
+        untold = max(own - self.client.samples, 0)
+        return self.client.total_samples + untold, own
+
+    def batch_of(self, rows: tf.Tensor) -> "_BatchOf":
+        """Inside, a step is on a batch of so many samples."""
+        return _BatchOf(self, rows)
+
+    # From the graph.
+
+    def _now(self, clock: Any, samples: Any, *values: np.ndarray) -> list[Any]:
+        self._join()
+        return _outputs(self._exchanger.now(clock, samples, values), values)
+
+    def _collect(self, clock: Any, samples: Any) -> list[Any]:
+        self._join()
+        order = self._exchanger.collect(clock, samples)
+        return _outputs(order, self._empty())
+
+    def _send(self, *values: np.ndarray) -> list[Any]:
+        self._exchanger.send(values)
+        return []
+
+    def _empty(self) -> list[np.ndarray]:
+        return [
+            np.empty(0, layout_dtype.as_numpy_dtype)
+            for layout_dtype in self._exchange.dtypes
+        ]
+
+    # Joining, and looking at the center.
+
+    def data_pass_begins(self) -> None:
+        """Joins before the first step; shows the newest center."""
+        if self._exchange is None:
+            return
+        if self.configuration.worker_index is not None:
+            self._join()
+        self._look()
+
+    def center_is_read(self) -> None:
+        """Shows the newest center, if it was not looked at just now."""
+        if self._looking or not tf.executing_eagerly():
+            return
+        now = time.monotonic()
+        if now - self._last_look > _ONE_LOOK_S:
+            self._look()
+        self._last_look = time.monotonic()
+
+    def _join(self) -> None:
+        if self._exchanger is not None:
+            return
+        if self.configuration.worker_index is None:
+            raise RuntimeError(
+                f"A process of the job {self.configuration.role} looks at the "
+                "center and trains nothing. Received: a training step in "
+                f"{self.configuration.task}. See "
+                "`tf_elastic.monitor.CenterEvaluator`."
+            )
+        exchange = self._exchange
+        values = [tensor.numpy() for tensor in exchange.points()]
+        center = self.client.join(exchange.layout, values)
+        if any(
+            mine.tobytes() != theirs.tobytes()
+            for mine, theirs in zip(values, center, strict=True)
+        ):
+            exchange.restart(center)
+        else:
+            exchange.show(center)
+        self._exchanger = exchanger.Exchanger(
+            self.client, self.protocol, exchange.rates
+        )
+
+    def _look(self) -> None:
+        """Reads the center into this process' copies of it."""
+        observes = self.configuration.worker_index is None
+        if self._exchange is None or not (observes or self.client.joined):
+            return
+        self._looking = True
+        try:
+            self._exchange.show(self.client.look(self._exchange.layout))
+        except errors.ClusterError as error:
+            logging.warning(
+                "The center cannot be read (%s): what is evaluated and saved "
+                "is what was read before.",
+                error,
+            )
+        finally:
+            self._looking = False
+            self._last_look = time.monotonic()
+
+    def stop(self, finished: bool) -> None:
+        """Leaves the center. Never raises."""
+        if self._exchanger is not None:
+            self._exchanger.stop(finished)
+        self.client.leave(finished)
+
+
+class _BatchOf:
+    """Tells `step_ended` how many samples the step was on."""
+
+    def __init__(
+        self, extended: ElasticMultiWorkerExtended, rows: tf.Tensor
+    ) -> None:
+        self._extended, self._rows = extended, rows
+
+    def __enter__(self) -> None:
+        self._extended._rows = self._rows
+
+    def __exit__(self, *_: Any) -> None:
+        self._extended._rows = None
+
+
+def _outputs(
+    order: exchanger.Order, empty: Sequence[np.ndarray]
+) -> list[Any]:
+    """What a graph gets of an order."""
+    arrays = order.arrays
+    if order.kind == exchanger.NOTHING:
+        arrays = [array[:0] for array in empty]
+    return [np.int32(order.kind), np.float64(order.moving_rate), *arrays]
+
+
+def _stop(client: CenterClient) -> None:
+    client.leave()
+
+
+def _stop_if_alive(
+    reference: "weakref.ref[ElasticMultiWorkerExtended]",
+) -> None:
+    extended = reference()
+    if extended is not None:
+        # After an error that nobody has handled, the part is not done.
+        extended.stop(finished=not hasattr(sys, "last_value"))
