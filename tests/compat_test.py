@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 import threading
+import types
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tests import source_tree
+from tf_elastic import strategies
 
 COMPAT = source_tree.ROOT / "tf_elastic" / "compat.py"
 VERSIONS = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
@@ -844,3 +846,163 @@ def test_the_installed_versions_are_the_tested_ones(compat):
     assert keras.__version__.startswith(compat.TESTED_KERAS + "."), (
         f"Tested with Keras {compat.TESTED_KERAS}, installed: {VERSIONS}."
     )
+
+
+# Collectives of several workers.
+
+MULTI_WORKER = "strategies.MultiWorkerMirroredStrategy"
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (
+            "__init__",
+            [
+                "container_strategy",
+                "cluster_resolver",
+                "communication_options",
+            ],
+        ),
+        ("_initialize_local", ["cluster_resolver", "devices"]),
+        ("_initialize_multi_worker", ["cluster_resolver"]),
+    ],
+)
+def test_the_extended_of_several_workers(compat, method, expected):
+    function = getattr(compat.MultiWorkerExtended, method, None)
+    message = broken(f"CollectiveAllReduceExtended.{method}", MULTI_WORKER)
+    assert callable(function), message
+    parameters = list(inspect.signature(function).parameters)[1:]
+    assert parameters[: len(expected)] == expected, message
+
+
+class OwnKeys(strategies.MultiWorkerMirroredStrategy):
+    """Collectives' keys are those of the process; these no other test uses."""
+
+    _collective_key_base = 7000
+
+
+@pytest.fixture(scope="module")
+def collective():
+    """A strategy with collectives, on two devices of this process."""
+    return OwnKeys._from_local_devices(["CPU:0", "CPU:1"])
+
+
+def test_all_collectives_are_nested_ones(compat, collective):
+    extended = collective.extended
+    message = broken("CollectiveAllReduce._launchers", MULTI_WORKER)
+    for operations in (
+        extended._cross_device_ops,
+        extended._host_cross_device_ops,
+    ):
+        assert operations._launchers, message
+        for launcher in operations._launchers:
+            assert type(launcher) is compat.NestedLauncher, message
+
+
+@pytest.mark.parametrize("wrapper", ["none", "loop", "branch", "both"])
+def test_a_collective_may_be_called_from(collective, wrapper):
+    """In a function that is called from a loop or branch of another."""
+
+    @tf.function
+    def one_step(x):
+        return collective.reduce(
+            "SUM", collective.run(lambda y: y + 1.0, args=(x,)), axis=None
+        )
+
+    def branch(x):
+        return tf.cond(x < 1e6, lambda: one_step(x), lambda: x)
+
+    def loop(function):
+        return lambda x: tf.while_loop(
+            lambda i, y: i < 3, lambda i, y: (i + 1, function(y)), (0, x)
+        )[1]
+
+    function, expected = {
+        "none": (one_step, 4.0),
+        "loop": (loop(one_step), 22.0),
+        "branch": (branch, 4.0),
+        "both": (loop(branch), 22.0),
+    }[wrapper]
+    outer = tf.function(function)
+    message = broken(
+        "CollectiveReplicaLauncher._next_instance_key", MULTI_WORKER
+    )
+    for _ in range(2):  # each call has keys of its own
+        assert float(outer(tf.constant(1.0))) == expected, message
+
+
+def test_the_coordination_service_is_configured_once(compat, monkeypatch):
+    calls = []
+    context = types.SimpleNamespace(
+        coordination_service=None,
+        configure_coordination_service=lambda **kwargs: calls.append(kwargs),
+    )
+    monkeypatch.setattr(compat.tf_context, "context", lambda: context)
+
+    def configure(task_type):
+        compat.configure_coordination(
+            tf.distribute.cluster_resolver.SimpleClusterResolver(
+                tf.train.ClusterSpec(
+                    {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+                ),
+                task_type=task_type,
+                task_id=0,
+            ),
+            startup_timeout_s=2.5,
+            peer_timeout_s=3.0,
+            shutdown_timeout_s=4.0,
+        )
+
+    configure("evaluator")
+    assert not calls
+    configure("worker")
+    context.coordination_service = object()
+    configure("worker")
+    [call] = calls
+    assert call["cluster_register_timeout_in_ms"] == 2500
+    assert call["heartbeat_timeout_in_ms"] == 3000
+    assert call["shutdown_barrier_timeout_in_ms"] == 4000
+    assert call["service_leader"] == "/job:chief/replica:0/task:0"
+    jobs = [(job.name, job.num_tasks) for job in call["coordinated_jobs"]]
+    assert jobs == [("chief", 1), ("worker", 2)]
+
+
+def test_what_configures_the_coordination_service():
+    context = importlib.import_module("tensorflow.python.eager.context")
+    message = broken("Context.configure_coordination_service", MULTI_WORKER)
+    parameters = inspect.signature(
+        context.Context.configure_coordination_service
+    ).parameters
+    assert {
+        "service_type",
+        "service_leader",
+        "cluster_register_timeout_in_ms",
+        "heartbeat_timeout_in_ms",
+        "shutdown_barrier_timeout_in_ms",
+        "coordinated_jobs",
+    } <= set(parameters), message
+    assert isinstance(context.Context.coordination_service, property), message
+
+
+def test_backups_are_left_alone_without_workers(compat, tmp_path):
+    """The callback is Keras' own for any other strategy."""
+    compat.share_backups()
+    before = keras.callbacks.BackupAndRestore._save_model
+    compat.share_backups()
+    message = broken("keras.callbacks.BackupAndRestore", "compat.share_backups")
+    assert keras.callbacks.BackupAndRestore._save_model is before, message
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callback = keras.callbacks.BackupAndRestore(
+        tmp_path / "backup", delete_checkpoint=False
+    )
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[callback])
+    assert (tmp_path / "backup" / "training_metadata.json").exists(), message
+    seen = []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(epoch)
+    )
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[callback, note])
+    assert seen == [2], message

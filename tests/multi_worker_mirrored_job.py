@@ -24,10 +24,14 @@ STARTUP_TIMEOUT_S = 60
 
 
 def index():
-    """This worker's number, or None without a cluster."""
+    """This worker's number, a chief being the first; None without a cluster."""
     if "TF_CONFIG" not in os.environ:
         return None
-    return json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    config = json.loads(os.environ["TF_CONFIG"])
+    is_second = (
+        config["task"]["type"] == "worker" and "chief" in config["cluster"]
+    )
+    return config["task"]["index"] + is_second
 
 
 def rows(number, batch_size):
@@ -98,12 +102,19 @@ def tutorial(strategy, folder, steps_per_execution):
     return found
 
 
+def tutorial_numbers(strategy, steps_per_execution):
+    """What `tutorial` finds before it saves."""
+    model = make_model(strategy, steps_per_execution)
+    found = fit(model, rows(96, 16), epochs=2, validation_data=rows(41, 8))
+    found["weights"] = model.get_weights()
+    found["predict"] = model.predict(rows(41, 8), verbose=0)
+    return found
+
+
 def steps_per_epoch(strategy, steps_per_execution):
     """A data set without an end, as in the tutorial."""
     model = make_model(strategy, steps_per_execution)
-    found = fit(
-        model, rows(96, 16).repeat(), epochs=2, steps_per_epoch=6
-    )
+    found = fit(model, rows(96, 16).repeat(), epochs=2, steps_per_epoch=8)
     return {**found, "weights": model.get_weights()}
 
 
@@ -130,34 +141,60 @@ class StopAt(keras.callbacks.Callback):
             raise Stop
 
 
+class StopAfter(keras.callbacks.Callback):
+    """Interrupts after so many calls of the batch callback."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls -= 1
+        if self.calls == 0:
+            raise Stop
+
+
 def backup(strategy, folder, steps_per_execution):
     """Trained in one go, and interrupted, to be resumed from the backup."""
     dataset = rows(96, 16)
 
-    def restore():
-        return keras.callbacks.BackupAndRestore(folder / "backup")
+    def restore(**kwargs):
+        # One folder for all: only the chief writes, and all restore.
+        path = folder / f"backup{index() is None}"
+        return keras.callbacks.BackupAndRestore(path, **kwargs)
+
+    def interrupted(epochs, *callbacks):
+        model = make_model(strategy, steps_per_execution)
+        try:
+            fit(model, dataset, epochs=epochs, callbacks=callbacks)
+        except Stop:
+            return
+        raise AssertionError("nothing has interrupted it")
 
     model = make_model(strategy, steps_per_execution)
     whole = fit(model, dataset, epochs=4, callbacks=[restore()])
     weights = model.get_weights()
-    model = make_model(strategy, steps_per_execution)
-    try:
-        fit(model, dataset, epochs=4, callbacks=[restore(), StopAt(2)])
-    except Stop:
-        pass
+    interrupted(4, restore(), StopAt(2))
     model = make_model(strategy, steps_per_execution)
     resumed = fit(model, dataset, epochs=4, callbacks=[restore()])
-    return {
+    found = {
         "whole": whole,
         "resumed": resumed,
         "weights": weights,
         "resumed weights": model.get_weights(),
     }
+    # In the first epoch: weights are restored, the epoch begins again.
+    interrupted(1, restore(save_freq=steps_per_execution), StopAfter(1))
+    model = make_model(strategy, steps_per_execution)
+    again = fit(model, dataset, epochs=1, callbacks=[restore()])
+    return {**found, "again": again, "again weights": model.get_weights()}
 
 
 def refused(strategy):
     """The error of an optimizer of this package."""
-    model = make_model(strategy, optimizer=optimizers.EASGD(0.1))
+    with strategy.scope():
+        optimizer = optimizers.EASGD(0.1)
+    model = make_model(strategy, optimizer=optimizer)
     try:
         model.fit(rows(16, 16), verbose=0)
     except ValueError as error:
@@ -166,22 +203,23 @@ def refused(strategy):
 
 
 class DieAt(keras.callbacks.Callback):
-    """Worker 1 is killed, or stopped, at the end of an epoch."""
+    """One worker gets a signal at the end of an epoch."""
 
-    def __init__(self, victim, epoch):
+    def __init__(self, victim, epoch, what):
         super().__init__()
-        self.victim, self.epoch = victim, epoch
+        self.victim, self.epoch, self.what = victim, epoch, what
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch == self.epoch and index() == self.victim:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.what)
 
 
-def killed(strategy, victim):
-    """The error of a worker whose peer is killed."""
+def lost(strategy, victim, what):
+    """The error of a worker whose peer is killed or stopped."""
     model = make_model(strategy, steps_per_execution=2)
+    die = DieAt(victim, 1, what)
     try:
-        fit(model, rows(96, 16), epochs=9, callbacks=[DieAt(victim, 1)])
+        fit(model, rows(96, 16), epochs=9, callbacks=[die])
     except tf.errors.OpError as error:
         return {"error": type(error).__name__, "message": str(error)}
     return {"error": None}
@@ -210,7 +248,9 @@ def main(folder, part):
             found["backup 4"] = backup(strategy, folder, 4)
             found["refused"] = refused(strategy)
         else:
-            found.update(killed(strategy, int(part.removeprefix("kill"))))
+            name, victim = part.split()
+            what = signal.Signals[f"SIG{name.upper()}"]
+            found.update(lost(strategy, int(victim), what))
     path = folder / f"{part}-{index()}.pickle"
     path.write_bytes(pickle.dumps(found))
     # Without the other workers TensorFlow would wait for them at the exit.

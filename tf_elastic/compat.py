@@ -26,7 +26,7 @@ from tensorflow.python.distribute import mirrored_strategy
 from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.distribute import values
 from tensorflow.python.distribute import values_util
-from tensorflow.python.eager import context
+from tensorflow.python.eager import context as tf_context
 from tensorflow.python.framework import config as tf_config
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
@@ -343,13 +343,13 @@ def configure_coordination(
     `Context.configure_coordination_service` and
     `CollectiveAllReduceExtended._initialize_multi_worker`.
     """
-    if context.context().coordination_service is not None:
+    if tf_context.context().coordination_service is not None:
         return
     spec = multi_worker_util.normalize_cluster_spec(resolver.cluster_spec())
     jobs = ("chief", "worker")
     if resolver.task_type not in jobs:
         return
-    context.context().configure_coordination_service(
+    tf_context.context().configure_coordination_service(
         service_type="standalone",
         service_leader=multi_worker_util.coordination_leader(spec),
         cluster_register_timeout_in_ms=int(1000 * startup_timeout_s),
@@ -404,9 +404,10 @@ def _restored_by_all(method: Callable[..., None]) -> Callable[..., None]:
         strategy = model.distribute_strategy
         if not getattr(strategy, "shares_backups", False):
             return
-        initial_epoch = int(strategy.from_chief(model._initial_epoch or 0))
-        if not initial_epoch:
-            return
+        epoch = -1 if model._initial_epoch is None else model._initial_epoch
+        initial_epoch = int(strategy.from_chief(epoch))
+        if initial_epoch < 0:
+            return  # nothing was there to restore
         model._initial_epoch = initial_epoch
         variables = list(model.variables)
         if model.optimizer is not None:

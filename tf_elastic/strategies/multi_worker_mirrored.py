@@ -189,6 +189,18 @@ class MultiWorkerMirroredExtended(compat.MultiWorkerExtended):
             super()._initialize_multi_worker(cluster_resolver)
         compat.nest_collectives(self)
 
+    def _experimental_distribute_dataset(
+        self, dataset: tf.data.Dataset, options: Any
+    ) -> Any:
+        return compat.UntunedDistributedDataset(
+            self._input_workers_with_options(options),
+            self._container_strategy(),
+            dataset,
+            num_replicas_in_sync=self._num_replicas_in_sync,
+            input_context=self._make_input_context(),
+            options=options,
+        )
+
 
 def _wait_for_tasks(resolver: Any, timeout_s: float) -> None:
     """Waits until every other task can be connected to.

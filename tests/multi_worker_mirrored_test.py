@@ -1,0 +1,323 @@
+"""Synchronous training in several processes, against one process."""
+
+import contextlib
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import multi_worker_mirrored_job
+from tests import source_tree
+from tf_elastic import strategies
+from tf_elastic.strategies import multi_worker_mirrored
+
+DEADLINE_S = 240  # for one job, on a busy machine
+TOLERANCE = 5e-6  # float32: sums in another order, over some 20 steps
+STEPS = (1, 4)
+
+
+def free_ports(number):
+    """Ports that are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for _ in range(number)
+        ]
+        return [s.getsockname()[1] for s in sockets]
+
+
+class Jobs:
+    """Processes that run a part of the job script, each with its TF_CONFIG."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = {}
+
+    def start(self, part, index, config=None, **environment):
+        (self.folder / f"worker{index}").mkdir(exist_ok=True)
+        environment = {
+            **os.environ,
+            "TF_NUM_INTRAOP_THREADS": "1",
+            "TF_NUM_INTEROP_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            **environment,
+        }
+        environment.pop("TF_CONFIG", None)
+        if config is not None:
+            environment["TF_CONFIG"] = json.dumps(config)
+        module = "tests.multi_worker_mirrored_job"
+        log = self.folder / f"{part}-{index}.log"
+        with log.open("wb") as stream:
+            self.processes[part, index] = subprocess.Popen(
+                [sys.executable, "-m", module, str(self.folder), part],
+                cwd=source_tree.ROOT,
+                env=environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+
+    def start_pair(self, part, chief=False, only=(0, 1), **environment):
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+        if chief:
+            cluster = {"chief": addresses[:1], "worker": addresses[1:]}
+            tasks = [("chief", 0), ("worker", 0)]
+        else:
+            cluster = {"worker": addresses}
+            tasks = [("worker", 0), ("worker", 1)]
+        for index in only:
+            task = {"type": tasks[index][0], "index": tasks[index][1]}
+            config = {"cluster": cluster, "task": task}
+            self.start(part, index, config, **environment)
+        return addresses
+
+    def result(self, part, index):
+        """What a process has found, when it has ended well."""
+        log = self.folder / f"{part}-{index}.log"
+        process = self.processes[part, index]
+        try:
+            code = process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            code = f"none after {DEADLINE_S} s"
+        if code != 0:
+            tail = log.read_text(errors="replace")[-4000:]
+            pytest.fail(f"{part} {index}: exit code {code}\n{tail}")
+        path = self.folder / f"{part}-{index}.pickle"
+        return pickle.loads(path.read_bytes())
+
+    def kill(self):
+        for process in self.processes.values():
+            process.kill()
+        for process in self.processes.values():
+            process.wait(30)
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    started = Jobs(tmp_path)
+    try:
+        yield started
+    finally:
+        started.kill()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What chief, worker and a single process found, trained in all ways."""
+    started = Jobs(tmp_path_factory.mktemp("train"))
+    try:
+        started.start_pair("train", chief=True)
+        started.start("train", None)
+        return [started.result("train", index) for index in (0, 1, None)]
+    finally:
+        started.kill()
+
+
+def differences(first, second):
+    """Paths of two nested results that are not the same to the bit."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        return [
+            f"{key}/{path}"
+            for key in first
+            for path in differences(first[key], second[key])
+        ]
+    if isinstance(first, (list, tuple)):
+        assert len(first) == len(second)
+        return [
+            f"{i}/{path}"
+            for i, pair in enumerate(zip(first, second, strict=True))
+            for path in differences(*pair)
+        ]
+    return [] if np.array_equal(first, second) else [""]
+
+
+def close(first, second):
+    tf.nest.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, 0, TOLERANCE),
+        first,
+        second,
+    )
+
+
+def test_all_workers_find_the_same(trained):
+    """Losses, metrics, weights, predictions and logs, to the bit."""
+    chief, worker, _ = trained
+    assert (chief.pop("index"), worker.pop("index")) == (0, 1)
+    assert differences(chief, worker) == []
+    chief["index"], worker["index"] = 0, 1
+
+
+@pytest.mark.parametrize("k", STEPS)
+@pytest.mark.parametrize("part", ["tutorial", "steps_per_epoch", "backup"])
+def test_two_processes_find_what_one_does(trained, part, k):
+    """On the whole batch: losses, weights, evaluation and predictions."""
+    chief, _, single = trained
+    close(chief[f"{part} {k}"], single[f"{part} {k}"])
+
+
+@pytest.mark.parametrize("part", ["tutorial", "steps_per_epoch", "uneven"])
+def test_steps_per_execution_changes_no_result(trained, part):
+    chief, _, _ = trained
+    one, four = (dict(chief[f"{part} {k}"]) for k in STEPS)
+    one.pop("batches"), four.pop("batches")
+    assert differences(one, four) == []
+
+
+@pytest.mark.parametrize("k", STEPS)
+def test_a_batch_callback_is_called_once_an_execution(trained, k):
+    chief, _, _ = trained
+    batches = [batch for batch, _ in chief[f"tutorial {k}"]["batches"]]
+    assert batches == 3 * {1: [0, 1, 2, 3, 4, 5], 4: [3, 7]}[k]
+
+
+@pytest.mark.parametrize("k", STEPS)
+@pytest.mark.parametrize("batch_size", [4, 8, 41])
+def test_predictions_are_in_the_order_of_the_rows(trained, k, batch_size):
+    """Of all rows, whatever the last batch."""
+    found = trained[0][f"tutorial {k}"]
+    assert found[f"predict {batch_size}"].shape == (41, 3)
+    close(found[f"predict {batch_size}"], found["predict 41"])
+
+
+@pytest.mark.parametrize("k", STEPS)
+def test_the_network_learns(trained, k):
+    losses = trained[0][f"tutorial {k}"]["history"]["loss"]
+    assert losses[2] < losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("k", STEPS)
+@pytest.mark.parametrize("file", ["saved", "checkpoint"])
+def test_every_worker_saves_the_network(trained, k, file):
+    for found in trained[:2]:
+        tutorial = found[f"tutorial {k}"]
+        assert differences(tutorial[file], tutorial["weights"]) == []
+
+
+@pytest.mark.parametrize("k", STEPS)
+def test_a_worker_without_rows_takes_part(trained, k):
+    """The metrics are those of all rows; see the limits for the gradient."""
+    chief, _, single = trained
+    assert len(chief[f"uneven {k}"]["history"]["loss"]) == 2
+    assert all(np.isfinite(w).all() for w in chief[f"uneven {k}"]["weights"])
+    # Up to the last batch the two have done the same.
+    last = {1: 4, 4: 0}[k]
+    close(
+        chief[f"uneven {k}"]["batches"][:last],
+        single[f"uneven {k}"]["batches"][:last],
+    )
+
+
+@pytest.mark.parametrize("k", STEPS)
+def test_an_interrupted_training_is_resumed_to_the_bit(trained, k):
+    for found in trained:
+        part = found[f"backup {k}"]
+        assert differences(part["weights"], part["resumed weights"]) == []
+        whole = part["whole"]["history"]
+        resumed = part["resumed"]["history"]
+        for name, values in whole.items():
+            assert values[2:] == resumed[name]
+
+
+def test_an_elastic_optimizer_is_refused(trained):
+    for found in trained[:2]:
+        assert "needs an elastic strategy" in found["refused"]
+        assert "MultiWorkerMirroredStrategy" in found["refused"]
+        assert "ElasticMirroredStrategy" in found["refused"]
+
+
+@pytest.mark.parametrize(
+    ("part", "left"), [("kill 1", 0), ("kill 0", 1), ("stop 1", 0)]
+)
+def test_a_lost_peer_is_an_error_that_names_it(jobs, part, left):
+    jobs.start_pair(part)
+    found = jobs.result(part, left)
+    assert found["error"] is not None
+    assert f"task:{1 - left}" in found["message"]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_peer_that_never_comes_is_an_error_that_names_it(jobs, left):
+    environment = {"STARTUP_TIMEOUT_S": "1"}
+    addresses = jobs.start_pair("kill 0", only=[left], **environment)
+    message = jobs.result("kill 0", left)["timeout"]
+    assert f"worker {left} waited" in message
+    assert f"worker {1 - left} ({addresses[1 - left]})" in message
+    assert "TF_CONFIG" in message
+
+
+def test_a_port_in_use_is_an_error_that_names_it():
+    with socket.create_server(("", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": [address, "127.0.0.1:1"]}),
+            task_type="worker",
+            task_id=0,
+        )
+        with pytest.raises(OSError, match=f"{address} in TF_CONFIG"):
+            multi_worker_mirrored._wait_for_tasks(resolver, 60)
+
+
+@pytest.mark.parametrize("name", ["startup_timeout_s", "peer_timeout_s"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan")])
+def test_a_time_must_be_positive(name, value):
+    with pytest.raises(ValueError, match=f"Received: {name}={value}"):
+        strategies.MultiWorkerMirroredStrategy(**{name: value})
+
+
+class OwnKeys(strategies.MultiWorkerMirroredStrategy):
+    """Collectives' keys are those of the process; these no other test uses."""
+
+    _collective_key_base = 8000
+
+
+@pytest.fixture(scope="module")
+def two_devices():
+    """One process with two devices, as a worker with two GPUs has them."""
+    return OwnKeys._from_local_devices(["CPU:0", "CPU:1"])
+
+
+@pytest.mark.parametrize("k", STEPS)
+def test_several_devices_of_one_process(two_devices, k):
+    found = multi_worker_mirrored_job.tutorial_numbers(two_devices, k)
+    single = multi_worker_mirrored_job.tutorial_numbers(
+        tf.distribute.get_strategy(), k
+    )
+    close(found, single)
+
+
+def test_slices_of_unlike_shapes_have_their_first_one(two_devices):
+    """What Keras asks of a first batch, to learn its shape."""
+    slices = two_devices.experimental_distribute_values_from_function(
+        lambda context: tf.ones((3 - context.replica_id_in_sync_group, 2))
+    )
+    found = two_devices.reduce("MEAN", {"x": slices, "y": (slices,)}, None)
+    assert found["x"].shape == (3, 2)
+    assert found["y"][0].shape == (3, 2)
+
+
+def test_scalars_are_reduced_over_replicas_whatever_the_axis(two_devices):
+    values = two_devices.experimental_distribute_values_from_function(
+        lambda context: tf.constant(2.0 * context.replica_id_in_sync_group)
+    )
+    for axis in (None, 0):
+        assert float(two_devices.reduce("MEAN", values, axis)) == 1.0
+        assert float(two_devices.reduce("SUM", values, axis)) == 2.0
+
+
+def test_rows_are_reduced_over_their_axis(two_devices):
+    rows = two_devices.experimental_distribute_values_from_function(
+        lambda context: tf.ones(2 + context.replica_id_in_sync_group)
+    )
+    assert float(two_devices.reduce("SUM", rows, 0)) == 5.0
+    assert float(two_devices.reduce("MEAN", rows, 0)) == 1.0
+
+
+def test_one_process_keeps_keras_backups(two_devices):
+    assert two_devices.is_chief
+    assert not two_devices.shares_backups
