@@ -56,7 +56,14 @@ def values(generator_or_value=0.0):
 class Cluster:
     """Servers in this process, and clients of theirs; ended by `close`."""
 
-    def __init__(self, num_shards=1, variables=VARIABLES, **shard_options):
+    def __init__(
+        self,
+        num_shards=1,
+        variables=VARIABLES,
+        security=None,
+        **shard_options,
+    ):
+        self.security = security or Security()
         shard_options = {"grace_s": 0.02, **shard_options}
         self.layout = layout.Layout(variables, num_shards)
         self.shards = [
@@ -79,7 +86,7 @@ class Cluster:
         if shard is not None:
             self.shards[index] = shard
         server = CenterServer(
-            self.shards[index], self.centers[index], Security()
+            self.shards[index], self.centers[index], self.security
         )
         self._end.callback(server.stop, 0.0)
         server.start()
@@ -87,7 +94,13 @@ class Cluster:
         return server
 
     def client(
-        self, worker, expected=1, codec="none", timeouts=PATIENT, chief=None
+        self,
+        worker,
+        expected=1,
+        codec="none",
+        timeouts=PATIENT,
+        chief=None,
+        security=None,
     ):
         """A client that has not joined."""
         made = client.CenterClient(
@@ -95,6 +108,7 @@ class Cluster:
             worker,
             worker == 0 if chief is None else chief,
             expected,
+            security or self.security,
             codec=codec,
             timeouts=timeouts,
         )

@@ -1,0 +1,428 @@
+"""One shard without a network, under a clock that the test moves."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from tests import cluster_support as support
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import layout
+from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.shard import Rate
+from tf_elastic.cluster.shard import Shard
+
+LEASE_S = 15.0
+GRACE_S = 1.0
+LAYOUT = layout.Layout(support.VARIABLES, 1)
+HALF = Rate(0.5, 1)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+class Center:
+    """A shard with its clock, filled by worker 0 unless `empty`."""
+
+    def __init__(self, start=0.0, empty=False, expected=1):
+        self.clock = Clock()
+        self.shard = Shard(0, 1, LEASE_S, GRACE_S, self.clock)
+        self.expected = expected
+        if not empty:
+            self.join(0)
+            self.shard.offer(0, 1, -1, True)
+            self.clock.seconds += GRACE_S
+            assert self.shard.offer(0, 1, -1, True)["upload"]
+            self.shard.initialize(0, 1, -1, support.values(start))
+
+    def join(self, worker, incarnation=1, process=None, previous=0):
+        return self.shard.join(
+            worker,
+            incarnation,
+            self.expected,
+            LAYOUT.describe(),
+            process or f"{worker}/{incarnation}",
+            previous,
+        )
+
+    def pass_time(self, seconds, alive=()):
+        """Time passes, and the server ticks, as long as it runs."""
+        for _ in range(round(seconds)):
+            self.clock.seconds += 1
+            for worker in alive:
+                self.heartbeat(worker)
+            self.shard.tick()
+
+    def heartbeat(self, worker, incarnation=1, samples=0):
+        return self.shard.heartbeat(worker, incarnation, 0, samples, {})
+
+    def push(self, worker, sequence, value=1.0, incarnation=1, rate=HALF):
+        push_id = PushId(worker, incarnation, sequence, self.shard.version)
+        return self.shard.push(push_id, support.values(value), rate)
+
+    def bits(self):
+        return [array.tobytes() for array in self.shard.arrays]
+
+
+@pytest.fixture
+def center():
+    return Center()
+
+
+# Leases.
+
+
+def test_a_silent_worker_loses_its_slot_and_p_follows(center):
+    center.join(1)
+    assert center.heartbeat(0)["num_workers"] == 2
+    center.pass_time(LEASE_S - 1, alive=[0])
+    assert center.heartbeat(0)["num_workers"] == 2
+    center.pass_time(3, alive=[0])
+    assert center.heartbeat(0)["num_workers"] == 1
+    before = center.bits()
+    with pytest.raises(errors.LostSlotError, match="worker 1 .* 15 s"):
+        center.push(1, 1)
+    assert center.bits() == before
+    center.join(1, 2)
+    assert center.push(1, 1, incarnation=2)["num_workers"] == 2
+
+
+def test_whoever_speaks_keeps_its_slot(center):
+    center.join(1)
+    center.pass_time(10 * LEASE_S, alive=[0, 1])
+    assert center.shard.ledger.present == [0, 1]
+
+
+def test_leases_do_not_run_out_while_the_server_is_stopped(center):
+    center.join(1)
+    center.clock.seconds += 20 * LEASE_S  # No tick: SIGSTOP, or a laptop's lid.
+    center.shard.tick()
+    assert center.shard.ledger.present == [0, 1]
+    center.pass_time(LEASE_S + 2, alive=[0])
+    assert center.shard.ledger.present == [0]
+
+
+def test_a_stopped_servers_leases_are_no_longer_than_others(center):
+    center.clock.seconds += 20 * LEASE_S
+    center.heartbeat(0)  # Before the first tick after the stop.
+    center.shard.tick()
+    center.pass_time(LEASE_S + 2)
+    assert center.shard.ledger.present == []
+
+
+def test_workers_still_expected_count_for_two_minutes():
+    center = Center(expected=3)
+    assert center.heartbeat(0)["num_workers"] == 3
+    center.join(1)
+    center.pass_time(100, alive=[0, 1])
+    assert center.heartbeat(0)["num_workers"] == 3
+    center.pass_time(30, alive=[0, 1])
+    assert center.heartbeat(0)["num_workers"] == 2
+
+
+def test_leaving_gives_the_slot_back_at_once(center):
+    center.join(1)
+    assert center.shard.leave(1, 1)["num_workers"] == 1
+    with pytest.raises(errors.LostSlotError):
+        center.push(1, 1)
+
+
+def test_a_lease_that_ends_ends_a_round_that_waited_for_it(center):
+    center.join(1)
+    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    assert center.shard.version == 0
+    center.pass_time(LEASE_S + 2, alive=[0])
+    assert center.shard.version == 1
+
+
+# Who is who.
+
+
+def test_a_late_push_of_a_replaced_incarnation_is_refused(center):
+    center.push(0, 1)
+    center.join(0, 2)
+    before = center.bits()
+    for late in (2, 99):
+        with pytest.raises(errors.ReplacedError, match="incarnation 2 has"):
+            center.push(0, late)
+    assert center.bits() == before
+    status = center.shard.status()["members"]["0"]
+    assert status["refused"] == 2
+    center.push(0, 1, incarnation=2)
+
+
+def test_a_replaced_process_does_not_take_its_place_back(center):
+    center.join(0, 2, process="newer")
+    with pytest.raises(errors.ReplacedError):
+        center.join(0, 3, process="0/1", previous=1)
+    center.push(0, 1, incarnation=2)
+
+
+def test_a_process_may_take_another_life(center):
+    center.join(0, 2, process="0/1", previous=1)
+    center.join(0, 3, process="0/1", previous=2)
+    with pytest.raises(errors.ReplacedError):
+        center.join(0, 3, process="0/1", previous=3)
+
+
+def test_an_incarnation_that_the_center_forgot_has_to_join(center):
+    with pytest.raises(errors.UnknownWorkerError):
+        center.push(0, 1, incarnation=2)
+    with pytest.raises(errors.UnknownWorkerError):
+        center.push(1, 1)
+
+
+def test_samples_of_a_process_count_once(center):
+    center.heartbeat(0, samples=100)
+    assert center.shard.hello(0)["total_samples"] == 100
+    center.join(0, 2, process="0/1", previous=1)
+    center.heartbeat(0, 2, samples=110)  # Of the same process.
+    assert center.shard.hello(0)["total_samples"] == 110
+    center.join(0, 3, process="another")
+    center.heartbeat(0, 3, samples=7)
+    assert center.shard.hello(0)["total_samples"] == 117
+
+
+# Offers.
+
+
+def offer(center, worker, version_seen, is_chief=False):
+    return center.shard.offer(worker, 1, version_seen, is_chief)["upload"]
+
+
+def test_the_chief_begins_a_new_center():
+    center = Center(empty=True)
+    for worker in (0, 1, 2):
+        center.join(worker)
+    assert not offer(center, 0, -1)
+    center.clock.seconds += 10 * GRACE_S
+    assert not offer(center, 0, -1)
+    assert not offer(center, 1, -1)
+    assert offer(center, 2, -1, is_chief=True)
+    assert not offer(center, 0, -1)
+    # Nobody else's are taken.
+    center.shard.initialize(0, 1, -1, support.values(5.0))
+    assert not center.shard.hello(0)["ready"]
+    center.shard.initialize(2, 1, -1, support.values(7.0))
+    assert center.shard.hello(0)["version"] == 0
+    assert center.shard.arrays[0][0] == 7.0
+
+
+def test_the_freshest_worker_fills_a_center_without_memory():
+    center = Center(empty=True)
+    for worker, version in ((0, 40), (1, 42), (2, 42)):
+        center.join(worker)
+        assert not offer(center, worker, version, is_chief=worker == 0)
+    center.clock.seconds += GRACE_S
+    assert not offer(center, 0, 40, is_chief=True)
+    assert not offer(center, 2, 42)
+    assert offer(center, 1, 42)
+    center.shard.initialize(1, 1, 42, support.values(3.0))
+    assert center.shard.hello(0)["version"] == 42
+
+
+def test_an_upload_that_never_comes_passes_to_the_next():
+    center = Center(empty=True)
+    for worker, version in ((0, 40), (1, 42)):
+        center.join(worker)
+        offer(center, worker, version)
+    center.clock.seconds += GRACE_S
+    assert offer(center, 1, 42)  # And then it dies.
+    center.clock.seconds += 30
+    assert not offer(center, 0, 40)
+    center.clock.seconds += 31
+    assert offer(center, 0, 40)
+
+
+def test_nothing_is_read_of_an_empty_center():
+    center = Center(empty=True)
+    center.join(0)
+    with pytest.raises(errors.CenterEmptyError):
+        center.shard.read()
+    with pytest.raises(errors.CenterEmptyError):
+        center.push(0, 1)
+    assert center.shard.state() is None
+
+
+# At most once.
+
+
+def test_a_push_is_applied_once(center):
+    center.push(0, 5)
+    before = center.bits(), center.shard.version
+    for sequence in (5, 4, 1):
+        with pytest.raises(errors.DuplicatePushError, match="worker 0"):
+            center.push(0, sequence)
+        with pytest.raises(errors.DuplicatePushError):
+            center.shard.exchange(
+                PushId(0, 1, sequence, 0), support.values(1.0), HALF
+            )
+        with pytest.raises(errors.DuplicatePushError):
+            center.shard.deposit(
+                PushId(0, 1, sequence, 0), support.values(1.0), HALF
+            )
+    assert (center.bits(), center.shard.version) == before
+
+
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 2),  # worker
+        st.sampled_from(["push", "exchange", "again", "late", "join", "stale"]),
+        st.integers(-4, 4),  # what is sent, in eighths: sums are exact
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_the_center_is_its_start_and_what_was_applied(plan):
+    center = Center(start=2.0)
+    incarnation, sequence = {0: 1}, {0: 0}
+    expected, applied = 2.0, 0
+    for worker, what, eighths in plan:
+        value = eighths / 8
+        if worker not in incarnation or what == "join":
+            incarnation[worker] = incarnation.get(worker, 0) + 1
+            sequence[worker] = 0
+            center.join(worker, incarnation[worker])
+            continue
+        now = incarnation[worker]
+        if what == "push":
+            sequence[worker] += 1
+            center.push(worker, sequence[worker], value, now)
+            expected += 0.5 * value
+            applied += 1
+        elif what == "exchange":
+            sequence[worker] += 3  # Some were lost on the way.
+            _, moved = center.shard.exchange(
+                PushId(worker, now, sequence[worker], 0),
+                support.values(expected + value),
+                HALF,
+            )
+            assert moved[0][0] == value
+            expected += 0.5 * value
+            applied += 1
+        elif what == "again":
+            with pytest.raises(errors.DuplicatePushError):
+                center.push(worker, sequence[worker], value, now)
+        elif what == "late":
+            with pytest.raises(errors.ReplacedError):
+                center.push(worker, sequence[worker] + 1, value, now - 1)
+        else:
+            with pytest.raises(errors.UnknownWorkerError):
+                center.push(worker, 1, value, now + 1)
+        np.testing.assert_array_equal(
+            center.shard.arrays[0], np.full(support.N, expected)
+        )
+    assert center.shard.version == center.shard.applied == applied
+
+
+# NaN and infinity.
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("position", "name"),
+    [((0, 3), "kernel"), ((0, 12), "bias"), ((1, 0), "mean")],
+)
+@pytest.mark.parametrize("call", ["push", "exchange", "deposit"])
+def test_what_is_not_finite_is_refused(center, call, bad, position, name):
+    sent = support.values(1.0)
+    sent[position[0]][position[1]] = bad
+    before = center.bits()
+    with pytest.raises(errors.NonFiniteError, match=f"worker 0 sent .*{name}"):
+        getattr(center.shard, call)(PushId(0, 1, 1, 0), sent, HALF)
+    assert center.bits() == before
+    assert center.shard.version == 0
+    # The worker may send the same push once more, mended; alone in its round,
+    # it ends it.
+    getattr(center.shard, call)(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    assert center.shard.arrays[0][0] == 0.5
+
+
+@pytest.mark.parametrize("call", ["exchange", "deposit"])
+def test_a_difference_that_overflows_is_refused(call):
+    center = Center(start=-1e308)
+    before = center.bits()
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(errors.NonFiniteError, match="worker 0"),
+    ):
+        getattr(center.shard, call)(
+            PushId(0, 1, 1, 0), support.values(1.7e308), HALF
+        )
+    assert center.bits() == before
+
+
+@pytest.mark.parametrize(
+    "rate", [Rate(np.nan, 1), Rate(-0.1, 1), Rate(np.inf, 1), Rate(0.5, 0)]
+)
+def test_a_rate_that_makes_no_sense_is_refused(center, rate):
+    before = center.bits()
+    with pytest.raises(errors.MessageError, match="beta"):
+        center.push(0, 1, rate=rate)
+    assert center.bits() == before
+
+
+# Rounds.
+
+
+def test_a_worker_whose_answer_was_lost_comes_to_the_same_round_again(center):
+    center.join(1)
+    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    center.shard.deposit(PushId(0, 1, 2, 0), support.values(3.0), HALF)
+    center.shard.deposit(PushId(1, 1, 1, 0), support.values(5.0), HALF)
+    # Every part that has come moves the center: 0.5 * (1 + 3 + 5).
+    assert center.shard.arrays[0][0] == 4.5
+    assert center.shard.hello(0)["pushes"] == 2
+
+
+def test_a_forgotten_round_is_told(center):
+    center.join(1)
+    news, _ = center.shard.deposit(
+        PushId(0, 1, 1, 0), support.values(1.0), HALF
+    )
+    state, arrays = center.shard.state()
+    again = Center(empty=True)
+    again.shard.restore(state, arrays)
+    for force in (False, True):
+        with pytest.raises(errors.UnknownWorkerError, match="begun anew"):
+            again.shard.release(0, 1, news["round"], 0.0, force)
+    assert again.shard.version == 0
+
+
+# What is kept.
+
+
+def test_a_snapshot_holds_all_that_counts(center):
+    center.join(1)
+    center.push(0, 1)
+    center.push(1, 7)
+    center.heartbeat(1, samples=64)
+    state, arrays = center.shard.state()
+    again = Center(empty=True)
+    again.shard.restore(state, arrays)
+    assert again.shard.version == 2
+    assert again.bits() == center.bits()
+    assert again.heartbeat(0)["total_samples"] == 64
+    with pytest.raises(errors.DuplicatePushError):
+        again.push(1, 7)
+    again.push(1, 8)
+    # The copy is not the center itself.
+    assert arrays is not center.shard.arrays
+
+
+@pytest.mark.parametrize("key", ["shard", "num_shards"])
+def test_a_snapshot_of_another_center_is_refused(center, key):
+    state, arrays = center.shard.state()
+    with pytest.raises(errors.CenterRefusedError, match=f"{key} is 5"):
+        Shard(0, 1).restore({**state, key: 5}, arrays)
