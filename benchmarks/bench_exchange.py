@@ -1,0 +1,143 @@
+"""An exchange with the center against TensorFlow moving the same bytes.
+
+    python benchmarks/bench_exchange.py [--megabytes=64] [--json=PATH]
+
+Two center servers and one worker, each a process. TensorFlow's part: two
+processes with a `tf.distribute.Server`, and one function that sends each its
+half, negates it there, and brings it back.
+"""
+
+import statistics
+import sys
+import time
+
+import _crew
+import _report
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.cluster import layout
+from tf_elastic.cluster.client import CenterClient
+from tf_elastic.cluster.client import Timeouts
+
+SHARDS = 2
+
+
+def timed(function):
+    """A function that calls another one and returns its seconds."""
+
+    def call():
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+
+    return call
+
+
+def center(crew, values):
+    """The exchanges of a worker with center servers."""
+    cluster, processes = crew.start_centers(SHARDS, 1)
+    client = CenterClient(
+        cluster["ps"],
+        worker=0,
+        is_chief=True,
+        expected_workers=1,
+        timeouts=Timeouts(exchange_s=60),
+    )
+    variable = layout.VariableSpec(
+        "x", values.shape, "float32", layout.PARAMETERS
+    )
+    client.join(layout.Layout([variable], SHARDS), [values])
+
+    def rates(num_workers, clock):
+        del clock
+        return core.elastic_rates(num_workers)
+
+    return {
+        "exchange": timed(lambda: client.exchange([values], rates)),
+        "read and push": timed(lambda: client.read_and_push([values], rates)),
+    }, processes
+
+
+def tensorflow(crew, values):
+    """A function that moves the bytes by TensorFlow's own servers."""
+    ports = _crew.free_ports(SHARDS)
+    cluster = {"ps": [f"127.0.0.1:{port}" for port in ports]}
+    processes = [
+        crew.start(
+            f"TensorFlow's server {index}",
+            [sys.executable, __file__, "--serve"],
+            {"TF_CONFIG": _crew.tf_config(cluster, "ps", index)},
+        )
+        for index in range(SHARDS)
+    ]
+    for process in processes:
+        process.tell("serve")
+    for process in processes:
+        process.answer(120)
+    tf.config.experimental_connect_to_cluster(tf.train.ClusterSpec(cluster))
+    parts = [tf.constant(part) for part in np.array_split(values, SHARDS)]
+
+    @tf.function
+    def there_and_back(*parts):
+        results = []
+        for index, part in enumerate(parts):
+            with tf.device(f"/job:ps/task:{index}/device:CPU:0"):
+                there = tf.negative(part)
+            with tf.device("/job:localhost/task:0/device:CPU:0"):
+                results.append(tf.identity(there))
+        return results
+
+    return timed(
+        lambda: [back.numpy() for back in there_and_back(*parts)]
+    ), processes
+
+
+def serve():
+    """The life of a process with TensorFlow's server."""
+    servers = []
+
+    def start():
+        resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+        servers.append(
+            tf.distribute.Server(
+                resolver.cluster_spec(),
+                job_name=resolver.task_type,
+                task_index=resolver.task_id,
+                protocol="grpc",
+            )
+        )
+
+    _crew.obey({"serve": start})
+
+
+def main():
+    args = _report.parse_args(__doc__, megabytes=64, repeats=15)
+    values = np.random.default_rng(0).normal(size=args.megabytes * 250_000)
+    values = values.astype("float32")
+    with _crew.Crew() as crew:
+        reference, _ = tensorflow(crew, values)
+        exchanges, _ = center(crew, values)
+        seconds = _report.in_turns(
+            {"TensorFlow": reference, **exchanges}, args.repeats
+        )
+    for name, times in seconds.items():
+        print(
+            f"{name:14} {1e3 * statistics.median(times):7.1f} ms "
+            f"({1e3 * min(times):.1f} to {1e3 * max(times):.1f})"
+        )
+    result = {"seconds": seconds, "megabytes": args.megabytes}
+    for name in exchanges:
+        found = _report.ratios(seconds[name], seconds["TensorFlow"])
+        print(f"{name} / TensorFlow: %.2f (%.2f to %.2f)" % found)
+        result[f"{name.replace(' ', '_')}_over_tensorflow"] = found[0]
+    _report.write(args, result)
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        serve()
+    else:
+        _crew.enter_private_network()
+        main()
