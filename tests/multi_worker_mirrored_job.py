@@ -89,7 +89,7 @@ def tutorial(strategy, folder, steps_per_execution):
     )
     found["weights"] = model.get_weights()
     found["evaluate"] = model.evaluate(rows(41, 8), verbose=0)
-    for batch_size in (4, 8, 41):
+    for batch_size in (4, 41):
         found[f"predict {batch_size}"] = model.predict(
             rows(41, batch_size), verbose=0
         )
@@ -184,7 +184,7 @@ def backup(strategy, folder, steps_per_execution):
         "resumed weights": model.get_weights(),
     }
     # In the first epoch: weights are restored, the epoch begins again.
-    interrupted(1, restore(save_freq=steps_per_execution), StopAfter(1))
+    interrupted(1, restore(save_freq=1), StopAfter(1))
     model = make_model(strategy, steps_per_execution)
     again = fit(model, dataset, epochs=1, callbacks=[restore()])
     return {**found, "again": again, "again weights": model.get_weights()}
@@ -240,12 +240,13 @@ def main(folder, part):
         found["timeout"] = str(error)
     else:
         if part == "train":
-            for k in (1, 4):
+            # What one process finds does not depend on it.
+            executions = (1,) if index() is None else (1, 4)
+            for k in executions:
                 found[f"tutorial {k}"] = tutorial(strategy, folder, k)
                 found[f"steps_per_epoch {k}"] = steps_per_epoch(strategy, k)
                 found[f"uneven {k}"] = uneven(strategy, k)
-            found["backup 1"] = backup(strategy, folder, 1)
-            found["backup 4"] = backup(strategy, folder, 4)
+            found["backup"] = backup(strategy, folder, executions[-1])
             found["refused"] = refused(strategy)
         else:
             name, victim = part.split()

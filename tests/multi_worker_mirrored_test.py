@@ -153,19 +153,46 @@ def test_all_workers_find_the_same(trained):
     chief["index"], worker["index"] = 0, 1
 
 
-@pytest.mark.parametrize("k", STEPS)
-@pytest.mark.parametrize("part", ["tutorial", "steps_per_epoch", "backup"])
-def test_two_processes_find_what_one_does(trained, part, k):
+def without_batches(found):
+    """All but what depends on how many batches an execution has."""
+    if not isinstance(found, dict):
+        return found
+    return {
+        key: without_batches(value)
+        for key, value in found.items()
+        if key not in ("batches", "again", "again weights")
+    }
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(
+            f"{name} {k}"
+            for name in ("tutorial", "steps_per_epoch")
+            for k in STEPS
+        ),
+        "backup",
+    ],
+)
+def test_two_processes_find_what_one_does(trained, part):
     """On the whole batch: losses, weights, evaluation and predictions."""
     chief, _, single = trained
-    close(chief[f"{part} {k}"], single[f"{part} {k}"])
+    alone = part.replace("4", "1")
+    close(without_batches(chief[part]), without_batches(single[alone]))
+
+
+@pytest.mark.parametrize("name", ["tutorial", "steps_per_epoch"])
+def test_two_processes_log_what_one_does(trained, name):
+    """To the callbacks, after each batch: here slices are of one size."""
+    chief, _, single = trained
+    close(chief[f"{name} 1"]["batches"], single[f"{name} 1"]["batches"])
 
 
 @pytest.mark.parametrize("part", ["tutorial", "steps_per_epoch", "uneven"])
 def test_steps_per_execution_changes_no_result(trained, part):
     chief, _, _ = trained
-    one, four = (dict(chief[f"{part} {k}"]) for k in STEPS)
-    one.pop("batches"), four.pop("batches")
+    one, four = (without_batches(chief[f"{part} {k}"]) for k in STEPS)
     assert differences(one, four) == []
 
 
@@ -177,7 +204,7 @@ def test_a_batch_callback_is_called_once_an_execution(trained, k):
 
 
 @pytest.mark.parametrize("k", STEPS)
-@pytest.mark.parametrize("batch_size", [4, 8, 41])
+@pytest.mark.parametrize("batch_size", [4, 41])
 def test_predictions_are_in_the_order_of_the_rows(trained, k, batch_size):
     """Of all rows, whatever the last batch."""
     found = trained[0][f"tutorial {k}"]
@@ -205,23 +232,30 @@ def test_a_worker_without_rows_takes_part(trained, k):
     chief, _, single = trained
     assert len(chief[f"uneven {k}"]["history"]["loss"]) == 2
     assert all(np.isfinite(w).all() for w in chief[f"uneven {k}"]["weights"])
-    # Up to the last batch the two have done the same.
-    last = {1: 4, 4: 0}[k]
-    close(
-        chief[f"uneven {k}"]["batches"][:last],
-        single[f"uneven {k}"]["batches"][:last],
-    )
+    # Up to the last batch of the first epoch the two have done the same.
+    if k == 1:
+        close(
+            chief["uneven 1"]["batches"][:4], single["uneven 1"]["batches"][:4]
+        )
 
 
-@pytest.mark.parametrize("k", STEPS)
-def test_an_interrupted_training_is_resumed_to_the_bit(trained, k):
+def test_an_interrupted_training_is_resumed_to_the_bit(trained):
+    """All share one folder, in which only the chief writes."""
     for found in trained:
-        part = found[f"backup {k}"]
+        part = found["backup"]
         assert differences(part["weights"], part["resumed weights"]) == []
         whole = part["whole"]["history"]
         resumed = part["resumed"]["history"]
         for name, values in whole.items():
             assert values[2:] == resumed[name]
+
+
+def test_a_backup_of_the_first_epoch_is_restored_by_all(trained):
+    """Keras begins the epoch again, with the weights of its interruption."""
+    for found in trained:
+        part = found["backup"]
+        [again] = part["again"]["history"]["loss"]
+        assert again < part["whole"]["history"]["loss"][0]
 
 
 def test_an_elastic_optimizer_is_refused(trained):

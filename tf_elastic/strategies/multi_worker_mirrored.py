@@ -192,6 +192,10 @@ class MultiWorkerMirroredExtended(compat.MultiWorkerExtended):
     def _experimental_distribute_dataset(
         self, dataset: tf.data.Dataset, options: Any
     ) -> Any:
+        per_replica = tf.distribute.InputReplicationMode.PER_REPLICA
+        if options and options.experimental_replication_mode == per_replica:
+            # It refuses this.
+            return super()._experimental_distribute_dataset(dataset, options)
         return compat.UntunedDistributedDataset(
             self._input_workers_with_options(options),
             self._container_strategy(),
