@@ -244,6 +244,11 @@ class LocalCluster:
         self._shown: _Shown | None = None
         self._signals: dict[int, Any] = {}
 
+    @property
+    def centers(self) -> tuple[str, ...]:
+        """The addresses of the center servers, once it is started."""
+        return self._centers
+
     # The life of the cluster.
 
     def __enter__(self) -> "LocalCluster":

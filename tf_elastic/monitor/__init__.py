@@ -1,5 +1,6 @@
 """What a run tells: TensorBoard, plots, and the report at the end."""
 
+from tf_elastic.monitor.center_evaluator import CenterEvaluator
 from tf_elastic.monitor.elastic_monitor import ElasticMonitor
 from tf_elastic.monitor.plot import plot_history
 from tf_elastic.monitor.run_report import RunTimes
@@ -8,6 +9,7 @@ from tf_elastic.monitor.run_report import format_report
 from tf_elastic.monitor.run_report import write_report
 
 __all__ = [
+    "CenterEvaluator",
     "ElasticMonitor",
     "RunTimes",
     "build_report",

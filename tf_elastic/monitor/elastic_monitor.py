@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_elastic.monitor import cluster_watch
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.run_report import RunTimes
 from tf_elastic.monitor.step_clock import StepClock
@@ -37,6 +38,13 @@ class ElasticMonitor(keras.callbacks.Callback):
     `time/data_s`, `time/compute_s`, `time/exchange_s` (since the point
     before), `throughput/images_per_s` and `throughput/steps_per_s`;
     `validation/loss` and `validation/<metric>` if `fit` validates.
+
+    Under `ElasticMultiWorkerStrategy` each worker with this callback tells
+    the others its loss and counts, and the one with `log_dir` (the chief)
+    writes of all of them `worker_<i>/loss`, `worker_<i>/steps_per_s`,
+    `worker_<i>/samples_per_s`, `worker_<i>/distance`,
+    `worker_<i>/bytes_sent`, `worker_<i>/wait_s` and so on, the histograms
+    `staleness/versions` and `staleness/ms`, and `cluster/num_workers`.
 
     Training does not depend on this callback. Callbacks see the new names if
     they come after it in the list; those that Keras adds do.
@@ -105,6 +113,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         self._at_begin = self._at_epoch = self._at_write = RunTimes(0, 0.0)
         self._batches_of_epoch = 0
         self._batches_since_write = 0
+        self._watch: cluster_watch.ClusterWatch | None = None
 
     @property
     def times(self) -> RunTimes:
@@ -120,6 +129,9 @@ class ElasticMonitor(keras.callbacks.Callback):
         self._clock = StepClock(self.model.distribute_strategy)
         self._at_begin = self._at_epoch = self._at_write = self._clock.read()
         self._batches_since_write = 0
+        strategy = self.model.distribute_strategy
+        if hasattr(strategy, "center_status"):
+            self._watch = cluster_watch.ClusterWatch(strategy.center_status)
         if self.log_dir:
             self._writer = tf.summary.create_file_writer(
                 os.fspath(self.log_dir)
@@ -144,6 +156,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         steps = batch + 1 - self._batches_of_epoch
         self._batches_of_epoch = batch + 1
         self._clock.end(steps)
+        self._tell_others((logs or {}).get("loss"))
         if self.update_freq == "epoch":
             return
         self._batches_since_write += steps
@@ -190,6 +203,20 @@ class ElasticMonitor(keras.callbacks.Callback):
             self._writer = None
 
     # What is measured.
+
+    def _tell_others(self, loss: Any) -> None:
+        """In a cluster, lets the chief know how this worker is doing."""
+        if self._watch is None:
+            return
+        client = self.model.distribute_strategy.extended.client
+        times = self._clock.read()
+        client.notes = {
+            **cluster_watch.notes_of(client.counts, client, loss),
+            **times.split(),
+        }
+        if times.total_s > 0:
+            share = client.counts.wait_s / times.total_s
+            client.notes["wait_share"] = min(share, 1.0)
 
     def _evaluate_center(self, logs: dict[str, Any]) -> dict[str, float]:
         """The center's loss and metrics, by their own names.
@@ -244,10 +271,17 @@ class ElasticMonitor(keras.callbacks.Callback):
         if not self._writer:
             return
         step = probe.local_steps(self.model)
+        view = self._watch.view() if self._watch else None
+        if view is not None:
+            scalars = {**scalars, **cluster_watch.scalars(view)}
         with tf.device("CPU:0"), self._writer.as_default(step):
             for tag, value in scalars.items():
                 if value is not None:
                     tf.summary.scalar(tag, value)
+            if view is not None and view.staleness.ms.size:
+                staleness = view.staleness
+                tf.summary.histogram("staleness/versions", staleness.versions)
+                tf.summary.histogram("staleness/ms", staleness.ms)
 
 
 def _check_positive(name: str, value: Any, otherwise: str) -> None:

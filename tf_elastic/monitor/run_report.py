@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic import version
+from tf_elastic.monitor import cluster_watch
 from tf_elastic.monitor import probe
 
 _RULE = "-"
@@ -115,9 +116,43 @@ def build_report(
             ),
         },
         "local_steps": steps,
+        **_cluster(model),
         "settings": dict(settings or {}),
         "versions": versions(),
         "files": dict(files or {}),
+    }
+
+
+def _cluster(model: keras.Model) -> dict[str, Any]:
+    """What a cluster's center servers say at the end."""
+    strategy = model.distribute_strategy
+    if not hasattr(strategy, "center_status"):
+        return {}
+    view = cluster_watch.ClusterWatch(strategy.center_status).view()
+    staleness = view.staleness
+    return {
+        "cluster": {
+            "protocol": strategy.extended.protocol,
+            "compression": strategy.extended.client.codec,
+            "num_workers": strategy.num_workers,
+            "versions": [s and s["version"] for s in view.statuses],
+            "members": {str(w): dict(m) for w, m in view.members.items()},
+            "staleness_versions": _quantiles(staleness.versions),
+            "staleness_ms": _quantiles(staleness.ms),
+        }
+    }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float] | None:
+    if not values.size:
+        return None
+    return {
+        "count": int(values.size),
+        "mean": float(np.mean(values)),
+        **{
+            f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)
+        },
+        "max": float(np.max(values)),
     }
 
 
@@ -205,12 +240,40 @@ def format_report(report: Mapping[str, Any]) -> str:
             (
                 "throughput",
                 f"{speed['images_per_s']:,.0f} images/s over "
-                f"{workers['count']} workers   "
+                f"{workers['count']} worker"
+                f"{'s' if workers['count'] != 1 else ''}   "
                 f"({speed['steps_per_s']:.1f} steps/s)",
             )
         )
+    if "cluster" in report:
+        rows += _cluster_rows(report["cluster"])
     rows += report["files"].items()
     return _table(rows)
+
+
+def _cluster_rows(cluster: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "cluster",
+            f"{cluster['num_workers']} workers, "
+            f"{len(cluster['versions'])} center servers, "
+            f"{cluster['protocol']}",
+        )
+    ]
+    if cluster["staleness_ms"]:
+        versions, ms = cluster["staleness_versions"], cluster["staleness_ms"]
+        rows.append(
+            (
+                "staleness",
+                f"{versions['mean']:.1f} versions (max "
+                f"{versions['max']:.0f}), {ms['mean']:.0f} ms",
+            )
+        )
+    steps = "  ".join(
+        f"{m['clock']}" for _, m in sorted(cluster["members"].items())
+    )
+    rows.append(("steps of each", steps))
+    return rows
 
 
 def _time_row(times: Mapping[str, float]) -> str:

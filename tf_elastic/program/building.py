@@ -40,7 +40,7 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
     name = settings["optimizer"]
     hint = "See `python train.py --help` for the flags of Method."
     with usage.explained(hint):
-        if settings["strategy"] == "mirrored":
+        if settings["strategy"] in defaults.MIRRORED:
             return keras.optimizers.SGD(rate, **momentum, **common)
         if name == "elastic":
             inner = _inner_optimizer(settings["inner_optimizer"])
@@ -91,8 +91,26 @@ def make_model(settings: dict[str, Any], strategy: Any) -> Any:
     return model
 
 
-def load_data(settings: dict[str, Any], skip_steps: int) -> list[Any]:
-    """The splits train, test and train_eval, as batches of all workers."""
+def _own_seed(seed: int, task: Any) -> int:
+    """A seed for the data of one worker of a cluster."""
+    index = task.worker_index if task is not None else None
+    return (seed + 7919 * (index or 0)) % 2**31
+
+
+def load_data(
+    settings: dict[str, Any], skip_steps: int, task: Any
+) -> list[Any]:
+    """The splits train, test and train_eval.
+
+    Args:
+        settings: what `settings.parse` returned.
+        skip_steps: of the training data, that were trained on before.
+        task: the `ClusterConfiguration` of this process, or None.
+
+    Returns:
+        Three data sets. Batches to train on are those of all workers; in a
+        cluster, this worker's, who draws its own.
+    """
     from tf_elastic import data
 
     common = {
@@ -100,13 +118,16 @@ def load_data(settings: dict[str, Any], skip_steps: int) -> list[Any]:
         "download": settings["download"],
     }
     workers, batch_size = settings["workers"], settings["batch_size"]
+    seed = settings["seed"]
+    if settings["strategy"] == "elastic_multi_worker":
+        workers, seed = 1, _own_seed(seed, task)
     with usage.explained("See --data_dir and --download."):
         train = data.load(
             settings["dataset"],
             "train",
             batch_size=batch_size,
             num_workers=workers,
-            seed=settings["seed"],
+            seed=seed,
             steps_per_epoch=settings["steps_per_epoch"],
             skip_steps=skip_steps,
             **common,

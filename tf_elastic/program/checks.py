@@ -8,9 +8,15 @@ from tf_elastic.program import defaults
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 
+_ELASTIC = (
+    "optimizer inner_optimizer exchange beta moving_rate symmetric "
+    "communication_period averaging_rate jit_compile"
+).split()
+_LOCAL = "local_ps local_evaluator restart_workers status".split()
 
-def check_choices(settings: dict[str, Any], given: set[str]) -> None:
-    """Refuses flags that would be ignored, by which is chosen."""
+
+def without_effect(settings: dict[str, Any]) -> dict[str, str]:
+    """The flags that mean nothing here, and why, by their names."""
     optimizer, strategy = settings["optimizer"], settings["strategy"]
     reasons = {}
     if settings["dataset"] == "digits":
@@ -19,13 +25,15 @@ def check_choices(settings: dict[str, Any], given: set[str]) -> None:
             "the digits come with the package. Leave it out, or choose "
             "--dataset=cifar10",
         )
-    if strategy == "mirrored":
+    if strategy in defaults.MIRRORED:
+        elastic = strategy.replace("mirrored", "elastic_mirrored")
+        if strategy in defaults.CLUSTER:
+            elastic = "elastic_multi_worker"
         reasons |= dict.fromkeys(
-            "optimizer inner_optimizer exchange beta moving_rate symmetric "
-            "communication_period averaging_rate jit_compile".split(),
-            "--strategy=mirrored is the baseline with Keras' SGD, in which "
-            "nothing is exchanged. Leave it out, or choose "
-            "--strategy=elastic_mirrored",
+            _ELASTIC,
+            f"--strategy={strategy} is the baseline with Keras' SGD, in which "
+            f"nothing is exchanged. Leave it out, or choose "
+            f"--strategy={elastic}",
         )
     else:
         if optimizer != "eamsgd":
@@ -50,24 +58,97 @@ def check_choices(settings: dict[str, Any], given: set[str]) -> None:
                 f"--optimizer={optimizer} is sequential and averages at "
                 "every step. Leave it out, or choose --optimizer=easgd",
             )
+    return reasons | _without_effect_on_processes(settings)
+
+
+def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
+    strategy, reasons = settings["strategy"], {}
+    if strategy in defaults.CLUSTER:
+        reasons["workers"] = (
+            "the workers of a cluster are processes. Leave it out, or give "
+            "--local_workers"
+        )
+        reasons["exchange"] = (
+            "a cluster exchanges by --protocol. Leave it out"
+        )
+    else:
+        reasons |= dict.fromkeys(
+            ("protocol", "compression", "trusted_network"),
+            "one process exchanges within itself. Leave it out, or give "
+            "--local_workers",
+        )
+    if strategy == "multi_worker_mirrored":
+        reasons |= dict.fromkeys(
+            ("protocol", "compression", "local_ps", "local_evaluator"),
+            "--strategy=multi_worker_mirrored has no center. Leave it out, or "
+            "choose --strategy=elastic_multi_worker",
+        )
+    if settings["local_workers"] is None:
+        reasons |= dict.fromkeys(
+            _LOCAL, "only --local_workers starts processes. Leave it out",
+        )
+    return reasons
+
+
+def check_choices(settings: dict[str, Any], given: set[str]) -> None:
+    """Refuses flags that would be ignored, by which is chosen."""
+    optimizer, strategy = settings["optimizer"], settings["strategy"]
+    reasons = without_effect(settings)
     for name in sorted(given & set(reasons)):
         raise usage.UsageError(
             f"--{name} has no effect here: {reasons[name]}. Received: "
             f"--{name}={settings[name]}."
         )
-    if strategy != "mirrored" and optimizer in defaults.SEQUENTIAL:
-        if settings["workers"] not in (None, 1):
+    in_cluster = "TF_CONFIG" in os.environ
+    if settings["local_workers"] is not None:
+        if in_cluster:
             raise usage.UsageError(
-                f"--optimizer={optimizer} is a sequential method: it averages "
-                "one worker over time. Received: --workers="
-                f"{settings['workers']}. Use --workers=1, or --optimizer="
-                "easgd for several workers."
+                "--local_workers starts a cluster, and TF_CONFIG says that "
+                "this is a process of one. Received: both. Leave "
+                "--local_workers out, or unset TF_CONFIG."
             )
+        if strategy not in defaults.CLUSTER:
+            raise usage.UsageError(
+                f"--local_workers starts processes, and --strategy={strategy} "
+                "trains in one. Leave --strategy out, or choose "
+                "--strategy=elastic_multi_worker."
+            )
+    elif strategy in defaults.CLUSTER and not in_cluster:
+        raise usage.UsageError(
+            f"--strategy={strategy} trains in a cluster, and nothing says "
+            "where it is. Give --local_workers=4, say, to start one on this "
+            "machine, or set TF_CONFIG."
+        )
+    if strategy == "multi_worker_mirrored" and settings["resume"]:
+        raise usage.UsageError(
+            "--resume is not for --strategy=multi_worker_mirrored. Begin anew "
+            "in another --model_dir, or choose "
+            "--strategy=elastic_multi_worker."
+        )
+    if settings["compression"] != "none" and (
+        settings["protocol"] != "overlapped"
+    ):
+        raise usage.UsageError(
+            f"--compression={settings['compression']} needs "
+            f"--protocol=overlapped. Received: --protocol="
+            f"{settings['protocol']}. Leave one of them out."
+        )
+    if strategy not in defaults.MIRRORED and optimizer in defaults.SEQUENTIAL:
+        for name in ("workers", "local_workers"):
+            if settings[name] not in (None, 1):
+                raise usage.UsageError(
+                    f"--optimizer={optimizer} is a sequential method: it "
+                    f"averages one worker over time. Received: --{name}="
+                    f"{settings[name]}. Use --{name}=1, or --optimizer="
+                    "easgd for several workers."
+                )
 
 
 # (flag, test, rule)
 _RANGES = (
     ("workers", lambda v: v >= 1, "at least 1"),
+    ("local_workers", lambda v: v >= 1, "at least 1"),
+    ("local_ps", lambda v: v >= 1, "at least 1"),
     ("gpu_memory_mb", lambda v: v >= 1, "at least 1"),
     ("learning_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("learning_rate_decay", lambda v: v >= 0, "at least 0"),
@@ -169,8 +250,11 @@ def check_files(settings: dict[str, Any]) -> None:
                 "`matplotlib`, or leave --plot out."
             )
     folder = settings["model_dir"]
-    if folder and not settings["resume"]:
-        if os.path.exists(os.path.join(folder, run_folder.BACKUP)):
+    if folder and not settings["resume"] and "TF_CONFIG" not in os.environ:
+        if any(
+            os.path.exists(os.path.join(folder, name))
+            for name in (run_folder.BACKUP, run_folder.CENTERS)
+        ):
             raise usage.UsageError(
                 f"--model_dir={folder} holds a run already. Add --resume to "
                 "go on with it, or begin anew in another --model_dir."

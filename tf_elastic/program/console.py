@@ -25,6 +25,13 @@ def show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
     complain(f"{category.__name__}: {message}")
 
 
+def redraw(text: str, height: int) -> int:
+    """Prints lines over the `height` lines before; returns their number."""
+    up = f"\033[{height}A\033[J" if height else ""
+    print(f"{up}{text}", flush=True)
+    return text.count("\n") + 1
+
+
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
     """Holds back what native code writes, and shows it after an error.

@@ -1,11 +1,14 @@
 """The values that a run takes where no flag gives one."""
 
+import os
 import sys
 from typing import Any
 
 NUM_TRAIN = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 SEQUENTIAL = ("asgd", "mvasgd")
+MIRRORED = ("mirrored", "multi_worker_mirrored")  # the baselines
+CLUSTER = ("elastic_multi_worker", "multi_worker_mirrored")
 
 # What depends on the data set: (digits, CIFAR). CIFAR's are the thesis'.
 _BY_DATASET = {
@@ -25,8 +28,24 @@ _LEARNING_RATES = {
 }
 
 
-def fill_in(settings: dict[str, Any]) -> None:
-    """Sets what depends on other flags."""
+def choose_strategy(settings: dict[str, Any]) -> None:
+    """Sets the strategy, which other defaults depend on."""
+    if settings["strategy"] is None:
+        in_cluster = "TF_CONFIG" in os.environ
+        settings["strategy"] = (
+            "elastic_multi_worker"
+            if in_cluster or settings["local_workers"] is not None
+            else "elastic_mirrored"
+        )
+
+
+def fill_in(settings: dict[str, Any], task: Any) -> None:
+    """Sets what depends on other flags.
+
+    Args:
+        settings: a value for each flag; changed.
+        task: the `ClusterConfiguration` of this process, or None.
+    """
     is_cifar = settings["dataset"] != "digits"
     for name, defaults in _BY_DATASET.items():
         if settings[name] is None:
@@ -34,9 +53,13 @@ def fill_in(settings: dict[str, Any]) -> None:
     if settings["learning_rate"] is None:
         rates = _LEARNING_RATES[settings["optimizer"]]
         settings["learning_rate"] = rates[is_cifar]
-    if settings["workers"] is None:
+    if settings["local_workers"] is not None:
+        settings["workers"] = settings["local_workers"]
+    elif settings["strategy"] in CLUSTER:
+        settings["workers"] = task.num_workers
+    elif settings["workers"] is None:
         alone = (
-            settings["strategy"] != "mirrored"
+            settings["strategy"] not in MIRRORED
             and settings["optimizer"] in SEQUENTIAL
         )
         settings["workers"] = 1 if alone else 4

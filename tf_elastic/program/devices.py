@@ -1,8 +1,10 @@
 """The workers' devices, and the strategy over them."""
 
+import dataclasses
 import subprocess
 from typing import Any
 
+from tf_elastic.program import defaults
 from tf_elastic.program import usage
 
 
@@ -89,6 +91,8 @@ def make_strategy(settings: dict[str, Any]) -> Any:
     """The strategy over the workers' devices."""
     import tensorflow as tf
 
+    if settings["strategy"] in defaults.CLUSTER:
+        return _make_cluster_strategy(settings)
     devices = make_devices(settings)
     if settings["strategy"] == "mirrored":
         # Not NCCL: it knows no logical devices.
@@ -100,4 +104,32 @@ def make_strategy(settings: dict[str, Any]) -> Any:
     with usage.explained("See --exchange and --workers."):
         return strategies.ElasticMirroredStrategy(
             devices, exchange=settings["exchange"]
+        )
+
+
+def _make_cluster_strategy(settings: dict[str, Any]) -> Any:
+    """The strategy of this process of a cluster, on all its devices."""
+    import tensorflow as tf
+
+    from tf_elastic import strategies
+    from tf_elastic.cluster.configuration import Security
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if settings["device"] == "gpu" and not gpus:
+        raise usage.UsageError(
+            "--device=gpu needs a GPU that TensorFlow can use; this process "
+            "has none. Use --device=cpu."
+        )
+    if settings["device"] == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    with usage.explained("See docs/cluster.md."):
+        if settings["strategy"] == "multi_worker_mirrored":
+            return strategies.MultiWorkerMirroredStrategy()
+        security = Security.from_environment()
+        if settings["trusted_network"]:
+            security = dataclasses.replace(security, trusted_network=True)
+        return strategies.ElasticMultiWorkerStrategy(
+            protocol=settings["protocol"],
+            compression=settings["compression"],
+            security=security,
         )

@@ -34,11 +34,16 @@ GROUPS: dict[str, list[Flag]] = {
     ],
     "Workers": [
         Flag(
-            "strategy", "elastic_mirrored|mirrored", "elastic_mirrored",
+            "strategy",
+            "elastic_mirrored|mirrored|elastic_multi_worker|"
+            "multi_worker_mirrored",
+            None,
             "elastic_mirrored: each device is a worker with its own "
             "parameters. mirrored: the baseline, TensorFlow's "
             "MirroredStrategy with Keras' SGD; all devices take each step "
-            "together.",
+            "together. elastic_multi_worker, multi_worker_mirrored: the same "
+            "with processes for devices.",
+            "elastic_mirrored; in a cluster elastic_multi_worker",
         ),
         Flag(
             "workers", "integer", None,
@@ -60,6 +65,47 @@ GROUPS: dict[str, list[Flag]] = {
             "Who moves first in an exchange. jacobi: all at once; "
             "gauss_seidel: the center, then the workers; round_robin: one "
             "worker after another.",
+        ),
+    ],
+    "Cluster": [
+        Flag(
+            "local_workers", "integer", None,
+            "Start a cluster on this machine, of so many workers, each a "
+            "process. Without it, TF_CONFIG tells which process of a cluster "
+            "this is.",
+            "none",
+        ),
+        Flag(
+            "local_ps", "integer", 1,
+            "Center servers of the cluster that --local_workers starts.",
+        ),
+        Flag(
+            "local_evaluator", "switch", False,
+            "Start a process too that evaluates the center all the time and "
+            "keeps the best model, in --model_dir.",
+        ),
+        Flag(
+            "protocol", "overlapped|blocking|synchronous", "overlapped",
+            "When a worker exchanges with the center. overlapped: while "
+            "training goes on; blocking: while it stands still; "
+            "synchronous: all workers meet.",
+        ),
+        Flag(
+            "compression", "none|bfloat16|int8", "none",
+            "Of what travels between workers and center.",
+        ),
+        Flag(
+            "restart_workers", "switch", False,
+            "Start a worker of --local_workers again if it dies.",
+        ),
+        Flag(
+            "status", "switch", False,
+            "Show a live table of the workers of --local_workers, in place "
+            "of the chief's output.",
+        ),
+        Flag(
+            "trusted_network", "switch", False,
+            "Allow servers that everybody in the network can reach.",
         ),
     ],
     "Method": [
@@ -89,7 +135,7 @@ GROUPS: dict[str, list[Flag]] = {
         Flag(
             "momentum", "number", None,
             "Momentum of a worker, delta, in [0, 1). Only with eamsgd and "
-            "--strategy=mirrored.",
+            "the mirrored strategies.",
             "0.9 for digits, 0.99 for CIFAR",
         ),
         Flag(

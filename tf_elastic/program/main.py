@@ -8,9 +8,11 @@ from typing import Any
 
 from tf_elastic.program import command_line
 from tf_elastic.program import console
+from tf_elastic.program import launching
 from tf_elastic.program import run_folder
 from tf_elastic.program import running
 from tf_elastic.program import settings as run_settings
+from tf_elastic.program import tasks
 from tf_elastic.program import usage
 
 
@@ -33,13 +35,26 @@ def main(argv: Sequence[str], introduction: str) -> int:
         settings = run_settings.parse(argv)
         with warnings.catch_warnings():
             warnings.showwarning = console.show_warning
-            running.train(settings)
+            return _do(settings, argv[0])
     except usage.UsageError as error:
         console.complain(str(error))
         return 2
     except KeyboardInterrupt:
-        console.complain(f"\n{_stopped(settings)}")
+        if settings is None or settings["local_workers"] is None:
+            console.complain(f"\n{_stopped(settings)}")
         return 130
+
+
+def _do(settings: dict[str, Any], program: str) -> int:
+    """What this process is for; returns the exit status."""
+    if settings["local_workers"] is not None:
+        return launching.launch(settings, program)
+    task = tasks.of_this_process(settings)
+    if task is not None and task.role == "ps":
+        return tasks.serve_center(settings, task)
+    if task is not None and task.role == "evaluator":
+        return tasks.evaluate(settings)
+    running.train(tasks.own_part(settings, task), task)
     return 0
 
 

@@ -7,6 +7,9 @@ import os
 from typing import Any
 
 BACKUP = "backup"
+CENTERS = "centers"  # snapshots of a cluster's center servers
+LOGS = "logs"  # of a cluster's processes
+BEST = "best.keras"  # that the evaluator has seen
 SETTINGS = "settings.json"
 HISTORY = "history.csv"
 MODEL = "model.keras"

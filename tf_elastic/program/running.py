@@ -5,20 +5,26 @@ import time
 from typing import Any
 
 from tf_elastic.program import building
+from tf_elastic.program import cluster_run
 from tf_elastic.program import console
+from tf_elastic.program import defaults
 from tf_elastic.program import devices
 from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 
 
-def train(settings: dict[str, Any]) -> dict[str, Any]:
+def train(
+    settings: dict[str, Any], task: Any = None
+) -> dict[str, Any] | None:
     """Trains, tests and saves.
 
     Args:
         settings: what `settings.parse` returned.
+        task: the `ClusterConfiguration` of this process, or None.
 
     Returns:
-        The report, see `tf_elastic.monitor.build_report`.
+        The report, see `tf_elastic.monitor.build_report`; None on a worker
+        that is not the chief of its cluster.
     """
     began = time.perf_counter()
     # TensorFlow's own notes on devices and instructions help nobody here;
@@ -42,30 +48,46 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
         model = building.make_model(settings, strategy)
     finally:
         keras.config.set_dtype_policy(policy_before)
-    first_epoch = resuming.restore(model, settings) if settings["resume"] else 0
+    in_cluster = settings["strategy"] == "elastic_multi_worker"
+    if in_cluster:
+        first_epoch = cluster_run.epochs_done(settings, strategy)
+    elif settings["resume"]:
+        first_epoch = resuming.restore(model, settings)
+    else:
+        first_epoch = 0
     train_data, test_data, train_eval = building.load_data(
-        settings, first_epoch * settings["steps_per_epoch"]
+        settings, first_epoch * settings["steps_per_epoch"], task
     )
     if settings["model_dir"]:
         run_folder.write_settings(settings)
     _announce(settings, first_epoch)
 
-    global_batch = settings["workers"] * settings["batch_size"]
+    workers_here = 1 if in_cluster else settings["workers"]
+    global_batch = workers_here * settings["batch_size"]
+    is_chief = task is None or task.is_chief
+    # Under a mirrored strategy all workers evaluate together.
+    evaluates = is_chief or not in_cluster
     watch = monitor.ElasticMonitor(
-        center_data=train_eval,
+        center_data=train_eval if evaluates else None,
         center_steps=min(6, int(train_eval.cardinality())),
         log_dir=settings["logdir"],
         global_batch_size=global_batch,
     )
+    length = {"initial_epoch": first_epoch} if in_cluster else {}
     history = model.fit(
-        train_data,
+        train_data.repeat() if in_cluster else train_data,
         epochs=settings["epochs"],
-        validation_data=test_data,
+        validation_data=test_data if evaluates else None,
         callbacks=_callbacks(settings, watch),
         shuffle=False,
         verbose=int(settings["verbose"]),
+        **length,
     )
+    if not evaluates:
+        return None
     test = model.evaluate(test_data, verbose=0, return_dict=True)
+    if not is_chief:
+        return None
 
     files = _write_files(settings, model, history)
     report = monitor.build_report(
@@ -87,23 +109,29 @@ def _callbacks(settings: dict[str, Any], watch: Any) -> list[Any]:
     """What goes along with `fit`: the monitor, the bar, history, backups."""
     import keras
 
+    in_cluster = settings["strategy"] == "elastic_multi_worker"
     callbacks = [watch]
     if settings["verbose"] != "0":
         # Before the monitor, so that its many numbers stay out of the bar.
         callbacks.insert(0, keras.callbacks.ProgbarLogger())
+    if in_cluster:
+        callbacks.append(cluster_run.shared_epochs(settings))
     folder = settings["model_dir"]
     if folder:
-        callbacks += [
+        callbacks.append(
             keras.callbacks.CSVLogger(
                 os.path.join(folder, run_folder.HISTORY),
-                append=settings["resume"],
-            ),
-            keras.callbacks.BackupAndRestore(
-                os.path.join(folder, run_folder.BACKUP),
-                double_checkpoint=True,
-                delete_checkpoint=False,
-            ),
-        ]
+                append=settings["resume"] or in_cluster,
+            )
+        )
+        if not in_cluster:  # There the center servers take snapshots.
+            callbacks.append(
+                keras.callbacks.BackupAndRestore(
+                    os.path.join(folder, run_folder.BACKUP),
+                    double_checkpoint=True,
+                    delete_checkpoint=False,
+                )
+            )
     return callbacks
 
 
@@ -118,7 +146,9 @@ def _write_files(
     if folder:
         files["model"] = os.path.join(folder, run_folder.MODEL)
         model.save(files["model"])
-        files["backup"] = os.path.join(folder, run_folder.BACKUP)
+        backup = os.path.join(folder, run_folder.BACKUP)
+        if os.path.exists(backup):
+            files["backup"] = backup
     if settings["plot"]:
         values: Any = history
         if folder:
@@ -142,8 +172,9 @@ def _write_files(
 
 def _title(settings: dict[str, Any]) -> str:
     name = settings["optimizer"].upper()
-    if settings["strategy"] == "mirrored":
-        name = "MirroredStrategy, SGD"
+    if settings["strategy"] in defaults.MIRRORED:
+        multi = "MultiWorker" if "multi" in settings["strategy"] else ""
+        name = f"{multi}MirroredStrategy, SGD"
     elif settings["optimizer"] == "elastic":
         name = f"Elastic({settings['inner_optimizer']})"
     workers = settings["workers"]
@@ -159,7 +190,7 @@ def _announce(settings: dict[str, Any], first_epoch: int) -> None:
         f"{settings['steps_per_epoch']} local steps in an epoch, "
         f"{settings['epochs']} epochs."
     )
-    if settings["strategy"] != "mirrored":
+    if settings["strategy"] not in defaults.MIRRORED:
         if settings["verbose"] != "0":
             console.say(
                 "accuracy and loss are the workers', val_... the center's."

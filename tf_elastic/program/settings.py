@@ -10,6 +10,7 @@ from tf_elastic.program import command_line
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import resuming
+from tf_elastic.program import tasks
 from tf_elastic.program import usage
 
 
@@ -42,8 +43,9 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     given = {name for name in settings if values[name].present}
     if settings["resume"]:
         resuming.take_over(settings, given)
+    defaults.choose_strategy(settings)
     checks.check_choices(settings, given)
-    defaults.fill_in(settings)
+    defaults.fill_in(settings, tasks.of_this_process(settings))
     checks.check_ranges(settings)
     checks.check_rates(settings)
     checks.check_files(settings)

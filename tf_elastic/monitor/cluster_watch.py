@@ -1,0 +1,190 @@
+"""What the chief sees of a cluster: workers, staleness, bytes, waiting."""
+
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Staleness(NamedTuple):
+    """How old the center was that pushes were computed from."""
+
+    versions: np.ndarray  # int64, one for each push since the last look
+    ms: np.ndarray  # float64, likewise
+
+
+class ClusterView(NamedTuple):
+    """One look at all center servers."""
+
+    statuses: Sequence[Mapping[str, Any] | None]  # None: the server is away
+    staleness: Staleness
+    steps_per_s: Mapping[int, float]  # of each worker, since the last look
+    samples_per_s: Mapping[int, float]
+
+    @property
+    def first(self) -> Mapping[str, Any] | None:
+        """The first server that is there."""
+        return next((s for s in self.statuses if s), None)
+
+    @property
+    def members(self) -> dict[int, Mapping[str, Any]]:
+        """What the first server knows of each worker."""
+        if self.first is None:
+            return {}
+        return {int(w): m for w, m in self.first["members"].items()}
+
+
+class ClusterWatch:
+    """Looks at the center servers again and again.
+
+    Args:
+        look: gives every center server's status, such as
+            `ElasticMultiWorkerStrategy.center_status`.
+    """
+
+    def __init__(self, look: Any) -> None:
+        self._look = look
+        self._at = time.monotonic()
+        self._before: dict[int, tuple[int, int, int]] = {}
+        self._pushes_seen = 0
+
+    def view(self) -> ClusterView:
+        """What there is to see now, and since the last time."""
+        statuses = self._look()
+        now = time.monotonic()
+        passed, self._at = now - self._at, now
+        first = next((s for s in statuses if s), None)
+        entries = [] if first is None else first["staleness"]
+        if entries and entries[-1][0] < self._pushes_seen:
+            self._pushes_seen = 0  # The server has begun anew.
+        new = [entry for entry in entries if entry[0] > self._pushes_seen]
+        if new:
+            self._pushes_seen = new[-1][0]
+        steps, samples = {}, {}
+        for name, member in (first or {"members": {}})["members"].items():
+            worker = int(name)
+            count = (member["incarnation"], member["clock"], member["samples"])
+            before = self._before.get(worker)
+            if before and before[0] == count[0] and passed > 0:
+                steps[worker] = (count[1] - before[1]) / passed
+                samples[worker] = (count[2] - before[2]) / passed
+            self._before[worker] = count
+        return ClusterView(
+            statuses,
+            Staleness(
+                np.array([entry[2] for entry in new], np.int64),
+                np.array([entry[3] for entry in new], np.float64),
+            ),
+            steps,
+            samples,
+        )
+
+
+def scalars(view: ClusterView) -> dict[str, float]:
+    """What TensorBoard plots of a view, by tag."""
+    if view.first is None:
+        return {"cluster/center_servers_away": len(view.statuses)}
+    result = {
+        "cluster/num_workers": view.first["num_workers"],
+        "cluster/version": view.first["version"],
+        "cluster/center_servers_away": sum(s is None for s in view.statuses),
+    }
+    for worker, member in view.members.items():
+        result[f"worker_{worker}/clock"] = member["clock"]
+        for name, value in member["notes"].items():
+            if isinstance(value, (int, float)):
+                result[f"worker_{worker}/{name}"] = value
+    for worker, value in view.steps_per_s.items():
+        result[f"worker_{worker}/steps_per_s"] = value
+    for worker, value in view.samples_per_s.items():
+        result[f"worker_{worker}/samples_per_s"] = value
+    if view.staleness.ms.size:
+        result["staleness/mean_versions"] = float(
+            view.staleness.versions.mean()
+        )
+        result["staleness/mean_ms"] = float(view.staleness.ms.mean())
+    return result
+
+
+def table(view: ClusterView) -> str:
+    """A view as lines for a terminal.
+
+    Example:
+
+    >>> print(table(ClusterView([None], Staleness([], []), {}, {})))
+    center 0 is away
+    """
+    lines = []
+    for k, status in enumerate(view.statuses):
+        if status is None:
+            lines.append(f"center {k} is away")
+        else:
+            lines.append(
+                f"center {k}: version {status['version']}, "
+                f"p = {status['num_workers']}, "
+                f"{status['applied']} pushes applied"
+            )
+    if not view.members:
+        return "\n".join(lines)
+    lines.append(
+        f"{'worker':>6} {'life':>4} {'steps':>8} {'steps/s':>8} "
+        f"{'loss':>8} {'distance':>8} {'wait':>6} {'missed':>6}  state"
+    )
+    for worker, member in sorted(view.members.items()):
+        notes = member["notes"]
+        lines.append(
+            f"{worker:>6} {member['incarnation']:>4} {member['clock']:>8} "
+            f"{_number(view.steps_per_s.get(worker), '.1f'):>8} "
+            f"{_number(notes.get('loss'), '.4f'):>8} "
+            f"{_number(notes.get('distance'), '.3g'):>8} "
+            f"{_number(notes.get('wait_share'), '.1%'):>6} "
+            f"{_number(notes.get('missed'), 'd'):>6}  {_state(member)}"
+        )
+    if view.staleness.ms.size:
+        lines.append(
+            f"staleness: {view.staleness.versions.mean():.1f} versions, "
+            f"{view.staleness.ms.mean():.0f} ms (of the newest "
+            f"{view.staleness.ms.size} pushes)"
+        )
+    return "\n".join(lines)
+
+
+def _number(value: Any, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _state(member: Mapping[str, Any]) -> str:
+    if member["present"]:
+        silent = member["silent_s"]
+        return "trains" if silent < 5 else f"silent for {silent:.0f} s"
+    return "has finished" if member.get("finished") else "is gone"
+
+
+def notes_of(counts: Any, client: Any, loss: float | None) -> dict[str, Any]:
+    """What a worker tells the others with its signs of life.
+
+    Args:
+        counts: its `Counts`.
+        client: its `CenterClient`, for the bytes.
+        loss: its newest training loss.
+    """
+    notes = {
+        "distance": counts.distance,
+        "exchanges": counts.exchanges,
+        "missed": counts.missed,
+        "lost_halves": counts.lost_halves,
+        "restarts": counts.restarts,
+        "exchange_s": counts.exchange_s,
+        "wait_s": counts.wait_s,
+        "codec_error": counts.codec_error,
+        "bytes_sent": sum(k.connection.bytes_sent for k in client.links),
+        "bytes_received": sum(
+            k.connection.bytes_received for k in client.links
+        ),
+    }
+    if loss is not None and np.isfinite(loss):
+        notes["loss"] = float(loss)
+    return notes

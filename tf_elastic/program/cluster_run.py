@@ -1,0 +1,30 @@
+"""What is different about a run in which workers share the epochs."""
+
+from typing import Any
+
+
+def _samples_per_epoch(settings: dict[str, Any]) -> int:
+    """Of all workers together."""
+    return (
+        settings["steps_per_epoch"]
+        * settings["batch_size"]
+        * settings["workers"]
+    )
+
+
+def epochs_done(settings: dict[str, Any], strategy: Any) -> int:
+    """The epochs that the cluster has had, of those that were asked for.
+
+    A worker that is started again, or a cluster that goes on from its center
+    servers' snapshots, has the rest before it.
+    """
+    first = strategy.center_status()[0]
+    samples = first["total_samples"] if first else 0
+    return min(samples // _samples_per_epoch(settings), settings["epochs"])
+
+
+def shared_epochs(settings: dict[str, Any]) -> Any:
+    """The callback by which all workers end an epoch together."""
+    from tf_elastic import strategies
+
+    return strategies.SharedEpochs(_samples_per_epoch(settings))

@@ -1,0 +1,90 @@
+"""A cluster on this machine: `--local_workers`."""
+
+import os
+import sys
+import tempfile
+from typing import Any
+
+from tf_elastic.program import checks
+from tf_elastic.program import console
+from tf_elastic.program import flag_table
+from tf_elastic.program import run_folder
+from tf_elastic.program import usage
+
+_OF_LAUNCHER = (
+    "local_workers local_ps local_evaluator restart_workers status resume"
+).split()
+
+
+def launch(settings: dict[str, Any], program: str) -> int:
+    """Starts the cluster, and waits for its end.
+
+    Args:
+        settings: what `settings.parse` returned.
+        program: the script that every process runs.
+
+    Returns:
+        The exit status of the chief.
+
+    Raises:
+        UsageError: the cluster cannot be started.
+    """
+    from tf_elastic.cluster import isolation
+    from tf_elastic.cluster import local
+
+    folder = settings["model_dir"] or tempfile.mkdtemp(prefix="tf_elastic-")
+    log_dir = os.path.join(folder, run_folder.LOGS)
+    mirrored = settings["strategy"] == "multi_worker_mirrored"
+    command = [sys.executable, os.path.abspath(program), *_flags(settings)]
+    cluster = local.LocalCluster(
+        command,
+        settings["local_workers"],
+        0 if mirrored else settings["local_ps"],
+        log_dir,
+        evaluator=settings["local_evaluator"],
+        env={"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"},
+        snapshot_dir=(
+            os.path.join(folder, run_folder.CENTERS)
+            if settings["model_dir"]
+            else None
+        ),
+        restart_workers=settings["restart_workers"],
+        isolate_network=mirrored,
+        trusted_network=settings["trusted_network"],
+        output=open(os.devnull, "w") if settings["status"] else None,
+    )
+    console.say(
+        f"A cluster of {settings['local_workers']} workers"
+        + ("" if mirrored else f" and {settings['local_ps']} center servers")
+        + f" on this machine; logs in {log_dir}"
+    )
+    try:
+        with cluster:
+            if settings["status"]:
+                from tf_elastic.program import status_table
+
+                with status_table.shown(cluster):
+                    status = cluster.wait()
+            else:
+                status = cluster.wait()
+    except (local.LocalClusterError, isolation.IsolationError) as error:
+        raise usage.UsageError(str(error)) from error
+    if cluster.failure:
+        console.complain(cluster.failure)
+    return status
+
+
+def _flags(settings: dict[str, Any]) -> list[str]:
+    """The command line of every process of the cluster."""
+    left_out = {*_OF_LAUNCHER, *checks.without_effect(settings)}
+    result = []
+    for flag in flag_table.all_flags():
+        value = settings[flag.name]
+        if flag.name in left_out or value is None:
+            continue
+        if flag.kind == "switch":
+            if value != flag.default:
+                result.append(f"--{'' if value else 'no'}{flag.name}")
+        else:
+            result.append(f"--{flag.name}={value}")
+    return result

@@ -1,0 +1,46 @@
+"""The live table of `--status`."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from tf_elastic.program import console
+
+_EVERY_S = 1.0
+_EVERY_S_IN_A_FILE = 10.0
+
+
+@contextlib.contextmanager
+def shown(cluster: Any) -> Iterator[None]:
+    """Inside, a table of the cluster is on the terminal, always new.
+
+    Args:
+        cluster: a `LocalCluster` that was started.
+    """
+    from tf_elastic.cluster.client import CenterClient
+    from tf_elastic.cluster.configuration import Security
+    from tf_elastic.monitor import cluster_watch
+
+    client = CenterClient(
+        cluster.centers, None, False, 0, Security(token=cluster.token)
+    )
+    watch = cluster_watch.ClusterWatch(client.status)
+    over = threading.Event()
+    is_terminal = sys.stdout.isatty()
+
+    def show() -> None:
+        height = 0
+        while not over.wait(_EVERY_S if is_terminal else _EVERY_S_IN_A_FILE):
+            text = cluster_watch.table(watch.view())
+            height = console.redraw(text, height if is_terminal else 0)
+
+    thread = threading.Thread(target=show, name="status", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=10)
+        client.leave()

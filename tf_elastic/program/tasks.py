@@ -1,0 +1,82 @@
+"""Which process of a cluster this is, and what it does."""
+
+import os
+from typing import Any
+
+from tf_elastic.program import console
+from tf_elastic.program import defaults
+from tf_elastic.program import run_folder
+from tf_elastic.program import usage
+
+
+def of_this_process(settings: dict[str, Any]) -> Any:
+    """The `ClusterConfiguration` of TF_CONFIG; None outside of a cluster.
+
+    Raises:
+        UsageError: TF_CONFIG is wrong.
+    """
+    if settings["strategy"] not in defaults.CLUSTER or (
+        settings["local_workers"] is not None
+    ):
+        return None
+    from tf_elastic.cluster.configuration import ClusterConfiguration
+
+    with usage.explained("See docs/cluster.md for TF_CONFIG."):
+        return ClusterConfiguration.from_tf_config(
+            needs_centers=settings["strategy"] == "elastic_multi_worker"
+        )
+
+
+def serve_center(settings: dict[str, Any], task: Any) -> int:
+    """Is a center server until it is told to end; returns the exit status."""
+    from tf_elastic.cluster import ps
+
+    arguments = ["ps"]
+    if settings["model_dir"]:
+        folder = os.path.join(
+            settings["model_dir"], run_folder.CENTERS, f"ps-{task.index}"
+        )
+        arguments.append(f"--snapshot_dir={folder}")
+    if settings["trusted_network"]:
+        arguments.append("--trusted_network")
+    return ps.main(arguments)
+
+
+def evaluate(settings: dict[str, Any]) -> int:
+    """Evaluates the center until all workers are done."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with console.quiet_stderr():
+        import keras
+
+        from tf_elastic import monitor
+        from tf_elastic.program import building
+        from tf_elastic.program import devices
+
+        strategy = devices.make_strategy(settings)
+    keras.utils.set_random_seed(settings["seed"])
+    model = building.make_model(settings, strategy)
+    _, test_data, _ = building.load_data(settings, 0, task=None)
+    best = settings["model_dir"] and os.path.join(
+        settings["model_dir"], run_folder.BEST
+    )
+    logdir = settings["logdir"] and os.path.join(
+        settings["logdir"], "evaluator"
+    )
+    evaluator = monitor.CenterEvaluator(
+        model, test_data, log_dir=logdir, best_path=best
+    )
+    for seen in evaluator.evaluations():
+        console.say(
+            f"version {seen.version}: "
+            + ", ".join(f"{k} {v:.4f}" for k, v in seen.values.items())
+            + (" (best so far)" if seen.is_best else "")
+        )
+    return 0
+
+
+def own_part(settings: dict[str, Any], task: Any) -> dict[str, Any]:
+    """The settings of a process: only the chief writes files."""
+    if task is None or task.is_chief:
+        return settings
+    silent = dict.fromkeys(("model_dir", "logdir", "plot", "report"))
+    return {**settings, **silent, "verbose": "2"}
