@@ -1,6 +1,7 @@
 """Center servers and workers in this process, over loopback."""
 
 import contextlib
+import time
 
 import numpy as np
 
@@ -204,3 +205,12 @@ class Worker:
         else:
             self.x[0] = core.sgd_step(self.x[0], slope, learning_rate)
         self.clock += 1
+
+
+def until(condition, seconds=30.0):
+    """Waits until `condition()` holds, and returns what it returned."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.01)
+    return found

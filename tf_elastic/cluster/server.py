@@ -93,7 +93,9 @@ class CenterServer:
         return self._ticker.is_alive()
 
     def _tick(self) -> None:
-        while not self._stopped.wait(_TICK_S):
+        # A longer pause than a third of a lease counts as a stop.
+        interval_s = min(_TICK_S, self.shard.ledger.lease_s / 10)
+        while not self._stopped.wait(interval_s):
             self.shard.tick()
 
 

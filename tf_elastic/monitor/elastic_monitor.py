@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_elastic.monitor import cluster_watch
+from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.run_report import RunTimes
 from tf_elastic.monitor.step_clock import StepClock
@@ -113,7 +113,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         self._at_begin = self._at_epoch = self._at_write = RunTimes(0, 0.0)
         self._batches_of_epoch = 0
         self._batches_since_write = 0
-        self._watch: cluster_watch.ClusterWatch | None = None
+        self._watch: watch.ClusterWatch | None = None
 
     @property
     def times(self) -> RunTimes:
@@ -131,7 +131,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         self._batches_since_write = 0
         strategy = self.model.distribute_strategy
         if hasattr(strategy, "center_status"):
-            self._watch = cluster_watch.ClusterWatch(strategy.center_status)
+            self._watch = watch.ClusterWatch(strategy.center_status)
         if self.log_dir:
             self._writer = tf.summary.create_file_writer(
                 os.fspath(self.log_dir)
@@ -211,7 +211,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         client = self.model.distribute_strategy.extended.client
         times = self._clock.read()
         client.notes = {
-            **cluster_watch.notes_of(client.counts, client, loss),
+            **watch.notes_of(client.counts, client, loss),
             **times.split(),
         }
         if times.total_s > 0:
@@ -273,7 +273,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         step = probe.local_steps(self.model)
         view = self._watch.view() if self._watch else None
         if view is not None:
-            scalars = {**scalars, **cluster_watch.scalars(view)}
+            scalars = {**scalars, **watch.scalars(view)}
         with tf.device("CPU:0"), self._writer.as_default(step):
             for tag, value in scalars.items():
                 if value is not None:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic import version
-from tf_elastic.monitor import cluster_watch
+from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
 
 _RULE = "-"
@@ -128,7 +128,7 @@ def _cluster(model: keras.Model) -> dict[str, Any]:
     strategy = model.distribute_strategy
     if not hasattr(strategy, "center_status"):
         return {}
-    view = cluster_watch.ClusterWatch(strategy.center_status).view()
+    view = watch.ClusterWatch(strategy.center_status).view()
     staleness = view.staleness
     return {
         "cluster": {

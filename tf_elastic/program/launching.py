@@ -53,6 +53,8 @@ def launch(settings: dict[str, Any], program: str) -> int:
         trusted_network=settings["trusted_network"],
         output=open(os.devnull, "w") if settings["status"] else None,
     )
+    if settings["model_dir"]:
+        run_folder.write_settings(settings)
     console.say(
         f"A cluster of {settings['local_workers']} workers"
         + ("" if mirrored else f" and {settings['local_ps']} center servers")

@@ -13,7 +13,9 @@ from tf_elastic.program import usage
 # What --resume may change; all else is a property of the run.
 _FREE = frozenset(
     "data_dir download device gpu_memory_mb epochs steps_per_execution "
-    "deterministic logdir model_dir resume plot report verbose".split()
+    "deterministic logdir model_dir resume plot report verbose "
+    "local_workers local_evaluator restart_workers status protocol "
+    "compression trusted_network".split()
 )
 
 

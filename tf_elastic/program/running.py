@@ -58,7 +58,7 @@ def train(
     train_data, test_data, train_eval = building.load_data(
         settings, first_epoch * settings["steps_per_epoch"], task
     )
-    if settings["model_dir"]:
+    if settings["model_dir"] and task is None:
         run_folder.write_settings(settings)
     _announce(settings, first_epoch)
 

@@ -19,21 +19,21 @@ def shown(cluster: Any) -> Iterator[None]:
     Args:
         cluster: a `LocalCluster` that was started.
     """
+    from tf_elastic.cluster import watch
     from tf_elastic.cluster.client import CenterClient
     from tf_elastic.cluster.configuration import Security
-    from tf_elastic.monitor import cluster_watch
 
-    client = CenterClient(
+    cluster_client = CenterClient(
         cluster.centers, None, False, 0, Security(token=cluster.token)
     )
-    watch = cluster_watch.ClusterWatch(client.status)
+    cluster_watch = watch.ClusterWatch(cluster_client.status)
     over = threading.Event()
     is_terminal = sys.stdout.isatty()
 
     def show() -> None:
         height = 0
         while not over.wait(_EVERY_S if is_terminal else _EVERY_S_IN_A_FILE):
-            text = cluster_watch.table(watch.view())
+            text = watch.table(cluster_watch.view())
             height = console.redraw(text, height if is_terminal else 0)
 
     thread = threading.Thread(target=show, name="status", daemon=True)
@@ -43,4 +43,4 @@ def shown(cluster: Any) -> Iterator[None]:
     finally:
         over.set()
         thread.join(timeout=10)
-        client.leave()
+        cluster_client.leave()
