@@ -199,8 +199,8 @@ def test_third_party_imports_are_declared(path):
         for line in config["options"]["install_requires"].split("\n")
         if line
     }
-    declared = {{"absl_py": "absl",
-    "grpcio": "grpc"}.get(name, name) for name in declared}
+    modules = {"absl_py": "absl", "grpcio": "grpc"}
+    declared = {modules.get(name, name) for name in declared}
     used = {name.split(".")[0] for _, name in third_party(path)}
     assert used <= declared, (
         f"{tree.relative(path)} imports {sorted(used - declared)}, which "
