@@ -1,0 +1,430 @@
+"""Center servers as processes that are killed, stopped and started wrongly."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests import cluster_support as support
+from tests import source_tree as tree
+from tests.cluster_support import until
+from tf_elastic.cluster import addresses
+from tf_elastic.cluster import client
+from tf_elastic.cluster import layout
+from tf_elastic.cluster import ps
+from tf_elastic.cluster import snapshots
+from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.shard import Rate
+from tf_elastic.cluster.shard import Shard
+
+SHORT = support.PATIENT._replace(exchange_s=0.5, control_s=0.5, heartbeat_s=0.1)
+
+
+class Processes:
+    """Starts processes, and ends all of them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.started = []
+
+    def python(self, *arguments, name, **environment):
+        """Starts Python; its output goes to the file `name`.log."""
+        clean = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("TF_ELASTIC_", "TF_CONFIG"))
+        }
+        with open(self.folder / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=tree.ROOT,
+                env={**clean, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self.started.append(process)
+        return process
+
+    def center(self, index, centers, *flags, name=None):
+        """Starts a center server."""
+        return self.python(
+            "-m",
+            "tf_elastic.cluster.ps",
+            *flags,
+            name=name or f"ps{index}",
+            TF_CONFIG=tf_config(centers, "ps", index),
+        )
+
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text()
+
+    def close(self):
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait(timeout=30)
+
+
+@pytest.fixture
+def processes(tmp_path):
+    made = Processes(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _all_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="absl"):
+        yield
+
+
+def tf_config(centers, role, index):
+    return json.dumps(
+        {
+            "cluster": {"worker": ["localhost:1"], "ps": centers},
+            "task": {"type": role, "index": index},
+        }
+    )
+
+
+def free(count):
+    return [f"127.0.0.1:{port}" for port in addresses.free_ports(count)]
+
+
+class Training:
+    """Workers that exchange in threads of their own until `stop`."""
+
+    def __init__(self, centers, starts):
+        self.layout = layout.Layout(support.VARIABLES, len(centers))
+        self.workers = []
+        self.turns = [0] * len(starts)
+        self._stop = threading.Event()
+        self._threads = []
+        for i, start in enumerate(starts):
+            made = client.CenterClient(
+                centers, i, i == 0, len(starts), timeouts=SHORT
+            )
+            values = support.values(start)
+            self.workers.append(
+                support.Worker(made, values, "blocking", support.rates)
+            )
+        self._failures = []
+
+    def join(self):
+        for worker in self.workers:
+            worker.client.join(self.layout, worker.x)
+        return self
+
+    def start(self):
+        self._threads = [
+            threading.Thread(target=self._run, args=(i,), daemon=True)
+            for i in range(len(self.workers))
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _run(self, i):
+        try:
+            while not self._stop.wait(0.005):
+                self.workers[i].exchange()
+                self.turns[i] += 1
+        except Exception as error:
+            self._failures.append(error)
+            raise
+
+    def until(self, condition):
+        """Waits for something; a worker's failure ends the waiting."""
+        until(lambda: self._failures or condition())
+        assert not self._failures
+
+    def stop(self):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert not self._failures
+
+    def close(self):
+        self._stop.set()
+        for worker in self.workers:
+            worker.client.leave()
+
+    @property
+    def clients(self):
+        return [worker.client for worker in self.workers]
+
+    def all_missed(self):
+        return all(each.counts.missed >= 3 for each in self.clients)
+
+    def all_back(self):
+        return all(
+            link.away_since is None
+            for each in self.clients
+            for link in each.links
+        )
+
+    def expected_version(self):
+        """Of the one server that was away; after `stop`."""
+        return sum(self.turns) + sum(
+            each.counts.lost_halves
+            - each.counts.forgotten
+            - each.counts.missed
+            for each in self.clients
+        )
+
+    def settle(self):
+        """Exchanges once more with each, so that all is counted."""
+        until(self.all_back)
+        for i, worker in enumerate(self.workers):
+            worker.exchange()
+            self.turns[i] += 1
+
+
+@pytest.fixture
+def training():
+    made = []
+
+    def make(*args):
+        made.append(Training(*args))
+        return made[-1].join()
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def count(caplog, words):
+    return sum(words in record.getMessage() for record in caplog.records)
+
+
+def kill(process):
+    process.kill()
+    process.wait(timeout=30)
+
+
+def test_a_killed_center_goes_on_from_its_snapshot(
+    processes, training, tmp_path, caplog
+):
+    centers = free(2)
+    folders = [tmp_path / "snapshots0", tmp_path / "snapshots1"]
+
+    def serve(index):
+        return processes.center(
+            index,
+            centers,
+            f"--snapshot_dir={folders[index]}",
+            "--snapshot_interval_s=0.2",
+        )
+
+    first, second = serve(0), serve(1)
+    run = training(centers, [5.0, 3.0]).start()
+    one = run.workers[0].client
+    run.until(lambda: one.links[1].version > 20)
+    run.until(lambda: list(folders[1].glob("center-*.snapshot")))
+    kill(second)
+    run.until(run.all_missed)
+    assert one.links[0].away_since is None
+    with snapshots.SnapshotStore(folders[1]) as store:
+        kept = store.load().state["shard"]["version"]
+    assert kept > 0
+    second = serve(1)
+    run.until(run.all_back)
+    run.until(lambda: one.links[1].version > kept)
+    run.stop()
+    run.settle()
+    assert f"center 1 goes on at version {kept}," in processes.log("ps1")
+    assert count(caplog, "trains on without it") == 2
+    assert count(caplog, "is back after") == 2
+    status = one.status()
+    assert status[1]["version"] == run.expected_version() >= kept
+    assert status[0]["version"] == sum(run.turns)
+    center = one.read()[0]
+    assert (center > 2.9).all() and (center < 5.1).all()
+    # Asked to end, they leave a last snapshot.
+    for process in (first, second):
+        process.send_signal(signal.SIGTERM)
+    assert [p.wait(timeout=30) for p in (first, second)] == [0, 0]
+    with snapshots.SnapshotStore(folders[1]) as store:
+        found = store.load().state
+    assert found["shard"]["version"] == status[1]["version"]
+    cut = run.layout.cut(run.layout.sections[0], 1)
+    np.testing.assert_array_equal(found["section.0"], center[cut])
+
+
+def test_a_killed_center_without_snapshots_goes_on_from_a_worker(
+    processes, training
+):
+    centers = free(1)
+    first = processes.center(0, centers)
+    run = training(centers, [5.0, 3.0]).start()
+    run.until(lambda: run.clients[0].version > 20)
+    kill(first)
+    run.until(run.all_missed)
+    seen = max(each.version for each in run.clients)
+    processes.center(0, centers)
+    run.until(run.all_back)
+    run.until(lambda: all(each.version > seen for each in run.clients))
+    run.stop()
+    assert "begins with the parameters of worker" in processes.log("ps0")
+    center = run.clients[0].read()[0]
+    assert (center > 2.9).all() and (center < 5.1).all()
+    assert all(each.counts.restarts == 0 for each in run.clients)
+
+
+def test_a_stopped_center_goes_on_and_nobody_loses_its_slot(
+    processes, training, caplog
+):
+    centers = free(1)
+    process = processes.center(0, centers, "--lease_s=1")
+    run = training(centers, [5.0, 3.0]).start()
+    run.until(lambda: run.clients[0].version > 20)
+    process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic()
+    run.until(run.all_missed)
+    run.until(lambda: time.monotonic() - stopped > 2.0)  # Two leases.
+    process.send_signal(signal.SIGCONT)
+    run.until(run.all_back)
+    missed = [each.counts.missed for each in run.clients]
+    before = run.clients[0].version
+    run.until(lambda: run.clients[0].version > before + 5)
+    run.stop()
+    run.settle()
+    assert [each.counts.missed for each in run.clients] == missed
+    assert all(each.counts.restarts == 0 for each in run.clients)
+    assert all(each.counts.forgotten == 0 for each in run.clients)
+    [status] = run.clients[0].status()
+    assert status["version"] == run.expected_version()
+    assert count(caplog, "trains on without it") == 2
+    assert count(caplog, "is back after") == 2
+
+
+WORKER = """
+    import json
+    import sys
+    from tf_elastic import core
+    from tf_elastic.cluster import client, layout
+    centers, description = sys.argv[1:]
+    made = layout.Layout.from_description(json.loads(description))
+    worker = client.CenterClient([centers], 1, False, 2)
+    values = worker.join(made, made.zeros())
+    while True:
+        worker.exchange(
+            [v.copy() for v in values], lambda p, _: core.elastic_rates(p)
+        )
+"""
+
+
+def test_a_killed_worker_leaves_its_slot_and_p_follows(processes):
+    center = support.Cluster(1, lease_s=1.0)
+    try:
+        stays = center.client(0, timeouts=SHORT)
+        stays.join(center.layout, support.values(1.0))
+        process = processes.python(
+            "-c",
+            textwrap.dedent(WORKER),
+            center.centers[0],
+            json.dumps(center.layout.describe()),
+            name="worker1",
+        )
+        until(lambda: stays.num_workers == 2)
+        until(lambda: center.shards[0].applied > 3)
+        kill(process)
+        until(lambda: stays.num_workers == 1)
+        applied = center.shards[0].applied
+        moved = stays.exchange(support.values(1.0), support.rates)
+        assert moved.moving_rate == support.BETA
+        assert center.shards[0].applied == applied + 1
+    finally:
+        center.close()
+
+
+def test_a_truncated_snapshot_is_passed_over(processes, tmp_path):
+    folder = tmp_path / "snapshots"
+    made = layout.Layout(support.VARIABLES, 1)
+    shard = Shard(grace_s=0.0)
+    shard.join(0, 1, 1, made.describe(), "process")
+    shard.offer(0, 1, -1, True)
+    shard.initialize(0, 1, -1, support.values(5.0))
+    for sequence in (1, 2):
+        keeper = ps.Snapshots(shard, str(folder), 1000.0)
+        assert keeper.restore() == (sequence == 2)
+        shard.push(
+            PushId(0, 1, sequence, 0), support.values(1.0), Rate(0.5, 1)
+        )
+        keeper.start()
+        keeper.stop()
+    older, newest = sorted(folder.glob("center-*.snapshot"))
+    os.truncate(newest, newest.stat().st_size - 100)
+    centers = free(1)
+    process = processes.center(0, centers, f"--snapshot_dir={folder}")
+    looker = client.CenterClient(centers, None, False, 1)
+    try:
+        [status] = until(
+            lambda: looker.status() if looker.status()[0] else None
+        )
+        assert status["version"] == 1
+        assert (looker.look(made)[0] == 5.5).all()
+    finally:
+        looker.leave()
+    log = processes.log("ps0")
+    assert f"{newest} is damaged and passed over" in log
+    assert "goes on at version 1," in log
+    assert process.poll() is None
+    assert older.exists()
+
+
+def test_whoever_starts_wrongly_is_told_at_once(processes, tmp_path):
+    good = free(1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    taken = f"127.0.0.1:{listener.getsockname()[1]}"
+    locked = tmp_path / "locked"
+    module = ("-m", "tf_elastic.cluster.ps")
+    config = tf_config(good, "ps", 0)
+    cases = {
+        "port": (module, tf_config([taken], "ps", 0), f"listen on {taken}"),
+        "public": (
+            module,
+            tf_config(["8.8.8.8:2222"], "ps", 0),
+            "public address 8.8.8.8:2222",
+        ),
+        "role": (module, tf_config(good, "worker", 0), "the job ps"),
+        "json": (module, config[:-1], "must be JSON"),
+        "lease": ((*module, "--lease_s=0"), config, "lease_s"),
+        "words": ((*module, "nonsense"), config, "Only flags"),
+        "folder": (
+            (*module, f"--snapshot_dir={locked}"),
+            config,
+            "in use by another",
+        ),
+        "token": (module, config, "TF_ELASTIC_TOKEN must have"),
+    }
+    with listener, snapshots.SnapshotStore(locked):
+        started = {}
+        for name, (arguments, text, _) in cases.items():
+            environment = {"TF_CONFIG": text}
+            if name == "token":
+                environment["TF_ELASTIC_TOKEN"] = "short"
+            started[name] = processes.python(
+                *arguments, name=name, **environment
+            )
+        statuses = {
+            name: process.wait(timeout=60) for name, process in started.items()
+        }
+    for name, (_, _, words) in cases.items():
+        log = processes.log(name)
+        assert words in log, f"{name}: {log}"
+        assert "Traceback" not in log, f"{name}: {log}"
+    assert set(statuses.values()) == {2}, statuses
