@@ -8,6 +8,7 @@ optimizers, the strategies and the tests all call these functions.
 
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
+from tf_elastic.core.elastic import conserved_sum
 from tf_elastic.core.elastic import elastic_difference
 from tf_elastic.core.elastic import gauss_seidel_exchange
 from tf_elastic.core.elastic import jacobi_exchange
@@ -31,6 +32,7 @@ __all__ = [
     "ElasticRates",
     "MomentumState",
     "check_rate",
+    "conserved_sum",
     "elastic_difference",
     "elastic_rates",
     "gauss_seidel_exchange",

@@ -210,6 +210,36 @@ def gauss_seidel_exchange(
     )
 
 
+def conserved_sum(
+    workers: Sequence[Array], center: Array, share: Any = 1.0
+) -> Array:
+    r"""What an exchange leaves as it was, if :math:`\beta = p \alpha`.
+
+    .. math:: \sum_i x^i + s \tilde x
+
+    Args:
+        workers: the p arrays :math:`x^i`, floating, any shape.
+        center: :math:`\tilde x`, same shape.
+        share: s: 1 for `jacobi_exchange` and `round_robin_exchange`,
+            1 - beta for `gauss_seidel_exchange`.
+
+    Returns:
+        An array of the same shape.
+
+    Example:
+
+    >>> conserved_sum([3.0, 2.0], 1.0)
+    6.0
+    >>> after = jacobi_exchange([3.0, 2.0], 1.0, moving_rate=0.25, beta=0.5)
+    >>> conserved_sum(after.workers, after.center)
+    6.0
+
+    Reference:
+        Zhang (2016), section 2.1 (the elastic symmetry).
+    """
+    return _sum(workers) + share * center
+
+
 def _sum(arrays: Sequence[Array]) -> Array:
     """Sums in the order given, so that a result can be reproduced."""
     total = arrays[0]

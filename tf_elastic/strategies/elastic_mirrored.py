@@ -1,5 +1,6 @@
 """Elastic training on several devices of one process."""
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic import theory
 from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.strategies import conservation
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
@@ -41,6 +43,11 @@ class ElasticMirroredStrategy(ElasticStrategy):
             moves first, then the workers to where it now is (eq. 6.3);
             `"round_robin"`: one worker after another, each finding the
             center as those before have left it (Algorithms 1 and 2).
+        check_conservation: whether every exchange is checked to leave
+            sum(workers) + center as it was (Gauss-Seidel: sum(workers) +
+            (1 - beta) * center), to rounding; training ends with an error
+            that names the variable if not. For finding bugs: it costs about
+            as much as the exchange. Needs beta = p * moving_rate.
 
     Raises:
         ValueError: `exchange` is unknown, or a device is given twice.
@@ -70,6 +77,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
         self,
         devices: Sequence[str] | None = None,
         exchange: str = "jacobi",
+        check_conservation: bool = False,
     ) -> None:
         if exchange not in theory.EXCHANGES:
             raise ValueError(
@@ -77,7 +85,11 @@ class ElasticMirroredStrategy(ElasticStrategy):
                 f"Received: exchange={exchange!r}."
             )
         check_devices(devices)
-        super().__init__(ElasticMirroredExtended(self, devices, exchange))
+        super().__init__(
+            ElasticMirroredExtended(
+                self, devices, exchange, check_conservation
+            )
+        )
 
 
 class ElasticMirroredExtended(ElasticExtended):
@@ -88,9 +100,11 @@ class ElasticMirroredExtended(ElasticExtended):
         container_strategy: tf.distribute.Strategy,
         devices: Sequence[str] | None,
         exchange: str,
+        check_conservation: bool,
     ) -> None:
         super().__init__(container_strategy, devices)
         self.exchange_scheme = exchange
+        self._check_conservation = check_conservation
 
     @property
     def num_workers(self) -> int:
@@ -130,13 +144,14 @@ class ElasticMirroredExtended(ElasticExtended):
         )
 
     @property
-    def exchange_moment(self) -> str:
-        """When an exchange happens: "before" or "after" a local step.
+    def exchange_moments(self) -> tuple[str, ...]:
+        """When an exchange may happen: "before" or "after" a local step.
 
         Jacobi and round robin exchange the points that the gradient was taken
         at; Gauss-Seidel those that the step has led to.
         """
-        return "after" if self.exchange_scheme == "gauss_seidel" else "before"
+        after = self.exchange_scheme == "gauss_seidel"
+        return ("after",) if after else ("before",)
 
     def exchange_if(
         self,
@@ -157,7 +172,12 @@ class ElasticMirroredExtended(ElasticExtended):
 
         def run() -> None:
             begin = time_after([])
-            with tf.control_dependencies([begin]):
+            checks = contextlib.nullcontext()
+            if self._check_conservation:
+                checks = conservation.checked(
+                    exchange, self.exchange_scheme, rates
+                )
+            with tf.control_dependencies([begin]), checks:
                 scheme = getattr(exchange, self.exchange_scheme)
                 scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
             self.timer.exchange_took(begin, time_after(exchange.results()))

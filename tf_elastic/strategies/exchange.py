@@ -53,6 +53,11 @@ class Exchange:
         self._jit_compile = jit_compile
         self._compiled: dict[tuple[str, int], Callable[..., Tensors]] = {}
 
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p."""
+        return len(self._devices)
+
     def jacobi(self, moving_rate: tf.Tensor, beta: tf.Tensor) -> None:
         """All workers at once: eqs. 2.3 and 2.4."""
         differences = [
@@ -76,6 +81,27 @@ class Exchange:
         for i in range(len(self._devices)):
             centers = self._on(i, self._visit, moving_rate, beta, centers)
         self._set_centers(centers)
+
+    def conserved(self, scheme: str, beta: tf.Tensor) -> Tensors:
+        """What an exchange with beta = p * alpha leaves as it was.
+
+        Args:
+            scheme: one of `theory.EXCHANGES`.
+            beta: of the exchange.
+
+        Returns:
+            For each parameter sum(workers) + center, in the Gauss-Seidel form
+            sum(workers) + (1 - beta) * center.
+        """
+        share = 1 - beta if scheme == "gauss_seidel" else tf.ones_like(beta)
+        return [
+            core.conserved_sum(
+                [parameter.point(i) for i in range(len(self._devices))],
+                parameter.variable.center_copies[0].read_value(),
+                tf.cast(share, parameter.variable.dtype),
+            )
+            for parameter in self.parameters
+        ]
 
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""

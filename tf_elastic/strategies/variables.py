@@ -114,10 +114,12 @@ class WorkerVariable(compat.MirroredVariable):
         self, restored_tensors: dict[str, tf.Tensor]
     ) -> tf.Operation:
         value = restored_tensors[_VALUE_KEY]
-        updates = [copy.assign(value).op for copy in self._values]
-        for i, copy in enumerate(self.worker_copies):
-            own = restored_tensors.get(_WORKER_KEY.format(i), value)
-            updates.append(copy.assign(own).op)
+        updates = [
+            copy.assign(restored_tensors.get(_WORKER_KEY.format(i), value)).op
+            for i, copy in enumerate(self.worker_copies)
+        ]
+        if self.worker_copies[0] is not self._values[0]:  # A center.
+            updates += [copy.assign(value).op for copy in self._values]
         return tf.group(*updates)
 
 

@@ -1,0 +1,71 @@
+"""The switch that watches what an exchange must conserve."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic import core
+
+# Each sum of p + 1 terms is rounded a few times.
+_ROUNDINGS = 32
+
+
+@contextlib.contextmanager
+def checked(
+    exchange: Any, scheme: str, rates: core.ElasticRates
+) -> Iterator[None]:
+    """Inside, an exchange is built that is checked when it runs.
+
+    Args:
+        exchange: an `Exchange`.
+        scheme: one of `theory.EXCHANGES`.
+        rates: of the exchange.
+
+    Raises:
+        ValueError: the rates are not symmetric, so nothing is conserved.
+    """
+    workers = exchange.num_workers
+    numbers = all(isinstance(rate, (int, float)) for rate in rates)
+    if not numbers or not math.isclose(
+        rates.beta, workers * rates.moving_rate, rel_tol=1e-6
+    ):
+        raise ValueError(
+            "`check_conservation` needs beta = p * moving_rate, without which "
+            "an exchange conserves nothing. Received: moving_rate="
+            f"{rates.moving_rate}, beta={rates.beta}, p={workers}. Leave "
+            "`check_conservation` out."
+        )
+    beta = tf.constant(rates.beta, tf.float64)
+    before = [tf.identity(x) for x in exchange.conserved(scheme, beta)]
+    with tf.control_dependencies(before):
+        yield
+    after = exchange.conserved(scheme, beta)
+    for parameter, was, now in zip(
+        exchange.parameters, before, after, strict=True
+    ):
+        largest = tf.reduce_max(
+            [
+                tf.reduce_max(tf.abs(parameter.point(i)))
+                for i in range(workers)
+            ]
+        )
+        scale = tf.maximum(largest, tf.reduce_max(tf.abs(was)))
+        share = _ROUNDINGS * (workers + 1) * _epsilon(was.dtype)
+        tf.debugging.assert_less_equal(
+            tf.reduce_max(tf.abs(now - was)),
+            scale * tf.cast(share, scale.dtype),
+            message=(
+                "An exchange did not conserve sum(workers) + center of "
+                f"{parameter.variable.name!r} (exchange={scheme!r}, "
+                f"moving_rate={rates.moving_rate}, beta={rates.beta}). "
+                "Please report this; to train on, leave `check_conservation` "
+                "out."
+            ),
+        )
+
+
+def _epsilon(dtype: tf.DType) -> float:
+    return {2: 2**-8, 4: 2**-23, 8: 2**-52}[dtype.size]
