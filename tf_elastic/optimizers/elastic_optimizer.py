@@ -289,7 +289,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
     def _exchange_if_due(self, moment: str, extended: ElasticExtended) -> None:
         if (
             self.communication_period is None
-            or extended.exchange_moment != moment
+            or moment not in extended.exchange_moments
         ):
             return
         clock, is_step = self._local_clock(moment)
@@ -330,8 +330,13 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             first_due,
             self._exchange,
             first_clock,
-            then=lambda: self._center_step.assign_add(1),
+            then=lambda: self._exchanged(strategy.extended),
         )
+
+    def _exchanged(self, extended: ElasticExtended) -> None:
+        self._center_step.assign_add(1)
+        if self.use_ema:
+            extended.refresh_center(self._exchange)
 
     def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
         r"""The rates of an exchange.

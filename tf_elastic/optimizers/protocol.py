@@ -24,7 +24,7 @@ class ElasticExtended(Protocol):
     local_workers: range  # those in this process, by index of their copies
     gradient_scale: float  # by which a worker's gradients are multiplied
     exchange_scheme: str  # one of `theory.EXCHANGES`
-    exchange_moment: str  # "before" or "after" the local step
+    exchange_moments: Sequence[str]  # "before", "after" the local step
 
     def worker_variables(self) -> contextlib.AbstractContextManager[None]:
         """Inside, variables are created for each worker, without a center."""
@@ -64,6 +64,9 @@ class ElasticExtended(Protocol):
         then: Callable[[], Any],
     ) -> None:
         """Exchanges if `due`, then calls `then`; in cross-replica context."""
+
+    def refresh_center(self, exchange: Any) -> None:
+        """Brings the center's copies up to date; in cross-replica context."""
 
     def step_ended(self, exchange: Any) -> None:
         """All workers have taken their step; in cross-replica context."""

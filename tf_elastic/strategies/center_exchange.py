@@ -99,16 +99,8 @@ class CenterExchange:
             arrays: of the sections, flat.
         """
 
-        def shaped() -> Tensors:
-            return [
-                tf.ensure_shape(array, [section.size])
-                for array, section in zip(
-                    arrays, self.layout.sections, strict=True
-                )
-            ]
-
         def pull() -> None:
-            flat = shaped()
+            flat = self._shaped(arrays)
             for pull_on_device in self._pull:
                 pull_on_device(moving_rate, flat)
 
@@ -117,7 +109,7 @@ class CenterExchange:
             pull,
             lambda: tf.cond(
                 tf.equal(kind, exchanger.RESTART),
-                lambda: self.restart(shaped()),
+                lambda: self.restart(self._shaped(arrays)),
                 lambda: None,
             ),
         )
@@ -151,6 +143,14 @@ class CenterExchange:
                 ):
                     variable.center_copies[i].assign(value, read_value=False)
 
+    def show_if_any(self, arrays: Tensors) -> None:
+        """The same in a graph, where arrays may be empty: then nothing."""
+        tf.cond(
+            tf.equal(tf.size(arrays[0]), self.layout.sections[0].size),
+            lambda: self.show(self._shaped(arrays)),
+            lambda: None,
+        )
+
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""
         smallest = min(
@@ -183,6 +183,15 @@ class CenterExchange:
             return []
 
         return pull
+
+    def _shaped(self, arrays: Tensors) -> Tensors:
+        """Arrays of the sections, whose sizes a graph does not know."""
+        return [
+            tf.ensure_shape(array, [section.size])
+            for array, section in zip(
+                arrays, self.layout.sections, strict=True
+            )
+        ]
 
     def _cut(self, flat: Sequence[Any]) -> list[Any]:
         """The variables' values in flat sections."""

@@ -30,8 +30,8 @@ from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.step_times import time_after
 
-# Reads that follow each other within this time are of one center: a file that
-# is being saved, say.
+# Reads that follow each other within this time, with no training in between,
+# are of one center: a file that is being saved, say.
 _ONE_LOOK_S = 1.0
 
 
@@ -184,6 +184,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
             for tensor in self.experimental_local_results(value):
                 if tf.is_tensor(tensor) and tensor.shape.rank:
                     rows += tf.shape(tensor, tf.int64)[0]
+        self.extended.before_step()
         with self.extended.batch_of(rows):
             return super().run(fn, args, kwargs, options)
 
@@ -219,7 +220,6 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
 class ElasticMultiWorkerExtended(ElasticExtended):
     """The process is a worker; it exchanges with center servers."""
 
-    exchange_moment = "before"
     local_workers = range(1)  # All devices hold the same.
 
     def __init__(
@@ -246,10 +246,15 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         )
         with tf.device("/device:CPU:0"):
             self._samples = tf.Variable(0, dtype=tf.int64)
+            # The worker's clock when parameters last left.
+            self._left_at = tf.Variable(-1, dtype=tf.int64)
         self._rows: tf.Tensor | None = None
+        # All workers' samples at which the last epoch that they share ends.
+        self.epoch_end: int | None = None
         self._exchange: CenterExchange | None = None
         self._exchanger: exchanger.Exchanger | None = None
         self._last_look = 0.0
+        self._looked_at = -1  # samples trained on
         self._looking = False
         # A closure over self would keep this alive to the end.
         self._at_exit = weakref.finalize(self, _stop, self.client)
@@ -268,6 +273,18 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         return "jacobi" if self.protocol == "synchronous" else "round_robin"
 
     @property
+    def exchange_moments(self) -> tuple[str, ...]:
+        """When an exchange may happen: "before" or "after" a local step.
+
+        Algorithms 1 and 2 exchange the point that the gradient was taken at.
+        Overlapped, the difference is applied at the end of a period, when its
+        last step is done, so that the next gradient is taken at the new
+        point; before a step only the very first parameters leave.
+        """
+        overlapped = self.protocol == "overlapped"
+        return ("before", "after") if overlapped else ("before",)
+
+    @property
     def gradient_scale(self) -> float:
         """Undoes Keras' division of the loss by the number of replicas.
 
@@ -279,6 +296,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
         """The gradients of this process' worker: summed over its devices."""
+        self._check_trains()
         if self._num_replicas_in_sync == 1:
             return list(grads)
         present = [k for k, grad in enumerate(grads) if grad is not None]
@@ -345,6 +363,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """
         outputs = [tf.int32, tf.float64, *exchange.dtypes]
         samples = self._samples.read_value()
+        if self.protocol == "overlapped":
+            # What has left at a period's end leaves not again at the start
+            # of the next.
+            now = tf.cast(clock, tf.int64)
+            due = tf.logical_and(due, tf.not_equal(now, self._left_at))
 
         def ordered(function: Callable, *inputs: Any) -> Any:
             kind, rate, *arrays = tf.numpy_function(
@@ -358,12 +381,22 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 if self.protocol == "overlapped":
                     exchange.follow(*ordered(self._collect))
                     tf.numpy_function(self._send, exchange.points(), [])
+                    self._left_at.assign(now)
                 else:
                     exchange.follow(*ordered(self._now, *exchange.points()))
             self.timer.exchange_took(begin, time_after(exchange.results()))
             then()
 
         tf.cond(due, run, lambda: None)
+
+    def refresh_center(self, exchange: CenterExchange) -> None:
+        """Reads the center into this process' copies of it.
+
+        Args:
+            exchange: what `make_exchange` returned.
+        """
+        arrays = tf.numpy_function(self._read, [], exchange.dtypes)
+        exchange.show_if_any(arrays)
 
     def step_ended(self, exchange: CenterExchange) -> None:
         """Counts the step's samples, and tells the clock."""
@@ -396,6 +429,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._exchanger.send(values)
         return []
 
+    def _read(self) -> list[np.ndarray]:
+        return self._center() or self._empty()
+
     def _empty(self) -> list[np.ndarray]:
         return [
             np.empty(0, layout_dtype.as_numpy_dtype)
@@ -417,13 +453,26 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         if self._looking or not tf.executing_eagerly():
             return
         now = time.monotonic()
-        if now - self._last_look > _ONE_LOOK_S:
+        if (
+            now - self._last_look > _ONE_LOOK_S
+            or int(self._samples.numpy()) != self._looked_at
+        ):
             self._look()
         self._last_look = time.monotonic()
 
-    def _join(self) -> None:
-        if self._exchanger is not None:
-            return
+    def before_step(self) -> None:
+        """Joins, if no pass over data has done so: on `train_on_batch`, say.
+
+        Where a step is traced this comes before it runs.
+        """
+        if (
+            self._exchange is not None
+            and self.configuration.worker_index is not None
+        ):
+            with tf.init_scope():
+                self._join()
+
+    def _check_trains(self) -> None:
         if self.configuration.worker_index is None:
             raise RuntimeError(
                 f"A process of the job {self.configuration.role} looks at the "
@@ -431,6 +480,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 f"{self.configuration.task}. See "
                 "`tf_elastic.monitor.CenterEvaluator`."
             )
+
+    def _join(self) -> None:
+        if self._exchanger is not None:
+            return
+        self._check_trains()
         exchange = self._exchange
         values = [tensor.numpy() for tensor in exchange.points()]
         center = self.client.join(exchange.layout, values)
@@ -452,16 +506,25 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             return
         self._looking = True
         try:
-            self._exchange.show(self.client.look(self._exchange.layout))
+            center = self._center()
+            if center:
+                self._exchange.show(center)
+        finally:
+            self._looking = False
+            self._last_look = time.monotonic()
+            self._looked_at = int(self._samples.numpy())
+
+    def _center(self) -> list[np.ndarray] | None:
+        """The center as it is now; None if it cannot be read."""
+        try:
+            return self.client.look(self._exchange.layout)
         except errors.ClusterError as error:
             logging.warning(
                 "The center cannot be read (%s): what is evaluated and saved "
                 "is what was read before.",
                 error,
             )
-        finally:
-            self._looking = False
-            self._last_look = time.monotonic()
+            return None
 
     def stop(self, finished: bool) -> None:
         """Leaves the center. Never raises."""

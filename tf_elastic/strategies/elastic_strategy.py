@@ -136,6 +136,13 @@ class ElasticExtended(compat.MirroredExtended):
     def center_is_read(self) -> None:
         """A variable is about to be read outside of replicas."""
 
+    def refresh_center(self, exchange: Any) -> None:
+        """Brings the center's copies up to date after an exchange.
+
+        Args:
+            exchange: what `make_exchange` returned.
+        """
+
     def first_seed_number(self) -> int:
         """What the first device folds into seeds; the next ones follow."""
         return 0

@@ -23,8 +23,9 @@ class SharedEpochs(keras.callbacks.Callback):
 
     A worker's next epoch ends one epoch's samples after its last one, however
     far the others have gone meanwhile (while the chief validates, say), and
-    has one batch at least. One that comes late, or is started again, ends with
-    the others too.
+    has one batch at least. One that comes late, or is started again, begins
+    at the first epoch that `fit` is told to do, has one batch in each that
+    the others are through with, and so ends with them.
 
     Args:
         samples_per_epoch: of all workers together, >= 1.
@@ -58,7 +59,6 @@ class SharedEpochs(keras.callbacks.Callback):
                 f"together. Received: samples_per_epoch={samples_per_epoch!r}."
             )
         self.samples_per_epoch = samples_per_epoch
-        self._end: int | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Looks at what it is used with.
@@ -85,15 +85,22 @@ class SharedEpochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Decides when the epoch ends."""
-        total, _ = self._samples()
-        if self._end is None:
+        # Of the process, not of this object: each `fit` may have its own.
+        extended = self.model.distribute_strategy.extended
+        if extended.epoch_end is None:
+            total, own = self._samples()
             done = total // self.samples_per_epoch
-            self._end = done * self.samples_per_epoch
-        self._end += self.samples_per_epoch
+            if not own:  # This process is new, the cluster perhaps not.
+                # A center that knows less than the epochs before has begun
+                # anew with this `fit`.
+                done = min(done, epoch)
+            extended.epoch_end = done * self.samples_per_epoch
+        extended.epoch_end += self.samples_per_epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Ends the epoch if all have done their part."""
-        if self._samples()[0] >= self._end and not self.model.stop_training:
+        end = self.model.distribute_strategy.extended.epoch_end
+        if self._samples()[0] >= end and not self.model.stop_training:
             self.model.stop_training = _EpochIsOver()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

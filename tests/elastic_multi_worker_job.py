@@ -1,0 +1,249 @@
+"""One worker in a process of its own: does what its standard input says.
+
+Every line that comes in is JSON, [what to do, arguments]; every line of the
+answers, too, [result, error]. So a test decides which worker steps when.
+"""
+
+import json
+import os
+import sys
+import traceback
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import optimizers
+from tf_elastic import strategies
+from tf_elastic.cluster import client
+
+N, STEPS, WORKERS = 5, 60, 3
+SPLIT = 3  # the parameters are two variables, of 3 and of 2 numbers
+LEARNING_RATE, MOMENTUM, BETA = 0.05, 0.9, 0.9
+INITIAL = np.linspace(-1.0, 2.0, N)
+WAIT_S = 60
+
+_GENERATOR = np.random.default_rng(7)
+NOISE = _GENERATOR.normal(size=(WORKERS, STEPS, N))
+_FACTOR = _GENERATOR.normal(size=(N, N))
+HESSIAN = _FACTOR @ _FACTOR.T / N + 0.1 * np.eye(N)
+
+# Generous where nothing is meant to fail: the machine may be busy.
+PATIENT = client.Timeouts(
+    join_s=60.0,
+    exchange_s=30.0,
+    heartbeat_s=0.2,
+    control_s=20.0,
+    barrier_s=60.0,
+)
+
+
+def gradient(worker, step, point):
+    return HESSIAN @ point - NOISE[worker, step]
+
+
+class Quadratic(keras.Model):
+    """Its output is the loss."""
+
+    def build(self, input_shape):
+        self.head = self.add_weight(shape=(SPLIT,), name="head")
+        self.tail = self.add_weight(shape=(N - SPLIT,), name="tail")
+
+    def call(self, inputs):
+        w = tf.concat([tf.convert_to_tensor(v) for v in self.weights], axis=0)
+        hessian_w = tf.linalg.matvec(tf.constant(HESSIAN), w)
+        return tf.tensordot(w, hessian_w, 1) / 2 - tf.linalg.matvec(inputs, w)
+
+
+def build(strategy, make_optimizer, initial=INITIAL, **compile_kwargs):
+    """A model at `initial` whose worker has joined, in float64."""
+    with strategy.scope():
+        model = Quadratic()
+        model.build((None, N))
+        model.set_weights([initial[:SPLIT], initial[SPLIT:]])
+        model.compile(
+            make_optimizer(), loss=lambda _, output: output, **compile_kwargs
+        )
+        model.optimizer.build(model.trainable_variables)
+    strategy.extended.before_step()
+    return model
+
+
+def optimizer_of(method, tau, **kwargs):
+    """A function that makes it, to be called in the scope."""
+    kwargs = {
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA,
+        "communication_period": tau,
+        "jit_compile": False,
+        **kwargs,
+    }
+    if method == "easgd":
+        return lambda: optimizers.EASGD(**kwargs)
+    return lambda: optimizers.EAMSGD(
+        momentum=MOMENTUM, nesterov=method == "nesterov", **kwargs
+    )
+
+
+def served(strategy):
+    """Waits until the center has what this worker has sent."""
+    # Only to fix the order of service; nobody else looks in there.
+    exchanger = strategy.extended._exchanger
+    if exchanger is not None and exchanger.in_flight:
+        exchanger._pending.result(timeout=WAIT_S)
+
+
+def point(model):
+    """The worker's x, flat."""
+    return np.concatenate([p[0] for p in model.optimizer.worker_points()])
+
+
+def center(strategy):
+    """What the center servers hold of the parameters, flat."""
+    # Parameters are the first section; all have one dtype here.
+    return strategy.extended.client.read()[0]
+
+
+class Unlike(keras.layers.Layer):
+    """Passes its input on after so many products of matrices."""
+
+    def __init__(self, products, **kwargs):
+        super().__init__(**kwargs)
+        self.products = products
+
+    def call(self, inputs):
+        work = tf.eye(96) * 0.5
+        for _ in range(self.products):
+            work = tf.matmul(work, work)
+        return inputs + 0.0 * work[0, 1]
+
+
+def classifier(strategy, products=0, tau=2):
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                Unlike(products),
+                keras.layers.Dense(3, kernel_initializer="zeros"),
+            ]
+        )
+        model.compile(
+            optimizers.EASGD(
+                0.1, communication_period=tau, jit_compile=False
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    return model
+
+
+class Epochs(keras.callbacks.Callback):
+    """What everybody and this worker had done at the end of every epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.samples = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.samples.append(self.model.distribute_strategy.samples_trained())
+
+
+class Tell(keras.callbacks.Callback):
+    """Says when training has come so far."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches -= 1
+        if self.batches == 0:
+            answer("so far")
+
+
+class Worker:
+    """What the test may ask for."""
+
+    def begin(self, config, protocol, float64=True):
+        """A new strategy, as a new process would make it."""
+        os.environ["TF_CONFIG"] = json.dumps(config)
+        kind = "float64" if float64 else "float32"
+        keras.config.set_floatx(kind)
+        keras.config.set_dtype_policy(kind)
+        keras.utils.set_random_seed(1)
+        self.strategy = strategies.ElasticMultiWorkerStrategy(
+            protocol=protocol, timeouts=PATIENT
+        )
+
+    def quadratic(self, method, tau):
+        self.model = build(self.strategy, optimizer_of(method, tau))
+        self.clock = 0
+
+    def step(self, then_center=True):
+        """One step; the worker's and the center's point after it."""
+        sample = NOISE[self.strategy.worker_index, self.clock]
+        self.model.train_on_batch(sample[None], np.zeros(1))
+        self.clock += 1
+        served(self.strategy)
+        return [
+            point(self.model).tolist(),
+            center(self.strategy).tolist() if then_center else None,
+        ]
+
+    def fit_shared(
+        self, products, samples_per_epoch, epochs, tell_after=0, callbacks=()
+    ):
+        """Stock `fit` under `SharedEpochs`."""
+        model = classifier(self.strategy, products)
+        x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+        y = x.argmax(axis=1) % 3
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).repeat()
+        epochs_seen = Epochs()
+        made = {
+            "shared": strategies.SharedEpochs(samples_per_epoch),
+            "stopping": keras.callbacks.EarlyStopping(
+                "loss", mode="max", patience=0
+            ),
+        }
+        history = model.fit(
+            data.with_options(options),
+            epochs=epochs,
+            verbose=0,
+            callbacks=[
+                *(made[name] for name in callbacks or ["shared"]),
+                epochs_seen,
+                Tell(tell_after),
+            ],
+        )
+        served(self.strategy)
+        return {
+            "epochs": len(history.epoch),
+            "samples": epochs_seen.samples,
+            "version": self.strategy.extended.client.version,
+        }
+
+    def end(self):
+        """As at the end of a process."""
+        self.strategy.extended.stop(finished=True)
+
+
+def answer(result, error=None):
+    print("@" + json.dumps([result, error]), flush=True)
+
+
+def main():
+    keras.utils.disable_interactive_logging()
+    worker = Worker()
+    answer("ready")
+    for line in sys.stdin:
+        what, arguments = json.loads(line)
+        try:
+            answer(getattr(worker, what)(**arguments))
+        except Exception as error:
+            traceback.print_exc()
+            answer(None, f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

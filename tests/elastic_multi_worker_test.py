@@ -1,0 +1,728 @@
+"""`ElasticMultiWorkerStrategy` under stock `fit`, with real center servers.
+
+Most workers here are in this process, over loopback; the last tests have
+processes of their own, which step when they are told to.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import cluster_support as support
+from tests import elastic_multi_worker_job as job
+from tests import reference
+from tests import source_tree
+from tests.reference import overlapped
+from tf_elastic import compat
+from tf_elastic import optimizers
+from tf_elastic import strategies
+from tf_elastic.cluster.configuration import ClusterConfigurationError
+
+DEADLINE_S = 120
+PROCESSES = 3
+METHODS = ["easgd", "nesterov", "heavy_ball"]
+
+
+@pytest.fixture
+def cluster():
+    """`cluster(num_shards)`: center servers of this process."""
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(support.Cluster(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def worker(cluster):
+    """`worker(servers, index)`: a strategy that is one worker of theirs."""
+    made = []
+
+    def make(
+        servers=None,
+        index=0,
+        workers=1,
+        protocol="blocking",
+        job="worker",
+        devices=("CPU:0",),
+        **kwargs,
+    ):
+        resolver = types.SimpleNamespace(
+            cluster_spec=lambda: tf.train.ClusterSpec(
+                {
+                    "worker": [f"w{i}.invalid:1" for i in range(workers)],
+                    "ps": (servers or cluster()).centers,
+                }
+            ),
+            task_type=job,
+            task_id=index,
+        )
+        made.append(
+            strategies.ElasticMultiWorkerStrategy(
+                resolver,
+                protocol,
+                devices=devices,
+                timeouts=support.PATIENT,
+                **kwargs,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for strategy in made:
+        strategy.leave()
+
+
+def flat_center(servers, strategy):
+    """The servers' own arrays, by variable, read from their memory."""
+    layout = strategy.extended._exchange.layout
+    flat = layout.zeros()
+    for shard in servers.shards:
+        for part, array in zip(
+            layout.parts(flat, shard.index), shard.arrays, strict=True
+        ):
+            part[...] = array
+    return strategy.extended._exchange._cut(flat)
+
+
+# Exactly the papers' methods, one worker.
+
+
+class Record(keras.callbacks.Callback):
+    """The worker's x and the center, before the first and after each step."""
+
+    def __init__(self, servers):
+        super().__init__()
+        self.servers = servers
+        self.workers, self.center = [], []
+
+    def note(self):
+        strategy = self.model.distribute_strategy
+        job.served(strategy)
+        self.workers.append(job.point(self.model))
+        self.center.append(
+            np.concatenate(flat_center(self.servers, strategy))
+        )
+
+    def on_train_begin(self, logs=None):
+        self.note()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.note()
+
+
+def expected_run(method, protocol, tau, schedule, p, **kwargs):
+    """The reference of a method and a protocol, float64."""
+    settings = {
+        "num_workers": p,
+        "communication_period": tau,
+        "learning_rate": job.LEARNING_RATE,
+        "moving_rate": job.BETA / p,
+        "beta": job.BETA,
+    }
+    if method != "easgd":
+        settings["momentum"] = job.MOMENTUM
+    if protocol == "synchronous":
+        run = {
+            "easgd": reference.easgd_synchronous,
+            "nesterov": reference.eamsgd_synchronous,
+            "heavy_ball": reference.heavy_ball_synchronous,
+        }[method]
+        steps = len(schedule) // p
+        return run(job.gradient, job.INITIAL, num_steps=steps, **settings)
+    if protocol == "overlapped":
+        run = overlapped.overlapped_at_the_end
+        settings["nesterov"] = method != "heavy_ball"
+    else:
+        run = {
+            "easgd": reference.easgd_asynchronous,
+            "nesterov": reference.eamsgd_asynchronous,
+            "heavy_ball": overlapped.heavy_ball_asynchronous,
+        }[method]
+    return run(job.gradient, job.INITIAL, schedule=schedule, **settings)
+
+
+def assert_close(found, expected):
+    assert np.shape(found) == np.shape(expected)
+    error = np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+    assert error < 1e-10
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("protocol", ["blocking", "synchronous", "overlapped"])
+@pytest.mark.parametrize("tau", [1, 4])
+def test_fit_of_one_worker_equals_the_pseudo_code(
+    cluster, worker, method, protocol, tau
+):
+    servers = cluster(2)
+    strategy = worker(servers, protocol=protocol)
+    model = job.build(strategy, job.optimizer_of(method, tau))
+    record = Record(servers)
+    steps = job.STEPS
+    model.fit(
+        job.NOISE[0],
+        np.zeros(steps),
+        batch_size=1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[record],
+    )
+    expected = expected_run(method, protocol, tau, [0] * steps, 1)
+    assert_close(np.stack(record.workers), expected["workers"][:, 0])
+    assert_close(np.stack(record.center), expected["center"])
+
+
+@pytest.mark.parametrize("method", ["easgd", "nesterov"])
+def test_both_references_of_the_overlapped_protocol_agree_for_one(method):
+    """A period's end is where its last step ends, or the next one begins."""
+    momentum = {} if method == "easgd" else {"momentum": job.MOMENTUM}
+    settings = {
+        "schedule": [0] * job.STEPS,
+        "num_workers": 1,
+        "communication_period": 4,
+        "learning_rate": job.LEARNING_RATE,
+        "moving_rate": job.BETA,
+        **momentum,
+    }
+    run = (job.gradient, job.INITIAL)
+    early = overlapped.overlapped_at_the_end(*run, **settings)
+    late = reference.easgd_overlapped(*run, **settings)
+    inside = [k for k in range(job.STEPS + 1) if k % 4]
+    for what in ("workers", "center"):
+        np.testing.assert_array_equal(early[what][inside], late[what][inside])
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
+def test_several_steps_per_execution_end_the_same(cluster, worker, protocol):
+    """5 is no multiple of the period."""
+    servers = cluster()
+    strategy = worker(servers, protocol=protocol)
+    model = job.build(
+        strategy, job.optimizer_of("nesterov", 4), steps_per_execution=5
+    )
+    record = Record(servers)
+    model.fit(
+        job.NOISE[0],
+        np.zeros(job.STEPS),
+        batch_size=1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback()],
+    )
+    record.set_model(model)
+    record.note()
+    expected = expected_run("nesterov", protocol, 4, [0] * job.STEPS, 1)
+    if protocol == "overlapped":
+        # With nobody between the steps, the center may serve a period's
+        # parameters a little later; for one worker that changes nothing.
+        assert servers.shards[0].version == 1 + job.STEPS // 4
+    assert_close(record.workers[0], expected["workers"][-1, 0])
+    assert_close(record.center[0], expected["center"][-1])
+
+
+# Every optimizer, and every way of being used.
+
+X = np.random.default_rng(3).normal(size=(96, 6)).astype("float32")
+Y = (X @ np.random.default_rng(4).normal(size=(6, 3))).argmax(axis=1)
+
+
+def dataset(batch_size=12):
+    # Without tf.data's tuner, which makes the end of an epoch hang at times.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    rows = tf.data.Dataset.from_tensor_slices((X, Y)).batch(batch_size)
+    return rows.with_options(options)
+
+
+def network(noisy=False):
+    layers = [keras.Input((6,)), keras.layers.Dense(8, activation="tanh")]
+    if noisy:
+        layers += [
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.Dropout(0.2),
+        ]
+    return keras.Sequential([*layers, keras.layers.Dense(3)])
+
+
+def easgd(**kwargs):
+    return optimizers.EASGD(
+        0.05, communication_period=2, jit_compile=False, **kwargs
+    )
+
+
+def compiled(strategy, optimizer=None, noisy=False, **kwargs):
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        model = network(noisy)
+        model.compile(
+            (optimizer or easgd)(),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            **kwargs,
+        )
+    return model
+
+
+def fit(model, epochs=2, batch_size=12, **kwargs):
+    model.fit(
+        dataset(batch_size), epochs=epochs, shuffle=False, verbose=0, **kwargs
+    )
+    job.served(model.distribute_strategy)
+    return model
+
+
+def center_values(servers, model):
+    """The servers' parameters, in the order of the trainable variables."""
+    flat = flat_center(servers, model.distribute_strategy)
+    return flat[: len(model.trainable_variables)]
+
+
+OPTIMIZERS = {
+    "easgd": easgd,
+    "eamsgd": lambda: optimizers.EAMSGD(
+        0.02, momentum=0.8, communication_period=2, jit_compile=False
+    ),
+    "xla": lambda: optimizers.EAMSGD(
+        0.02, momentum=0.8, communication_period=2, jit_compile=True
+    ),
+    "adam": lambda: optimizers.Elastic(
+        keras.optimizers.Adam(0.02),
+        communication_period=2,
+        jit_compile=False,
+    ),
+    "asgd": lambda: optimizers.ASGD(0.05, jit_compile=False),
+    "mvasgd": lambda: optimizers.MVASGD(
+        0.05, averaging_rate=0.2, jit_compile=False
+    ),
+    "accumulation": lambda: easgd(gradient_accumulation_steps=2),
+    "clipping": lambda: easgd(global_clipnorm=1.0, weight_decay=1e-3),
+    "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(
+        easgd(), initial_scale=2.0**10
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_trains_the_center(cluster, worker, name):
+    servers = cluster(2)
+    strategy = worker(servers, protocol="overlapped")
+    model = compiled(
+        strategy,
+        OPTIMIZERS[name],
+        noisy=True,
+        steps_per_execution=5 if name == "eamsgd" else 1,
+    )
+    before = model.evaluate(dataset(), verbose=0)
+    fit(model, epochs=4)
+    loss = model.evaluate(dataset(), verbose=0)
+    assert loss < 0.98 * before
+    for variable, center in zip(
+        model.trainable_variables, center_values(servers, model), strict=True
+    ):
+        np.testing.assert_array_equal(variable.numpy(), center)
+    assert strategy.samples_trained() == (4 * 96, 4 * 96)
+    assert servers.shards[0].ledger.members[0].pushes == (
+        strategy.exchange_counts().exchanges
+    )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["asgd", "mvasgd"])
+@pytest.mark.parametrize("protocol", ["blocking", "synchronous"])
+def test_averages_equal_the_pseudo_code(cluster, worker, name, protocol):
+    servers = cluster()
+    make, run, settings = {
+        "asgd": (optimizers.ASGD, reference.asgd, {}),
+        "mvasgd": (
+            optimizers.MVASGD, reference.mvasgd, {"averaging_rate": 0.2}
+        ),
+    }[name]
+    model = job.build(
+        worker(servers, protocol=protocol),
+        lambda: make(0.05, jit_compile=False, **settings),
+    )
+    record = Record(servers)
+    model.fit(
+        job.NOISE[0],
+        np.zeros(job.STEPS),
+        batch_size=1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[record],
+    )
+    expected = run(
+        job.gradient,
+        job.INITIAL,
+        learning_rate=0.05,
+        num_steps=job.STEPS,
+        **settings,
+    )
+    assert_close(np.stack(record.workers), expected["workers"][:, 0])
+    assert_close(np.stack(record.center), expected["center"])
+
+
+def test_mixed_precision(cluster, worker):
+    servers = cluster()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = compiled(worker(servers))
+        assert isinstance(
+            model.optimizer, keras.optimizers.LossScaleOptimizer
+        )
+        before = model.evaluate(dataset(), verbose=0)
+        fit(model, epochs=4)
+        assert model.evaluate(dataset(), verbose=0) < 0.98 * before
+        assert {a.dtype for a in center_values(servers, model)} == {
+            np.dtype("float32")
+        }
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_the_centers_statistics_follow(cluster, worker):
+    servers = cluster(2)
+    model = fit(compiled(worker(servers), noisy=True))
+    moving = [v.numpy() for v in model.layers[1].non_trainable_variables]
+    flat = flat_center(servers, model.distribute_strategy)
+    found = flat[len(model.trainable_variables) :]
+    assert np.abs(moving[0]).max() > 0
+    for expected in moving:
+        assert any(np.array_equal(expected, array) for array in found)
+    plain = keras.models.clone_model(model)
+    plain.set_weights(model.get_weights())
+    np.testing.assert_allclose(
+        plain(X, training=False),
+        model.predict(X, verbose=0),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.usefixtures("float64")
+def test_use_ema_averages_the_center_of_each_step(cluster, worker):
+    servers = cluster(2)
+    model = job.build(
+        worker(servers),
+        job.optimizer_of("nesterov", 4, use_ema=True, ema_momentum=0.8),
+    )
+    record = Record(servers)
+    model.fit(
+        job.NOISE[0],
+        np.zeros(job.STEPS),
+        batch_size=1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[record],
+    )
+    average = record.center[0]
+    for center in record.center[1:]:
+        average = 0.8 * average + 0.2 * center
+    found = np.concatenate(
+        [
+            compat.native_variable(v).numpy()
+            for v in model.optimizer._model_variables_moving_average
+        ]
+    )
+    assert_close(found, average)
+
+
+# Several devices in one process.
+
+
+def test_two_devices_equal_one_with_the_whole_batch(cluster, worker):
+    def trained(devices):
+        servers = cluster()
+        model = compiled(
+            worker(servers, devices=devices),
+            lambda: optimizers.EAMSGD(
+                0.05, momentum=0.8, communication_period=2, jit_compile=False
+            ),
+        )
+        return servers, fit(model)
+
+    (servers, one), (servers_2, two) = trained(["CPU:0"]), trained(
+        ["CPU:0", "CPU:1"]
+    )
+    for a, b in zip(
+        one.trainable_variables, two.trainable_variables, strict=True
+    ):
+        a, b = compat.native_variable(a), compat.native_variable(b)
+        first, second = b.worker_values()
+        np.testing.assert_array_equal(first, second)
+        np.testing.assert_allclose(
+            a.worker_values()[0], first, rtol=1e-4, atol=1e-6
+        )
+        np.testing.assert_array_equal(
+            b.center_copies[0].numpy(), b.center_copies[1].numpy()
+        )
+    for a, b in zip(
+        center_values(servers, one), center_values(servers_2, two), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert two.optimizer.worker_points()[0].shape[0] == 1
+    assert two.distribute_strategy.samples_trained() == (192, 192)
+
+
+# The center is the answer.
+
+
+def test_others_moves_are_seen(cluster, worker, tmp_path):
+    """evaluate, predict, validation, save and checkpoints: as it is now."""
+    servers = cluster(2)
+    chief, other = (
+        compiled(worker(servers, i, 2), noisy=True) for i in range(2)
+    )
+
+    def assert_is_the_center(model):
+        plain = network(noisy=True)
+        weights = model if isinstance(model, list) else model.get_weights()
+        plain.set_weights(weights)
+        for value, center in zip(
+            [v.numpy() for v in plain.trainable_variables],
+            center_values(servers, chief),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(value, center)
+        return plain
+
+    def plain_loss(plain):
+        plain.compile(loss=chief.loss)
+        return plain.evaluate(dataset(), verbose=0)
+
+    class MoveByTheOther(keras.callbacks.Callback):
+        """Before the validation of the chief's epoch."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 7:
+                fit(other, epochs=1)
+
+    best = tmp_path / "best.keras"
+    history = chief.fit(
+        dataset(),
+        validation_data=dataset(),
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            MoveByTheOther(),
+            keras.callbacks.ModelCheckpoint(best),
+        ],
+    ).history
+    loaded = keras.models.load_model(best)
+    plain = assert_is_the_center(loaded.get_weights())
+    assert history["val_loss"][-1] == pytest.approx(
+        plain_loss(plain), rel=1e-4
+    )
+    fit(other, epochs=1)
+    loss = chief.evaluate(dataset(), verbose=0)
+    plain = assert_is_the_center(chief)
+    assert loss == pytest.approx(plain_loss(plain), rel=1e-4)
+    fit(other, epochs=1)
+    logits = chief.predict(X, verbose=0)
+    plain = assert_is_the_center(chief)
+    np.testing.assert_allclose(
+        logits, plain.predict(X, verbose=0), rtol=1e-4, atol=1e-5
+    )
+    fit(chief, epochs=1)
+    chief.save(tmp_path / "center.keras")
+    chief.save_weights(tmp_path / "center.weights.h5")
+    for path in tmp_path.iterdir():
+        if path.suffix == ".keras" and path != best:
+            assert_is_the_center(keras.models.load_model(path).get_weights())
+    assert_is_the_center(chief)
+    worker_point = chief.optimizer.worker_points()[0][0]
+    assert np.abs(worker_point - center_values(servers, chief)[0]).max() > 0
+
+
+# Joining.
+
+
+@pytest.mark.usefixtures("float64")
+def test_who_comes_later_gets_the_center_and_no_velocity(cluster, worker):
+    servers = cluster()
+    initial = np.full(job.N, 5.0)
+    first = job.build(
+        worker(servers, 0, 2), job.optimizer_of("nesterov", 2)
+    )
+    first.fit(
+        job.NOISE[0], np.zeros(job.STEPS), batch_size=1, shuffle=False,
+        verbose=0,
+    )
+    center = np.concatenate(flat_center(servers, first.distribute_strategy))
+    assert np.abs(center - initial).max() > 1
+    strategy = worker(servers, 1, 2)
+    with strategy.scope():
+        second = job.Quadratic()
+        second.build((None, job.N))
+        second.set_weights([initial[: job.SPLIT], initial[job.SPLIT :]])
+        optimizer = job.optimizer_of("nesterov", 2)()
+        second.compile(optimizer, loss=lambda _, output: output)
+        optimizer.build(second.trainable_variables)
+        for velocity in optimizer._velocities:
+            velocity.assign(np.ones(velocity.shape))
+    strategy.extended.before_step()
+    np.testing.assert_array_equal(job.point(second), center)
+    np.testing.assert_array_equal(
+        np.concatenate([v.numpy() for v in second.trainable_variables]), center
+    )
+    for velocity in optimizer._velocities:
+        assert not compat.native_variable(velocity).worker_values().any()
+    assert first.distribute_strategy.center_status()[0]["num_workers"] == 2
+
+
+def test_the_chiefs_checkpoint_begins_a_new_center(cluster, worker, tmp_path):
+    servers = cluster()
+    chief = fit(compiled(worker(servers)))
+    weights = chief.get_weights()
+    chief.save(tmp_path / "model.keras")
+    points = chief.optimizer.worker_points()
+
+    servers = cluster()
+    strategy = worker(servers)
+    with strategy.scope():
+        again = keras.models.load_model(tmp_path / "model.keras")
+    strategy.extended.before_step()
+    # The worker goes on from its own point, and begins the center with it.
+    for center, mine in zip(
+        center_values(servers, again), points, strict=True
+    ):
+        np.testing.assert_array_equal(center, mine[0])
+    assert len(weights) == len(again.get_weights())
+    loss = again.evaluate(dataset(), verbose=0)
+    fit(again, epochs=3)
+    assert again.evaluate(dataset(), verbose=0) < loss
+
+
+def test_train_on_batch_joins_before_its_first_gradient(cluster, worker):
+    servers = cluster()
+    chief = fit(compiled(worker(servers, 0, 2)))
+    other = compiled(worker(servers, 1, 2))
+    other.set_weights([w + 3 for w in other.get_weights()])
+    center = center_values(servers, chief)
+    loss = other.train_on_batch(X, Y)
+    plain = network()
+    plain.set_weights(center)
+    plain.compile(loss=chief.loss)
+    assert loss == pytest.approx(plain.evaluate(X, Y, verbose=0), rel=1e-4)
+
+
+# What is refused.
+
+
+def test_only_elastic_optimizers(worker):
+    with pytest.raises(RuntimeError, match="Elastic\\(your_optimizer"):
+        fit(compiled(worker(), lambda: keras.optimizers.SGD(0.1)))
+
+
+def test_a_model_of_another_scope(worker):
+    model = network()
+    with worker().scope():
+        optimizer = easgd()
+    with pytest.raises(ValueError, match="must be built inside the scope"):
+        optimizer.build(model.trainable_variables)
+
+
+def test_a_second_model(worker):
+    strategy = worker()
+    fit(compiled(strategy), epochs=1)
+    with pytest.raises(RuntimeError, match="trains one model"):
+        fit(compiled(strategy), epochs=1)
+
+
+def test_training_in_an_evaluator(cluster, worker):
+    servers = cluster()
+    chief = fit(compiled(worker(servers)))
+    looking = compiled(worker(servers, job="evaluator"))
+    with pytest.raises(RuntimeError, match="looks at the center and trains"):
+        fit(looking)
+    assert not looking.distribute_strategy.is_chief
+    assert looking.distribute_strategy.worker_index is None
+    assert looking.evaluate(dataset(), verbose=0) == pytest.approx(
+        chief.evaluate(dataset(), verbose=0), rel=1e-5
+    )
+    assert sorted(servers.shards[0].ledger.members) == [0]
+
+
+def test_a_process_of_job_ps(worker):
+    with pytest.raises(ValueError, match="python -m tf_elastic.cluster.ps"):
+        worker(job="ps")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "must describe the cluster. Received: nothing"),
+        ("{'cluster'", "TF_CONFIG must be JSON"),
+        ('{"cluster": {"worker": ["a:1"]}}', "must have `task`"),
+        (
+            '{"cluster": {"worker": ["a:1"]},'
+            ' "task": {"type": "worker", "index": 0}}',
+            "must have a job 'ps'",
+        ),
+        (
+            '{"cluster": {"worker": ["a:1"], "ps": ["a:2"]},'
+            ' "task": {"type": "worker", "index": 1}}',
+            "Received: 1",
+        ),
+    ],
+)
+def test_a_wrong_tf_config(monkeypatch, config, message):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ClusterConfigurationError, match=message):
+        strategies.ElasticMultiWorkerStrategy()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"protocol": "now"}, "`protocol` must be one of"),
+        ({"compression": "zip"}, "`compression` must be one of"),
+        (
+            {"protocol": "blocking", "compression": "int8"},
+            "`compression` needs",
+        ),
+        ({"devices": ["CPU:0", "CPU:0"]}, "must not name a device twice"),
+    ],
+)
+def test_wrong_arguments(worker, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        worker(**arguments)
+
+
+def test_another_model_at_the_center(cluster, worker):
+    servers = cluster()
+    fit(compiled(worker(servers, 0, 2)), epochs=1)
+    with pytest.raises(Exception, match="Start all processes with the same"):
+        fit(compiled(worker(servers, 1, 2), noisy=True), epochs=1)
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_shared_epochs_say_what_they_need(worker, steps):
+    if steps:
+        model, match = compiled(worker()), "not known before"
+    else:
+        model, match = compiled(
+            tf.distribute.get_strategy(), lambda: "sgd"
+        ), "needs a center"
+    with pytest.raises(ValueError, match=match):
+        model.fit(
+            dataset(),
+            steps_per_epoch=steps,
+            verbose=0,
+            callbacks=[strategies.SharedEpochs(96)],
+        )
