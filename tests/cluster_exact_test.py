@@ -11,7 +11,7 @@ from tf_elastic import core
 from tf_elastic.cluster import layout
 
 ETA = 0.05
-TURNS = 30
+TURNS = 24
 INITIAL = np.linspace(-1.0, 2.0, support.N)
 _GENERATOR = np.random.default_rng(11)
 _NOISE = _GENERATOR.normal(size=(3, TURNS, support.N))
@@ -65,7 +65,7 @@ def assert_state(workers, center, expected, row):
 
 
 sizes = pytest.mark.parametrize(
-    ("num_workers", "num_shards"), [(2, 1), (2, 2), (3, 2), (3, 3)]
+    ("num_workers", "num_shards"), [(2, 1), (3, 2)]
 )
 periods = pytest.mark.parametrize("tau", [1, 4])
 momenta = pytest.mark.parametrize("momentum", [0.0, 0.8])
@@ -170,7 +170,7 @@ def different(worker):
 
 
 @pytest.mark.parametrize("protocol", ["blocking", "overlapped", "synchronous"])
-@pytest.mark.parametrize("num_shards", [1, 3])
+@pytest.mark.parametrize("num_shards", [1, 2])
 def test_an_exchange_conserves_the_sum(cluster, protocol, num_shards):
     center = cluster(num_shards)
     workers = center.workers(3, different, protocol)
@@ -316,9 +316,12 @@ def test_staleness_is_measured_in_versions_and_milliseconds(cluster):
     for worker in (first, second, second, first):
         worker.client.exchange(worker.sent(), support.rates)
     entries = first.client.status()[0]["staleness"]
-    # Heartbeats may have told a newer version in between: never an older.
-    assert [worker for _, worker, _, _ in entries] == [0, 1, 1, 0]
-    assert [0 <= versions <= 3 for _, _, versions, _ in entries] == [True] * 4
+    assert [(worker, versions) for _, worker, versions, _ in entries] == [
+        (0, 0),
+        (1, 1),
+        (1, 0),
+        (0, 2),
+    ]
     assert all(milliseconds >= 0 for *_, milliseconds in entries)
     later = first.client.status(staleness_since=entries[2][0])[0]
     assert [entry[0] for entry in later["staleness"]] == [entries[3][0]]

@@ -413,6 +413,27 @@ def test_what_is_not_finite_is_named(cluster, codec, bad, first):
     assert [array.tobytes() for array in center.center()] == before
 
 
+@pytest.mark.parametrize("codec", ["int8", "bfloat16"])
+def test_a_reference_that_the_center_lost_is_sent_again(cluster, codec):
+    center = cluster(2)
+    worker = joined(center, 0, 1.0, codec=codec, timeouts=SILENT)
+    generator = np.random.default_rng(3)
+    for _ in range(3):
+        worker.exchange(support.values(generator), support.rates)
+    center.shards[1]._references.clear()
+    before, sent = center.center(), support.values(generator)
+    moved = worker.exchange(sent, support.rates)
+    for a, b, c in zip(center.center(), before, moved.arrays, strict=True):
+        np.testing.assert_array_equal(a, core.push(b, c, support.BETA, 1))
+    assert worker.counts.missed == 0
+    assert center.shards[1].applied == 4
+    # From then on compressed again.
+    bytes_sent = worker.links[1].connection.bytes_sent
+    worker.exchange(sent, support.rates)
+    sizes = center.layout.shard_sizes(1)
+    assert worker.links[1].connection.bytes_sent < bytes_sent + 8 * sum(sizes)
+
+
 # Synchronous.
 
 

@@ -135,6 +135,15 @@ def test_leaving_gives_the_slot_back_at_once(center):
         center.push(1, 1)
 
 
+def test_whoever_has_finished_still_counts_in_p(center):
+    center.join(1)
+    assert center.shard.leave(1, 1, finished=True)["num_workers"] == 2
+    # But nobody waits for it, and it may come again.
+    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    assert center.shard.version == 1
+    assert center.join(1, 2)["num_workers"] == 2
+
+
 def test_a_lease_that_ends_ends_a_round_that_waited_for_it(center):
     center.join(1)
     center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
@@ -239,6 +248,17 @@ def test_an_upload_that_never_comes_passes_to_the_next():
     center.clock.seconds += 30
     assert not offer(center, 0, 40)
     center.clock.seconds += 31
+    assert offer(center, 0, 40)
+
+
+def test_the_offer_of_a_worker_that_is_gone_is_withdrawn():
+    center = Center(empty=True)
+    for worker, version in ((0, 40), (1, 42)):
+        center.join(worker)
+        offer(center, worker, version)
+    center.clock.seconds += GRACE_S
+    assert offer(center, 1, 42)  # And then it dies.
+    center.pass_time(LEASE_S + 2, alive=[0])
     assert offer(center, 0, 40)
 
 

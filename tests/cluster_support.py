@@ -23,14 +23,14 @@ PATIENT = client.Timeouts(
     barrier_s=60.0,
 )
 BETA = 0.9
-N = 20  # parameters
+N = 21  # parameters; odd, so that two shards differ
 STATISTICS = 3
 
 VARIABLES = (
     layout.VariableSpec("kernel", (3, 4), "float64", layout.PARAMETERS),
     layout.VariableSpec("mean", (STATISTICS,), "float64", layout.STATISTICS),
     layout.VariableSpec("bias", (7,), "float64", layout.PARAMETERS),
-    layout.VariableSpec("scale", (), "float64", layout.PARAMETERS),
+    layout.VariableSpec("scale", (2,), "float64", layout.PARAMETERS),
 )
 
 
@@ -148,7 +148,6 @@ class Worker:
 
     def __init__(self, joined, start, protocol, rates):
         self.client = joined
-        self.layout = joined.layout
         self.exchanger = Exchanger(joined, protocol, rates)
         self.x = [array.copy() for array in start]
         self.v = np.zeros_like(self.x[0])

@@ -26,6 +26,7 @@ from tf_elastic.cluster import offers
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.connection import Connection
+from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.shard import check_finite
 
@@ -85,7 +86,8 @@ class Link:
         self.connection = connection
         self.shard = shard
         self.incarnation = 0
-        self.version = offers.NEVER  # the newest that was seen
+        self.version = offers.NEVER  # the newest that was heard of
+        self.version_read = 0  # of the parameters that were last exchanged
         self.joined = False
         self.away_since: float | None = None
         self.missed = 0  # exchanges, since it is away
@@ -261,13 +263,14 @@ class CenterClient:
         while True:
             self._join(link, values, patience)
             try:
-                self._patiently(
+                news = self._patiently(
                     link,
                     patience,
                     lambda: self._read(
                         link, self.layout.parts(center, link.shard)
                     ),
                 )
+                link.version_read = news["version"]
                 return
             except (*_BEGUN_ANEW, errors.LostSlotError) as error:
                 self._check_patience(link, patience, error)
@@ -629,13 +632,14 @@ class CenterClient:
                     "worker": self.worker,
                     "incarnation": link.incarnation,
                     "sequence": self.sequence,
-                    "version_read": max(link.version, 0),
+                    "version_read": link.version_read,
                     "clock": self.clock,
                     "samples": self.samples,
                 },
                 rate,
             )
             self._note(link, news)
+            link.version_read = news["version"]
             return news
 
         def one(link: Link) -> bool | errors.LostSlotError:
@@ -678,7 +682,15 @@ class CenterClient:
             self.counts.codec_error = max(k.codec_error for k in self.links)
         self.counts.exchanges += took_part > 0
         self.counts.exchange_s += time.monotonic() - begin
-        self.counts.distance = _norm(flat)
+        self.counts.distance = _norm(
+            [
+                difference
+                for section, difference in zip(
+                    self.layout.sections, flat, strict=True
+                )
+                if section.role == PARAMETERS
+            ]
+        )
         return Moved(flat, float(now.moving_rate))
 
     def _settle(self, link: Link, pushes: int, answered: int) -> int:

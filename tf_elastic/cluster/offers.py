@@ -52,6 +52,12 @@ class Offers:
             self._accepted_at = now
         return self.accepted == worker
 
+    def withdraw(self, worker: int) -> None:
+        """Takes back the offer of a worker that is gone."""
+        self._made.pop(worker, None)
+        if self.accepted == worker:
+            self.accepted = None
+
     def _best(self) -> int | None:
         candidates = [
             (-version, worker)

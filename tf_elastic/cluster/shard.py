@@ -162,6 +162,7 @@ class Shard:
     def _forget(self, workers: Sequence[int]) -> None:
         for worker in workers:
             self._references.pop(worker, None)
+            self.offers.withdraw(worker)
         self._end_round_if_complete()
 
     def _check(self, worker: int, description: dict[str, Any]) -> None:
