@@ -28,7 +28,7 @@ from tf_elastic import strategies
 from tf_elastic.cluster.configuration import ClusterConfigurationError
 
 DEADLINE_S = 120
-PROCESSES = 3
+PROCESSES = 4
 METHODS = ["easgd", "nesterov", "heavy_ball"]
 
 
@@ -323,7 +323,7 @@ def test_every_optimizer_trains_the_center(cluster, worker, name):
     model = compiled(
         strategy,
         OPTIMIZERS[name],
-        noisy=True,
+        noisy=name == "eamsgd",
         steps_per_execution=5 if name == "eamsgd" else 1,
     )
     before = model.evaluate(dataset(), verbose=0)
@@ -721,8 +721,232 @@ def test_shared_epochs_say_what_they_need(worker, steps):
         ), "needs a center"
     with pytest.raises(ValueError, match=match):
         model.fit(
-            dataset(),
+            dataset().repeat(),
             steps_per_epoch=steps,
             verbose=0,
             callbacks=[strategies.SharedEpochs(96)],
         )
+
+
+# Epochs that all workers end together.
+
+
+def endless():
+    return dataset().repeat()
+
+
+def shared_fit(model, epochs, callbacks=(), samples=96, **kwargs):
+    seen = job.Epochs()
+    history = model.fit(
+        endless(),
+        epochs=epochs,
+        verbose=0,
+        callbacks=[
+            *(callbacks or [strategies.SharedEpochs(samples)]), seen
+        ],
+        **kwargs,
+    )
+    return len(history.epoch), [own for _, own in seen.samples]
+
+
+def test_shared_epochs_go_on_and_late_workers_catch_up(cluster, worker):
+    servers = cluster()
+    first = compiled(worker(servers, 0, 2))
+    assert shared_fit(first, 2) == (2, [96, 192])
+    # Another fit, with a callback of its own, is of as many epochs more.
+    assert shared_fit(first, 1) == (1, [288])
+    # Who comes late has one batch in each epoch that is over ...
+    second = compiled(worker(servers, 1, 2))
+    assert shared_fit(second, 3) == (3, [12, 24, 36])
+    # ... and the epochs that come are shared: 36 samples are done of this,
+    # of which the last 12 are told by the next exchange or sign of life.
+    epochs, [own] = shared_fit(first, 1)
+    assert epochs == 1 and own in (348, 360)
+    assert servers.shards[0].ledger.members[1].samples in (24, 36)
+
+
+def test_a_resumed_script_on_new_servers_does_the_epochs_left(worker):
+    model = compiled(worker())
+    assert shared_fit(model, 5, initial_epoch=3) == (2, [96, 192])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_shared_epochs_let_others_stop_the_training(worker, first):
+    stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=0)
+    shared = strategies.SharedEpochs(96)
+    callbacks = [shared, stop] if first else [stop, shared]
+    epochs, _ = shared_fit(compiled(worker()), 9, callbacks)
+    assert epochs == 2
+
+
+# In processes of their own.
+
+
+class Process:
+    """A worker of `elastic_multi_worker_job`, told what to do."""
+
+    def __init__(self, log):
+        self.log = log
+        self.answers = queue.Queue()
+        with open(log, "wb") as stream:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "tests.elastic_multi_worker_job"],
+                cwd=source_tree.ROOT,
+                env={
+                    **os.environ,
+                    "TF_NUM_INTRAOP_THREADS": "1",
+                    "TF_NUM_INTEROP_THREADS": "1",
+                    "TF_CPP_MIN_LOG_LEVEL": "2",
+                    "CUDA_VISIBLE_DEVICES": "",
+                },
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+            )
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.popen.stdout:
+            if line.startswith("@"):
+                self.answers.put(json.loads(line[1:]))
+        self.answers.put([None, "its output has ended"])
+
+    def ask(self, what, **arguments):
+        print(json.dumps([what, arguments]), file=self.popen.stdin, flush=True)
+
+    def answer(self):
+        try:
+            result, error = self.answers.get(timeout=DEADLINE_S)
+        except queue.Empty:
+            result, error = None, f"no answer within {DEADLINE_S} s"
+        assert error is None, f"{error}\n{self.log.read_text()[-3000:]}"
+        return result
+
+    def do(self, what, **arguments):
+        self.ask(what, **arguments)
+        return self.answer()
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait(timeout=30)
+        self.reader.join(timeout=30)
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    made = []
+    try:
+        for i in range(PROCESSES):
+            made.append(Process(folder / f"{i}.log"))
+        for process in made:
+            assert process.answer() == "ready"
+        yield made
+    finally:
+        for process in made:
+            process.kill()
+
+
+def begin(processes, servers, workers, **kwargs):
+    """Makes the first processes the workers of new servers."""
+    for i, process in enumerate(processes[:workers]):
+        begin_one(process, servers, workers, i, **kwargs)
+
+
+def begin_one(process, servers, workers, index, **kwargs):
+    config = {
+        "cluster": {
+            "worker": [f"w{i}.invalid:1" for i in range(workers)],
+            "ps": servers.centers,
+        },
+        "task": {"type": "worker", "index": index},
+    }
+    process.do("begin", config=config, **kwargs)
+
+
+def parameters(servers):
+    """What the servers hold of the first section, the parameters."""
+    return np.concatenate([shard.arrays[0] for shard in servers.shards])
+
+
+EXACT = [
+    ("easgd", "blocking", 2, 1),
+    ("nesterov", "blocking", 3, 4),
+    ("nesterov", "overlapped", 2, 4),
+    ("heavy_ball", "overlapped", 3, 1),
+    ("nesterov", "synchronous", 2, 4),
+    ("easgd", "synchronous", 3, 1),
+]
+
+
+@pytest.mark.parametrize(("method", "protocol", "p", "tau"), EXACT)
+def test_processes_equal_the_pseudo_code(
+    cluster, processes, method, protocol, p, tau
+):
+    """Step by step, served in a fixed order (synchronous: all at once)."""
+    servers = cluster(2)
+    begin(processes, servers, p, protocol=protocol)
+    workers = processes[:p]
+    for process in workers:
+        process.do("quadratic", method=method, tau=tau)
+    turns = 12
+    schedule = [
+        int(i) % p
+        for i in np.random.default_rng(p).permutation(turns * p)
+    ]
+    expected = expected_run(method, protocol, tau, schedule, p)
+    if protocol == "synchronous":
+        for t in range(turns):
+            for process in workers:
+                process.ask("step", then_center=False)
+            points = [process.answer()[0] for process in workers]
+            assert_close(np.array(points), expected["workers"][t + 1])
+            assert_close(parameters(servers), expected["center"][t + 1])
+    else:
+        for turn, i in enumerate(schedule, start=1):
+            point, center = workers[i].do("step")
+            assert_close(np.array(point), expected["workers"][turn, i])
+            assert_close(np.array(center), expected["center"][turn])
+            assert_close(parameters(servers), expected["center"][turn])
+    for process in workers:
+        process.do("end")
+
+
+def test_unlike_workers_and_a_restarted_one_end_together(cluster, processes):
+    """A quick, a slow and a killed one, whose place another process takes."""
+    servers = cluster()
+    epochs, samples = 3, 2400
+    begin(processes, servers, 3, protocol="overlapped", float64=False)
+    shared = {"samples_per_epoch": samples, "epochs": epochs}
+    quick, slow, victim, successor = processes
+    quick.ask("fit_shared", products=10, **shared)
+    slow.ask("fit_shared", products=400, **shared)
+    victim.ask("fit_shared", products=10, tell_after=5, **shared)
+    assert victim.answer() == "so far"
+    victim.kill()
+    begin_one(
+        successor, servers, 3, 2, protocol="overlapped", float64=False
+    )
+    successor.ask("fit_shared", products=10, **shared)
+    results = [process.answer() for process in (quick, slow, successor)]
+    for process in (quick, slow, successor):
+        process.do("end")
+    ledger = servers.shards[0].ledger
+    for result in results:
+        assert result["epochs"] == epochs
+        ends = [total for total, _ in result["samples"]]
+        assert all(
+            end >= (k + 1) * samples for k, end in enumerate(ends)
+        )
+    # Nobody went on alone.
+    assert epochs * samples <= ledger.total_samples < (epochs + 1) * samples
+    own = [result["samples"][-1][1] for result in results]
+    assert own[0] > own[1]
+    assert ledger.members[2].incarnation == 2
+    assert ledger.members[2].earlier_samples > 0
+    assert all(member.finished for member in ledger.members.values())
+    assert ledger.num_workers == 3
