@@ -3,19 +3,41 @@
 import json
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 import train
 from tests import source_tree as tree
 from tf_elastic.program import command_line
 from tf_elastic.program import devices
+from tf_elastic.program import flag_table
+from tf_elastic.program import launching
 from tf_elastic.program import settings
 from tf_elastic.program import usage
 
 
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+
+
 def parse(*args):
     return settings.parse(["train.py", *args])
+
+
+def tf_config(role="worker", index=0, workers=2, centers=1):
+    """TF_CONFIG of one process of a cluster."""
+    cluster = {
+        "worker": [f"10.0.0.{i + 1}:2222" for i in range(workers)],
+        "ps": [f"10.0.1.{i + 1}:2222" for i in range(centers)],
+    }
+    return json.dumps(
+        {"cluster": cluster, "task": {"type": role, "index": index}}
+    )
 
 
 # (flags, parts of the message)
@@ -70,6 +92,86 @@ WRONG = [
         "--gradient_accumulation_steps=2 --mixed_precision=float16",
         ["--mixed_precision=bfloat16"],
     ),
+    # A cluster on this machine.
+    ("--local_workers=0", ["--local_workers must be at least 1"]),
+    ("--local_workers=2 --local_ps=0", ["--local_ps must be at least 1"]),
+    ("--local_workers=two", ["local_workers", "two"]),
+    ("--local_workers=2 --protocol=late", ["overlapped|blocking|synchronous"]),
+    ("--local_workers=2 --compression=zip", ["none|bfloat16|int8"]),
+    (
+        "--local_workers=2 --workers=2",
+        ["--workers has no effect", "processes", "--local_workers"],
+    ),
+    (
+        "--local_workers=2 --exchange=jacobi",
+        ["--exchange has no effect", "--protocol"],
+    ),
+    ("--protocol=blocking", ["--protocol has no effect", "--local_workers"]),
+    ("--compression=int8", ["--compression has no effect"]),
+    ("--trusted_network", ["--trusted_network has no effect"]),
+    ("--local_ps=2", ["--local_ps has no effect", "only --local_workers"]),
+    ("--local_evaluator", ["--local_evaluator has no effect"]),
+    ("--restart_workers", ["--restart_workers has no effect"]),
+    ("--status", ["--status has no effect", "only --local_workers"]),
+    (
+        "--local_workers=2 --strategy=elastic_mirrored",
+        ["trains in one", "--strategy=elastic_multi_worker"],
+    ),
+    (
+        "--local_workers=2 --strategy=mirrored",
+        ["trains in one", "--strategy=elastic_multi_worker"],
+    ),
+    (
+        "--strategy=elastic_multi_worker",
+        ["nothing says where", "--local_workers=4", "TF_CONFIG"],
+    ),
+    ("--strategy=multi_worker_mirrored", ["nothing says where"]),
+    (
+        "--local_workers=2 --compression=int8 --protocol=blocking",
+        ["--compression=int8 needs --protocol=overlapped"],
+    ),
+    (
+        "--local_workers=2 --compression=bfloat16 --protocol=synchronous",
+        ["--compression=bfloat16 needs --protocol=overlapped"],
+    ),
+    (
+        "--local_workers=2 --optimizer=asgd",
+        ["sequential", "--local_workers=2", "Use --local_workers=1"],
+    ),
+    ("--local_workers=3 --optimizer=mvasgd", ["sequential", "easgd"]),
+    (
+        "--local_workers=3 --beta=0.9 --moving_rate=0.5",
+        ["--beta must equal", "3 workers", "--beta=1.5"],
+    ),
+    *(
+        (
+            f"--local_workers=2 --strategy=multi_worker_mirrored {flag}",
+            [f"{flag.split('=')[0]} has no effect", "elastic_multi_worker"],
+        )
+        for flag in (
+            "--protocol=blocking",
+            "--compression=int8",
+            "--local_ps=2",
+            "--local_evaluator",
+            "--restart_workers",
+            "--status",
+            "--beta=0.5",
+            "--optimizer=easgd",
+        )
+    ),
+    (
+        "--local_workers=2 --strategy=multi_worker_mirrored --resume "
+        "--model_dir={tmp}/mirrored",
+        ["--resume is not for --strategy=multi_worker_mirrored"],
+    ),
+    (
+        "--local_workers=2 --resume --model_dir={tmp}/single",
+        ["begun in one process", "--local_workers=2"],
+    ),
+    (
+        "--local_workers=2 --model_dir={tmp}/cluster",
+        ["holds a run already", "--resume"],
+    ),
     # Files.
     ("--resume", ["--resume needs --model_dir"]),
     ("--resume --model_dir={tmp}/no", ["must hold a run", "settings.json"]),
@@ -83,6 +185,57 @@ WRONG = [
 @pytest.mark.parametrize(("args", "parts"), WRONG, ids=[w[0] for w in WRONG])
 def test_a_wrong_flag_says_what_to_do(args, parts, tmp_path, capsys):
     (tmp_path / "old" / "backup").mkdir(parents=True)
+    (tmp_path / "cluster" / "centers").mkdir(parents=True)
+    for name in ("single", "mirrored"):
+        (tmp_path / name).mkdir()
+        begun = {"strategy": "elastic_mirrored", "local_workers": None}
+        if name == "mirrored":
+            begun = {"strategy": "multi_worker_mirrored", "local_workers": 2}
+        (tmp_path / name / "settings.json").write_text(json.dumps(begun))
+    argv = ["train.py", *args.format(tmp=tmp_path).split()]
+    assert train.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("train.py: ")
+    for part in parts:
+        assert part in err
+
+
+# (TF_CONFIG, flags, parts of the message)
+WRONG_IN_CLUSTER = [
+    (
+        tf_config(),
+        "--local_workers=2",
+        ["starts a cluster", "Received: both", "unset TF_CONFIG"],
+    ),
+    (tf_config(), "--workers=2", ["--workers has no effect"]),
+    (tf_config(), "--local_ps=2", ["only --local_workers"]),
+    (tf_config(), "--status", ["only --local_workers"]),
+    (tf_config(), "--optimizer=asgd", ["TF_CONFIG with 2 workers", "easgd"]),
+    (
+        tf_config(),
+        "--resume --model_dir={tmp}",
+        ["Leave --resume out", "snapshots"],
+    ),
+    (tf_config(centers=0), "", ["must have a job 'ps'"]),
+    (tf_config(index=2), "", ["from 0 to 1", "Received: 2"]),
+    (tf_config(role="boss"), "", ["must be one of", "'boss'"]),
+    ("{", "", ["TF_CONFIG must be JSON", "line 1", "docs/cluster.md"]),
+    ("", "", ["must describe the cluster"]),
+    ('{"cluster": {}}', "", ["must have `cluster`"]),
+    (
+        tf_config().replace("10.0.1.1:2222", "10.0.1.1"),
+        "",
+        ["The address of ps 0 is wrong"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "args", "parts"), WRONG_IN_CLUSTER)
+def test_what_is_wrong_in_a_cluster(
+    config, args, parts, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("TF_CONFIG", config)
     argv = ["train.py", *args.format(tmp=tmp_path).split()]
     assert train.main(argv) == 2
     out, err = capsys.readouterr()
@@ -94,9 +247,12 @@ def test_a_wrong_flag_says_what_to_do(args, parts, tmp_path, capsys):
 
 def test_wrong_flags_are_told_without_tensorflow():
     code = (
-        "import sys, train\n"
+        "import os, sys, train\n"
         "assert train.main(['train.py', '--workers=0']) == 2\n"
+        "assert train.main(['train.py', '--local_workers=0']) == 2\n"
         "assert train.main(['train.py', '--help']) == 0\n"
+        "os.environ['TF_CONFIG'] = '{'\n"
+        "assert train.main(['train.py']) == 2\n"
         "slow = {'tensorflow', 'keras', 'numpy', 'matplotlib'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
     )
@@ -127,7 +283,10 @@ def test_help_names_every_flag():
     assert result.stderr == ""
     text = result.stdout
     assert text.count("python train.py") >= 3
-    for group in ("Data", "Workers", "Method", "Length", "Files and output"):
+    for group in (
+        *("Data", "Workers", "Cluster", "Method", "Length"),
+        "Files and output",
+    ):
         assert f"\n{group}:\n" in text
     values = command_line.define_flags()
     for name in values:
@@ -211,3 +370,174 @@ def test_a_gpu_whose_memory_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(usage.UsageError, match="Give --gpu_memory_mb"):
         devices.free_gpu_memory_mb()
+
+
+def test_the_strategy_follows_from_where_it_runs(monkeypatch):
+    assert parse()["strategy"] == "elastic_mirrored"
+    local = parse("--local_workers=3")
+    assert local["strategy"] == "elastic_multi_worker"
+    assert (local["workers"], local["local_ps"]) == (3, 1)
+    assert (local["protocol"], local["compression"]) == ("overlapped", "none")
+    monkeypatch.setenv("TF_CONFIG", tf_config(workers=5))
+    task = parse()
+    assert task["strategy"] == "elastic_multi_worker"
+    assert task["workers"] == 5
+    # Whoever asks for it trains in one process all the same.
+    alone = parse("--strategy=elastic_mirrored", "--workers=2")
+    assert alone["workers"] == 2
+
+
+def test_the_mirrored_cluster_needs_no_centers(monkeypatch):
+    local = parse("--local_workers=2", "--strategy=multi_worker_mirrored")
+    assert local["workers"] == 2
+    monkeypatch.setenv("TF_CONFIG", tf_config(centers=0))
+    assert parse("--strategy=multi_worker_mirrored")["workers"] == 2
+
+
+def test_sequential_methods_have_one_worker_in_a_cluster_too():
+    assert parse("--optimizer=asgd", "--local_workers=1")["workers"] == 1
+
+
+def test_every_role_may_be_asked_for(monkeypatch):
+    for role in ("worker", "ps", "evaluator"):
+        monkeypatch.setenv("TF_CONFIG", tf_config(role=role))
+        assert parse()["workers"] == 2
+
+
+def test_more_or_fewer_workers_resume_with_epochs_of_the_same_size(tmp_path):
+    before = parse(
+        "--local_workers=2", "--steps_per_epoch=30", f"--model_dir={tmp_path}"
+    )
+    (tmp_path / "settings.json").write_text(json.dumps(before))
+    (tmp_path / "centers").mkdir()
+    resume = ("--resume", f"--model_dir={tmp_path}")
+    same = parse(*resume, "--epochs=9")
+    assert (same["local_workers"], same["steps_per_epoch"]) == (2, 30)
+    for workers, steps in ((1, 60), (3, 20), (7, 8)):
+        after = parse(*resume, f"--local_workers={workers}")
+        assert after["workers"] == workers
+        assert after["steps_per_epoch"] == steps
+
+
+# What the processes of a cluster get.
+
+# Of every flag but those of the launcher, values that may come together.
+VALUES = {
+    "device": ["auto", "cpu", "gpu"],
+    "gpu_memory_mb": [512],
+    "learning_rate": [0.1, 1e-7, 0.30000000000000004],
+    "learning_rate_decay": [0.01],
+    "weight_decay": [1e-4],
+    "clipnorm": [0.5],
+    "gradient_accumulation_steps": [2],
+    "batch_size": [16],
+    "epochs": [3],
+    "steps_per_epoch": [5],
+    "steps_per_execution": [2],
+    "mixed_precision": ["bfloat16"],
+    "jit_compile": ["true", "false"],
+    "seed": [5],
+    "deterministic": [True, False],
+    "logdir": ["runs/tb"],
+    "model_dir": ["runs/with space"],
+    "plot": ["run.png"],
+    "report": ["run.json"],
+    "verbose": ["0", "1", "2"],
+    "trusted_network": [True, False],
+}
+ELASTIC = {
+    "optimizer": ["eamsgd", "easgd"],
+    "beta": [0.5],
+    "communication_period": ["3", "none"],
+    "jit_compile": ["true", "false"],
+    "protocol": ["overlapped"],
+    "compression": ["none", "bfloat16", "int8"],
+    "local_ps": [1, 3],
+    "local_evaluator": [True],
+    "restart_workers": [True],
+    "status": [True],
+}
+MIRRORED = {"momentum": [0.5], "nesterov": [True, False]}
+ALONE = [
+    {"optimizer": "eamsgd", "momentum": 0.3, "nesterov": False},
+    {"optimizer": "elastic", "inner_optimizer": "adamw"},
+    {"symmetric": False, "beta": 0.9, "moving_rate": 0.1},
+    {"optimizer": "easgd", "moving_rate": 0.1},
+    {"protocol": "blocking"},
+    {"protocol": "synchronous"},
+    {"optimizer": "mvasgd", "averaging_rate": 0.2, "local_workers": 1},
+    {"optimizer": "asgd", "local_workers": 1},
+    {"dataset": "cifar10", "data_dir": "DATA", "download": True},
+    {"dataset": "cifar100", "data_dir": "DATA", "download": True},
+]
+
+
+def written(values):
+    """Flags, as a user writes them."""
+    kinds = {flag.name: flag.kind for flag in flag_table.all_flags()}
+    return [
+        f"--{'' if value else 'no'}{name}"
+        if kinds[name] == "switch"
+        else f"--{name}={value}"
+        for name, value in values.items()
+    ]
+
+
+def of_child(parent, **kwargs):
+    """The settings that a process of the launched cluster parses."""
+    config = tf_config(workers=parent["workers"], **kwargs)
+    with mock.patch.dict("os.environ", TF_CONFIG=config):
+        return parse(*launching._flags(parent))
+
+
+LAUNCHER = {
+    "local_workers", "local_ps", "local_evaluator", "restart_workers",
+    "status", "resume",
+}
+
+
+def check_child(values):
+    # Not the folders of this machine.
+    with mock.patch("tf_elastic.program.checks.os.path.exists") as exists:
+        exists.return_value = False
+        parent = parse(*written({"local_workers": 2, **values}))
+    child = of_child(parent)
+    for name, value in parent.items():
+        if name not in LAUNCHER:
+            assert child[name] == value, name
+
+
+@pytest.mark.parametrize("values", ALONE)
+def test_a_child_has_the_settings_of_the_launcher(values):
+    check_child(values)
+
+
+def some_of(table):
+    return st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from(v) for name, v in table.items()}
+    )
+
+
+@hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.one_of(
+        some_of({**VALUES, **ELASTIC}),
+        some_of({**VALUES, **MIRRORED}).map(
+            lambda values: {
+                **{k: v for k, v in values.items() if k != "jit_compile"},
+                "strategy": "multi_worker_mirrored",
+            }
+        ),
+    )
+)
+def test_a_child_has_the_settings_of_the_launcher_for_any_flags(values):
+    check_child(values)
+
+
+def test_all_flags_are_in_these_tables():
+    named = {*VALUES, *ELASTIC, *MIRRORED, *LAUNCHER, "strategy"}
+    for values in ALONE:
+        named |= set(values)
+    # An error in a cluster, see above.
+    named |= {"workers", "exchange"}
+    assert named == {flag.name for flag in flag_table.all_flags()}

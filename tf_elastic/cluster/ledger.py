@@ -82,6 +82,7 @@ class Ledger:
         """p: the present ones, those still expected, those that have finished.
 
         The last of a finishing cluster are not to be pulled the harder for it.
+        Once all have finished, who joins begins a new count.
         """
         finished = sum(m.finished for m in self.members.values())
         return max(len(self.present) + finished, self._still_expected())
@@ -140,6 +141,11 @@ class Ledger:
                 f"the center already. Received: incarnation={incarnation}. "
                 "A newer process has taken its place"
             )
+        if self.members and all(m.finished for m in self.members.values()):
+            # Another run, perhaps of fewer workers, goes on from its end.
+            self.expected = 0
+            for old in self.members.values():
+                old.finished = False
         now = self._now()
         member = Member(incarnation, process, last_seen=now, read_time=now)
         if before:

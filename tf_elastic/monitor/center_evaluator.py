@@ -1,6 +1,9 @@
 """The side-car that evaluates the center of a cluster, and keeps the best."""
 
+import json
+import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +11,7 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from tf_elastic.monitor import probe
 
@@ -25,18 +29,20 @@ class CenterEvaluator:
 
     For the process of the job `evaluator`. It pulls the center, evaluates it,
     writes for TensorBoard and keeps the best model, until all workers are
-    done.
+    done. With `best_path` of an earlier run it goes on from the best so far,
+    which is noted beside it in a file of that name ending in .json.
 
     Args:
         model: compiled with an optimizer of this package in the scope of an
             `ElasticMultiWorkerStrategy` of an evaluator.
         data: what to evaluate on: a `tf.data.Dataset`, or arrays `(x, y)`.
         log_dir: folder for TensorBoard (over the center's versions), or None.
-        best_path: file for the best model, ending in .keras, or None.
+        best_path: file for the best model, ending in .keras, or None; its
+            folder is made.
         monitor: the name of the loss or metric that decides which is best.
         mode: "min" or "max"; None for "max" if it is an accuracy, else "min".
         patience_s: how long the center may be away, or no worker be there,
-            in seconds, before this ends.
+            in seconds, before this ends; also if it comes after all are done.
         poll_s: seconds between two looks for a new version.
 
     Raises:
@@ -73,7 +79,8 @@ class CenterEvaluator:
         self.mode = mode or ("max" if "acc" in monitor else "min")
         self.patience_s = patience_s
         self.poll_s = poll_s
-        self.best: float | None = None
+        self.best = self._best_so_far()
+        self._stopped = threading.Event()
 
     def run(self) -> list[Evaluation]:
         """Evaluates until all workers are done.
@@ -82,6 +89,10 @@ class CenterEvaluator:
             All evaluations.
         """
         return list(self.evaluations())
+
+    def stop(self) -> None:
+        """Ends `evaluations` after one last look; for a signal's handler."""
+        self._stopped.set()
 
     def evaluations(self) -> Iterator[Evaluation]:
         """Yields each evaluation, until all workers are done."""
@@ -92,47 +103,45 @@ class CenterEvaluator:
         writer = None
         if self.log_dir:
             writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
-        seen, alone_since = -1, time.monotonic()
+        seen, met, alone_since = -1, False, time.monotonic()
         while True:
-            first = strategy.center_status()[0]
-            ready = first is not None and first["ready"]
-            present = ready and any(
-                member["present"] for member in first["members"].values()
-            )
-            if present:
-                alone_since = time.monotonic()
-            version = first["version"] if ready else seen
-            if version != seen:
+            is_last = self._stopped.is_set()
+            version, members = _look(strategy)
+            if any(member["present"] for member in members):
+                met, alone_since = True, time.monotonic()
+            if version is not None and version != seen:
                 seen = version
                 yield self._evaluate(version, writer)
-                continue
-            if ready and not present and first["members"]:
-                if all(m["finished"] for m in first["members"].values()):
-                    break
-            if time.monotonic() - alone_since > self.patience_s:
+                if not is_last:
+                    continue
+            # Before it has met any, they are those of the run before.
+            all_done = members and all(m["finished"] for m in members)
+            alone_s = time.monotonic() - alone_since
+            if is_last or (met and all_done) or alone_s > self.patience_s:
                 break
-            time.sleep(self.poll_s)
+            self._stopped.wait(self.poll_s)
         if writer:
             writer.close()
 
     def _evaluate(self, version: int, writer: Any) -> Evaluation:
+        extended = self.model.distribute_strategy.extended
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.data)
-        values = self.model.evaluate(
-            x, y, sample_weight=sample_weight, verbose=0, return_dict=True
-        )
-        values = {name: float(value) for name, value in values.items()}
-        if self.monitor not in values:
-            raise ValueError(
-                f"`monitor` must be one of {sorted(values)}. Received: "
-                f"monitor={self.monitor!r}."
+        with extended.holding_center():  # What is saved is what was measured.
+            values = self.model.evaluate(
+                x, y, sample_weight=sample_weight, verbose=0, return_dict=True
             )
-        value = values[self.monitor]
-        sign = 1 if self.mode == "min" else -1
-        is_best = self.best is None or sign * value < sign * self.best
-        if is_best:
-            self.best = value
-            if self.best_path:
-                self._save()
+            values = {name: float(value) for name, value in values.items()}
+            if self.monitor not in values:
+                raise ValueError(
+                    f"`monitor` must be one of {sorted(values)}. Received: "
+                    f"monitor={self.monitor!r}."
+                )
+            value = values[self.monitor]
+            is_best = self._is_better(value)
+            if is_best:
+                self.best = value
+                if self.best_path:
+                    self._save(version, values)
         if writer:
             with tf.device("CPU:0"), writer.as_default(version):
                 for name, value in values.items():
@@ -140,9 +149,47 @@ class CenterEvaluator:
                 writer.flush()
         return Evaluation(version, values, is_best)
 
-    def _save(self) -> None:
+    def _is_better(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        sign = 1 if self.mode == "min" else -1
+        return self.best is None or sign * value < sign * self.best
+
+    def _save(self, version: int, values: dict[str, float]) -> None:
         """Writes the best model whole, or not at all."""
         path = os.fspath(self.best_path)
         base, ending = os.path.splitext(path)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         self.model.save(f"{base}.tmp{ending}")
+        with open(f"{base}.tmp.json", "w", encoding="utf-8") as file:
+            json.dump({"version": version, "values": values}, file)
         os.replace(f"{base}.tmp{ending}", path)
+        os.replace(f"{base}.tmp.json", f"{base}.json")
+
+    def _best_so_far(self) -> float | None:
+        """The value of the best model of an earlier run; None without one."""
+        if not self.best_path or not os.path.exists(self.best_path):
+            return None
+        base, _ = os.path.splitext(os.fspath(self.best_path))
+        try:
+            with open(f"{base}.json", encoding="utf-8") as file:
+                return float(json.load(file)["values"][self.monitor])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logging.warning(
+                "What %s is worth cannot be read (%r): the next evaluation "
+                "replaces it.",
+                self.best_path,
+                error,
+            )
+            return None
+
+
+def _look(strategy: Any) -> tuple[int | None, list[dict[str, Any]]]:
+    """The center's version, None if it cannot be read; its members."""
+    statuses = strategy.center_status()
+    first = statuses[0]
+    if first is None:
+        return None, []
+    readable = all(status and status["ready"] for status in statuses)
+    members = list(first["members"].values())
+    return (first["version"] if readable else None), members

@@ -88,7 +88,9 @@ def build_report(
 
     Returns:
         A dict that JSON can hold, with the keys "center", "workers", "time",
-        "throughput", "settings", "versions" and "files".
+        "throughput", "settings", "versions" and "files"; of a cluster also
+        "cluster", while "workers", "time" and "throughput" are this
+        process'.
     """
     center: dict[str, Any] = {f"test_{k}": float(v) for k, v in test.items()}
     if "accuracy" in test:
@@ -230,19 +232,24 @@ def format_report(report: Mapping[str, Any]) -> str:
         each = "  ".join(f"{d:.3g}" for d in workers["elastic_distance"])
         share = workers["relative_distance"]
         of_center = "" if share is None else f"   ({share:.1%} of |center|)"
-        rows.append(("worker spread", each + of_center))
+        name = "chief's distance" if "cluster" in report else "worker spread"
+        rows.append((name, each + of_center))
         rows.append(("exchanges", f"{center['center_step']}"))
-    rows.append(("local steps", f"{report['local_steps']} of each worker"))
+    whose = "the chief" if "cluster" in report else "each worker"
+    rows.append(("local steps", f"{report['local_steps']} of {whose}"))
     rows.append(("time", _time_row(report["time"])))
     speed = report["throughput"]
     if speed["images_per_s"] is not None:
         rows.append(
             (
                 "throughput",
-                f"{speed['images_per_s']:,.0f} images/s over "
-                f"{workers['count']} worker"
-                f"{'s' if workers['count'] != 1 else ''}   "
-                f"({speed['steps_per_s']:.1f} steps/s)",
+                f"{speed['images_per_s']:,.0f} images/s "
+                + (
+                    "of the chief   "
+                    if "cluster" in report
+                    else f"over {_counted(workers['count'], 'worker')}   "
+                )
+                + f"({speed['steps_per_s']:.1f} steps/s)",
             )
         )
     if "cluster" in report:
@@ -255,8 +262,8 @@ def _cluster_rows(cluster: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         (
             "cluster",
-            f"{cluster['num_workers']} workers, "
-            f"{len(cluster['versions'])} center servers, "
+            f"{_counted(cluster['num_workers'], 'worker')}, "
+            f"{_counted(len(cluster['versions']), 'center server')}, "
             f"{cluster['protocol']}",
         )
     ]
@@ -270,10 +277,15 @@ def _cluster_rows(cluster: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
         )
     steps = "  ".join(
-        f"{m['clock']}" for _, m in sorted(cluster["members"].items())
+        f"{m['clock']}"
+        for _, m in sorted(cluster["members"].items(), key=lambda i: int(i[0]))
     )
-    rows.append(("steps of each", steps))
+    rows.append(("steps of each", f"{steps}   (as the center has heard)"))
     return rows
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number != 1 else ''}"
 
 
 def _time_row(times: Mapping[str, float]) -> str:

@@ -1,5 +1,7 @@
 """The optimizer, the network and the data that the settings ask for."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from tf_elastic.program import defaults
@@ -68,11 +70,25 @@ def _inner_optimizer(name: str) -> Any:
         ) from error
 
 
+@contextlib.contextmanager
+def _dtype_policy(settings: dict[str, Any]) -> Iterator[None]:
+    """Inside, layers compute in the type that the settings ask for."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    if settings["mixed_precision"] != "none":
+        keras.config.set_dtype_policy(f"mixed_{settings['mixed_precision']}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def make_model(settings: dict[str, Any], strategy: Any) -> Any:
     """The network, compiled, its optimizer built."""
     from tf_elastic import models
 
-    with strategy.scope():
+    with strategy.scope(), _dtype_policy(settings):
         if settings["dataset"] == "digits":
             model = models.digits_convnet(seed=settings["seed"])
         else:

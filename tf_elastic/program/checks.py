@@ -83,6 +83,12 @@ def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
             "--strategy=multi_worker_mirrored has no center. Leave it out, or "
             "choose --strategy=elastic_multi_worker",
         )
+        reasons |= dict.fromkeys(
+            ("restart_workers", "status"),
+            "the workers of --strategy=multi_worker_mirrored take every step "
+            "together, so that none can be started again alone or be ahead. "
+            "Leave it out, or choose --strategy=elastic_multi_worker",
+        )
     if settings["local_workers"] is None:
         reasons |= dict.fromkeys(
             _LOCAL, "only --local_workers starts processes. Leave it out",
@@ -92,7 +98,7 @@ def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
 
 def check_choices(settings: dict[str, Any], given: set[str]) -> None:
     """Refuses flags that would be ignored, by which is chosen."""
-    optimizer, strategy = settings["optimizer"], settings["strategy"]
+    strategy = settings["strategy"]
     reasons = without_effect(settings)
     for name in sorted(given & set(reasons)):
         raise usage.UsageError(
@@ -133,21 +139,36 @@ def check_choices(settings: dict[str, Any], given: set[str]) -> None:
             f"--protocol=overlapped. Received: --protocol="
             f"{settings['protocol']}. Leave one of them out."
         )
-    if strategy not in defaults.MIRRORED and optimizer in defaults.SEQUENTIAL:
-        for name in ("workers", "local_workers"):
-            if settings[name] not in (None, 1):
-                raise usage.UsageError(
-                    f"--optimizer={optimizer} is a sequential method: it "
-                    f"averages one worker over time. Received: --{name}="
-                    f"{settings[name]}. Use --{name}=1, or --optimizer="
-                    "easgd for several workers."
-                )
+
+
+def check_sequential(settings: dict[str, Any]) -> None:
+    """Refuses several workers for a method of one."""
+    optimizer, workers = settings["optimizer"], settings["workers"]
+    if (
+        settings["strategy"] in defaults.MIRRORED
+        or optimizer not in defaults.SEQUENTIAL
+        or workers == 1
+    ):
+        return
+    if settings["local_workers"] is not None:
+        received, instead = f"--local_workers={workers}", "--local_workers=1"
+    elif settings["strategy"] in defaults.CLUSTER:
+        received = f"TF_CONFIG with {workers} workers"
+        instead = "a cluster of one"
+    else:
+        received, instead = f"--workers={workers}", "--workers=1"
+    raise usage.UsageError(
+        f"--optimizer={optimizer} is a sequential method: it averages one "
+        f"worker over time. Received: {received}. Use {instead}, or "
+        "--optimizer=easgd for several workers."
+    )
 
 
 # (flag, test, rule)
 _RANGES = (
-    ("workers", lambda v: v >= 1, "at least 1"),
+    # Before `workers`, which follows from it.
     ("local_workers", lambda v: v >= 1, "at least 1"),
+    ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
     ("gpu_memory_mb", lambda v: v >= 1, "at least 1"),
     ("learning_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),

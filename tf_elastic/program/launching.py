@@ -1,5 +1,6 @@
 """A cluster on this machine: `--local_workers`."""
 
+import io
 import os
 import sys
 import tempfile
@@ -51,13 +52,17 @@ def launch(settings: dict[str, Any], program: str) -> int:
         restart_workers=settings["restart_workers"],
         isolate_network=mirrored,
         trusted_network=settings["trusted_network"],
-        output=open(os.devnull, "w") if settings["status"] else None,
+        output=io.StringIO() if settings["status"] else None,
     )
     if settings["model_dir"]:
         run_folder.write_settings(settings)
     console.say(
-        f"A cluster of {settings['local_workers']} workers"
-        + ("" if mirrored else f" and {settings['local_ps']} center servers")
+        f"A cluster of {_count(settings['local_workers'], 'worker')}"
+        + (
+            ""
+            if mirrored
+            else f" and {_count(settings['local_ps'], 'center server')}"
+        )
         + f" on this machine; logs in {log_dir}"
     )
     try:
@@ -74,6 +79,10 @@ def launch(settings: dict[str, Any], program: str) -> int:
     if cluster.failure:
         console.complain(cluster.failure)
     return status
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number != 1 else ''}"
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:

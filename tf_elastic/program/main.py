@@ -8,6 +8,7 @@ from typing import Any
 
 from tf_elastic.program import command_line
 from tf_elastic.program import console
+from tf_elastic.program import defaults
 from tf_elastic.program import launching
 from tf_elastic.program import run_folder
 from tf_elastic.program import running
@@ -40,7 +41,9 @@ def main(argv: Sequence[str], introduction: str) -> int:
         console.complain(str(error))
         return 2
     except KeyboardInterrupt:
-        if settings is None or settings["local_workers"] is None:
+        # Of a cluster's processes, the one that starts them speaks.
+        in_cluster = settings and settings["strategy"] in defaults.CLUSTER
+        if not (in_cluster and "TF_CONFIG" in os.environ):
             console.complain(f"\n{_stopped(settings)}")
         return 130
 
@@ -61,6 +64,8 @@ def _do(settings: dict[str, Any], program: str) -> int:
 def _stopped(settings: dict[str, Any] | None) -> str:
     """What to say after Ctrl-C."""
     folder = settings and settings["model_dir"]
+    if settings and settings["strategy"] in defaults.CLUSTER:
+        return _stopped_in_cluster(folder)
     if not folder:
         return "Stopped. Nothing was saved; --model_dir would keep each epoch."
     backup = os.path.join(folder, run_folder.BACKUP)
@@ -74,4 +79,16 @@ def _stopped(settings: dict[str, Any] | None) -> str:
         f"Stopped. Saved: epoch {epoch} of {settings['epochs']}, in "
         f"{backup}. Go on with:\n"
         f"  python train.py --model_dir={folder} --resume"
+    )
+
+
+def _stopped_in_cluster(folder: str | None) -> str:
+    """What to say after Ctrl-C on this machine's cluster."""
+    if not folder or not os.path.exists(
+        os.path.join(folder, run_folder.CENTERS)
+    ):
+        return "Stopped. Nothing was saved."
+    return (
+        f"Stopped. The center servers keep their snapshots in {folder}. Go "
+        f"on with:\n  python train.py --model_dir={folder} --resume"
     )

@@ -7,6 +7,7 @@ import tempfile
 from typing import Any
 
 from tf_elastic.program import console
+from tf_elastic.program import defaults
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 
@@ -26,6 +27,15 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
         raise usage.UsageError(
             "--resume needs --model_dir: the folder of the run to go on with."
         )
+    if "TF_CONFIG" in os.environ and (
+        settings["strategy"] in (None, *defaults.CLUSTER)
+    ):
+        raise usage.UsageError(
+            "--resume is for a run that --local_workers or one process has "
+            "begun. Received: --resume, and TF_CONFIG. Leave --resume out: "
+            "with the same --model_dir the center servers go on from their "
+            "snapshots."
+        )
     path = os.path.join(folder, run_folder.SETTINGS)
     try:
         with open(path, encoding="utf-8") as file:
@@ -42,6 +52,7 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
             f"{path} cannot be read as JSON ({error}). Begin anew in another "
             "--model_dir."
         ) from error
+    _check_local_workers(settings, stored)
     for name, value in stored.items():
         if name not in settings:
             continue
@@ -58,6 +69,25 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
                 f"Leave --{name} out, or begin anew in another --model_dir."
             )
     given -= set(stored)
+
+
+def _check_local_workers(
+    settings: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    """Lets more or fewer workers go on, with epochs of the same size."""
+    before, now = stored.get("local_workers"), settings["local_workers"]
+    if now is None or now == before:
+        return
+    if before is None:
+        raise usage.UsageError(
+            "A resumed run keeps its settings: it was begun in one process. "
+            f"Received: --local_workers={now}. Leave --local_workers out, or "
+            "begin anew in another --model_dir."
+        )
+    if now >= 1 and "steps_per_epoch" in stored:
+        # All workers' together; each has a part of them.
+        steps = stored["steps_per_epoch"] * before
+        stored["steps_per_epoch"] = max(steps // now, 1)
 
 
 def restore(model: Any, settings: dict[str, Any]) -> int:

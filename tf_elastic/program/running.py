@@ -41,13 +41,7 @@ def train(
     keras.utils.set_random_seed(settings["seed"])
     if settings["deterministic"]:
         tf.config.experimental.enable_op_determinism()
-    policy_before = keras.config.dtype_policy()
-    if settings["mixed_precision"] != "none":
-        keras.config.set_dtype_policy(f"mixed_{settings['mixed_precision']}")
-    try:
-        model = building.make_model(settings, strategy)
-    finally:
-        keras.config.set_dtype_policy(policy_before)
+    model = building.make_model(settings, strategy)
     in_cluster = settings["strategy"] == "elastic_multi_worker"
     if in_cluster:
         first_epoch = cluster_run.epochs_done(settings, strategy)
@@ -74,15 +68,20 @@ def train(
         global_batch_size=global_batch,
     )
     length = {"initial_epoch": first_epoch} if in_cluster else {}
-    history = model.fit(
-        train_data.repeat() if in_cluster else train_data,
-        epochs=settings["epochs"],
-        validation_data=test_data if evaluates else None,
-        callbacks=_callbacks(settings, watch),
-        shuffle=False,
-        verbose=int(settings["verbose"]),
-        **length,
-    )
+    try:
+        history = model.fit(
+            train_data.repeat() if in_cluster else train_data,
+            epochs=settings["epochs"],
+            validation_data=test_data if evaluates else None,
+            callbacks=_callbacks(settings, watch),
+            shuffle=False,
+            verbose=int(settings["verbose"]),
+            **length,
+        )
+    except BaseException:
+        if in_cluster:
+            strategy.leave()  # Else its part would count as done.
+        raise
     if not evaluates:
         return None
     test = model.evaluate(test_data, verbose=0, return_dict=True)
@@ -124,7 +123,8 @@ def _callbacks(settings: dict[str, Any], watch: Any) -> list[Any]:
                 append=settings["resume"] or in_cluster,
             )
         )
-        if not in_cluster:  # There the center servers take snapshots.
+        # In a cluster the center servers take snapshots.
+        if settings["strategy"] not in defaults.CLUSTER:
             callbacks.append(
                 keras.callbacks.BackupAndRestore(
                     os.path.join(folder, run_folder.BACKUP),

@@ -47,6 +47,7 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     checks.check_choices(settings, given)
     defaults.fill_in(settings, tasks.of_this_process(settings))
     checks.check_ranges(settings)
+    checks.check_sequential(settings)
     checks.check_rates(settings)
     checks.check_files(settings)
     return settings

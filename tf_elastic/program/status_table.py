@@ -16,6 +16,8 @@ _EVERY_S_IN_A_FILE = 10.0
 def shown(cluster: Any) -> Iterator[None]:
     """Inside, a table of the cluster is on the terminal, always new.
 
+    The last one stays: that of the end.
+
     Args:
         cluster: a `LocalCluster` that was started.
     """
@@ -31,8 +33,11 @@ def shown(cluster: Any) -> Iterator[None]:
     is_terminal = sys.stdout.isatty()
 
     def show() -> None:
-        height = 0
-        while not over.wait(_EVERY_S if is_terminal else _EVERY_S_IN_A_FILE):
+        height, is_last = 0, False
+        while not is_last:
+            is_last = over.wait(
+                _EVERY_S if is_terminal else _EVERY_S_IN_A_FILE
+            )
             text = watch.table(cluster_watch.view())
             height = console.redraw(text, height if is_terminal else 0)
 

@@ -1,6 +1,7 @@
 """Which process of a cluster this is, and what it does."""
 
 import os
+import signal
 from typing import Any
 
 from tf_elastic.program import console
@@ -45,6 +46,8 @@ def serve_center(settings: dict[str, Any], task: Any) -> int:
 def evaluate(settings: dict[str, Any]) -> int:
     """Evaluates the center until all workers are done."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # A local cluster keeps the GPUs for its workers.
+    settings = {**settings, "device": settings["device"].replace("gpu", "auto")}
     with console.quiet_stderr():
         import keras
 
@@ -65,6 +68,8 @@ def evaluate(settings: dict[str, Any]) -> int:
     evaluator = monitor.CenterEvaluator(
         model, test_data, log_dir=logdir, best_path=best
     )
+    # Once told to end, one last look: the workers may just have finished.
+    signal.signal(signal.SIGTERM, lambda *_: evaluator.stop())
     for seen in evaluator.evaluations():
         console.say(
             f"version {seen.version}: "

@@ -1,11 +1,13 @@
 """Elastic training on many processes and machines."""
 
 import atexit
+import contextlib
 import dataclasses
 import sys
 import time
 import weakref
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -256,6 +258,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._last_look = 0.0
         self._looked_at = -1  # samples trained on
         self._looking = False
+        self._held = False
         # A closure over self would keep this alive to the end.
         self._at_exit = weakref.finalize(self, _stop, self.client)
         atexit.register(_stop_if_alive, weakref.ref(self))
@@ -450,7 +453,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def center_is_read(self) -> None:
         """Shows the newest center, if it was not looked at just now."""
-        if self._looking or not tf.executing_eagerly():
+        if self._held or self._looking or not tf.executing_eagerly():
             return
         now = time.monotonic()
         if (
@@ -459,6 +462,18 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         ):
             self._look()
         self._last_look = time.monotonic()
+
+    @contextlib.contextmanager
+    def holding_center(self) -> Iterator[None]:
+        """Inside, only a new pass over data shows a newer center.
+
+        What is saved then is what was evaluated before.
+        """
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def before_step(self) -> None:
         """Joins, if no pass over data has done so: on `train_on_batch`, say.
