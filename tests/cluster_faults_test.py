@@ -254,11 +254,13 @@ def test_a_worker_that_lost_its_slot_begins_again_from_the_center(cluster):
 
 def test_beginning_again_does_not_wait_for_a_server_that_is_away(cluster):
     center = cluster(2)
-    worker = joined(center, value=3.0, timeouts=SILENT)
+    endless = SILENT._replace(exchange_s=600.0, join_s=600.0)
+    worker = joined(center, value=3.0, timeouts=endless)
     center.servers[1].stop(0.0)
     worker.exchange(support.values(3.0), support.rates)
     lose_slot(center.shards[0], 0)
-    moved = worker.exchange(support.values(9.0), support.rates)
+    call = in_thread(worker.exchange, support.values(9.0), support.rates)
+    moved = call.result(60)
     assert moved.restart
     cut = center.layout.cut(center.layout.sections[0], 1)
     assert (moved.arrays[0][: cut.start] == 3.0).all()
@@ -329,8 +331,8 @@ def test_a_silent_workers_slot_is_free_after_its_lease(cluster):
     center = cluster(1, lease_s=1.0)
     stays = joined(center, 0, timeouts=SHORT)
     joined(center, 1, timeouts=SILENT)
-    assert center.shards[0].ledger.num_workers == 2
-    until(lambda: stays.num_workers == 1)
+    until(lambda: center.shards[0].ledger.present == [0])
+    stays.read()
     moved = stays.exchange(support.values(1.0), support.rates)
     assert moved.moving_rate == support.BETA
 
@@ -548,9 +550,12 @@ def test_refused_by_one_does_not_wait_for_the_other(cluster):
     center = cluster(2)
     joined(center, timeouts=SILENT)
     center.servers[1].stop(0.0)
-    stranger = center.client(1)  # Would wait for a minute.
+    stranger = center.client(1, timeouts=SILENT._replace(join_s=600.0))
+    call = in_thread(
+        stranger.join, OTHERS["shape"], OTHERS["shape"].zeros()
+    )
     with pytest.raises(errors.CenterRefusedError, match="variable 2"):
-        stranger.join(OTHERS["shape"], OTHERS["shape"].zeros())
+        call.result(60)
 
 
 def test_addresses_in_another_order_are_refused(cluster):
