@@ -17,6 +17,7 @@ from tests import source_tree as tree
 from tf_elastic.cluster import child
 from tf_elastic.cluster import isolation
 from tf_elastic.cluster import local
+from tf_elastic.cluster import machine_share
 from tf_elastic.cluster.configuration import ClusterConfiguration
 
 DEADLINE_S = 30
@@ -186,9 +187,9 @@ def test_the_package_is_found_from_anywhere(cluster, tmp_path, monkeypatch):
 
 
 def test_cores_and_gpus_are_shared_out(monkeypatch):
-    monkeypatch.setattr(local, "_cores", lambda: [0, 1, 2, 3, 4])
+    monkeypatch.setattr(machine_share, "_cores", lambda: [0, 1, 2, 3, 4])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    two = local._devices_of_workers(2)
+    two = machine_share.share_out(2)
     assert [share.cores for share in two] == [(0, 1), (2, 3, 4)]
     assert [share.gpus for share in two] == [("3",), ("5",)]
     assert two[1].environment() == {
@@ -196,7 +197,7 @@ def test_cores_and_gpus_are_shared_out(monkeypatch):
         "OMP_NUM_THREADS": "3",
         "CUDA_VISIBLE_DEVICES": "5",
     }
-    seven = local._devices_of_workers(7)
+    seven = machine_share.share_out(7)
     assert [share.cores for share in seven][4:] == [(4,), (0,), (1,)]
     assert [share.gpus[0] for share in seven] == list("3535353")
     growth = seven[0].environment()["TF_FORCE_GPU_ALLOW_GROWTH"]
@@ -209,19 +210,19 @@ def test_cores_and_gpus_are_shared_out(monkeypatch):
 )
 def test_gpus_that_the_user_has_chosen(monkeypatch, visible, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert local._gpus() == gpus
+    assert machine_share._gpus() == gpus
 
 
 def test_gpus_that_are_found(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert local._gpus() == []
+    assert machine_share._gpus() == []
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 0\necho 1\n")
     program.chmod(0o755)
-    assert local._gpus() == ["0", "1"]
+    assert machine_share._gpus() == ["0", "1"]
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert local._gpus() == []
+    assert machine_share._gpus() == []
 
 
 def test_threads_that_the_user_has_chosen(cluster, tmp_path, monkeypatch):
@@ -351,7 +352,7 @@ def test_restart_by_hand(cluster, tmp_path):
 
 def test_the_deadline_names_who_is_waited_for(cluster):
     one = cluster("stay() if INDEX else None").start()
-    until(lambda: one.process("worker", 0)._ended, "end of worker 0")
+    until(lambda: one.process("worker", 0).ended, "end of worker 0")
     with pytest.raises(TimeoutError, match="at work: worker 1.") as error:
         one.wait(0.01)
     assert "logs" in str(error.value)
@@ -385,7 +386,7 @@ def test_an_evaluator_that_dies(cluster, caplog, monkeypatch, tmp_path):
     code = "if ROLE == 'evaluator': sys.exit(4)\n" + WAIT_FOR_FILE
     one = cluster(code, evaluator=True, max_restarts=1).start()
     evaluator = one.process("evaluator", 0)
-    until(lambda: evaluator._ended, "end of the evaluator")
+    until(lambda: evaluator.ended, "end of the evaluator")
     (tmp_path / "go").touch()
     # The workers do not need it.
     assert one.wait(DEADLINE_S) == 0

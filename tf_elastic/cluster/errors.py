@@ -52,6 +52,10 @@ class LostReferenceError(ClusterError):
     """The center has not what a compressed message is relative to."""
 
 
+class LocalClusterError(ClusterError, RuntimeError):
+    """A cluster on this machine could not be started, or cannot go on."""
+
+
 class MessageError(ClusterError):
     """A message is not what it should be."""
 

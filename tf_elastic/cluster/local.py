@@ -1,17 +1,13 @@
 """A whole cluster on this machine: started, watched, ended."""
 
 import atexit
-import codecs
 import concurrent.futures
 import contextlib
-import dataclasses
 import os
 import pathlib
 import queue
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,90 +22,22 @@ from absl import logging
 
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import isolation
+from tf_elastic.cluster.cluster_process import HOST
+from tf_elastic.cluster.cluster_process import ClusterProcess
+from tf_elastic.cluster.cluster_process import how_it_ended
+from tf_elastic.cluster.cluster_process import listens
 from tf_elastic.cluster.configuration import ClusterConfiguration
+from tf_elastic.cluster.errors import LocalClusterError
+from tf_elastic.cluster.log_pump import LogPump
+from tf_elastic.cluster.machine_share import MachineShare
+from tf_elastic.cluster.machine_share import share_out
 
-HOST = "127.0.0.1"
 _LOOK_EVERY_S = 0.05
-_LAST_LINES = 20
 _PORT_ATTEMPTS = 3
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one goes on
 # Who is ended first: a center has to outlive those that write to it.
 _STAGES = ("worker", "evaluator", "ps")
 _PACKAGE_ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-class LocalClusterError(RuntimeError):
-    """The cluster could not be started, or cannot go on."""
-
-
-@dataclasses.dataclass
-class ClusterProcess:
-    """One task of the cluster and the process that is it now.
-
-    Attributes:
-        role: "worker", "ps" or "evaluator".
-        index: which of them, from 0.
-        command: what is run.
-        log_path: where its output goes, that of all its starts.
-        popen: the process of the latest start; None before the first.
-        started_s: when it was started, each time, in seconds after the
-            cluster was.
-        listening_s: when a center was first seen to listen.
-        exit_codes: of the starts that have ended; -9 means signal 9.
-        restarts: how often it was started again because it had died.
-    """
-
-    role: str
-    index: int
-    command: list[str]
-    log_path: pathlib.Path
-    environment: dict[str, str] = dataclasses.field(repr=False)
-    cores: tuple[int, ...] = ()
-    popen: subprocess.Popen[bytes] | None = None
-    started_s: list[float] = dataclasses.field(default_factory=list)
-    listening_s: float | None = None
-    exit_codes: list[int] = dataclasses.field(default_factory=list)
-    restarts: int = 0
-    _again_at: float | None = None  # on the monotonic clock
-    _ended: bool = False  # and nobody will start it again
-
-    @property
-    def name(self) -> str:
-        """The task, such as "worker 1"."""
-        return f"{self.role} {self.index}"
-
-    @property
-    def pid(self) -> int:
-        """The process id of the latest start."""
-        if self.popen is None:
-            raise LocalClusterError(
-                f"{self.name} has no process yet. Call `start` first."
-            )
-        return self.popen.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit code of the latest start; None while it runs."""
-        if len(self.exit_codes) < len(self.started_s):
-            return None
-        return self.exit_codes[-1] if self.exit_codes else None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs, as far as has been seen."""
-        return bool(self.started_s) and self.returncode is None
-
-    def last_lines(self, count: int = _LAST_LINES) -> str:
-        """The end of its log."""
-        try:
-            with open(self.log_path, "rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(file.tell() - 64 * 1024, 0))
-                text = file.read().decode("utf-8", "replace")
-        except OSError as error:
-            return f"(its log cannot be read: {error})"
-        lines = text.splitlines()[-count:]
-        return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
 
 
 class LocalCluster:
@@ -229,7 +157,7 @@ class LocalCluster:
         self._processes: dict[tuple[str, int], ClusterProcess] = {}
         self._workers: tuple[str, ...] = ()
         self._centers: tuple[str, ...] = ()
-        self._shares: list[_Share] = []
+        self._shares: list[MachineShare] = []
         self._network: isolation.PrivateNetwork | None = None
         self._begin = 0.0
         self._lock = threading.RLock()
@@ -241,7 +169,7 @@ class LocalCluster:
         self._status = 0
         self._thread: threading.Thread | None = None
         self._thread_error: BaseException | None = None
-        self._shown: _Shown | None = None
+        self._shown: LogPump | None = None
         self._signals: dict[int, Any] = {}
 
     @property
@@ -296,7 +224,7 @@ class LocalCluster:
             if self._output is None:
                 self._output = sys.stdout
             chief = self.process("worker", 0)
-            self._shown = _Shown(chief.log_path, self._output)
+            self._shown = LogPump(chief.log_path, self._output)
             for process in self.processes():
                 if process.role != "ps":
                     self._call(self._spawn, process)
@@ -326,7 +254,7 @@ class LocalCluster:
             alive = [
                 process.name
                 for process in self.processes("worker")
-                if not process._ended
+                if not process.ended
             ]
             raise TimeoutError(
                 f"Waited {deadline_s:g} s for the workers to be done. Still "
@@ -430,7 +358,7 @@ class LocalCluster:
             if process.is_alive and process.popen is not None:
                 process.popen.wait(self._grace_s)
                 self._note_exit(process)
-            process._ended, process._again_at = False, None
+            process.ended, process.again_at = False, None
             self._done.clear()
             self._spawn(process)
 
@@ -493,14 +421,14 @@ class LocalCluster:
         roles = [("ps", i) for i in range(self._num_centers)]
         roles += [("worker", i) for i in range(self._num_workers)]
         roles += [("evaluator", 0)] * self._evaluator
-        self._shares = _devices_of_workers(self._num_workers)
+        self._shares = share_out(self._num_workers)
         for role, index in roles:
             self._prepare_one(role, index)
 
     def _prepare_one(self, role: str, index: int) -> ClusterProcess:
         command = self._command
         cores: tuple[int, ...] = ()
-        share = _Share((), ())
+        share = MachineShare((), ())
         if role == "ps":
             command = list(self._center_command)
             if self._snapshots:
@@ -607,10 +535,10 @@ class LocalCluster:
                         return port
                     raise LocalClusterError(
                         f"{process.name} ended before it listened, "
-                        f"{_how(process.exit_codes[-1])}. The end of its log, "
-                        f"{process.log_path}:\n{process.last_lines()}"
+                        f"{how_it_ended(process.exit_codes[-1])}. The end of "
+                        f"its log, {process.log_path}:\n{process.last_lines()}"
                     )
-                if _listens(process.pid, port):
+                if listens(process.pid, port):
                     process.listening_s = time.monotonic() - self._begin
                     waiting.remove(process)
             if waiting and time.monotonic() > deadline:
@@ -639,7 +567,7 @@ class LocalCluster:
                 f"--namespaces={','.join(map(str, descriptors))}",
                 "--",
             ]
-            process._again_at = None
+            process.again_at = None
             with open(process.log_path, "ab") as log:
                 process.popen = subprocess.Popen(
                     [*wrapper, *process.command],
@@ -690,30 +618,30 @@ class LocalCluster:
                 future.set_exception(error)
 
     def _look_after(self, process: ClusterProcess) -> None:
-        if process._ended:
+        if process.ended:
             return
-        if process._again_at is not None:
-            if time.monotonic() >= process._again_at:
+        if process.again_at is not None:
+            if time.monotonic() >= process.again_at:
                 self._spawn(process)
             return
         if not self._has_exited(process) or self._stopping:
             return
         code = process.exit_codes[-1]
         if code == 0 and process.role != "ps":
-            process._ended = True
+            process.ended = True
             return
         wanted = process.role != "worker" or self._restart_workers
         again = wanted and process.restarts < self._max_restarts
         if again:
             delay = _BACK_OFF_S[min(process.restarts, len(_BACK_OFF_S) - 1)]
             process.restarts += 1
-            process._again_at = time.monotonic() + delay
+            process.again_at = time.monotonic() + delay
             fate = (
                 f"It is started again in {delay:g} s, restart "
                 f"{process.restarts} of at most {self._max_restarts}."
             )
         else:
-            process._ended = True
+            process.ended = True
             fate = "It is not started again" + (
                 f", after {process.restarts} restarts." if wanted else "."
             )
@@ -721,7 +649,7 @@ class LocalCluster:
             "%s (process %d) died %s. %s The end of its log, %s:\n%s",
             process.name,
             process.pid,
-            _how(code),
+            how_it_ended(code),
             fate,
             process.log_path,
             process.last_lines(),
@@ -730,7 +658,7 @@ class LocalCluster:
     def _look_for_the_end(self) -> None:
         if self._done.is_set():
             return
-        lost = [p.name for p in self.processes("ps") if p._ended]
+        lost = [p.name for p in self.processes("ps") if p.ended]
         workers = self.processes("worker")
         chief = workers[0]
         if lost:
@@ -738,12 +666,12 @@ class LocalCluster:
             logging.error("The cluster cannot go on: %s", self.failure)
             self._status = 1
             self._done.set()
-        elif chief._ended and chief.exit_codes[-1] != 0:
+        elif chief.ended and chief.exit_codes[-1] != 0:
             code = chief.exit_codes[-1]
-            self.failure = f"The chief, worker 0, died {_how(code)}."
+            self.failure = f"The chief, worker 0, died {how_it_ended(code)}."
             self._status = code if code > 0 else 128 - code
             self._done.set()
-        elif all(process._ended for process in workers):
+        elif all(process.ended for process in workers):
             self._status = 0
             self._done.set()
 
@@ -821,177 +749,3 @@ class LocalCluster:
             for number, before in self._signals.items():
                 signal.signal(number, before)
             self._signals.clear()
-
-
-def _how(code: int) -> str:
-    """How a process ended, by its exit code."""
-    if code >= 0:
-        return f"with exit status {code}"
-    try:
-        return f"by signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"by signal {-code}"
-
-
-class _Shown:
-    """Copies what is added to a log file to a stream, in a thread.
-
-    The writer writes to the file alone, so no terminal can hold it up.
-    """
-
-    def __init__(self, path: pathlib.Path, output: TextIO) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115
-        self._output: TextIO | None = output
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, name="output of the chief", daemon=True
-        )
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._closed.wait(0.1):
-            self.copy()
-
-    def copy(self) -> None:
-        """Copies what has come since."""
-        with self._lock:
-            text = self._decoder.decode(self._file.read())
-            if not text or self._output is None:
-                return
-            try:
-                self._output.write(text)
-                self._output.flush()
-            except (OSError, ValueError) as error:
-                self._output = None  # It is closed; the log goes on.
-                logging.warning(
-                    "The chief's output is shown no more, since the terminal "
-                    "does not take it: %s. Its log goes on.",
-                    error,
-                )
-
-    def close(self) -> None:
-        """Copies the rest, and ends."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._thread.join(5)
-            self.copy()
-            self._file.close()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Share:
-    """What of this machine a worker may use; the centers have none."""
-
-    cores: tuple[int, ...]
-    gpus: tuple[str, ...]
-    gpus_are_shared: bool = False
-
-    def environment(self) -> dict[str, str]:
-        threads = str(max(len(self.cores), 1))
-        variables = {
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "OMP_NUM_THREADS": threads,
-            # An empty list would hide them too, -1 says that it is meant.
-            "CUDA_VISIBLE_DEVICES": ",".join(self.gpus) or "-1",
-        }
-        if self.gpus_are_shared:
-            # Else the first to come takes nearly all memory.
-            variables["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-        return variables
-
-
-def _devices_of_workers(num_workers: int) -> list[_Share]:
-    """Cores and GPUs of this machine, shared out."""
-    cores, gpus = _cores(), _gpus()
-    return [
-        _Share(
-            _slice(cores, index, num_workers),
-            _slice(gpus, index, num_workers),
-            gpus_are_shared=0 < len(gpus) < num_workers,
-        )
-        for index in range(num_workers)
-    ]
-
-
-def _slice(items: Sequence[Any], index: int, count: int) -> tuple[Any, ...]:
-    """Part `index` of `count`: neighbours, or one that others have too."""
-    if not items:
-        return ()
-    if len(items) < count:
-        return (items[index % len(items)],)
-    begin, end = (i * len(items) // count for i in (index, index + 1))
-    return tuple(items[begin:end])
-
-
-def _cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        names = [name.strip() for name in chosen.split(",")]
-        # From the first that is none on, CUDA sees none.
-        count = next(
-            (i for i, name in enumerate(names) if name in ("", "-1")),
-            len(names),
-        )
-        return names[:count]
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        result = subprocess.run(
-            [program, "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        logging.warning(
-            "nvidia-smi does not tell which GPUs there are, so workers get "
-            "none: %s. Set CUDA_VISIBLE_DEVICES to use them.",
-            error,
-        )
-        return []
-    return result.stdout.split()
-
-
-def _listens(pid: int, port: int) -> bool:
-    """Whether this process listens at a port, in its own network."""
-    if sys.platform != "linux":
-        try:
-            socket.create_connection((HOST, port), 1).close()
-        except OSError:
-            return False
-        return True
-    sockets = set()
-    try:
-        for file in ("tcp", "tcp6"):
-            table = pathlib.Path(f"/proc/{pid}/net/{file}")
-            for line in table.read_text("ascii").splitlines()[1:]:
-                fields = line.split()
-                local, state, inode = fields[1], fields[3], fields[9]
-                if state == "0A" and int(local.split(":")[1], 16) == port:
-                    sockets.add(f"socket:[{inode}]")
-        if not sockets:
-            return False
-        # Another process may listen there: it has to be one of its own.
-        with os.scandir(f"/proc/{pid}/fd") as entries:
-            return any(_link(entry.path) in sockets for entry in entries)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return False  # It is just ending, or becoming its program.
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""

@@ -30,6 +30,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
     Raises:
         UsageError: the cluster cannot be started.
     """
+    from tf_elastic.cluster import errors
     from tf_elastic.cluster import isolation
     from tf_elastic.cluster import local
 
@@ -74,7 +75,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
                     status = cluster.wait()
             else:
                 status = cluster.wait()
-    except (local.LocalClusterError, isolation.IsolationError) as error:
+    except (errors.LocalClusterError, isolation.IsolationError) as error:
         raise usage.UsageError(str(error)) from error
     if cluster.failure:
         console.complain(cluster.failure)
