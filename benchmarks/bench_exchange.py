@@ -19,7 +19,7 @@ import tensorflow as tf
 from tf_elastic import core
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.client import CenterClient
-from tf_elastic.cluster.client import Timeouts
+from tf_elastic.cluster.link import Timeouts
 
 SHARDS = 2
 

@@ -15,9 +15,9 @@ from tests import cluster_support as support
 from tests.cluster_support import until
 from tf_elastic import core
 from tf_elastic import version
-from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
+from tf_elastic.cluster import link
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.addresses import PublicAddressError
 from tf_elastic.cluster.configuration import Security
@@ -297,7 +297,7 @@ def reached(link):
 
 def rejoined(worker, center):
     worker._join(
-        worker.links[0], support.values(1.0), client._Patience(20.0)
+        worker.links[0], support.values(1.0), link.Patience(20.0)
     )
     return center.shards[0].ledger.last_incarnation(0) == worker.incarnation
 
@@ -534,6 +534,19 @@ def test_another_model_is_refused_at_once(cluster, other, words):
         stranger.join(OTHERS[other], flat)
     worker.exchange(support.values(1.0), support.rates)
     assert center.shards[0].ledger.present == [0]
+
+
+def test_the_others_are_told_of_a_refusal(cluster, caplog):
+    center = cluster(1)
+    worker = joined(center, timeouts=SILENT)
+    layouts = layout.Layout(support.VARIABLES[:3], 1)
+    with pytest.raises(errors.CenterRefusedError):
+        center.client(7).join(layouts, layouts.zeros())
+    refused = "Center 0 cannot take worker 7"
+    before = len(messages(caplog, refused))
+    for _ in range(2):  # Once is enough to say it.
+        worker.exchange(support.values(1.0), support.rates)
+    assert len(messages(caplog, refused)) == before + 1
 
 
 def test_another_release_is_refused(cluster, monkeypatch):

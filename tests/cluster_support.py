@@ -9,13 +9,14 @@ from tf_elastic import core
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import client
 from tf_elastic.cluster import layout
+from tf_elastic.cluster import link
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.exchanger import Exchanger
 from tf_elastic.cluster.server import CenterServer
 from tf_elastic.cluster.shard import Shard
 
 # Generous where nothing is meant to fail: the machine may be busy.
-PATIENT = client.Timeouts(
+PATIENT = link.Timeouts(
     join_s=60.0,
     exchange_s=30.0,
     heartbeat_s=0.2,

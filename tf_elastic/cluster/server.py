@@ -59,6 +59,10 @@ class CenterServer:
                 *wire.GRPC_OPTIONS,
                 # Or two servers would share a port, each with half the calls.
                 ("grpc.so_reuseport", 0),
+                # Of the workers, which ask every 10 s; see `connection`.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                ("grpc.http2.max_ping_strikes", 0),
             ],
         )
         try:

@@ -88,6 +88,8 @@ class Shard:
         # Of this round, by the rate that their workers sent: one, unless p has
         # just changed.
         self._summed: dict[Rate, Arrays] = {}
+        self._refusals = 0  # of processes that did not fit
+        self._last_refusal = ""
         self._staleness: collections.deque = collections.deque(
             maxlen=_STALENESS_KEPT
         )
@@ -166,6 +168,15 @@ class Shard:
         self._end_round_if_complete()
 
     def _check(self, worker: int, description: dict[str, Any]) -> None:
+        try:
+            self._compare(worker, description)
+        except errors.CenterRefusedError as error:
+            self._refusals += 1
+            self._last_refusal = str(error)
+            logging.warning("%s", error)
+            raise
+
+    def _compare(self, worker: int, description: dict[str, Any]) -> None:
         where = f"Center {self.index} cannot take worker {worker}: "
         if description.get("num_shards") != self.num_shards:
             raise errors.CenterRefusedError(
@@ -193,6 +204,8 @@ class Shard:
             "num_workers": self.ledger.num_workers,
             "total_samples": self.ledger.total_samples,
             "round": self._round,
+            "refusals": self._refusals,
+            "last_refusal": self._last_refusal,
         }
 
     # First values.

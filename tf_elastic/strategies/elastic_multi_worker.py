@@ -21,10 +21,10 @@ from tf_elastic.cluster import codec
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster.client import CenterClient
-from tf_elastic.cluster.client import Counts
-from tf_elastic.cluster.client import Timeouts
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.link import Counts
+from tf_elastic.cluster.link import Timeouts
 from tf_elastic.optimizers.elastic_parameter import ElasticParameter
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.elastic_strategy import ElasticExtended

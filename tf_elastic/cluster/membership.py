@@ -1,0 +1,511 @@
+"""Who is there: a process' places at all center servers, kept alive."""
+
+import concurrent.futures
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from tf_elastic.cluster import codec as codecs
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import wire
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.connection import Connection
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.link import Counts
+from tf_elastic.cluster.link import Link
+from tf_elastic.cluster.link import Patience
+from tf_elastic.cluster.link import Timeouts
+
+Arrays = list[np.ndarray]
+
+# A center server does not know what this worker knows of it.
+BEGUN_ANEW = (errors.UnknownWorkerError, errors.CenterEmptyError)
+_GOES_ON = (
+    *BEGUN_ANEW,
+    errors.CenterUnavailableError,
+    errors.LostSlotError,
+)
+_POLL_S = 0.05
+
+
+class Membership:
+    """A process' places at all center servers.
+
+    It joins, reads, and stays known by heartbeats. A center server that is
+    away is left out, and looked for by the heartbeat's thread.
+
+    Args:
+        centers: the addresses of all center servers.
+        worker: the worker's index, or None for a process that only looks.
+        is_chief: whether its parameters may begin a new center.
+        expected_workers: that the cluster is begun with.
+        security: token and certificates.
+        codec: how parameters are compressed; one of `codec.CODECS`.
+        timeouts: see `Timeouts`.
+    """
+
+    def __init__(
+        self,
+        centers: Sequence[str],
+        worker: int | None,
+        is_chief: bool,
+        expected_workers: int,
+        security: Security | None = None,
+        codec: str = "none",
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        if codec not in codecs.CODECS:
+            raise ValueError(
+                f"`compression` must be one of {codecs.CODECS}. "
+                f"Received: compression={codec!r}."
+            )
+        security = security or Security()
+        self.worker = worker
+        self.is_chief = is_chief
+        self.expected_workers = expected_workers
+        self.codec = codec
+        self.timeouts = timeouts or Timeouts()
+        self.links = [
+            Link(Connection(address, k, security), k, codec)
+            for k, address in enumerate(centers)
+        ]
+        self.layout: Layout | None = None
+        self.counts = Counts()
+        self.num_workers = expected_workers
+        self.total_samples = 0
+        self.clock = 0  # the worker's local steps
+        self.samples = 0  # that it has trained on
+        self.notes: dict[str, Any] = {}  # others see them in the status
+        self.sequence = 0
+        self.failure: BaseException | None = None
+        self._process = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            len(self.links), thread_name_prefix="center"
+        )
+        self._stopped = threading.Event()
+        self._hearts: list[threading.Thread] = []
+
+    # Joining.
+
+    @property
+    def joined(self) -> bool:
+        """Whether this worker has joined the center."""
+        return self.layout is not None and all(
+            link.joined for link in self.links
+        )
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of this worker it is, as the first server counts."""
+        return self.links[0].incarnation
+
+    @property
+    def version(self) -> int:
+        """The first center server's newest version that was seen."""
+        return self.links[0].version
+
+    def join(self, layout: Layout, values: Arrays) -> Arrays:
+        """Joins all center servers; waits for them.
+
+        Args:
+            layout: of the model.
+            values: the worker's, one array for each section.
+
+        Returns:
+            The center's values. If there was no center yet and this is the
+            chief, they are `values`.
+
+        Raises:
+            CenterUnavailableError: a center server was not there in time.
+            CenterRefusedError: a center server is of another model.
+        """
+        self.layout = layout
+        center = layout.empty()
+        patience = Patience(self.timeouts.join_s)
+        if not self._hearts:
+            # From now on, since to send all parameters may last longer than
+            # a lease.
+            self._hearts = [
+                threading.Thread(
+                    target=self._beat,
+                    args=(link,),
+                    name=f"heartbeat-{link.shard}",
+                    daemon=True,
+                )
+                for link in self.links
+            ]
+            for heart in self._hearts:
+                heart.start()
+        self._with_links(
+            lambda link: self._enter(link, values, center, patience), patience
+        )
+        return center
+
+    def _enter(
+        self, link: Link, values: Arrays, center: Arrays, patience: Patience
+    ) -> None:
+        """Joins one server, and reads what it has."""
+        while True:
+            self._join(link, values, patience)
+            try:
+                news = self._patiently(
+                    link,
+                    patience,
+                    lambda: self._read(
+                        link, self.layout.parts(center, link.shard)
+                    ),
+                )
+                link.version_read = news["version"]
+                return
+            except (*BEGUN_ANEW, errors.LostSlotError) as error:
+                self._check_patience(link, patience, error)
+
+    def _join(self, link: Link, values: Arrays, patience: Patience) -> None:
+        """Takes a slot at one server, and fills it if it is empty."""
+        while True:
+            try:
+                news = self._patiently(link, patience, lambda: self._slot(link))
+                while not news["ready"]:
+                    news = self._patiently(
+                        link, patience, lambda: self._offer(link, values)
+                    )
+                    if not news["ready"]:
+                        self._check_patience(
+                            link, patience, "the chief has not begun it"
+                        )
+                with self._lock:
+                    link.away_since = None
+                return
+            except (*BEGUN_ANEW, errors.LostSlotError) as error:  # Just now.
+                self._check_patience(link, patience, error)
+
+    def _slot(self, link: Link) -> dict[str, Any]:
+        known = self._control(link, wire.HELLO, worker=self.worker)
+        if known["shard"] != link.shard:
+            raise errors.CenterRefusedError(
+                f"The process at {link.connection.address} is center "
+                f"{known['shard']} of its cluster. Received: index "
+                f"{link.shard} of the job ps. Give all processes the same "
+                "cluster, its addresses in the same order"
+            )
+        previous = link.incarnation
+        # A server without memory knows less than this worker. Noted before
+        # the call, since its answer may be lost.
+        link.incarnation = max(known["last_incarnation"] + 1, previous)
+        link.forget_reference()
+        link.pushes = 0
+        news = self._control(
+            link,
+            wire.JOIN,
+            worker=self.worker,
+            incarnation=link.incarnation,
+            expected=self.expected_workers,
+            description=self.layout.describe(),
+            process=self._process,
+            previous=previous,
+        )
+        link.joined = True
+        self._note(link, news)
+        return news
+
+    def _offer(self, link: Link, values: Arrays) -> dict[str, Any]:
+        """Offers parameters to a server that has none; sends them if asked."""
+        news = self._control(
+            link,
+            wire.OFFER,
+            worker=self.worker,
+            incarnation=link.incarnation,
+            version_seen=link.version,
+            is_chief=self.is_chief,
+        )
+        if news["upload"]:
+            news = link.connection.stream(
+                wire.INITIALIZE,
+                self._exchange_s(),
+                {
+                    "worker": self.worker,
+                    "incarnation": link.incarnation,
+                    "version": link.version,
+                },
+                self.layout.parts(values, link.shard),
+            )
+        self._note(link, news)
+        return news
+
+    def _check_patience(
+        self, link: Link, patience: Patience, reason: object
+    ) -> None:
+        """Waits a moment before the next attempt, or gives up."""
+        if patience.is_over() or self._stopped.wait(_POLL_S):
+            raise errors.CenterUnavailableError(
+                f"worker {self.worker} waited {patience.seconds:g} s for the "
+                f"parameters of center {link.shard} "
+                f"({link.connection.address}): {reason}. Look at the chief's "
+                "log"
+            )
+
+    def _with_links(
+        self, do: Callable[[Link], Any], patience: Patience | None = None
+    ) -> list[Any]:
+        """Does something with all center servers at once, and waits for all.
+
+        Of several errors the one is raised after which nothing can go on. It
+        ends the others' patience.
+        """
+        futures = [self._pool.submit(do, link) for link in self.links]
+        for future in concurrent.futures.as_completed(futures):
+            if patience and future.exception():
+                patience.give_up()
+        found = [f.exception() for f in futures if f.exception()]
+        if found:
+            raise min(found, key=lambda e: isinstance(e, _GOES_ON))
+        return [future.result() for future in futures]
+
+    def _patiently(
+        self,
+        link: Link,
+        patience: Patience,
+        call: Callable[[], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Calls until there is an answer, or the deadline is over."""
+        begin, attempts = time.monotonic(), 0
+        while True:
+            attempts += 1
+            try:
+                return call()
+            except errors.CenterUnavailableError as error:
+                now = time.monotonic()
+                if patience.is_over() or self._stopped.is_set():
+                    raise errors.CenterUnavailableError(
+                        f"worker {self.worker} waited {now - begin:.1f} s for "
+                        f"center {link.shard} ({link.connection.address}), in "
+                        f"{attempts} attempts; the last: {error}. Is it "
+                        "started, and is its address right?"
+                    ) from error
+                self._stopped.wait(4 * _POLL_S)
+
+    # Reading.
+
+    def read(self) -> Arrays:
+        """Reads all of the center, as anybody may: no slot is needed.
+
+        Raises:
+            CenterUnavailableError: a server did not answer within the time
+                of an exchange.
+            CenterEmptyError: a server has begun anew and is not filled yet.
+        """
+        flat = self.layout.empty()
+        patience = Patience(self._exchange_s())
+
+        def read(link: Link) -> None:
+            parts = self.layout.parts(flat, link.shard)
+            self._patiently(
+                link, patience, lambda: self._read(link, parts, False)
+            )
+
+        self._with_links(read, patience)
+        return flat
+
+    def _read(
+        self, link: Link, parts: Arrays, as_worker: bool = True
+    ) -> dict[str, Any]:
+        header = {}
+        if as_worker:
+            header = {"worker": self.worker, "incarnation": link.incarnation}
+        news = link.connection.stream(
+            wire.READ, self._exchange_s(), header, (), lambda _: parts
+        )
+        self._note(link, news)
+        return news
+
+    def look(self, layout: Layout) -> Arrays:
+        """Reads the center, joined or not.
+
+        Raises:
+            CenterEmptyError: there is no center yet.
+            CenterUnavailableError: a server did not answer in time.
+        """
+        self.layout = layout
+        return self.read()
+
+    def status(self, staleness_since: int = 0) -> list[dict[str, Any] | None]:
+        """Every center server's status; None for one that is away."""
+
+        def ask(link: Link) -> dict[str, Any] | None:
+            try:
+                return self._control(
+                    link, wire.STATUS, staleness_since=staleness_since
+                )
+            except errors.CenterUnavailableError:
+                return None
+
+        return self._with_links(ask)
+
+    # Who is there.
+
+    def _went_away(self, link: Link, reason: errors.ClusterError) -> None:
+        with self._lock:
+            if link.away_since is not None:
+                return
+            link.away_since = time.monotonic()
+            link.missed = 0
+            link.forget_reference()  # What it has got is not known.
+        if self._stopped.is_set():
+            return
+        logging.warning(
+            "%s. Worker %d trains on without it, and looks for it every %g s.",
+            reason,
+            self.worker,
+            self.timeouts.heartbeat_s,
+        )
+
+    def _came_back(self, link: Link, known: dict[str, Any]) -> None:
+        with self._lock:
+            if link.away_since is None:
+                return
+            gone_s = time.monotonic() - link.away_since
+            lost = 0
+            same = known["last_incarnation"] == link.incarnation
+            if same and not link.pushing:
+                # Of a push that comes later still, the next answer tells.
+                lost = self._settle(link, known["pushes"], answered=0)
+            link.away_since = None
+        logging.warning(
+            "center %d (%s) is back after %.1f s; worker %d missed %d "
+            "exchanges with it%s.",
+            link.shard,
+            link.connection.address,
+            gone_s,
+            self.worker,
+            link.missed,
+            ", and half of one was lost" if lost else "",
+        )
+
+    def _beat(self, link: Link) -> None:
+        """Signs of life, and a look for a server that is away; a thread."""
+        while not self._stopped.wait(self.timeouts.heartbeat_s):
+            try:
+                self._beat_once(link)
+            except Exception as error:
+                # The next exchange raises it.
+                self.failure = error
+                logging.error("worker %d: %s.", self.worker, error)
+                return
+
+    def _beat_once(self, link: Link) -> None:
+        if not link.joined:
+            return
+        incarnation = link.incarnation
+        try:
+            if link.away_since is not None:
+                self._came_back(
+                    link, self._control(link, wire.HELLO, worker=self.worker)
+                )
+                return
+            news = self._control(
+                link,
+                wire.HEARTBEAT,
+                worker=self.worker,
+                incarnation=incarnation,
+                clock=self.clock,
+                samples=self.samples,
+                notes=self.notes,
+            )
+            self._note(link, news)
+        except errors.CenterUnavailableError as error:
+            self._went_away(link, error)
+        except (*BEGUN_ANEW, errors.LostSlotError):
+            pass  # The next exchange joins again.
+        except errors.ReplacedError:
+            # Perhaps by this worker itself, while the heartbeat was under way.
+            if link.incarnation == incarnation:
+                raise
+
+    def _note(self, link: Link, news: dict[str, Any]) -> None:
+        if news["ready"]:  # An empty center has no version.
+            link.version = news["version"]
+        if link.refusals is not None and news["refusals"] > link.refusals:
+            logging.warning("%s", news["last_refusal"])
+        link.refusals = news["refusals"]
+        if link.shard == 0:
+            self.num_workers = news["num_workers"]
+            self.total_samples = news["total_samples"]
+
+    def _settle(self, link: Link, pushes: int, answered: int) -> int:
+        """Compares what the server has applied with what was answered.
+
+        To be called with the lock held.
+
+        Args:
+            link: to the server.
+            pushes: of this incarnation, as the server counts.
+            answered: pushes answered since the last comparison.
+
+        Returns:
+            How many halves are lost since then.
+        """
+        more = pushes - link.pushes - answered
+        link.pushes = pushes
+        self.counts.lost_halves += max(more, 0)
+        self.counts.forgotten += max(-more, 0)
+        return max(more, 0)
+
+    # Ending.
+
+    def leave(self, finished: bool = False) -> None:
+        """Gives the slots back, and closes everything. Never raises.
+
+        Args:
+            finished: whether this worker has done its part; then the others'
+                alpha stays as it is.
+        """
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            self._stopped.set()
+        for heart in self._hearts:
+            heart.join(timeout=self.timeouts.control_s + 1)
+
+        def leave(link: Link) -> None:
+            if link.joined and link.away_since is None:
+                try:
+                    self._control(
+                        link,
+                        wire.LEAVE,
+                        worker=self.worker,
+                        incarnation=link.incarnation,
+                        finished=finished,
+                    )
+                except errors.ClusterError as error:  # Its lease will end.
+                    logging.info("on leaving: %s.", error)
+
+        try:
+            # After what is still going on with each.
+            self._with_links(leave)
+        except RuntimeError:  # Python ends, and takes no work for threads.
+            for link in self.links:
+                leave(link)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for link in self.links:
+            link.connection.close()
+
+    # Pieces.
+
+    def _control(
+        self, link: Link, name: str, **arguments: Any
+    ) -> dict[str, Any]:
+        return link.connection.call(
+            name, self.timeouts.control_s, **arguments
+        )
+
+    def _exchange_s(self) -> float:
+        """The deadline of an exchange: at least 2 MB/s are expected."""
+        nbytes = sum(section.nbytes for section in self.layout.sections)
+        return self.timeouts.exchange_s + 2 * nbytes / 2e6 / len(self.links)
