@@ -1,0 +1,125 @@
+"""Processes killed at random, and that the check of what held is a check."""
+
+import numpy as np
+import pytest
+
+from tests import chaos
+from tf_elastic.cluster import layout
+from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.shard import Rate
+
+RATE = Rate(0.9, 2)
+
+
+def test_a_cluster_that_is_killed_at_random_trains_on():
+    report = chaos.run(seconds=60, every_s=5, seed=4)
+    print(report.table())
+    assert sum(report.kills.values()) >= 6
+    assert report.pauses >= 1
+    assert sum(report.refused.values()) >= 1
+    for center in report.centers:
+        assert center.applied > 50
+        assert center.compared > 10
+    assert sum(center.processes for center in report.centers) > 2
+    assert max(report.incarnations.values()) > 1
+
+
+@pytest.fixture
+def shard(tmp_path, monkeypatch):
+    """`shard()`: one with a journal, that was offered three numbers."""
+    monkeypatch.setenv("CHAOS_FOLDER", str(tmp_path))
+    spec = layout.VariableSpec("x", (3,), "float32", layout.PARAMETERS)
+    description = layout.Layout([spec], 1).describe()
+
+    made_so_far = []
+
+    def make(begin=True):
+        made = chaos.JournaledShard(grace_s=0.0)
+        made_so_far.append(made)
+        if begin:
+            made.join(0, 1, 2, description, "process")
+            made.offer(0, 1, -1, True)
+            made.initialize(0, 1, -1, [np.ones(3, "float32")])
+        return made
+
+    yield make
+    for made in made_so_far:
+        made.close_journal()
+
+
+def push(shard, sequence):
+    shard.push(
+        PushId(0, 1, sequence, 0), [np.full(3, 0.1, "float32")], RATE
+    )
+
+
+def check(tmp_path):
+    return chaos.check_center(sorted(tmp_path.glob("center-*")))
+
+
+def restarted(shard, state):
+    """A new process that begins with a snapshot."""
+    new = shard(begin=False)
+    new.restore(*state)
+    return new
+
+
+def test_a_killed_center_goes_back_to_its_snapshot(shard, tmp_path):
+    first = shard()
+    push(first, 1)
+    state = first.state()
+    push(first, 2)
+    push(first, 3)
+    second = restarted(shard, state)
+    push(second, 4)
+    second.state()
+    center = check(tmp_path)
+    assert (center.applied, center.lost, center.version) == (4, 2, 2)
+    assert center.compared == 3
+    np.testing.assert_array_equal(center.arrays[0], second.arrays[0])
+
+
+def test_a_push_applied_twice_is_found(shard, tmp_path):
+    first = shard()
+    push(first, 1)
+    state = first.state()
+    first.ledger.members[0].sequence = 0
+    push(first, 1)
+    with pytest.raises(AssertionError, match="twice"):
+        check(tmp_path)
+    # One that a killed process takes with it was not.
+    restarted(shard, state)
+    for path in sorted(tmp_path.glob("center-*"))[:1]:
+        path.write_bytes(path.read_bytes()[: -len(b"\n") - 12])
+    assert check(tmp_path).version == 1
+
+
+def test_what_moves_without_a_push_is_found(shard, tmp_path):
+    first = shard()
+    push(first, 1)
+    first.arrays[0] += 1e-6
+    first.state()
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        check(tmp_path)
+
+
+def test_a_lost_snapshot_is_found(shard, tmp_path):
+    first = shard()
+    push(first, 1)
+    old = first.state()
+    push(first, 2)
+    first.state()
+    push(first, 3)
+    first.state()  # The one before was written to its end.
+    restarted(shard, old)
+    with pytest.raises(AssertionError, match="at least 2 was kept"):
+        check(tmp_path)
+
+
+def test_a_center_that_forgets_all_is_found(shard, tmp_path):
+    first = shard()
+    first.state()
+    first.state()
+    shard()
+    with pytest.raises(AssertionError, match="forgotten its snapshots"):
+        check(tmp_path)
