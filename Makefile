@@ -13,7 +13,8 @@ BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint types doctest check bench chaos build-file clean
+.PHONY: help train test lint types doctest check bench bench-network \
+  chaos build-file clean
 
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
@@ -23,6 +24,7 @@ help:
 	@echo "make doctest     run the examples in the docstrings"
 	@echo "make check       lint, types, doctest, test"
 	@echo "make bench       run every benchmark"
+	@echo "make bench-network  two hosts and a slow network (needs root)"
 	@echo "make chaos       kill processes of a cluster at random (10 minutes)"
 	@echo "make build-file  write the lists of the Bazel BUILD file anew"
 	@echo "make clean       remove .venv and what builds and checks leave behind"
@@ -48,6 +50,9 @@ bench: $(BASE)
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 	  echo "== $$file"; $(BIN)/python $$file $(ARGS); \
 	done
+
+bench-network: $(BASE)
+	@$(BIN)/python benchmarks/bench_network.py $(ARGS)
 
 chaos: $(BASE)
 	@$(BIN)/python -m tests.chaos $(or $(ARGS),--seconds=600)

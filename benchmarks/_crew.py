@@ -9,6 +9,7 @@ TensorFlow's servers listen on all interfaces and obey whoever calls.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -26,6 +27,7 @@ from tf_elastic.cluster import isolation
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEADLINE_S = 300.0
+_ports = itertools.count(20000)
 _PRIVATE = "TF_ELASTIC_BENCH_PRIVATE"
 
 
@@ -196,9 +198,9 @@ class Crew:
 
 
 def free_ports(count, namespace=None, **_):
-    """Ports that nobody uses; in a namespace of its own, any."""
+    """Ports that nobody uses; in a namespace of its own, the next ones."""
     if namespace:
-        return list(range(20000, 20000 + count))
+        return [next(_ports) for _ in range(count)]
     return addresses.free_ports(count)
 
 

@@ -1,0 +1,199 @@
+"""Two hosts and a slow network between them, for real.
+
+    make bench-network ARGS="--json=PATH"
+
+Two network namespaces joined by a veth pair, whose ends `tc` limits; a worker
+with one core in each, the center in the first. A network of 15 M parameters
+(60 MB) is trained with EAMSGD, period 10. Needs root and iproute2.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+
+import _crew
+import _report
+import _training
+import keras
+import numpy as np
+import tensorflow as tf
+
+INPUTS = 8192
+UNITS = 1536
+CLASSES = 10
+RATES = ("1gbit", "100mbit")
+# Large arrays come from memory that the process has already: else each of them
+# costs as many page faults as it has pages, in all ways to train.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
+WAYS = {
+    _training.NO_EXCHANGE: {"period": None},
+    "overlapped": {"protocol": "overlapped"},
+    "overlapped, bfloat16": {"compression": "bfloat16"},
+    "overlapped, int8": {"compression": "int8"},
+}
+
+
+def make_model():
+    """15 M parameters, most of them in the first layer."""
+    return keras.Sequential(
+        [
+            keras.Input((INPUTS,)),
+            keras.layers.Dense(UNITS, "relu"),
+            keras.layers.Dense(UNITS, "relu"),
+            keras.layers.Dense(CLASSES, "softmax"),
+        ]
+    )
+
+
+def make_data(batch_size, seed):
+    """One batch of noise, again and again."""
+    numbers = np.random.default_rng(seed)
+    x = numbers.normal(size=(batch_size, INPUTS)).astype("float32")
+    y = numbers.integers(CLASSES, size=batch_size)
+    return tf.data.Dataset.from_tensors((x, y)).cache().repeat()
+
+
+class SlowNetwork:
+    """Two hosts and the link between them, removed when the block ends.
+
+    Raises:
+        OSError, subprocess.SubprocessError: the machine does not give them.
+    """
+
+    def __init__(self):
+        own = os.getpid()
+        self.names = [f"tebench{own}{side}" for side in "ab"]
+        self.addresses = ["10.213.7.1", "10.213.7.2"]
+        self._devices = [f"te{own}{side}" for side in "ab"]
+        self._end = contextlib.ExitStack()
+
+    def __enter__(self):
+        try:
+            self._make()
+        except BaseException:
+            self._end.close()
+            raise
+        return self
+
+    def __exit__(self, *error):
+        self._end.close()
+
+    def _make(self):
+        for name in self.names:
+            _command("ip", "netns", "add", name)
+            self._end.callback(_command, "ip", "netns", "del", name)
+        (a, b), (first, second) = self.names, self._devices
+        # Removed with its namespaces.
+        _command(
+            *("ip", "link", "add", first, "netns", a, "type", "veth"),
+            *("peer", "name", second, "netns", b),
+        )
+        for name, device, address in zip(
+            self.names, self._devices, self.addresses, strict=True
+        ):
+            inside = ("ip", "-n", name)
+            _command(*inside, "addr", "add", f"{address}/24", "dev", device)
+            _command(*inside, "link", "set", device, "up")
+            _command(*inside, "link", "set", "lo", "up")
+
+    def limit(self, rate):
+        """Limits the link, each way."""
+        for name, device in zip(self.names, self._devices, strict=True):
+            _command(
+                *("tc", "-n", name, "qdisc", "replace", "dev", device),
+                *("root", "tbf", "rate", rate, "burst", "1mb"),
+                *("latency", "50ms"),
+            )
+
+
+def _command(*words):
+    subprocess.run(
+        words, check=True, timeout=30, capture_output=True, text=True
+    )
+
+
+def lengths(rate):
+    """(lead, steps) of a turn of each way."""
+    period = _training.PERIOD
+    slow = rate == "100mbit"
+    return {
+        _training.NO_EXCHANGE: (period, 2 * period),
+        "overlapped": (period, 2 * period),
+        "overlapped, bfloat16": (period, 2 * period),
+        "overlapped, int8": (period, 2 * period),
+        _training.MIRRORED: (1, 2) if slow else (1, 8),
+    }
+
+
+def measure(args, network):
+    """Results for each rate."""
+    cores = sorted(os.sched_getaffinity(0))
+    hosts = [
+        {"cores": (cores[i % len(cores)],), "namespace": name}
+        for i, name in enumerate(network.names)
+    ]
+    command = [sys.executable, __file__, "--worker"]
+    command.append(f"--batch_size={args.batch_size}")
+    found = {}
+    os.environ.update(MALLOC)
+    with _crew.Crew() as crew:
+        bench = _training.Bench(crew, command, hosts, network.addresses)
+        for way, options in WAYS.items():
+            bench.add_elastic(way, **options)
+        bench.add_mirrored()
+        for rate in RATES:
+            network.limit(rate)
+            rounds = args.rounds if rate == "1gbit" else args.slow_rounds
+            if rounds:
+                found[rate] = bench.measure(lengths(rate), rounds)
+                show(rate, found[rate])
+        found["told"] = {way: bench.told(way) for way in WAYS}
+    return found
+
+
+def show(rate, results):
+    """Prints the table of one rate."""
+    print(f"{rate}: ms/step, throughput / no exchange, / MultiWorkerMirrored")
+    for way in results:
+        wall_ms = 2e3 / _training.middle(results, way, "steps_per_s")
+        against = [
+            _training.compare(results, way, to)
+            for to in (_training.NO_EXCHANGE, _training.MIRRORED)
+        ]
+        print(
+            f"  {way:20} {wall_ms:7.1f}   "
+            + "   ".join("%.2f (%.2f to %.2f)" % ratio for ratio in against),
+            flush=True,
+        )
+
+
+def main():
+    args = _report.parse_args(
+        __doc__, batch_size=96, rounds=5, slow_rounds=2
+    )
+    missing = [name for name in ("ip", "tc") if not shutil.which(name)]
+    if missing or os.geteuid() != 0:
+        print("skipped: it needs root and iproute2 (ip, tc).")
+        return
+    try:
+        with SlowNetwork() as network:
+            network.limit(RATES[0])
+            found = measure(args, network)
+    except subprocess.CalledProcessError as error:
+        print(f"skipped: no such network here: {error}: {error.stderr}")
+        return
+    _report.write(args, {"batch_size": args.batch_size, "turns": found})
+
+
+if __name__ == "__main__":
+    if _training.is_worker():
+        batch_size = _report.parse_args(__doc__, batch_size=96).batch_size
+        _training.Trainer(make_model, make_data, batch_size).run()
+    else:
+        main()
