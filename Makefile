@@ -6,6 +6,8 @@
 #   make PYTHON=python3.12 test         chooses the Python of a new .venv
 
 PYTHON ?= python3
+# Processes that share the tests; 0 for none beside pytest's own.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # What `make train` runs on, and what the checks run on.
@@ -33,7 +35,7 @@ train: $(BASE)
 	@$(BIN)/python train.py $(ARGS)
 
 test: $(DEV)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist=loadfile $(ARGS)
 
 lint: $(DEV)
 	@$(BIN)/ruff check .
