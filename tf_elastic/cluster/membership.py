@@ -476,6 +476,16 @@ class Membership:
         def leave(link: Link) -> None:
             if link.joined and link.away_since is None:
                 try:
+                    # The last word, from which a resumed run goes on.
+                    self._control(
+                        link,
+                        wire.HEARTBEAT,
+                        worker=self.worker,
+                        incarnation=link.incarnation,
+                        clock=self.clock,
+                        samples=self.samples,
+                        notes=self.notes,
+                    )
                     self._control(
                         link,
                         wire.LEAVE,

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from absl import logging
@@ -71,7 +72,7 @@ class Snapshots:
         self._shard = shard
         self._store = SnapshotStore(folder)
         self._interval_s = interval_s
-        self._saved_version = -1
+        self._saved: tuple[int, Any] | None = None  # version, ledger
         self._generation = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(
@@ -94,7 +95,7 @@ class Snapshots:
         meta = state.pop("shard")
         arrays = [state[f"section.{k}"] for k in range(len(state))]
         self._shard.restore(meta, arrays)
-        self._saved_version = meta["version"]
+        self._saved = meta["version"], meta["ledger"]
         self._generation = found.generation
         return True
 
@@ -119,9 +120,12 @@ class Snapshots:
 
     def _save(self) -> None:
         taken = self._shard.state()
-        if taken is None or taken[0]["version"] == self._saved_version:
+        if taken is None:
             return
         meta, arrays = taken
+        now = meta["version"], meta["ledger"]
+        if now == self._saved:
+            return
         state = {f"section.{k}": array for k, array in enumerate(arrays)}
         try:
             self._store.save({"shard": meta, **state}, self._generation + 1)
@@ -134,7 +138,7 @@ class Snapshots:
             )
             return
         self._generation += 1
-        self._saved_version = meta["version"]
+        self._saved = now
 
 
 def serve(values: flags.FlagValues) -> int:

@@ -57,7 +57,7 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
         if name not in settings:
             continue
         if name not in given:
-            if name not in ("resume", "model_dir", "verbose"):
+            if name not in ("resume", "model_dir", "verbose", "status"):
                 settings[name] = value
         elif name not in _FREE and settings[name] != value:
             before = f"without --{name}" if value is None else (

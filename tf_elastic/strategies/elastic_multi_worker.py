@@ -544,6 +544,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def stop(self, finished: bool) -> None:
         """Leaves the center. Never raises."""
         if self._exchanger is not None:
+            self.client.samples = int(self._samples.numpy())
             self._exchanger.stop(finished)
         self.client.leave(finished)
 
