@@ -179,13 +179,6 @@ class Crew:
             for index in range(count)
         ]
 
-    def end(self, processes):
-        """Ends these at once."""
-        for process in processes:
-            process.popen.kill()
-        for process in processes:
-            process.popen.wait(10)
-
     def _stop(self):
         for process in self.processes:
             if process.popen.poll() is None:
@@ -194,7 +187,10 @@ class Crew:
         for process in self.processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.popen.wait(max(deadline - time.monotonic(), 0.01))
-        self.end(self.processes)
+        for process in self.processes:
+            process.popen.kill()
+        for process in self.processes:
+            process.popen.wait(10)
 
 
 def free_ports(count, namespace=None, **_):

@@ -20,6 +20,14 @@ NO_EXCHANGE = "no exchange"
 MIRRORED = "MultiWorkerMirrored"
 PERIOD = 10
 
+# Large arrays come from memory that the process has already: else each of them
+# costs as many page faults as it has pages, in all ways to train.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+}
+
 
 class _StepTimes(keras.callbacks.Callback):
     """Wall and processor time at the end of each step."""
@@ -145,6 +153,7 @@ class Bench:
         self._hosts = hosts
         self._addresses = addresses
         self._elastic = None
+        os.environ.update(MALLOC)
         self._workers = {}
         self._centers = {}
 
@@ -189,16 +198,10 @@ class Bench:
         for worker in workers:
             worker.answer()
 
-    def drop(self, way):
-        """Ends the processes of `MIRRORED`, or what is only for `way`."""
-        own = [] if way != MIRRORED else self._workers[way]
-        self._crew.end([*own, *self._centers.pop(way)])
-
     def turn(self, way, lead, steps):
         """Trains one way; steps/s of all workers, processor s for each.
 
-        The processor time is that of workers and centers, without the lead's
-        for the workers.
+        The processor time is a worker's, with its share of the centers'.
         """
         centers = self._centers[way]
         before = sum(center.cpu_s() for center in centers)

@@ -24,13 +24,6 @@ INPUTS = 8192
 UNITS = 1536
 CLASSES = 10
 RATES = ("1gbit", "100mbit")
-# Large arrays come from memory that the process has already: else each of them
-# costs as many page faults as it has pages, in all ways to train.
-MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-}
 WAYS = {
     _training.NO_EXCHANGE: {"period": None},
     "overlapped": {"protocol": "overlapped"},
@@ -141,7 +134,6 @@ def measure(args, network):
     command = [sys.executable, __file__, "--worker"]
     command.append(f"--batch_size={args.batch_size}")
     found = {}
-    os.environ.update(MALLOC)
     with _crew.Crew() as crew:
         bench = _training.Bench(crew, command, hosts, network.addresses)
         for way, options in WAYS.items():
