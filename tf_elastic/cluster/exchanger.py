@@ -106,8 +106,11 @@ class Exchanger:
     def send(self, values: Sequence[np.ndarray]) -> None:
         """Lets parameters leave; returns at once."""
         if self._pending is None:
+            clock = self.client.clock  # It may be another when they leave.
             self._pending = self._sender.submit(
-                self.client.exchange, list(values), self._rates
+                self.client.exchange,
+                list(values),
+                lambda num_workers, _: self._rates(num_workers, clock),
             )
 
     @property

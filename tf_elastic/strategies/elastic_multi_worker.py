@@ -163,33 +163,6 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         """Whether this process is the one that writes files."""
         return self.configuration.is_chief
 
-    def run(
-        self,
-        fn: Callable,
-        args: Any = (),
-        kwargs: Any = None,
-        options: Any = None,
-    ) -> Any:
-        """Runs `fn` once on each device of this process.
-
-        Args:
-            fn: called in replica context.
-            args: its positional arguments; per-replica values are taken apart.
-            kwargs: its keyword arguments, likewise.
-            options: `tf.distribute.RunOptions`.
-
-        Returns:
-            What `fn` returns, as per-replica values.
-        """
-        rows = tf.constant(0, tf.int64)
-        for value in tf.nest.flatten(args)[:1]:
-            for tensor in self.experimental_local_results(value):
-                if tf.is_tensor(tensor) and tensor.shape.rank:
-                    rows += tf.shape(tensor, tf.int64)[0]
-        self.extended.before_step()
-        with self.extended.batch_of(rows):
-            return super().run(fn, args, kwargs, options)
-
     def samples_trained(self) -> tuple[int, int]:
         """Samples trained on by (all workers, this worker) so far.
 
@@ -413,9 +386,20 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         untold = max(own - self.client.samples, 0)
         return self.client.total_samples + untold, own
 
-    def batch_of(self, rows: tf.Tensor) -> "_BatchOf":
-        """Inside, a step is on a batch of so many samples."""
-        return _BatchOf(self, rows)
+    @contextlib.contextmanager
+    def step_on(self, batch: Sequence[Any]) -> Iterator[None]:
+        """Inside, all devices take a step on a batch; counts its samples."""
+        rows = tf.constant(0, tf.int64)
+        for tensor in batch[0] if batch else ():
+            if tf.is_tensor(tensor) and tensor.shape.rank:
+                rows += tf.shape(tensor, tf.int64)[0]
+        self.before_step()
+        self._rows = rows
+        try:
+            with super().step_on(batch):
+                yield
+        finally:
+            self._rows = None
 
     # From the graph.
 
@@ -547,21 +531,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             self.client.samples = int(self._samples.numpy())
             self._exchanger.stop(finished)
         self.client.leave(finished)
-
-
-class _BatchOf:
-    """Tells `step_ended` how many samples the step was on."""
-
-    def __init__(
-        self, extended: ElasticMultiWorkerExtended, rows: tf.Tensor
-    ) -> None:
-        self._extended, self._rows = extended, rows
-
-    def __enter__(self) -> None:
-        self._extended._rows = self._rows
-
-    def __exit__(self, *_: Any) -> None:
-        self._extended._rows = None
 
 
 def _outputs(

@@ -52,7 +52,7 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
         kwargs: Any = None,
         options: Any = None,
     ) -> Any:
-        """Runs `fn` once for each worker, on its device.
+        """Runs `fn` once on each device of this process.
 
         Args:
             fn: called in replica context.
@@ -67,7 +67,7 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
             self.experimental_local_results(value)
             for value in tf.nest.flatten(args)
         ]
-        with self.extended.timer.batch(batch):
+        with self.extended.step_on(batch):
             return super().run(fn, args, kwargs, options)
 
     def reduce(self, reduce_op: Any, value: Any, axis: Any) -> Any:
@@ -129,6 +129,16 @@ class ElasticExtended(compat.MirroredExtended):
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
         self.timer = StepTimer()
+
+    @contextlib.contextmanager
+    def step_on(self, batch: Sequence[Any]) -> Iterator[None]:
+        """Inside, all devices take a step on a batch.
+
+        Args:
+            batch: for each tensor of the batch its slices, one a device.
+        """
+        with self.timer.batch(batch):
+            yield
 
     def data_pass_begins(self) -> None:
         """A pass over data begins: of training, evaluation or prediction."""
