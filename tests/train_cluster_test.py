@@ -26,7 +26,7 @@ from tf_elastic.cluster import layout
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.snapshots import SnapshotStore
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 STEPS = 40  # of each worker, in an epoch
 BATCH = 32
 EPOCHS = 4
