@@ -229,7 +229,7 @@ def test_a_damaged_backup(uninterrupted, tmp_path):
 
 
 def test_ctrl_c_before_anything_is_saved(tmp_path, monkeypatch, capsys):
-    def interrupt(settings):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "train", interrupt)
