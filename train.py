@@ -1,13 +1,15 @@
-r"""Trains a network on several devices of this machine, elastically.
+r"""Trains a network on several devices, processes or machines, elastically.
 
-Every device is a worker with parameters of its own. Every few steps workers
-and a shared center give way to each other; the center is what is tested and
-saved. Without any flag: handwritten digits (they come with the package),
-4 workers on this machine's CPU, EAMSGD, less than a minute.
+Every device, or with --local_workers or TF_CONFIG every process, is a worker
+with parameters of its own. Every few steps workers and a shared center give
+way to each other; the center is what is tested and saved. Without any flag:
+handwritten digits (they come with the package), 4 workers on this machine's
+CPU, EAMSGD, less than a minute.
 
-Three commands to begin with:
+Four commands to begin with:
 
   python train.py
+  python train.py --local_workers=2 --status
   python train.py --optimizer=easgd --epochs=12 --logdir=runs/tb --plot=runs/easgd.png
   python train.py --dataset=cifar10 --data_dir=~/tensorflow_datasets --model_dir=runs/cifar --logdir=runs/cifar/tb
 """  # noqa: E501
