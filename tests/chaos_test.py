@@ -16,7 +16,6 @@ def test_a_cluster_that_is_killed_at_random_trains_on():
     print(report.table())
     assert sum(report.kills.values()) >= 6
     assert report.pauses >= 1
-    assert sum(report.refused.values()) >= 1
     for center in report.centers:
         assert center.applied > 50
         assert center.compared > 10

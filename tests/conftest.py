@@ -1,6 +1,7 @@
 """What all tests share: logical CPU devices, few threads, fixed seeds."""
 
 import gc
+import signal
 
 import keras
 import pytest
@@ -9,6 +10,11 @@ import tensorflow as tf
 from tf_elastic import strategies
 
 NUM_DEVICES = 8
+
+# Tests that are run in the background, or by `nohup`, inherit that these are
+# ignored; so would the processes that they start, and be told in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Once per process, before TensorFlow starts: it refuses it afterwards.
 tf.config.threading.set_inter_op_parallelism_threads(2)
