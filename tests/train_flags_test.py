@@ -304,7 +304,7 @@ def test_the_examples_of_the_help_are_right(tmp_path, monkeypatch):
         for line in train.__doc__.splitlines()
         if line.strip().startswith("python train.py")
     ]
-    assert len(examples) == 3
+    assert len(examples) == 4
     for _, *argv in examples:
         settings.parse(argv)
 
