@@ -12,17 +12,16 @@ from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
+from tf_elastic.cluster.blocks import check_finite
+from tf_elastic.cluster.blocks import put_differences
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.link import Link
 from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
 from tf_elastic.cluster.membership import Membership
-from tf_elastic.cluster.shard import check_finite
 
 Rates = Callable[[int, int], core.ElasticRates]  # of (p, the worker's clock)
-
-_BLOCK = 1 << 16
 
 
 class Moved(NamedTuple):
@@ -111,12 +110,7 @@ class CenterClient(Membership):
             parts = self.layout.parts(values, link.shard)
             out = self.layout.parts(flat, link.shard)
             news = self._read(link, out)
-            for part, difference in zip(parts, out, strict=True):
-                for k in range(0, part.size, _BLOCK):
-                    block = slice(k, k + _BLOCK)
-                    difference[block] = core.elastic_difference(
-                        part[block], difference[block]
-                    )
+            put_differences(parts, out, out)
             header = {
                 "id": {**push, "version_read": news["version"]},
                 "rate": rate,

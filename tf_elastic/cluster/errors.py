@@ -44,10 +44,6 @@ class NonFiniteError(ClusterError):
     """A worker sent NaN or infinity; the center has not taken it."""
 
 
-class BarrierError(ClusterError):
-    """Not all workers came to a synchronous exchange in time."""
-
-
 class LostReferenceError(ClusterError):
     """The center has not what a compressed message is relative to."""
 

@@ -34,7 +34,6 @@ class Member:
     samples: int = 0  # of this process
     earlier_samples: int = 0  # of those before
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    read_version: int = 0
     read_time: float = 0.0
     refused: int = 0  # calls that were turned away
 

@@ -9,7 +9,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -22,12 +21,13 @@ from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import ledger
 from tf_elastic.cluster import offers
+from tf_elastic.cluster.blocks import blocks
+from tf_elastic.cluster.blocks import check_finite
+from tf_elastic.cluster.blocks import put_differences
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
-from tf_elastic.cluster.layout import Section
 from tf_elastic.cluster.layout import difference
 
-_BLOCK = 1 << 16  # values handled at once, so that they stay in the cache
 _STALENESS_KEPT = 4096
 
 Arrays = list[np.ndarray]
@@ -304,14 +304,10 @@ class Shard:
             points = values
             if codec != "none":
                 points = self._decoded(push_id.worker, values, codec, whole)
-            answer = []
-            for point, center in zip(points, self.arrays, strict=True):
-                moved = point if codec == "none" else np.empty_like(point)
-                for part in _blocks(point.size):
-                    moved[part] = core.elastic_difference(
-                        point[part], center[part]
-                    )
-                answer.append(moved)
+            answer = values
+            if codec != "none":  # The points are read-only.
+                answer = [np.empty_like(point) for point in points]
+            put_differences(points, self.arrays, answer)
             differences = answer
             # Finite parameters may be too far from the center, too.
             self._check_finite(differences, push_id.worker)
@@ -365,16 +361,12 @@ class Shard:
         """
         with self._changed:
             member = self._admit_push(push_id, rate)
-            for value, center in zip(values, self.arrays, strict=True):
-                for part in _blocks(value.size):
-                    value[part] = core.elastic_difference(
-                        value[part], center[part]
-                    )
+            put_differences(values, self.arrays, values)
             self._check_finite(values, push_id.worker)
             if rate not in self._summed:
                 self._summed[rate] = [np.zeros_like(a) for a in self.arrays]
             for value, total in zip(values, self._summed[rate], strict=True):
-                for part in _blocks(value.size):
+                for part in blocks(value.size):
                     total[part] += value[part]
             # A worker may be here with an earlier part, whose answer it has
             # not got: that half is lost, and it takes part with this one.
@@ -550,7 +542,7 @@ class Shard:
             beta = rate.beta
             if section.role != PARAMETERS:
                 beta = min(beta, 1.0)
-            for part in _blocks(center.size):
+            for part in blocks(center.size):
                 center[part] = core.push(
                     center[part], moved[part], beta, rate.num_workers
                 )
@@ -584,41 +576,4 @@ class Shard:
         )
 
     def _note_read(self, member: ledger.Member) -> None:
-        member.read_version = self.version
         member.read_time = self._now()
-
-
-def _blocks(size: int) -> Iterator[slice]:
-    for begin in range(0, size, _BLOCK):
-        yield slice(begin, min(begin + _BLOCK, size))
-
-
-def check_finite(
-    values: np.ndarray,
-    worker: int,
-    layout: Layout,
-    section: Section,
-    first: int,
-) -> None:
-    """Refuses NaN and infinity, by the name of the variable.
-
-    Args:
-        values: a part of a section.
-        worker: whose they are.
-        layout: of the model.
-        section: of the layout.
-        first: where in the section `values` begin.
-
-    Raises:
-        NonFiniteError: there is one.
-    """
-    for part in _blocks(values.size):
-        finite = np.isfinite(values[part])
-        if finite.all():
-            continue
-        position = part.start + int(np.argmin(finite))
-        name = layout.variable_at(section, first + position)
-        raise errors.NonFiniteError(
-            f"worker {worker} sent {float(values[position])} in {name!r}; the "
-            "center has not taken it"
-        )

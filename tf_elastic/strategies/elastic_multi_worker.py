@@ -233,7 +233,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._looking = False
         self._held = False
         # A closure over self would keep this alive to the end.
-        self._at_exit = weakref.finalize(self, _stop, self.client)
+        weakref.finalize(self, self.client.leave).atexit = False
         atexit.register(_stop_if_alive, weakref.ref(self))
 
     # What the optimizers ask for.
@@ -541,10 +541,6 @@ def _outputs(
     if order.kind == exchanger.NOTHING:
         arrays = [array[:0] for array in empty]
     return [np.int32(order.kind), np.float64(order.moving_rate), *arrays]
-
-
-def _stop(client: CenterClient) -> None:
-    client.leave()
 
 
 def _stop_if_alive(

@@ -1,0 +1,67 @@
+"""Passes over large flat arrays, in pieces that stay in the cache."""
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+import numpy as np
+
+from tf_elastic import core
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.layout import Section
+
+_BLOCK = 1 << 16  # values
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Cuts an array of `size` values."""
+    for begin in range(0, size, _BLOCK):
+        yield slice(begin, min(begin + _BLOCK, size))
+
+
+def put_differences(
+    workers: Sequence[np.ndarray],
+    centers: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+) -> None:
+    """Puts `core.elastic_difference` into arrays, section by section.
+
+    Args:
+        workers: a worker's values, one flat array for each section.
+        centers: the center's, of the same sizes.
+        results: what to fill; may be `workers` or `centers`.
+    """
+    for worker, center, result in zip(workers, centers, results, strict=True):
+        for part in blocks(worker.size):
+            result[part] = core.elastic_difference(worker[part], center[part])
+
+
+def check_finite(
+    values: np.ndarray,
+    worker: int,
+    layout: Layout,
+    section: Section,
+    first: int,
+) -> None:
+    """Refuses NaN and infinity, by the name of the variable.
+
+    Args:
+        values: a part of a section.
+        worker: whose they are.
+        layout: of the model.
+        section: of the layout.
+        first: where in the section `values` begin.
+
+    Raises:
+        NonFiniteError: there is one.
+    """
+    for part in blocks(values.size):
+        finite = np.isfinite(values[part])
+        if finite.all():
+            continue
+        position = part.start + int(np.argmin(finite))
+        name = layout.variable_at(section, first + position)
+        raise errors.NonFiniteError(
+            f"worker {worker} sent {float(values[position])} in {name!r}; the "
+            "center has not taken it"
+        )
