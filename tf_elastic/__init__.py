@@ -30,6 +30,7 @@ from tf_elastic.version import __version__
 if TYPE_CHECKING:
     from tf_elastic import core
     from tf_elastic import data
+    from tf_elastic import figures
     from tf_elastic import models
     from tf_elastic import monitor
     from tf_elastic import optimizers
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "core",
     "data",
+    "figures",
     "models",
     "monitor",
     "optimizers",

@@ -1,0 +1,20 @@
+"""All figures, in the order of the papers."""
+
+import importlib
+
+from tf_elastic.figures.figure import Figure
+
+# Each has its figures in `FIGURES`.
+_MODULES: tuple[str, ...] = ()
+
+
+def all_figures() -> dict[str, Figure]:
+    """The figures by name, in the order of the papers."""
+    figures: dict[str, Figure] = {}
+    for name in _MODULES:
+        module = importlib.import_module(f"tf_elastic.figures.{name}")
+        for figure in module.FIGURES:
+            if figure.name in figures:
+                raise ValueError(f"Two figures are named {figure.name!r}.")
+            figures[figure.name] = figure
+    return figures

@@ -1,0 +1,37 @@
+"""Writes a figure: a picture and the numbers in it."""
+
+import csv
+import os
+
+from tf_elastic.figures.figure import Figure
+
+
+def write(figure: Figure, folder: str | os.PathLike[str]) -> tuple[str, str]:
+    """Computes a figure and writes `NAME.png` and `NAME.csv`.
+
+    Args:
+        figure: one of `all_figures()`.
+        folder: where to write; made if it is not there.
+
+    Returns:
+        The paths of the picture and of the numbers. The CSV has a line of
+        names, then a row for each point; numbers are written in full (what is
+        read back is the same float64).
+    """
+    # Drawn without a display, and without a state that others share.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    os.makedirs(folder, exist_ok=True)
+    stem = os.path.join(os.fspath(folder), figure.name)
+    table = figure.compute()
+    columns = [column.tolist() for column in table.values()]
+    with open(f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table)
+        writer.writerows(zip(*columns, strict=True))
+    canvas = Canvas(figsize=figure.size, layout="constrained")
+    FigureCanvasAgg(canvas)
+    figure.draw(table, canvas)
+    canvas.savefig(f"{stem}.png", dpi=120)
+    return f"{stem}.png", f"{stem}.csv"
