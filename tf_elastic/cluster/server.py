@@ -13,17 +13,14 @@ from concurrent import futures
 from typing import Any
 
 import grpc
-import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import addresses
-from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
+from tf_elastic.cluster.array_calls import ArrayCall
+from tf_elastic.cluster.array_calls import array_calls
 from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.layout import np_dtype
-from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Rate
 from tf_elastic.cluster.shard import Shard
 
 _TICK_S = 1.0
@@ -135,13 +132,7 @@ class _Handlers(grpc.GenericRpcHandler):
             wire.RELEASE: shard.release,
             wire.STATUS: shard.status,
         }
-        self._streams: dict[str, Callable[..., Iterator[bytes]]] = {
-            wire.READ: self._read,
-            wire.INITIALIZE: self._initialize,
-            wire.PUSH: self._push,
-            wire.EXCHANGE: self._exchange,
-            wire.DEPOSIT: self._deposit,
-        }
+        self._streams = array_calls(shard)
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         service, _, name = details.method.lstrip("/").partition("/")
@@ -180,7 +171,7 @@ class _Handlers(grpc.GenericRpcHandler):
         return guarded
 
     def _guarded_stream(
-        self, call: Callable[..., Iterator[bytes]]
+        self, call: ArrayCall
     ) -> Callable[..., Iterator[bytes]]:
         def guarded(
             messages: Iterator[bytes], context: grpc.ServicerContext
@@ -188,7 +179,11 @@ class _Handlers(grpc.GenericRpcHandler):
             self._check_token(context)
             try:
                 header = wire.unpack(next(messages, b"{}"))
-                yield from call(header, messages)
+                arrays = call.room(header)
+                wire.receive(messages, arrays)
+                news, answer = call.run(header, arrays)
+                yield wire.pack(news)
+                yield from wire.chunks(answer)
             except (KeyError, TypeError, ValueError) as error:
                 logging.exception("a call failed.")
                 _tell(errors.MessageError(repr(error)), context)
@@ -211,75 +206,6 @@ class _Handlers(grpc.GenericRpcHandler):
                 ) from error
 
         return call
-
-    # Calls with arrays.
-
-    def _room(self, codec: str = "none", whole: bool = True) -> list:
-        layout = self._shard.layout
-        if layout is None:
-            raise errors.CenterEmptyError(
-                f"center {self._shard.index} holds no parameters yet"
-            )
-        sizes = layout.shard_sizes(self._shard.index)
-        dtypes = [np_dtype(section.dtype) for section in layout.sections]
-        if whole:
-            return [np.empty(*pair) for pair in zip(sizes, dtypes, strict=True)]
-        return [
-            np.empty(codecs.encoded_nbytes(codec, size, dtype), np.uint8)
-            for size, dtype in zip(sizes, dtypes, strict=True)
-        ]
-
-    def _read(
-        self, header: dict[str, Any], messages: Iterator[bytes]
-    ) -> Iterator[bytes]:
-        del messages
-        news, arrays = self._shard.read(**header)
-        yield wire.pack(news)
-        yield from wire.chunks(arrays)
-
-    def _initialize(
-        self, header: dict[str, Any], messages: Iterator[bytes]
-    ) -> Iterator[bytes]:
-        values = self._room()
-        wire.receive(messages, values)
-        yield wire.pack(self._shard.initialize(values=values, **header))
-
-    def _push(
-        self, header: dict[str, Any], messages: Iterator[bytes]
-    ) -> Iterator[bytes]:
-        differences = self._room()
-        wire.receive(messages, differences)
-        news = self._shard.push(
-            PushId(**header["id"]), differences, Rate(**header["rate"])
-        )
-        yield wire.pack(news)
-
-    def _exchange(
-        self, header: dict[str, Any], messages: Iterator[bytes]
-    ) -> Iterator[bytes]:
-        codec, whole = header["codec"], header["whole"]
-        values = self._room(codec, whole)
-        wire.receive(messages, values)
-        news, answer = self._shard.exchange(
-            PushId(**header["id"]),
-            values,
-            Rate(**header["rate"]),
-            codec,
-            whole,
-        )
-        yield wire.pack(news)
-        yield from wire.chunks(answer)
-
-    def _deposit(
-        self, header: dict[str, Any], messages: Iterator[bytes]
-    ) -> Iterator[bytes]:
-        values = self._room()
-        wire.receive(messages, values)
-        news, differences = self._shard.deposit(
-            PushId(**header["id"]), values, Rate(**header["rate"])
-        )
-        yield wire.pack(news)
-        yield from wire.chunks(differences)
 
 
 def _as_bytes(value: str | bytes) -> bytes:
