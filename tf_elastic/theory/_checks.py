@@ -1,49 +1,80 @@
-"""What the arguments of the theory must be."""
+"""Checks of arguments that the modules of `theory` share."""
 
+import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 
-def require(holds: ArrayLike, rule: str, **argument: Any) -> None:
-    """Refuses an argument, unless what must hold does so everywhere.
+def at_least(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
+    """`value` as float64, if all of it is finite and at least `low`.
 
     Args:
-        holds: a truth value, or an array of them. It is false for what is
-            not a number, if it comes from a comparison.
-        rule: what the argument must be, as "positive".
-        **argument: its name and its value.
+        name: the argument's name, for the message.
+        value: numbers, any shape.
+        low: the lowest value that passes.
+
+    Returns:
+        The numbers, same shape.
 
     Raises:
-        ValueError: "`name` must be rule. Received: name=value."
+        ValueError: a number is lower, or not finite.
     """
-    if not np.all(holds):
-        for name, value in argument.items():
-            raise ValueError(
-                f"`{name}` must be {rule}. Received: {name}={value}."
-            )
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array >= low)):
+        raise ValueError(
+            f"`{name}` must be finite and at least {low:g}. "
+            f"Received: {name}={value}."
+        )
+    return array
 
 
-def finite(**arguments: ArrayLike) -> None:
-    """Refuses what is not a finite number, or an array of them."""
-    for name, value in arguments.items():
-        require(np.isfinite(value), "finite", **{name: value})
+def above(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
+    """`value` as float64, if all of it is finite and above `low`.
+
+    Args:
+        name: the argument's name, for the message.
+        value: numbers, any shape.
+        low: what all of them must be above.
+
+    Returns:
+        The numbers, same shape.
+
+    Raises:
+        ValueError: a number is not above `low`, or not finite.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array > low)):
+        raise ValueError(
+            f"`{name}` must be finite and above {low:g}. "
+            f"Received: {name}={value}."
+        )
+    return array
 
 
-def positive(**arguments: ArrayLike) -> None:
-    """Refuses what is not finite and above 0."""
-    for name, value in arguments.items():
-        array = np.asarray(value)
-        holds = np.isfinite(array) & (array > 0)
-        require(holds, "positive and finite", **{name: value})
+def whole(name: str, value: Any, low: int = 1) -> int:
+    """`value` as an integer, if it is one and at least `low`.
 
+    Args:
+        name: the argument's name, for the message.
+        value: an integer, of Python or of NumPy.
+        low: the lowest value that passes.
 
-def whole(minimum: int = 1, **arguments: ArrayLike) -> None:
-    """Refuses what is not a whole number of at least `minimum`."""
-    for name, value in arguments.items():
-        array = np.asarray(value)
-        holds = np.isfinite(array) & (array >= minimum)
-        holds = holds & (np.floor(array) == array)
-        rule = f"a whole number of at least {minimum}"
-        require(holds, rule, **{name: value})
+    Returns:
+        The integer.
+
+    Raises:
+        ValueError: it is lower, or not an integer.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {low}. "
+            f"Received: {name}={value}."
+        )
+    return number

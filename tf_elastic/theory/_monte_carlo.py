@@ -1,4 +1,4 @@
-"""What simulated runs tell, and how surely."""
+"""What a simulator's runs say about a moment."""
 
 from typing import NamedTuple
 
@@ -8,31 +8,32 @@ from numpy.typing import NDArray
 
 
 class Estimate(NamedTuple):
-    """A mean over independent runs."""
+    """A mean over independent runs, with its standard error."""
 
-    mean: NDArray[np.float64]
+    mean: NDArray[np.float64]  # the runs' axis is gone
     standard_error: NDArray[np.float64]  # same shape
 
 
 def estimate(samples: ArrayLike, axis: int = 0) -> Estimate:
-    """The mean over independent runs, with its standard error.
+    """The mean over independent runs and its standard error.
 
     Args:
-        samples: one value, or an array of them, for each run.
-        axis: that of the runs, at least two.
+        samples: a value for each run, at least two runs. For a second moment
+            give the squares.
+        axis: along which the runs are.
 
     Returns:
-        `Estimate`, without that axis.
+        `Estimate`.
 
     Example:
 
-    >>> mean, standard_error = estimate([1.0, 3.0, 1.0, 3.0])
-    >>> print(mean, standard_error.round(4))
-    2.0 0.5774
+    >>> mean, error = estimate([1.0, 3.0, 1.0, 3.0, 2.0])
+    >>> print(f"{mean} +- {error:.3f}")
+    2.0 +- 0.447
     """
-    values = np.asarray(samples, dtype=np.float64)
-    runs = values.shape[axis]
+    samples = np.asarray(samples, dtype=np.float64)
+    runs = samples.shape[axis]
     return Estimate(
-        np.mean(values, axis=axis),
-        np.std(values, axis=axis, ddof=1) / np.sqrt(runs),
+        np.mean(samples, axis=axis),
+        np.std(samples, axis=axis, ddof=1) / np.sqrt(runs),
     )
