@@ -1,6 +1,6 @@
-"""Checks of arguments that the modules of `theory` share."""
+"""Checks of arguments that the modules of the theory share."""
 
-import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,73 +8,60 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 
-def at_least(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
-    """`value` as float64, if all of it is finite and at least `low`.
+def checked(
+    name: str,
+    value: ArrayLike,
+    rule: str = "finite",
+    holds: Callable[[NDArray[np.float64]], Any] = np.isfinite,
+) -> NDArray[np.float64]:
+    """An argument as a float64 array, if a rule holds for all of it.
 
     Args:
         name: the argument's name, for the message.
-        value: numbers, any shape.
-        low: the lowest value that passes.
+        value: its value, a number or an array.
+        rule: what it must be, for the message.
+        holds: tells where an array keeps to the rule. A comparison does not
+            hold for NaN.
 
     Returns:
-        The numbers, same shape.
+        The value, float64.
 
     Raises:
-        ValueError: a number is lower, or not finite.
+        ValueError: the rule does not hold somewhere.
+
+    Example:
+
+    >>> checked("beta", 0.9, "in (0, 2)", lambda b: (0 < b) & (b < 2))
+    array(0.9)
     """
-    array = np.asarray(value, dtype=np.float64)
-    if not np.all(np.isfinite(array) & (array >= low)):
-        raise ValueError(
-            f"`{name}` must be finite and at least {low:g}. "
-            f"Received: {name}={value}."
-        )
+    array = np.asarray(value, np.float64)
+    if not np.all(holds(array)):
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}.")
     return array
 
 
-def above(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
-    """`value` as float64, if all of it is finite and above `low`.
-
-    Args:
-        name: the argument's name, for the message.
-        value: numbers, any shape.
-        low: what all of them must be above.
-
-    Returns:
-        The numbers, same shape.
-
-    Raises:
-        ValueError: a number is not above `low`, or not finite.
-    """
-    array = np.asarray(value, dtype=np.float64)
-    if not np.all(np.isfinite(array) & (array > low)):
-        raise ValueError(
-            f"`{name}` must be finite and above {low:g}. "
-            f"Received: {name}={value}."
-        )
-    return array
+def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """The argument as a float64 array; positive and finite, or ValueError."""
+    return checked(
+        name, value, "positive", lambda array: (0 < array) & (array < np.inf)
+    )
 
 
-def whole(name: str, value: Any, low: int = 1) -> int:
-    """`value` as an integer, if it is one and at least `low`.
+def not_negative(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """The argument as a float64 array; finite and >= 0, or ValueError."""
+    return checked(
+        name,
+        value,
+        "at least 0 and finite",
+        lambda array: (0 <= array) & (array < np.inf),
+    )
 
-    Args:
-        name: the argument's name, for the message.
-        value: an integer, of Python or of NumPy.
-        low: the lowest value that passes.
 
-    Returns:
-        The integer.
-
-    Raises:
-        ValueError: it is lower, or not an integer.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = low - 1
-    if number < low:
-        raise ValueError(
-            f"`{name}` must be an integer of at least {low}. "
-            f"Received: {name}={value}."
-        )
-    return number
+def whole(name: str, value: ArrayLike, least: int = 1) -> NDArray[np.float64]:
+    """The argument as an array; whole and at least `least`, or ValueError."""
+    return checked(
+        name,
+        value,
+        f"a whole number that is at least {least}",
+        lambda array: (least <= array) & (array % 1 == 0),
+    )
