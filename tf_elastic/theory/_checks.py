@@ -1,6 +1,10 @@
-"""Checks of arguments that the modules of the theory share."""
+"""What the arguments of the theory must be.
 
-from collections.abc import Callable
+`require`, `finite`, `positive` and `whole` check keyword arguments; `at_least`,
+`above` and `whole_number` check one and return it converted.
+"""
+
+import operator
 from typing import Any
 
 import numpy as np
@@ -8,60 +12,116 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 
-def checked(
-    name: str,
-    value: ArrayLike,
-    rule: str = "finite",
-    holds: Callable[[NDArray[np.float64]], Any] = np.isfinite,
-) -> NDArray[np.float64]:
-    """An argument as a float64 array, if a rule holds for all of it.
+def require(holds: ArrayLike, rule: str, **argument: Any) -> None:
+    """Refuses an argument, unless what must hold does so everywhere.
+
+    Args:
+        holds: a truth value, or an array of them. It is false for what is
+            not a number, if it comes from a comparison.
+        rule: what the argument must be, as "positive".
+        **argument: its name and its value.
+
+    Raises:
+        ValueError: "`name` must be rule. Received: name=value."
+    """
+    if not np.all(holds):
+        for name, value in argument.items():
+            raise ValueError(
+                f"`{name}` must be {rule}. Received: {name}={value}."
+            )
+
+
+def finite(**arguments: ArrayLike) -> None:
+    """Refuses what is not a finite number, or an array of them."""
+    for name, value in arguments.items():
+        require(np.isfinite(value), "finite", **{name: value})
+
+
+def positive(**arguments: ArrayLike) -> None:
+    """Refuses what is not finite and above 0."""
+    for name, value in arguments.items():
+        array = np.asarray(value)
+        holds = np.isfinite(array) & (array > 0)
+        require(holds, "positive and finite", **{name: value})
+
+
+def whole(minimum: int = 1, **arguments: ArrayLike) -> None:
+    """Refuses what is not a whole number of at least `minimum`."""
+    for name, value in arguments.items():
+        array = np.asarray(value)
+        holds = np.isfinite(array) & (array >= minimum)
+        holds = holds & (np.floor(array) == array)
+        rule = f"a whole number of at least {minimum}"
+        require(holds, rule, **{name: value})
+
+
+def at_least(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
+    """`value` as float64, if all of it is finite and at least `low`.
 
     Args:
         name: the argument's name, for the message.
-        value: its value, a number or an array.
-        rule: what it must be, for the message.
-        holds: tells where an array keeps to the rule. A comparison does not
-            hold for NaN.
+        value: numbers, any shape.
+        low: the lowest value that passes.
 
     Returns:
-        The value, float64.
+        The numbers, same shape.
 
     Raises:
-        ValueError: the rule does not hold somewhere.
-
-    Example:
-
-    >>> checked("beta", 0.9, "in (0, 2)", lambda b: (0 < b) & (b < 2))
-    array(0.9)
+        ValueError: a number is lower, or not finite.
     """
-    array = np.asarray(value, np.float64)
-    if not np.all(holds(array)):
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}.")
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array >= low)):
+        raise ValueError(
+            f"`{name}` must be finite and at least {low:g}. "
+            f"Received: {name}={value}."
+        )
     return array
 
 
-def positive(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """The argument as a float64 array; positive and finite, or ValueError."""
-    return checked(
-        name, value, "positive", lambda array: (0 < array) & (array < np.inf)
-    )
+def above(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
+    """`value` as float64, if all of it is finite and above `low`.
+
+    Args:
+        name: the argument's name, for the message.
+        value: numbers, any shape.
+        low: what all of them must be above.
+
+    Returns:
+        The numbers, same shape.
+
+    Raises:
+        ValueError: a number is not above `low`, or not finite.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.isfinite(array) & (array > low)):
+        raise ValueError(
+            f"`{name}` must be finite and above {low:g}. "
+            f"Received: {name}={value}."
+        )
+    return array
 
 
-def not_negative(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    """The argument as a float64 array; finite and >= 0, or ValueError."""
-    return checked(
-        name,
-        value,
-        "at least 0 and finite",
-        lambda array: (0 <= array) & (array < np.inf),
-    )
+def whole_number(name: str, value: Any, low: int = 1) -> int:
+    """`value` as an integer, if it is one and at least `low`.
 
+    Args:
+        name: the argument's name, for the message.
+        value: an integer, of Python or of NumPy.
+        low: the lowest value that passes.
 
-def whole(name: str, value: ArrayLike, least: int = 1) -> NDArray[np.float64]:
-    """The argument as an array; whole and at least `least`, or ValueError."""
-    return checked(
-        name,
-        value,
-        f"a whole number that is at least {least}",
-        lambda array: (least <= array) & (array % 1 == 0),
-    )
+    Returns:
+        The integer.
+
+    Raises:
+        ValueError: it is lower, or not an integer.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if number < low:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {low}. "
+            f"Received: {name}={value}."
+        )
+    return number

@@ -1,4 +1,4 @@
-"""Statistics of independent runs."""
+"""What a simulator's runs say about a moment."""
 
 from typing import NamedTuple
 
@@ -8,28 +8,32 @@ from numpy.typing import NDArray
 
 
 class Estimate(NamedTuple):
-    """A mean over independent runs, with its error."""
+    """A mean over independent runs, with its standard error."""
 
-    mean: NDArray[np.float64]  # shape of a sample without the axis of runs
+    mean: NDArray[np.float64]  # the runs' axis is gone
     standard_error: NDArray[np.float64]  # same shape
 
 
 def estimate(samples: ArrayLike, axis: int = 0) -> Estimate:
-    """The mean of independent runs and its standard error.
+    """The mean over independent runs and its standard error.
 
     Args:
-        samples: one value for each run along `axis`, two runs at least.
-        axis: the axis of the runs.
+        samples: a value for each run, at least two runs. For a second moment
+            give the squares.
+        axis: along which the runs are.
 
     Returns:
-        `Estimate`, float64.
+        `Estimate`.
 
     Example:
 
-    >>> mean, error = estimate([1.0, 3.0, 5.0, 7.0])
-    >>> print(mean, round(float(error), 4))
-    4.0 1.291
+    >>> mean, error = estimate([1.0, 3.0, 1.0, 3.0, 2.0])
+    >>> print(f"{mean} +- {error:.3f}")
+    2.0 +- 0.447
     """
-    array = np.asarray(samples, np.float64)
-    error = array.std(axis, ddof=1) / np.sqrt(array.shape[axis])
-    return Estimate(array.mean(axis), error)
+    samples = np.asarray(samples, dtype=np.float64)
+    runs = samples.shape[axis]
+    return Estimate(
+        np.mean(samples, axis=axis),
+        np.std(samples, axis=axis, ddof=1) / np.sqrt(runs),
+    )
