@@ -70,11 +70,8 @@ def at_least(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
         ValueError: a number is lower, or not finite.
     """
     array = np.asarray(value, dtype=np.float64)
-    if not np.all(np.isfinite(array) & (array >= low)):
-        raise ValueError(
-            f"`{name}` must be finite and at least {low:g}. "
-            f"Received: {name}={value}."
-        )
+    holds = np.isfinite(array) & (array >= low)
+    require(holds, f"finite and at least {low:g}", **{name: value})
     return array
 
 
@@ -93,11 +90,8 @@ def above(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
         ValueError: a number is not above `low`, or not finite.
     """
     array = np.asarray(value, dtype=np.float64)
-    if not np.all(np.isfinite(array) & (array > low)):
-        raise ValueError(
-            f"`{name}` must be finite and above {low:g}. "
-            f"Received: {name}={value}."
-        )
+    holds = np.isfinite(array) & (array > low)
+    require(holds, f"finite and above {low:g}", **{name: value})
     return array
 
 
