@@ -5,7 +5,9 @@ import importlib
 from tf_elastic.figures.figure import Figure
 
 # Each has its figures in `FIGURES`.
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = (
+    "nonconvex",
+)
 
 
 def all_figures() -> dict[str, Figure]:
