@@ -119,3 +119,47 @@ def whole_number(name: str, value: Any, low: int = 1) -> int:
             f"Received: {name}={value}."
         )
     return number
+
+
+def square(name: str, matrix: ArrayLike) -> NDArray[np.float64]:
+    """`matrix` as float64, if it is square (or a stack of such).
+
+    Args:
+        name: the argument's name, for the message.
+        matrix: shape (..., n, n).
+
+    Returns:
+        The matrix, same shape.
+
+    Raises:
+        ValueError: it is not square, or not finite.
+    """
+    array = np.asarray(matrix, dtype=np.float64)
+    holds = array.ndim >= 2 and array.shape[-1] == array.shape[-2]
+    holds = holds and bool(np.all(np.isfinite(array)))
+    require(holds, "a finite square matrix", **{name: matrix})
+    return array
+
+
+def rates(
+    num_workers: ArrayLike, moving_rate: ArrayLike | None, beta: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""The two rates of an exchange, which both may be arrays.
+
+    Args:
+        num_workers: p, at least 1.
+        moving_rate: :math:`\alpha`, at least 0, or None for
+            :math:`\beta / p`, the elastic symmetry.
+        beta: :math:`\beta`, at least 0.
+
+    Returns:
+        :math:`\alpha` and :math:`\beta`.
+
+    Raises:
+        ValueError: one of the three is out of range.
+    """
+    workers = at_least("num_workers", num_workers, 1)
+    pull = at_least("beta", beta, 0)
+    if moving_rate is None:
+        return pull / workers, pull
+    return at_least("moving_rate", moving_rate, 0), pull
