@@ -163,3 +163,9 @@ def rates(
     if moving_rate is None:
         return pull / workers, pull
     return at_least("moving_rate", moving_rate, 0), pull
+
+
+def as_finite(**arguments: ArrayLike) -> list[NDArray[np.float64]]:
+    """The arguments as float64, in their order, if all are finite."""
+    finite(**arguments)
+    return [np.asarray(value, np.float64) for value in arguments.values()]
