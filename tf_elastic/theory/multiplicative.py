@@ -16,8 +16,9 @@ from tf_elastic.theory.multiplicative_limits import limit_learning_rates
 from tf_elastic.theory.multiplicative_limits import widest_moving_rate
 from tf_elastic.theory.multiplicative_moments import eamsgd_moment_matrix
 from tf_elastic.theory.multiplicative_moments import easgd_moment_matrix
-from tf_elastic.theory.multiplicative_moments import elastic_radius
 from tf_elastic.theory.multiplicative_moments import msgd_moment_matrix
+from tf_elastic.theory.multiplicative_radii import elastic_radius
+from tf_elastic.theory.multiplicative_radii import msgd_radius
 from tf_elastic.theory.multiplicative_simulation import second_moments
 from tf_elastic.theory.multiplicative_simulation import simulate
 from tf_elastic.theory.multiplicative_workers import BestWorkers
@@ -35,6 +36,7 @@ __all__ = [
     "limit_learning_rates",
     "minibatch_rate",
     "msgd_moment_matrix",
+    "msgd_radius",
     "optimal_learning_rate",
     "optimal_num_workers",
     "second_moments",

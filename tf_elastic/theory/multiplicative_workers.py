@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tf_elastic.theory import _checks
-from tf_elastic.theory.multiplicative_moments import elastic_radius
+from tf_elastic.theory.multiplicative_radii import elastic_radius
 
 Array = NDArray[np.float64]
 
