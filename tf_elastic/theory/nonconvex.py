@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 from scipy import optimize
 
+from tf_elastic.theory import _checks
+
 _ON_THE_CIRCLE = 1e-6  # how far rounding may push a double root off it
 
 
@@ -139,11 +141,11 @@ def smallest_eigenvalue(elasticity: ArrayLike) -> NDArray[np.float64]:
         of :math:`z^2 - 2 z + 4 \rho - 6 \rho^2`.
     """
     rho = np.asarray(elasticity, np.float64)
-    if not np.all((rho >= 0) & (rho <= 1)):
-        raise ValueError(
-            "`elasticity` must be in [0, 1], where the split exists. "
-            f"Received: elasticity={elasticity!r}."
-        )
+    _checks.require(
+        (rho >= 0) & (rho <= 1),
+        "in [0, 1], where the split exists",
+        elasticity=elasticity,
+    )
     return np.asarray(1 - np.sqrt(1 - 4 * rho + 6 * rho**2))
 
 
@@ -187,8 +189,8 @@ def critical_points(
         solution; it has, for :math:`\rho < 2/3`: those with one way down above.
     """
     rho, p = elasticity, num_workers
-    _check_elasticity(rho)
-    _check_workers(p)
+    _checks.positive(elasticity=rho)
+    _checks.whole(num_workers=p)
     found = [np.full(p, level) for level in (1.0, -1.0, 0.0)]
     for counts in _counts(p) if rho < 1 else ():
         for workers in _with_counts(rho, counts):
@@ -243,14 +245,14 @@ def critical_elasticity(
         Zhang (2016), section 5.3 (2/3, for p = 2).
     """
     p = num_workers
-    _check_workers(p, least=2)
+    _checks.whole(2, num_workers=p)
     if upper is None:
         return max(critical_elasticity(p, k) for k in range(1, p // 2 + 1))
-    if not 1 <= upper < p:
-        raise ValueError(
-            f"`upper` must be from 1 to {p - 1}, so that both wells are "
-            f"taken. Received: upper={upper}."
-        )
+    _checks.require(
+        1 <= upper < p,
+        f"from 1 to {p - 1}, so that both wells are taken",
+        upper=upper,
+    )
     few = min(upper, p - upper)  # the wells mirror each other
     if 2 * few == p:
         return float(
@@ -289,8 +291,8 @@ def stable_splits(elasticity: float, num_workers: int) -> list[int]:
     >>> stable_splits(0.4, num_workers=6)
     [0, 2, 3, 4, 6]
     """
-    _check_elasticity(elasticity)
-    _check_workers(num_workers)
+    _checks.positive(elasticity=elasticity)
+    _checks.whole(num_workers=num_workers)
     split = [
         upper
         for upper in range(1, num_workers)
@@ -358,19 +360,3 @@ def _describe(workers: NDArray[np.float64], rho: float) -> CriticalPoint:
         np.linalg.eigvalsh(hessian(workers, rho)), np.float64
     )
     return CriticalPoint(workers, float(workers.mean()), eigenvalues, copies)
-
-
-def _check_elasticity(elasticity: float) -> None:
-    if not (math.isfinite(elasticity) and elasticity > 0):
-        raise ValueError(
-            "`elasticity` must be positive and finite. "
-            f"Received: elasticity={elasticity}."
-        )
-
-
-def _check_workers(num_workers: int, least: int = 1) -> None:
-    if num_workers < least:
-        raise ValueError(
-            f"`num_workers` must be at least {least}. "
-            f"Received: num_workers={num_workers}."
-        )

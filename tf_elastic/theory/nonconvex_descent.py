@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from tf_elastic import core
+from tf_elastic.theory import _checks
 from tf_elastic.theory import nonconvex
 
 
@@ -59,8 +60,8 @@ def descend(
         `Descent`.
 
     Raises:
-        ValueError: `workers` has not two dimensions, or the exchange by
-            itself diverges.
+        ValueError: an argument is out of its range, or the exchange by itself
+            diverges.
 
     Example:
 
@@ -74,11 +75,11 @@ def descend(
         Zhang (2016), section 5.3 and eqs. 2.3, 2.4.
     """
     x = np.array(workers, np.float64)
-    if x.ndim != 2:
-        raise ValueError(
-            "`workers` must have the shape (runs, num_workers). "
-            f"Received: workers.shape={x.shape}."
-        )
+    _checks.require(
+        x.ndim == 2, "of shape (runs, num_workers)", workers=workers
+    )
+    _checks.whole(0, steps=steps)
+    _checks.at_least("noise_std", noise_std, 0)
     p = x.shape[1]
     alpha = learning_rate * elasticity
     if not (learning_rate > 0 and 0 <= alpha * (p + 1) < 2):
