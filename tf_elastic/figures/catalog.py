@@ -7,6 +7,7 @@ from tf_elastic.figures.figure import Figure
 # Each has its figures in `FIGURES`.
 _MODULES: tuple[str, ...] = (
     "chapter_3",
+    "additive",
     "multiplicative",
     "nonconvex",
 )
