@@ -60,13 +60,15 @@ def rightmost_root(
         and Mori (2006) for the branch.
     """
     eigenvalues, tau = _eigenvalues_and_delay(matrix, delay)
-    later = np.where(tau > 0, tau, 1.0)
-    roots = special.lambertw(
-        -(eigenvalues * later)[..., None], _BRANCHES
-    ) / later[..., None]
-    # W_k(0) = -infinity but for k = 0: such a root is never the right-most.
-    roots[np.isnan(roots) | np.isinf(roots)] = -np.inf
-    roots = np.where((tau > 0)[..., None], roots, -eigenvalues[..., None])
+    delayed = (tau > 0) & (eigenvalues != 0)  # else -mu is the right-most
+    scale = np.where(delayed, tau, 1.0)
+    argument = np.where(delayed, -eigenvalues * scale, 1.0)
+    roots = special.lambertw(argument[..., None], _BRANCHES)
+    roots = np.where(
+        delayed[..., None],
+        roots / scale[..., None],
+        -eigenvalues[..., None],
+    )
     return _rightmost(
         roots.reshape(*roots.shape[:-2], -1), np.isrealobj(matrix)
     )

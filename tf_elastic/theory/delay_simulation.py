@@ -251,7 +251,8 @@ def sdde_paths(
 
     def diffusion(time: float, _: Points, delayed: Points) -> ArrayLike:
         factor: Points = np.asarray(noise_factor(delayed), dtype=np.float64)
-        return rate_at(time) * np.sqrt(time_step) * factor
+        scaled: Points = rate_at(time) * np.sqrt(time_step) * factor
+        return scaled
 
     return euler_maruyama(
         drift,

@@ -28,14 +28,16 @@ class LeastSquares(NamedTuple):
     @property
     def hessian(self) -> NDArray[np.float64]:
         r""":math:`\tilde A = A^T A / n`, shape (dimension, dimension)."""
-        second: NDArray[np.float64] = self.features.T @ self.features
-        return second / len(self.features)
+        second: NDArray[np.float64] = np.einsum(
+            "ij,ik->jk", self.features, self.features
+        ) / len(self.features)
+        return second
 
     @property
     def optimum(self) -> NDArray[np.float64]:
         r""":math:`x^* = \tilde A^{-1} \tilde B`, with B~ = A^T B / n."""
         solution, *_ = np.linalg.lstsq(self.features, self.targets)
-        return solution
+        return np.asarray(solution, dtype=np.float64)
 
     def gradient(self, points: ArrayLike) -> NDArray[np.float64]:
         r""":math:`\nabla F`, at points of shape (..., dimension)."""
