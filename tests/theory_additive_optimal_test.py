@@ -284,3 +284,29 @@ def test_it_is_rounding_that_lets_the_center_of_figure_5_3_diverge():
     assert np.abs(exact[50:]).max() < 1e-2
     assert np.abs([float(x) for x in workers]).max() > 1e20
     assert np.abs(floating[-1]) > 1e3
+
+
+# The objective.
+
+
+def test_the_printed_objective_has_another_gradient():
+    """Errata: eq. 5.2 descends h x^2 / 2 - xi x, not (h x - xi)^2."""
+    h, x, xi, step = 2.0, 0.7, 0.3, 1e-6
+
+    def slope(loss):
+        return (loss(x + step) - loss(x - step)) / (2 * step)
+
+    gradient = h * x - xi
+    assert slope(lambda x: h * x**2 / 2 - xi * x) == pytest.approx(gradient)
+    printed = slope(lambda x: (h * x - xi) ** 2)
+    assert printed == pytest.approx(2 * h * gradient)
+    runs = additive.simulate(
+        learning_rate=0.1,
+        curvature=h,
+        noise=0.0,
+        start=x,
+        steps=1,
+        runs=1,
+        seed=0,
+    )
+    assert runs.workers[0, 0] == pytest.approx(x - 0.1 * h * x)
