@@ -23,8 +23,9 @@ _RADIUS = "largest absolute eigenvalue of M"
 _COLORS = (0.0, 1.0)
 _BETA = 0.9
 
-# The thesis' own: the places that it prints are points of these grids.
-_RATES = np.linspace(0, 1, 100)
+# The thesis' own: the places that it prints are points of these grids. The
+# learning rate 0 is left out: nothing moves there, and the radius is 1.
+_RATES = np.linspace(0, 1, 100)[1:]
 _FROM_MINUS_1_TO_1 = np.linspace(-1, 1, 100)
 _WORKERS = np.arange(1, 65)
 
@@ -107,7 +108,7 @@ _PANELS = ((1.0, 0.0), (0.1, 0.0), (0.1, 0.9))
 
 
 def _input_map() -> Table:
-    axis = np.linspace(0, 100, 201)[1:]
+    axis = np.linspace(0, 100, 101)[1:]
     eta, delta = np.array(_PANELS).T[..., None, None]
     shape = axis[:, None]
     return grid_table(
@@ -140,7 +141,7 @@ def _draw_input_map(table: Table, figure: "matplotlib.figure.Figure") -> None:
 
 def _easgd(spread: float, highest: float) -> Callable[[], Table]:
     def compute() -> Table:
-        rates = np.linspace(0, highest, 1000)
+        rates = np.linspace(0, highest, 1000)[1:]
         p = _WORKERS[:, None]
         return grid_table(
             learning_rate=rates,

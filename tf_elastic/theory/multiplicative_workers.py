@@ -46,11 +46,10 @@ def optimal_num_workers(
         rate: :math:`\omega > 0`.
         learning_rate: :math:`\eta > 0`, or None for the best of each p
             (found to a relative 1e-6, in :math:`0 < \eta \lambda / \omega \le
-            2`, outside of which nothing with a moving rate of at least 0 is
-            stable).
-        beta: :math:`\beta`.
-        moving_rate: :math:`\alpha`, by default :math:`\beta / p`.
-        momentum: :math:`\delta`.
+            2`, above which nothing is stable).
+        beta: :math:`\beta > 0`.
+        moving_rate: :math:`\alpha \ge 0`, by default :math:`\beta / p`.
+        momentum: :math:`\delta`, from 0 to below 1.
         max_num_workers: the highest p that is tried. Where it is what comes
             back, more may still help.
         tolerance: how much of the best speed (the logarithm of the radius)
@@ -72,7 +71,15 @@ def optimal_num_workers(
     Reference:
         Zhang (2016), section 5.2.3, case I and Figures 5.15 to 5.18.
     """
-    _checks.positive(shape=shape, rate=rate)
+    _checks.positive(shape=shape, rate=rate, beta=beta)
+    _checks.require(
+        moving_rate is None or moving_rate >= 0,
+        "at least 0",
+        moving_rate=moving_rate,
+    )
+    _checks.require(
+        0 <= momentum < 1, "at least 0 and below 1", momentum=momentum
+    )
     _checks.whole(max_num_workers=max_num_workers)
     _checks.require(
         0 <= tolerance < 1, "at least 0 and below 1", tolerance=tolerance
