@@ -1,4 +1,7 @@
-"""One worker's line to one center server. Every call has a deadline."""
+"""One worker's line to one center server. Every call has a deadline.
+
+Arrays go by sockets of their own, see `array_channel`, or else by gRPC.
+"""
 
 import time
 from collections.abc import Callable
@@ -11,6 +14,10 @@ import grpc
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
+from tf_elastic.cluster.array_channel import ArrayChannel
+from tf_elastic.cluster.array_socket import NBYTES
+from tf_elastic.cluster.array_socket import ArraySocket
+from tf_elastic.cluster.array_socket import sizes_of
 from tf_elastic.cluster.configuration import Security
 
 _AWAY = (
@@ -44,6 +51,7 @@ class Connection:
     def __init__(self, address: str, shard: int, security: Security) -> None:
         self.address = address
         self.shard = shard
+        self._where = f"center {shard} ({address})"
         self.bytes_sent = 0
         self.bytes_received = 0
         self._metadata = ((wire.TOKEN_KEY, security.token or ""),)
@@ -61,6 +69,12 @@ class Connection:
             )
             for name in names
         }
+        self._arrays = ArrayChannel(
+            address,
+            shard,
+            security,
+            lambda timeout_s: self.call(wire.INVITE, timeout_s),
+        )
 
     def call(
         self, name: str, timeout_s: float, **arguments: Any
@@ -118,10 +132,75 @@ class Connection:
             ClusterError: what the shard has raised.
         """
         begin = time.monotonic()
+        deadline = begin + timeout_s
+        with self._arrays.socket(deadline) as lent:
+            if lent is not None:
+                told, buffers = self._by_socket(
+                    lent, name, begin, deadline, header, sent, room
+                )
+        if lent is None:
+            answer, buffers = self._by_grpc(
+                name, begin, deadline, header, sent, room
+            )
+        elif "error" in told:
+            raise self._failed(name, begin, told["error"], told["text"])
+        else:
+            answer = told["news"]
+        self.bytes_sent += sum(sizes_of(sent))
+        self.bytes_received += sum(sizes_of(buffers))
+        return answer
+
+    def _by_socket(
+        self,
+        lent: ArraySocket,
+        name: str,
+        begin: float,
+        deadline: float,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        room: Callable[[dict[str, Any]], Sequence[Any]] | None,
+    ) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Returns what was told, and the arrays that are filled."""
+        asked = {
+            "call": name,
+            "header": header,
+            "timeout_s": deadline - time.monotonic(),
+        }
+        buffers: Sequence[Any] = []
+        try:
+            lent.send(asked, sent, deadline)
+            told = lent.receive_header(deadline)
+            if room and "error" not in told:
+                buffers = room(told["news"])
+            if sizes_of(buffers) != told[NBYTES]:
+                raise errors.MessageError(
+                    f"{told[NBYTES]} bytes came, where {sizes_of(buffers)} "
+                    "were expected."
+                )
+            lent.receive(buffers, deadline)
+        except OSError as error:
+            if self._arrays.closed:
+                raise self._closed(name) from error
+            waited = time.monotonic() - begin
+            raise errors.CenterUnavailableError(
+                f"{self._where} did not answer {name} (waited {waited:.1f} s: "
+                f"{error})"
+            ) from error
+        return told, buffers
+
+    def _by_grpc(
+        self,
+        name: str,
+        begin: float,
+        deadline: float,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        room: Callable[[dict[str, Any]], Sequence[Any]] | None,
+    ) -> tuple[dict[str, Any], Sequence[Any]]:
         try:
             answers = self._calls[name](
                 self._messages(header, sent),
-                timeout=timeout_s,
+                timeout=max(deadline - time.monotonic(), 0.001),
                 metadata=self._metadata,
             )
         except ValueError as error:
@@ -134,14 +213,11 @@ class Connection:
             raise self._told(error, name, begin) from error
         except StopIteration:
             raise errors.CenterUnavailableError(
-                f"center {self.shard} ({self.address}) ended a call to "
-                f"{name} without an answer"
+                f"{self._where} ended a call to {name} without an answer"
             ) from None
         finally:
             answers.cancel()
-        self.bytes_sent += sum(len(wire.as_bytes(b)) for b in sent)
-        self.bytes_received += sum(len(wire.as_bytes(b)) for b in buffers)
-        return answer
+        return answer, buffers
 
     @staticmethod
     def _messages(
@@ -152,23 +228,34 @@ class Connection:
 
     def close(self) -> None:
         """Ends all calls."""
+        self._arrays.close()
         self._channel.close()
 
     def _closed(self, name: str) -> errors.CenterUnavailableError:
         return errors.CenterUnavailableError(
-            f"the connection to center {self.shard} ({self.address}) was "
-            f"closed before {name}"
+            f"the connection to {self._where} was closed before {name}"
+        )
+
+    def _failed(
+        self, name: str, begin: float, kind: str, message: str
+    ) -> errors.ClusterError:
+        """The error that the server has told."""
+        if kind in errors.TOLD:
+            return errors.TOLD[kind](message)
+        waited = time.monotonic() - begin
+        return errors.CenterUnavailableError(
+            f"{self._where} failed in {name} after {waited:.1f} s: {kind}, "
+            f"{message}"
         )
 
     def _told(
         self, error: grpc.RpcError, name: str, begin: float
     ) -> errors.ClusterError:
         code, details = error.code(), error.details()
-        where = f"center {self.shard} ({self.address})"
+        where = self._where
         if code is grpc.StatusCode.ABORTED:
             kind, _, message = (details or "").partition(": ")
-            if kind in errors.TOLD:
-                return errors.TOLD[kind](message)
+            return self._failed(name, begin, kind, message)
         if code is grpc.StatusCode.UNAUTHENTICATED:
             return errors.CenterRefusedError(details)
         if code is grpc.StatusCode.UNIMPLEMENTED:

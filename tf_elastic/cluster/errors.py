@@ -4,6 +4,8 @@ A center server tells these errors by their names, and the worker's side raises
 them again.
 """
 
+from absl import logging
+
 
 class ClusterError(Exception):
     """Base class of the errors between processes of a cluster."""
@@ -48,6 +50,10 @@ class LostReferenceError(ClusterError):
     """The center has not what a compressed message is relative to."""
 
 
+class UnexpectedError(ClusterError):
+    """A center server failed in a call, by a fault of its own."""
+
+
 class LocalClusterError(ClusterError, RuntimeError):
     """A cluster on this machine could not be started, or cannot go on."""
 
@@ -70,3 +76,23 @@ TOLD = {
         MessageError,
     )
 }
+
+
+def as_told(error: Exception) -> ClusterError:
+    """What a worker is told of an error in its call.
+
+    Args:
+        error: that a call has raised.
+
+    Returns:
+        An error of `TOLD`; or an `UnexpectedError`.
+    """
+    if isinstance(error, ClusterError) and type(error).__name__ in TOLD:
+        if isinstance(error, NonFiniteError):
+            logging.error("%s.", error)
+        return error
+    # What came was of another form than the call's.
+    if isinstance(error, (KeyError, TypeError, ValueError)):
+        logging.error("a call failed.", exc_info=error)
+        return MessageError(repr(error))
+    return UnexpectedError(repr(error))

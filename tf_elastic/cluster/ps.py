@@ -19,6 +19,7 @@ from absl import flags
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import memory
 from tf_elastic.cluster.addresses import AddressError
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
@@ -46,6 +47,15 @@ flags.DEFINE_float(
     15.0,
     "Seconds after which a silent worker loses its slot.",
     lower_bound=1.0,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+    "array_port",
+    0,
+    "Port of the same host for parameters and differences: 0 for any that is "
+    "free, -1 to have them go by gRPC with all else.",
+    lower_bound=-1,
+    upper_bound=65535,
     flag_values=_FLAGS,
 )
 flags.DEFINE_bool(
@@ -147,6 +157,7 @@ def serve(values: flags.FlagValues) -> int:
     Returns:
         The exit status.
     """
+    memory.keep()
     configuration = ClusterConfiguration.from_tf_config()
     if configuration.role != "ps":
         raise ValueError(
@@ -176,11 +187,17 @@ def serve(values: flags.FlagValues) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     address = configuration.centers[configuration.index]
-    server = CenterServer(shard, address, security)
+    array_port = None if values.array_port < 0 else values.array_port
+    server = CenterServer(shard, address, security, array_port)
     server.start()
     if snapshots:
         snapshots.start()
-    logging.info("center %d serves on %s.", shard.index, address)
+    logging.info(
+        "center %d serves on %s, arrays on port %s.",
+        shard.index,
+        address,
+        server.array_port or "the same",
+    )
     status = 0
     while not stop.wait(1.0):
         if not server.is_alive() or (snapshots and not snapshots.is_alive()):

@@ -9,17 +9,18 @@ import hmac
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent import futures
 from typing import Any
 
 import grpc
-from absl import logging
 
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import ArrayCall
 from tf_elastic.cluster.array_calls import array_calls
+from tf_elastic.cluster.array_server import ArrayServer
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.shard import Shard
 
@@ -34,6 +35,8 @@ class CenterServer:
         shard: what to serve.
         address: "host:port" to listen on.
         security: token and certificates.
+        array_port: the port of the same host for the calls with arrays; 0
+            for any that is free, None to have them go by gRPC too.
 
     Raises:
         OSError: the address is taken, or not one of this machine.
@@ -41,17 +44,23 @@ class CenterServer:
     """
 
     def __init__(
-        self, shard: Shard, address: str, security: Security
+        self,
+        shard: Shard,
+        address: str,
+        security: Security,
+        array_port: int | None = 0,
     ) -> None:
         addresses.check_not_public(address, security)
         self.shard = shard
         self.address = address
         self._token = (security.token or "").encode()
+        calls = array_calls(shard)
+        self._arrays: ArrayServer | None = None
         self._server = grpc.server(
             futures.ThreadPoolExecutor(
                 _MAX_CALLS, thread_name_prefix="center"
             ),
-            handlers=[_Handlers(shard, self._token)],
+            handlers=[_Handlers(shard, calls, self._invite, self._token)],
             options=[
                 *wire.GRPC_OPTIONS,
                 # Or two servers would share a port, each with half the calls.
@@ -74,6 +83,13 @@ class CenterServer:
                 "is in use, or the address is not one of this machine. Choose "
                 "another one in the cluster's job ps."
             ) from error
+        if array_port is not None:
+            host, _ = addresses.split(address)
+            try:
+                self._arrays = ArrayServer(calls, host, array_port, security)
+            except BaseException:
+                self._server.stop(None)
+                raise
         self._stopped = threading.Event()
         self._ticker = threading.Thread(
             target=self._tick, name="center-leases", daemon=True
@@ -81,17 +97,34 @@ class CenterServer:
 
     def start(self) -> None:
         """Begins to serve."""
+        if self._arrays:
+            self._arrays.start()
         self._server.start()
         self._ticker.start()
 
     def stop(self, grace_s: float = 1.0) -> None:
         """Ends what is going on, within `grace_s` seconds."""
         self._stopped.set()
-        self._server.stop(grace_s).wait(2 * grace_s + 1)
+        stopping = self._server.stop(grace_s)
+        if self._arrays:
+            self._arrays.stop(grace_s)
+        stopping.wait(2 * grace_s + 1)
 
     def is_alive(self) -> bool:
         """Whether the threads of this server live."""
-        return self._ticker.is_alive()
+        return self._ticker.is_alive() and (
+            self._arrays is None or self._arrays.is_alive()
+        )
+
+    @property
+    def array_port(self) -> int | None:
+        """Where it listens for calls with arrays, if it does."""
+        return self._arrays.port if self._arrays else None
+
+    def _invite(self) -> dict[str, Any]:
+        if self._arrays is None:
+            return {"port": None, "ticket": ""}
+        return self._arrays.invite()
 
     def _tick(self) -> None:
         # A longer pause than a third of a lease counts as a stop.
@@ -120,7 +153,13 @@ def _contents(path: str | None) -> bytes:
 class _Handlers(grpc.GenericRpcHandler):
     """The calls that a shard answers."""
 
-    def __init__(self, shard: Shard, token: bytes) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        calls: Mapping[str, ArrayCall],
+        invite: Callable[[], dict[str, Any]],
+        token: bytes,
+    ) -> None:
         self._shard = shard
         self._token = token
         self._unary: dict[str, Callable[..., dict[str, Any]]] = {
@@ -131,8 +170,9 @@ class _Handlers(grpc.GenericRpcHandler):
             wire.LEAVE: shard.leave,
             wire.RELEASE: shard.release,
             wire.STATUS: shard.status,
+            wire.INVITE: invite,
         }
-        self._streams = array_calls(shard)
+        self._streams = calls
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         service, _, name = details.method.lstrip("/").partition("/")
@@ -184,11 +224,8 @@ class _Handlers(grpc.GenericRpcHandler):
                 news, answer = call.run(header, arrays)
                 yield wire.pack(news)
                 yield from wire.chunks(answer)
-            except (KeyError, TypeError, ValueError) as error:
-                logging.exception("a call failed.")
-                _tell(errors.MessageError(repr(error)), context)
             except Exception as error:
-                _tell(error, context)
+                _tell(errors.as_told(error), context)
                 raise
 
         return guarded
@@ -216,6 +253,4 @@ def _tell(error: Exception, context: grpc.ServicerContext) -> None:
     """Ends the call with the error's name and text, if it is one of ours."""
     name = type(error).__name__
     if name in errors.TOLD:
-        if isinstance(error, errors.NonFiniteError):
-            logging.error("%s.", error)
         context.abort(grpc.StatusCode.ABORTED, f"{name}: {error}")

@@ -30,6 +30,7 @@ HEARTBEAT = "Heartbeat"
 LEAVE = "Leave"
 RELEASE = "Release"
 STATUS = "Status"
+INVITE = "Invite"  # to a socket for arrays
 # With arrays.
 READ = "Read"
 INITIALIZE = "Initialize"
@@ -37,7 +38,7 @@ PUSH = "Push"
 EXCHANGE = "Exchange"
 DEPOSIT = "Deposit"
 
-UNARY = (HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS)
+UNARY = (HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS, INVITE)
 STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT)
 
 GRPC_OPTIONS = (

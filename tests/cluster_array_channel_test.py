@@ -1,0 +1,787 @@
+"""Sockets for arrays: what crosses, who is let in, and when they fail."""
+
+import concurrent.futures
+import contextlib
+import gc
+import logging
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests import cluster_support as support
+from tests import source_tree as tree
+from tests.cluster_support import until
+from tf_elastic.cluster import array_channel
+from tf_elastic.cluster import array_server
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import wire
+from tf_elastic.cluster.array_calls import ArrayCall
+from tf_elastic.cluster.array_server import ArrayServer
+from tf_elastic.cluster.array_socket import ArraySocket
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.connection import Connection
+from tf_elastic.cluster.server import CenterServer
+from tf_elastic.cluster.shard import Shard
+
+SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
+SHORT = SILENT._replace(exchange_s=0.5)
+TOKEN = "a-secret-of-more-than-16"
+MARK = b"TFE1"
+
+
+@pytest.fixture
+def end():
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def cluster(end):
+    def make(*args, **options):
+        made = support.Cluster(*args, **options)
+        end.callback(made.close)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("the program openssl is not here")
+    folder = tmp_path_factory.mktemp("tls")
+    paths = str(folder / "certificate.pem"), str(folder / "key.pem")
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -out {paths[0]} "
+        f"-keyout {paths[1]} -subj /CN=center "
+        "-addext subjectAltName=IP:127.0.0.1",
+        shell=True,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return paths
+
+
+def joined(center, worker=0, value=0.0, **options):
+    made = center.client(worker, **{"timeouts": SILENT, **options})
+    made.join(center.layout, support.values(value))
+    return made
+
+
+def sockets_of(client):
+    """Those that wait for the next call, link by link."""
+    return [len(each.connection._arrays._idle) for each in client.links]
+
+
+def no_grpc(client):
+    """Lets calls with arrays fail if they go by gRPC."""
+    for each in client.links:
+        for name in wire.STREAMS:
+            each.connection._calls[name] = None
+
+
+class Echo:
+    """A server of one call, which answers with twice what came."""
+
+    def __init__(self, security=None, size=1000, port=0):
+        self.size, self.seen = size, 0
+        self.sockets = []
+        calls = {"Double": ArrayCall(self.room, self.run)}
+        self.server = ArrayServer(
+            calls, "127.0.0.1", port, security or Security()
+        )
+        self.server.start()
+
+    def close(self):
+        self.server.stop(0.0)
+        for each in self.sockets:
+            each.close()
+
+    def room(self, header):
+        if header.get("fail") == "room":
+            raise errors.CenterEmptyError("nothing here")
+        return [np.empty(self.size), np.empty(3, np.uint8)]
+
+    def run(self, header, arrays):
+        if header.get("fail"):
+            raise {"told": errors.LostSlotError, "other": OverflowError}[
+                header["fail"]
+            ]("it failed")
+        self.seen += 1
+        arrays[0] *= 2
+        return {"seen": self.seen}, arrays
+
+    def knock(self):
+        """A plain socket to it."""
+        plain = socket.create_connection(("127.0.0.1", self.server.port), 20)
+        self.sockets.append(plain)
+        return plain
+
+    def connect(self, ticket=None):
+        """A plain socket, let in unless the ticket is wrong."""
+        plain = self.knock()
+        invited = self.server.invite()["ticket"]
+        ours = ArraySocket(plain)
+        ours.send({"ticket": ticket or invited}, (), soon())
+        if ticket is None:
+            ours.receive_header(soon())
+        return plain, ours
+
+
+@pytest.fixture
+def echo(end):
+    def make(**options):
+        made = Echo(**options)
+        end.callback(made.close)
+        return made
+
+    return make
+
+
+def soon(seconds=20.0):
+    return time.monotonic() + seconds
+
+
+def ask(ours, seconds=20.0, size=1000, **header):
+    """Makes the call; what was told and the doubled array."""
+    sent = [np.arange(size, dtype=float), np.arange(3, dtype=np.uint8)]
+    asked = {"call": "Double", "header": header, "timeout_s": seconds}
+    ours.send(asked, sent, soon(seconds))
+    told = ours.receive_header(soon(seconds))
+    room = []
+    if "error" not in told:
+        room = [np.empty(size), np.empty(3, np.uint8)]
+        ours.receive(room, soon(seconds))
+    return told, room
+
+
+def is_cut_off(plain):
+    """Whether the other end has closed it, within a while."""
+    plain.settimeout(20)
+    try:
+        return plain.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+# What crosses.
+
+
+@pytest.mark.parametrize("codec", ["none", "bfloat16", "int8"])
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_the_same_crosses_as_by_grpc(cluster, codec, num_shards):
+    found = []
+    for by_socket in (True, False):
+        center = cluster(num_shards)
+        worker = joined(center, codec=codec, value=1.0)
+        if by_socket:
+            no_grpc(worker)
+        else:
+            for each in worker.links:
+                each.connection._arrays._avoid_until = np.inf
+        numbers = np.random.default_rng(5)
+        moves = []
+        for _ in range(4):
+            moves += worker.exchange(
+                support.values(numbers), support.rates
+            ).arrays
+            moves += worker.read_and_push(
+                support.values(numbers), support.rates
+            ).arrays
+        moves += worker.meet(support.values(numbers), support.rates).arrays
+        moves += worker.read() + center.center()
+        counts = [
+            (each.connection.bytes_sent, each.connection.bytes_received)
+            for each in worker.links
+        ]
+        found.append((moves, counts))
+    (ours, our_counts), (theirs, their_counts) = found
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The first call of the other client went by a socket too.
+    assert our_counts == their_counts
+
+
+@pytest.mark.parametrize("size", [0, 1, 10_000, 3_000_000])
+def test_any_size_crosses(echo, size):
+    _, ours = echo(size=size).connect()
+    for _ in range(2):
+        told, (doubled, rest) = ask(ours, size=size)
+        np.testing.assert_array_equal(doubled, 2.0 * np.arange(size))
+        np.testing.assert_array_equal(rest, [0, 1, 2])
+    assert told["news"] == {"seen": 2}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int64"])
+def test_any_dtype_crosses(end, dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    left, right = map(ArraySocket, socket.socketpair())
+    end.callback(left.close)
+    end.callback(right.close)
+    sent = np.arange(77).astype(dtype)
+    left.send({"a": "é"}, [sent, b"", memoryview(b"xyz")], soon())
+    header = right.receive_header(soon())
+    assert header == {"a": "é", "nbytes": [sent.nbytes, 0, 3]}
+    room = [np.empty_like(sent), bytearray(0), bytearray(3)]
+    right.receive(room, soon())
+    assert room[0].tobytes() == sent.tobytes()
+    assert room[2] == b"xyz"
+
+
+def test_one_socket_serves_call_after_call(cluster):
+    center = cluster(2)
+    worker = joined(center)
+    no_grpc(worker)
+    for _ in range(5):
+        worker.exchange(support.values(1.0), support.rates)
+        worker.read_and_push(support.values(1.0), support.rates)
+    assert sockets_of(worker) == [1, 1]
+    assert [len(s._arrays._guests) for s in center.servers] == [1, 1]
+
+
+def test_many_calls_at_once(cluster):
+    center = cluster(2)
+    workers = [joined(center, i, expected=3) for i in range(3)]
+    for worker in workers:
+        no_grpc(worker)
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        reads = [
+            pool.submit(workers[k % 3].read) for k in range(60)
+        ]
+        pushes = [
+            pool.submit(
+                lambda worker: [
+                    worker.exchange(support.values(1.0), support.rates)
+                    for _ in range(10)
+                ],
+                worker,
+            )
+            for worker in workers
+        ]
+        for future in reads + pushes:
+            future.result(60)
+    assert [shard.applied for shard in center.shards] == [30, 30]
+    assert all(worker.counts.lost_halves == 0 for worker in workers)
+    assert max(sum(map(sockets_of, workers), [])) <= 4
+
+
+# Who is let in.
+
+
+def test_a_ticket_is_good_once(echo):
+    server = echo().server
+    ticket = server.invite()["ticket"]
+    assert server._admits(ticket)
+    for bad in (ticket, "", None, 7, [], "é", ticket[:-1]):
+        assert not server._admits(bad)
+
+
+def test_a_ticket_is_good_for_some_seconds(echo, monkeypatch):
+    server = echo().server
+    monkeypatch.setattr(array_server, "_TICKET_S", -1.0)
+    assert not server._admits(server.invite()["ticket"])
+
+
+def test_tickets_do_not_pile_up(echo):
+    server = echo().server
+    tickets = [server.invite()["ticket"] for _ in range(1100)]
+    assert len(server._tickets) == 1024
+    assert not server._admits(tickets[0])
+    assert server._admits(tickets[-1])
+
+
+@pytest.mark.parametrize("ticket", ["0" * 64, ["x"], {"a": 1}])
+def test_a_wrong_ticket_is_refused(echo, ticket):
+    made = echo()
+    plain, _ = made.connect(ticket)
+    assert is_cut_off(plain)
+    assert not made.server._guests
+
+
+def test_without_the_token_there_is_no_ticket(cluster):
+    center = cluster(1, security=Security(TOKEN))
+    joined(center)
+    stranger = Connection(center.centers[0], 0, Security())
+    with pytest.raises(errors.CenterRefusedError, match="TF_ELASTIC_TOKEN"):
+        stranger.stream(wire.READ, 20.0, {}, ())
+    stranger.close()
+
+
+def test_the_token_does_not_cross_the_socket(cluster, monkeypatch):
+    center = cluster(1, security=Security(TOKEN))
+    sent = []
+    send = ArraySocket._send
+    monkeypatch.setattr(
+        ArraySocket,
+        "_send",
+        lambda self, data, deadline: (
+            sent.append(bytes(data)),
+            send(self, data, deadline),
+        ),
+    )
+    joined(center).exchange(support.values(1.0), support.rates)
+    assert sent
+    assert not any(TOKEN.encode() in data for data in sent)
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls(cluster, certificate, mutual, caplog):
+    path, key = certificate
+    ours = Security(TOKEN, path, key, path if mutual else None)
+    center = cluster(2, security=ours)
+    own = (path, key) if mutual else ()
+    worker = joined(
+        center, security=Security(TOKEN, *own, authority=path)
+    )
+    no_grpc(worker)
+    for _ in range(3):
+        worker.exchange(support.values(1.0), support.rates)
+    assert sockets_of(worker) == [1, 1]
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_much_crosses_by_tls(echo, certificate):
+    path, key = certificate
+    made = echo(security=Security(None, path, key), size=2_000_000)
+    channel = array_channel.ArrayChannel(
+        "127.0.0.1:1",
+        0,
+        Security(authority=path),
+        lambda timeout_s: made.server.invite(),
+    )
+    for _ in range(3):
+        with channel.socket(soon()) as lent:
+            _, (doubled, _) = ask(lent, size=2_000_000)
+            np.testing.assert_array_equal(doubled, 2.0 * np.arange(2_000_000))
+    assert len(made.server._guests) == 1
+    channel.close()
+
+
+def test_without_tls_nobody_enters_a_port_of_tls(echo, certificate):
+    path, key = certificate
+    made = echo(security=Security(None, path, key))
+    with pytest.raises((OSError, errors.MessageError)):
+        made.connect()
+    assert not made.server._guests
+
+
+def test_a_worker_without_certificate_is_refused(echo, certificate):
+    path, key = certificate
+    made = echo(security=Security(None, path, key, path))
+    channel = array_channel.ArrayChannel(
+        "127.0.0.1:1",
+        0,
+        Security(authority=path),
+        lambda timeout_s: made.server.invite(),
+    )
+    with channel.socket(soon()) as lent:
+        assert lent is None
+    assert not made.server._guests
+
+
+def test_it_listens_where_grpc_does(cluster):
+    center = cluster(1)
+    host, port = center.servers[0]._arrays._listener.getsockname()
+    assert (host, port) == ("127.0.0.1", center.servers[0].array_port)
+
+
+# Garbage, half frames, and slow ones.
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        os.urandom(4096),
+        struct.pack("<4sI", MARK, 2**32 - 1),
+        struct.pack("<4sI", MARK, 4) + b"nope",
+        struct.pack("<4sI", MARK, 2) + b"[]",
+        struct.pack("<4sI", MARK, 2) + b"{}",
+        struct.pack("<4sI", MARK, 13) + b'{"nbytes":-1}',
+        struct.pack("<4sI", MARK, 15) + b'{"nbytes":[-1]}',
+        struct.pack("<4sI", MARK, 17) + b'{"nbytes":[true]}',
+    ],
+)
+@pytest.mark.parametrize("let_in", [False, True])
+def test_garbage_ends_its_connection_only(echo, sent, let_in):
+    made = echo()
+    _, other = made.connect()
+    if let_in:
+        plain, _ = made.connect()
+    else:
+        plain = made.knock()
+    plain.sendall(sent)
+    assert is_cut_off(plain)
+    plain.close()
+    assert ask(other)[0]["news"]["seen"] == 1
+    assert made.server.is_alive()
+
+
+@pytest.mark.parametrize("part", ["nothing", "half"])
+def test_a_stranger_who_is_slow_is_cut_off(echo, part, monkeypatch):
+    monkeypatch.setattr(array_server, "_ENTER_S", 0.3)
+    made = echo()
+    plain = made.knock()
+    if part == "half":
+        plain.sendall(MARK)
+    assert is_cut_off(plain)
+    until(lambda: made.server._strangers == 0)
+
+
+def test_strangers_are_bounded(echo, monkeypatch):
+    monkeypatch.setattr(array_server, "_MAX_STRANGERS", 3)
+    made = echo()
+    _, inside = made.connect()
+    silent = [made.knock() for _ in range(3)]
+    until(lambda: made.server._strangers == 3)
+    assert is_cut_off(made.knock())
+    assert ask(inside)[0]["news"]["seen"] == 1
+    for each in silent:
+        each.close()
+    until(lambda: made.server._strangers == 0)
+    made.connect()
+
+
+def test_connections_are_bounded(echo, monkeypatch):
+    monkeypatch.setattr(array_server, "_MAX_CONNECTIONS", 2)
+    made = echo()
+    kept = [made.connect() for _ in range(2)]
+    plain = made.knock()
+    assert is_cut_off(plain)
+    kept[0][0].close()
+    until(lambda: len(made.server._guests) == 1)
+    made.connect()
+
+
+@pytest.mark.parametrize("cut", [3, 20, 200, 5000])
+def test_half_a_call_ends_at_its_deadline(echo, cut):
+    made = echo()
+    _, other = made.connect()
+    plain, ours = made.connect()
+    whole = []
+    ours._send = lambda data, deadline: whole.append(bytes(data))
+    asked = {"call": "Double", "header": {}, "timeout_s": 0.5}
+    ours.send(asked, [np.zeros(1000), np.zeros(3, np.uint8)], soon())
+    plain.sendall(b"".join(whole)[:cut])
+    if cut == 3:  # The deadline is not there yet.
+        plain.shutdown(socket.SHUT_WR)
+    begin = time.monotonic()
+    # Others are served meanwhile.
+    assert ask(other)[0]["news"]["seen"] == 1
+    if cut >= 200:
+        assert is_cut_off(plain)
+        assert time.monotonic() - begin < 10
+    plain.close()
+    until(lambda: len(made.server._guests) == 1)
+    assert made.seen == 1
+
+
+def test_half_a_header_ends_at_its_deadline(echo, monkeypatch):
+    monkeypatch.setattr(array_server, "_HEADER_S", 0.3)
+    plain, _ = echo().connect()
+    plain.sendall(MARK)
+    assert is_cut_off(plain)
+
+
+def test_an_answer_that_nobody_takes_ends_at_its_deadline(echo):
+    made = echo(size=4_000_000)
+    plain, ours = made.connect()
+    sent = [np.zeros(4_000_000), np.zeros(3, np.uint8)]
+    asked = {"call": "Double", "header": {}, "timeout_s": 3.0}
+    ours.send(asked, sent, soon())
+    until(lambda: made.seen == 1)
+    until(lambda: not made.server._guests)
+
+
+def test_idle_connections_are_closed(echo, monkeypatch):
+    monkeypatch.setattr(array_server, "_IDLE_S", 0.2)
+    made = echo()
+    plain, _ = made.connect()
+    assert is_cut_off(plain)
+    until(lambda: not made.server._guests)
+
+
+@pytest.mark.parametrize("timeout_s", [None, "1", 0, -1, float("nan"), True])
+def test_a_call_needs_a_deadline(echo, timeout_s):
+    made = echo()
+    plain, ours = made.connect()
+    ours.send(
+        {"call": "Double", "header": {}, "timeout_s": timeout_s}, (), soon()
+    )
+    assert is_cut_off(plain)
+
+
+# Errors that are told leave the socket in use.
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ({"fail": "told"}, "LostSlotError"),
+        ({"fail": "room"}, "CenterEmptyError"),
+        ({"fail": "other"}, "UnexpectedError"),
+        ({"fail": "no such key"}, "MessageError"),
+    ],
+)
+def test_an_error_is_told(echo, header, kind):
+    _, ours = echo().connect()
+    told, _ = ask(ours, **header)
+    assert told["error"] == kind
+    assert ask(ours)[0]["news"]["seen"] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "sizes"),
+    [
+        ("Double", []),
+        ("Double", [8000]),
+        ("Double", [8000, 4]),
+        ("Double", [10**6, 3]),
+        ("Other", [8000, 3]),
+        (["Double"], [8000, 3]),
+        (None, []),
+    ],
+)
+def test_a_call_of_another_form_is_told(echo, call, sizes):
+    made = echo()
+    _, ours = made.connect()
+    sent = [bytes(size) for size in sizes]
+    ours.send({"call": call, "header": {}, "timeout_s": 20.0}, sent, soon())
+    assert ours.receive_header(soon())["error"] == "MessageError"
+    assert ask(ours)[0]["news"]["seen"] == 1
+    assert made.seen == 1
+
+
+def test_an_answer_of_another_length(cluster):
+    center = cluster(1)
+    worker = joined(center)
+    connection = worker.links[0].connection
+    with pytest.raises(errors.MessageError, match="were expected"):
+        connection.stream(
+            wire.READ, 20.0, {}, (), lambda _: [np.empty(3)]
+        )
+    # The rest is not taken for the next answer.
+    assert sockets_of(worker) == [0]
+    assert (worker.read()[0] == 0.0).all()
+
+
+def test_a_server_that_fails_by_itself(cluster, monkeypatch):
+    center = cluster(1)
+    worker = joined(center)
+
+    def fail(*args, **kwargs):
+        raise OverflowError("a fault")
+
+    monkeypatch.setattr(center.shards[0], "read", fail)
+    with pytest.raises(
+        errors.CenterUnavailableError, match=r"failed in Read after .*a fault"
+    ):
+        worker.links[0].connection.stream(wire.READ, 20.0, {}, ())
+
+
+# A port that cannot be reached.
+
+
+def test_a_blocked_port_leaves_grpc(cluster, caplog):
+    center = cluster(2)
+    # As behind a firewall: its port is another one than it says.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = taken.getsockname()[1]
+    for server in center.servers:
+        server._arrays.port = closed
+    worker = joined(center)
+    moved = [
+        worker.exchange(support.values(1.0), support.rates)
+        for _ in range(3)
+    ]
+    assert all(each.arrays[0].any() for each in moved)
+    assert sockets_of(worker) == [0, 0]
+    assert worker.counts.missed == 0
+    told = [r.getMessage() for r in caplog.records if "by gRPC" in r.message]
+    assert len(told) == 2  # Once for each server.
+    assert f"{closed}, cannot be reached" in told[0]
+
+
+def test_a_port_that_drops_leaves_grpc_in_time(cluster, monkeypatch):
+    center = cluster(1)
+    monkeypatch.setattr(array_channel, "_CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        center.servers[0]._arrays.port = mute.getsockname()[1]
+        worker = joined(center)
+        worker.exchange(support.values(1.0), support.rates)
+    assert worker.counts.exchanges == 1
+
+
+def test_a_port_that_is_free_again_is_used_again(cluster, monkeypatch):
+    center = cluster(1)
+    monkeypatch.setattr(array_channel, "_AVOID_S", (0.2,))
+    server = center.servers[0]._arrays
+    right = server.port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server.port = taken.getsockname()[1]
+    worker = joined(center)
+    assert sockets_of(worker) == [0]
+    server.port = right
+    until(lambda: worker.read() and sockets_of(worker) == [1])
+
+
+def test_a_server_without_the_port(cluster, caplog):
+    center = cluster(1)
+    center.servers[0].stop(0.0)
+    server = CenterServer(
+        center.shards[0], center.centers[0], Security(), array_port=None
+    )
+    server.start()
+    try:
+        worker = joined(center)
+        worker.exchange(support.values(1.0), support.rates)
+        assert sockets_of(worker) == [0]
+        assert "by gRPC" not in caplog.text
+        assert server.array_port is None
+        worker.leave()
+    finally:
+        server.stop(0.0)
+
+
+def test_a_port_in_use_is_refused(cluster):
+    center = cluster(1)
+    with pytest.raises(OSError, match="--array_port"):
+        CenterServer(
+            Shard(),
+            f"127.0.0.1:{support.addresses.free_ports(1)[0]}",
+            Security(),
+            center.servers[0].array_port,
+        )
+
+
+# Servers and workers that come and go.
+
+
+def test_a_server_that_is_started_again_is_found(cluster):
+    center = cluster(1)
+    worker = joined(center)
+    no_grpc(worker)
+    worker.exchange(support.values(1.0), support.rates)
+    before = center.servers[0].array_port
+    center.servers[0].stop(0.0)
+    center.serve(0)
+    assert before != center.servers[0].array_port
+    for _ in range(2):
+        worker.exchange(support.values(1.0), support.rates)
+    assert worker.counts.missed == 0
+    assert center.shards[0].applied == 3
+
+
+def test_a_call_to_a_held_server_ends_at_its_deadline(cluster):
+    center = cluster(1)
+    worker = joined(center)
+    shard = center.shards[0]
+    with shard._changed:
+        begin = time.monotonic()
+        with pytest.raises(
+            errors.CenterUnavailableError,
+            match=rf"center 0 \({center.centers[0]}\) did not answer Read "
+            r"\(waited 0\.\d s: timed out\)",
+        ):
+            worker.links[0].connection.stream(wire.READ, 0.5, {}, ())
+        assert time.monotonic() - begin < 10
+    assert sockets_of(worker) == [0]
+    assert (worker.read()[0] == 0.0).all()
+
+
+def test_closing_ends_a_call(cluster):
+    center = cluster(1)
+    worker = joined(center)
+    connection = worker.links[0].connection
+    with center.shards[0]._changed:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            call = pool.submit(connection.stream, wire.READ, 20.0, {}, ())
+            until(lambda: connection._arrays._used)
+            connection.close()
+            with pytest.raises(errors.CenterUnavailableError, match="closed"):
+                call.result(10)
+
+
+def test_nothing_is_left(cluster):
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    def threads():
+        return [
+            t for t in threading.enumerate() if t.name.startswith("arrays")
+        ]
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    center = cluster(1)
+    joined(center).leave()  # What is made once.
+    gc.collect()
+    until(lambda: len(threads()) == 1)
+    before = open_files()
+    for _ in range(5):
+        worker = joined(center, expected=1)
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _, w=worker: w.read(), range(12)))
+        worker.links[0].connection._arrays.close()
+        worker.leave()
+        del worker
+    until(lambda: len(threads()) == 1)
+    gc.collect()
+    until(lambda: open_files() <= before + 3)
+    center.close()
+    until(lambda: not threads())
+
+
+def test_sockets_that_were_idle_for_long_are_not_used(cluster, monkeypatch):
+    center = cluster(1)
+    worker = joined(center)
+    [idle] = worker.links[0].connection._arrays._idle
+    monkeypatch.setattr(array_channel, "_IDLE_S", -1.0)
+    worker.read()
+    [now] = worker.links[0].connection._arrays._idle
+    assert now is not idle
+    assert idle._socket.fileno() == -1
+
+
+# Memory.
+
+
+def test_memory_is_kept():
+    program = """
+import resource
+import numpy as np
+from tf_elastic.cluster import memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(3_000_000, "float32")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+kept = memory.keep()
+faults()
+print(kept, faults())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tree.ROOT,
+        # Large pages would be few anyway.
+        env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    kept, faults = result.stdout.split()
+    if kept == "False":
+        pytest.skip("not the C library of GNU")
+    assert int(faults) < 100

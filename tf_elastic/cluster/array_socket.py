@@ -1,0 +1,212 @@
+"""A socket that carries calls with arrays; the same at both ends.
+
+A *frame* is a header of JSON behind its length, and the arrays that the header
+announces, as they lie in memory. They go from and to memory where it is: gRPC
+copies each byte several times, in Python too, which took more processor time
+than the exchange itself.
+
+Every method has a deadline, and whatever it raises, the socket is of no more
+use: nobody knows where in a frame the two ends are.
+"""
+
+import math
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import wire
+
+NBYTES = "nbytes"  # in a header: the length of each array behind it
+_PREFIX = struct.Struct("<4sI")  # a mark, and the bytes of the header
+_MARK = b"TFE1"
+_JOINED_BYTES = 64 * 1024  # up to here one message is cheaper than several
+_PIECE_BYTES = 4 * 1024 * 1024
+_SCRATCH_BYTES = 256 * 1024
+
+
+class ArraySocket:
+    """Sends and receives frames, until a deadline of `time.monotonic`.
+
+    Args:
+        connected: a socket, of TLS or not; it is closed with this object.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self.used = time.monotonic()  # when it was last asked or answered
+
+    def send(
+        self, header: dict[str, Any], arrays: Sequence[Any], deadline: float
+    ) -> None:
+        """Sends a frame.
+
+        Args:
+            header: JSON.
+            arrays: arrays or memory views, contiguous.
+            deadline: when to give up.
+
+        Raises:
+            TimeoutError: the deadline is over.
+            OSError: the other end is gone.
+        """
+        views = [wire.as_bytes(array) for array in arrays]
+        text = wire.pack({**header, NBYTES: [len(v) for v in views]})
+        first = _PREFIX.pack(_MARK, len(text)) + text
+        if sum(map(len, views)) <= _JOINED_BYTES:
+            self._send(b"".join([first, *views]), deadline)
+            return
+        self._send(first, deadline)
+        for view in views:
+            self._send(view, deadline)
+
+    def receive_header(
+        self,
+        deadline: float,
+        most_bytes: int = wire.MAX_HEADER_BYTES,
+    ) -> dict[str, Any]:
+        """Receives a frame's header.
+
+        Args:
+            deadline: when to give up.
+            most_bytes: that it may have.
+
+        Returns:
+            The header, whose `NBYTES` are numbers of bytes.
+
+        Raises:
+            MessageError: it is too long, or none.
+            TimeoutError: the deadline is over.
+            OSError: the other end is gone.
+        """
+        prefix = memoryview(bytearray(_PREFIX.size))
+        self._receive(prefix, deadline)
+        mark, length = _PREFIX.unpack(prefix)
+        if mark != _MARK:
+            raise errors.MessageError("What came is no frame.")
+        if length > most_bytes:
+            raise errors.MessageError(
+                f"A header of {length} bytes is too long."
+            )
+        text = memoryview(bytearray(length))
+        self._receive(text, deadline)
+        header = wire.unpack(bytes(text))
+        sizes = header.get(NBYTES)
+        if not isinstance(sizes, list) or not all(
+            type(size) is int and size >= 0 for size in sizes
+        ):
+            raise errors.MessageError(
+                "A header does not announce what follows it."
+            )
+        return header
+
+    def receive(self, arrays: Iterable[Any], deadline: float) -> None:
+        """Fills arrays with what follows a header.
+
+        Args:
+            arrays: as long as announced, writable, contiguous.
+            deadline: when to give up.
+
+        Raises:
+            TimeoutError: the deadline is over.
+            OSError: the other end is gone.
+        """
+        for array in arrays:
+            self._receive(wire.as_bytes(array), deadline)
+
+    def skip(self, nbytes: int, deadline: float) -> None:
+        """Receives what nobody wants; errors as of `receive`."""
+        scratch = memoryview(bytearray(min(nbytes, _SCRATCH_BYTES)))
+        while nbytes:
+            part = scratch[: min(nbytes, len(scratch))]
+            self._receive(part, deadline)
+            nbytes -= len(part)
+
+    def is_fresh(self) -> bool:
+        """Whether nothing has come, not even the other end's end."""
+        try:
+            self._socket.settimeout(0.0)
+            # One of TLS cannot peek; the plain one under it can.
+            socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            pass
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for something to come; False if it is the end."""
+        try:
+            self._socket.settimeout(seconds)
+            return bool(socket.socket.recv(self._socket, 1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def interrupt(self) -> None:
+        """Lets the thread that uses it fail at once; safe from any thread."""
+        try:
+            # Not `shutdown` of a socket of TLS: that is not thread-safe.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:
+            pass  # Closed, or never connected.
+
+    def close(self) -> None:
+        """Closes it; by its owner only."""
+        self._socket.close()
+
+    def _send(self, data: Any, deadline: float) -> None:
+        view = memoryview(data)
+        while view:
+            self._socket.settimeout(_left(deadline))
+            view = view[self._socket.send(view[:_PIECE_BYTES]) :]
+
+    def _receive(self, view: memoryview, deadline: float) -> None:
+        while view:
+            self._socket.settimeout(_left(deadline))
+            count = self._socket.recv_into(view)
+            if count == 0:
+                raise ConnectionResetError("the other end has closed it")
+            view = view[count:]
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
+def sizes_of(arrays: Iterable[Any]) -> list[int]:
+    """The bytes of each array."""
+    return [len(wire.as_bytes(array)) for array in arrays]
+
+
+def seconds(value: Any, most: float) -> float:
+    """A number of seconds that somebody has sent, at most `most`.
+
+    Raises:
+        MessageError: it is none.
+    """
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise errors.MessageError(
+            f"A time must be a number > 0. Received: {value!r:.80}."
+        )
+    return min(float(value), most)
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Sends at once, and notices when the other host has vanished."""
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 10),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+    ):
+        if hasattr(socket, name):
+            connected.setsockopt(
+                socket.IPPROTO_TCP, getattr(socket, name), value
+            )
