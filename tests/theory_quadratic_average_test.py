@@ -183,6 +183,39 @@ def test_lemma_3_1_4_holds_for_the_radius_not_for_the_norm():
     assert np.linalg.norm(matrix, 2) > 1.2
 
 
+def test_the_sum_in_the_proof_of_lemma_3_1_2():
+    """Printed: 1 / (gamma - mu), with no mu anywhere; mu is phi.
+
+    Without noise, from a center of 1.5 and workers at 0.5.
+    """
+    t, alpha, beta, step = 9, 0.15, 0.6, 0.2
+    gamma, phi = quadratic.eigenvalues(
+        learning_rate=step, curvature=1.0, num_workers=4, beta=beta
+    )
+    center, u_0 = 1.5, 4 * (0.5 - alpha / (1 - beta - phi) * 1.5)
+    right = (1 - gamma ** (t + 1)) / (1 - gamma) * center
+    right += (
+        alpha
+        * u_0
+        / (gamma - phi)
+        * (
+            (1 - gamma ** (t + 1)) / (1 - gamma)
+            - (1 - phi ** (t + 1)) / (1 - phi)
+        )
+    )
+    centers = quadratic.center_moments(
+        np.arange(t + 1),
+        learning_rate=step,
+        curvature=1.0,
+        noise=0.0,
+        num_workers=4,
+        beta=beta,
+        center_start=1.5,
+        worker_start=0.5,
+    )
+    np.testing.assert_allclose(centers.bias.sum(), right, rtol=1e-12)
+
+
 def test_the_sum_in_the_proof_of_lemma_3_1_3():
     """Printed: (U_0 + eta L^-1 sum Xi - sum M^(k+1) Xi) / sqrt(t).
 
