@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
+from scipy import special
 
 from tf_elastic.theory import delay_equations
 
@@ -55,7 +56,7 @@ def test_complex_matrices(seed, n, delay):
     assert root.real == pytest.approx(numeric.real, rel=1e-7, abs=1e-7)
 
 
-def test_no_other_branch_is_further_right():
+def test_newton_finds_no_root_further_right():
     """Newton's method from a grid finds no root to the right of it."""
     start = np.linspace(-6, 3, 40)[:, None] + 1j * np.linspace(0, 30, 80)
     for product in (0.05, 0.3, 1 / np.e + 1e-3, 1.0, 1.5, 1.6, 4.0):
@@ -68,6 +69,20 @@ def test_no_other_branch_is_further_right():
         root = delay_equations.rightmost_root([[product]], 1.0)
         assert found.sum() > 1000
         assert beta[found].real.max() == pytest.approx(root.real, abs=1e-7)
+
+
+@EXAMPLES
+@given(
+    seed=st.integers(0, 10**6), n=st.integers(1, 4), delay=st.floats(0.01, 9)
+)
+def test_no_other_branch_of_lambert_is_further_right(seed, n, delay):
+    matrix = np.random.default_rng(seed).normal(size=(n, n))
+    eigenvalues = np.linalg.eigvals(matrix).astype(complex)
+    branches = special.lambertw(
+        -eigenvalues[:, None] * delay, np.arange(-20, 21)
+    )
+    root = delay_equations.rightmost_root(matrix, delay)
+    assert branches.real.max() / delay <= root.real + 1e-9
 
 
 def test_known_roots():

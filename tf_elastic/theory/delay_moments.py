@@ -21,6 +21,7 @@ from tf_elastic.theory.delay_roots import rightmost_root
 from tf_elastic.theory.delay_roots import square
 
 _DEGREE = 24  # of the polynomial on each piece
+_MOST_PIECES = 100_000
 _DECAYED = 12.0  # e^-12 of the largest value is the end of a search for it
 
 Array = NDArray[np.float64]
@@ -47,7 +48,8 @@ def fundamental_solution(t: ArrayLike, *, matrix: ArrayLike, delay: float) -> (
         R, shape (..., n, n) for times of shape (...).
 
     Raises:
-        ValueError: a time or the delay is negative, or A is not square.
+        ValueError: a time or the delay is negative, or A is not square; or
+            the delay is not 0 and less than a 100 000th of the largest time.
 
     Example:
 
@@ -93,7 +95,7 @@ def linear_moments(
         `DelayMoments`.
 
     Raises:
-        ValueError: a time or the delay is negative, or a shape does not fit.
+        ValueError: a shape does not fit, or as `fundamental_solution`.
 
     Example:
 
@@ -209,7 +211,9 @@ def decay_constant(
     length, pieces = _solution(hessian, delay, horizon)
     times = length * (np.arange(len(pieces))[:, None] + _NODES)
     norms = np.linalg.norm(pieces, ord=2, axis=(-2, -1))
-    return float(np.max(norms * np.exp(decay_rate * times)))
+    # In logarithms, for e^(lambda t) may be beyond what a number can be.
+    logarithms = np.log(np.maximum(norms, 1e-300)) + decay_rate * times
+    return float(np.exp(np.max(np.where(norms > 0, logarithms, -np.inf))))
 
 
 def moment_bound(
@@ -370,6 +374,11 @@ def _solution(
         length = min(length, max(horizon, 1e-300))
         first = linalg.expm(-hessian * (length * _NODES)[:, None, None])
     else:
+        _checks.require(
+            horizon <= _MOST_PIECES * delay,
+            f"0, or at least {horizon / _MOST_PIECES:.3g} for these times",
+            delay=delay,
+        )
         length = delay
         first = np.broadcast_to(identity, (len(_NODES), *identity.shape))
     pieces = [first]

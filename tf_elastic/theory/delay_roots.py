@@ -15,11 +15,6 @@ from scipy import special
 
 from tf_elastic.theory import _checks
 
-# The branches of Lambert's W that can hold the right-most root: the principal
-# one does (Shinozaki and Mori 2006), and on its cut one of its neighbours has
-# the same real part.
-_BRANCHES = np.array([-1, 0, 1])
-
 
 def rightmost_root(
     matrix: ArrayLike, delay: ArrayLike
@@ -30,8 +25,9 @@ def rightmost_root(
 
     For each eigenvalue :math:`\mu` of A the roots are
     :math:`\beta = W_k(-\mu \tau) / \tau`, one for each branch k of Lambert's
-    function. The mean of ASGD shrinks as :math:`e^{V t}`, where V is the real
-    part of what is returned.
+    function. None is further right than that of the principal branch, k = 0,
+    so that one for each eigenvalue is enough. The mean of ASGD shrinks as
+    :math:`e^{V t}`, where V is the real part of what is returned.
 
     Args:
         matrix: A, the Hessian; real or complex, shape (..., n, n).
@@ -62,16 +58,11 @@ def rightmost_root(
     eigenvalues, tau = _eigenvalues_and_delay(matrix, delay)
     delayed = (tau > 0) & (eigenvalues != 0)  # else -mu is the right-most
     scale = np.where(delayed, tau, 1.0)
-    argument = np.where(delayed, -eigenvalues * scale, 1.0)
-    roots = special.lambertw(argument[..., None], _BRANCHES)
-    roots = np.where(
-        delayed[..., None],
-        roots / scale[..., None],
-        -eigenvalues[..., None],
-    )
-    return _rightmost(
-        roots.reshape(*roots.shape[:-2], -1), np.isrealobj(matrix)
-    )
+    products = special.lambertw(np.where(delayed, -eigenvalues * scale, 1.0))
+    # At its branch point -1 / e, SciPy's function is not a number.
+    products = np.where(np.isnan(products), -1.0, products)
+    roots = np.where(delayed, products / scale, -eigenvalues)
+    return _rightmost(roots, np.isrealobj(matrix))
 
 
 def rightmost_root_numeric(
