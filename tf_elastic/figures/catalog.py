@@ -10,6 +10,7 @@ _MODULES: tuple[str, ...] = (
     "additive",
     "multiplicative",
     "nonconvex",
+    "streaming_pca",
     "delay_equations",
 )
 

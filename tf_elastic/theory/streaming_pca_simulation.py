@@ -19,8 +19,8 @@ from tf_elastic.theory import streaming_pca_inputs
 # (generator, (steps, runs)) -> delays, whole and at least 0.
 DelaySampler = Callable[[np.random.Generator, tuple[int, int]], ArrayLike]
 
-_RUNS = 512  # that share a stream of random numbers
-_STEPS = 64  # whose inputs are drawn at once
+_RUNS = 2048  # that share a stream of random numbers
+_STEPS = 32  # whose inputs are drawn at once
 # Numbers in an array of a block of settings: few enough for a processor's own
 # cache, many enough that NumPy's overhead of a call is small.
 _BLOCK = 32768
@@ -152,7 +152,10 @@ def simulate(
     )
     shape, size = momentum.shape, start.shape[0]
     points = np.empty((len(kept), momentum.size, runs, size))
-    blocks = list(_blocks(constant.ravel(), runs, size))
+    # Like settings together: a block remembers its longest delay, and ends
+    # where all of it has diverged.
+    order = np.lexsort([a.ravel() for a in (constant, momentum, learning_rate)])
+    blocks = list(_blocks(order, runs, size))
 
     def fill(block: tuple[int, slice, NDArray[np.int64]]) -> None:
         number, some_runs, settings = block
@@ -207,11 +210,9 @@ def _start(
 
 
 def _blocks(
-    delay: NDArray[np.int64], runs: int, size: int
+    order: NDArray[np.int64], runs: int, size: int
 ) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
     """Blocks of runs (number and slice) with blocks of settings."""
-    # Settings of like delay together: a block remembers its longest.
-    order = np.argsort(delay, kind="stable")
     at_once = max(1, _BLOCK // (size * min(runs, _RUNS)))
     for number, first in enumerate(range(0, runs, _RUNS)):
         for block in range(0, len(order), at_once):
@@ -262,7 +263,7 @@ def _run(
     read_from = latest.reshape(
         (length * settings, size, runs) if sampler is None else -1
     )
-    records = np.empty((len(kept), settings, runs, size))
+    records = np.full((len(kept), settings, runs, size), np.nan)
     wanted = {int(k): i for i, k in enumerate(kept)}
     if 0 in wanted:
         records[wanted[0]] = point.swapaxes(1, 2)
@@ -281,6 +282,8 @@ def _run(
             latest[(k + 1) % length] = point
             if k + 1 in wanted:
                 records[wanted[k + 1]] = point.swapaxes(1, 2)
+            if k % _STEPS == 0 and not np.isfinite(point).any():
+                break  # nothing comes back from there
     return records
 
 
