@@ -142,8 +142,8 @@ def deviation_moments(
     mean = np.where(others, start * np.exp(values * time), 0)
     # (exp(2 a s) - 1) / (2 a), which is s where eigenvalues are equal.
     doubled = np.where(values == 0, 1, 2 * values)
-    grown = np.where(
-        values == 0, time, np.expm1(2 * values * time) / doubled)
+    grown = np.expm1(2 * values * time) / doubled
+    grown = np.where(values == 0, time, grown)
     variance = np.where(others, noise * grown, 0) / (1 - mu[..., None])
     return Moments(mean, variance)
 
