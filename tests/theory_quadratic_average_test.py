@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.theory_support import seeds
+from tests.theory_support import uniform
+from tests.theory_support import whole
 from tf_elastic import theory
 from tf_elastic.theory import _monte_carlo
 from tf_elastic.theory import quadratic
@@ -28,16 +31,16 @@ def positive_definite(rng, n, low, high):
 @st.composite
 def settings(draw, slowest=0.0):
     """A stable setting in one to three dimensions."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-    n = draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(seeds))
+    n = draw(whole(1, 3))
     setting = dict(
-        learning_rate=draw(st.floats(0.1, 1.0)),
+        learning_rate=draw(uniform(0.1, 1.0)),
         hessian=positive_definite(rng, n, 0.4, 1.8),
-        num_workers=draw(st.integers(1, 5)),
-        beta=draw(st.floats(0.2, 1.5)),
+        num_workers=draw(whole(1, 5)),
+        beta=draw(uniform(0.2, 1.5)),
     )
     if draw(st.booleans()):
-        setting["moving_rate"] = draw(st.floats(0.0, 1.0))
+        setting["moving_rate"] = draw(uniform(0.0, 1.0))
     matrix = quadratic.drift_matrix(**setting)
     hypothesis.assume(theory.spectral_radius(matrix) < 1 - slowest)
     return {**setting, "noise_covariance": positive_definite(rng, n, 0.5, 4.0)}
@@ -64,7 +67,7 @@ def test_the_double_average_is_the_mean_of_all_so_far():
 
 
 @slow
-@hypothesis.given(settings(), st.integers(1, 40), st.integers(0, 2**31))
+@hypothesis.given(settings(), whole(1, 40), seeds)
 def test_the_average_at_any_time_is_that_of_many_runs(setting, t, seed):
     simulated = simulate(setting, t - 1, 3000, seed)
     last = quadratic_average.double_average(simulated.centers)[-1]
@@ -82,7 +85,7 @@ def test_the_average_at_any_time_is_that_of_many_runs(setting, t, seed):
     ).all()
 
 
-@hypothesis.settings(slow, max_examples=100)
+@hypothesis.settings(slow, max_examples=40)
 @hypothesis.given(settings(slowest=1e-3))
 def test_the_asymptotic_covariance_is_where_the_exact_one_leads(setting):
     """Lemma 3.1.3, and with it that neither rate matters."""
@@ -101,7 +104,7 @@ def test_the_asymptotic_covariance_is_where_the_exact_one_leads(setting):
 
 
 @slow
-@hypothesis.given(settings(slowest=0.15), st.integers(0, 2**31))
+@hypothesis.given(settings(slowest=0.15), seeds)
 def test_the_asymptotic_covariance_is_that_of_many_long_runs(setting, seed):
     """Lemmas 3.1.2 and 3.1.3 themselves, without what is between.
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.theory_support import seeds
+from tests.theory_support import uniform
+from tests.theory_support import whole
 from tf_elastic.theory import _monte_carlo
 from tf_elastic.theory import _sums
 from tf_elastic.theory import quadratic
@@ -19,20 +22,20 @@ SETTING = dict(learning_rate=0.1, curvature=1.0, num_workers=4, beta=0.9)
 slow = hypothesis.settings(
     derandomize=True, deadline=None, max_examples=20, database=None
 )
-quick = hypothesis.settings(slow, max_examples=200)
+quick = hypothesis.settings(slow, max_examples=60)
 
 
 @st.composite
 def settings(draw, free=True, most_workers=6):
     """A stable setting, in the words of `quadratic`."""
     setting = dict(
-        learning_rate=draw(st.floats(0.01, 1.5)),
-        curvature=draw(st.floats(0.2, 2.0)),
-        num_workers=draw(st.integers(1, most_workers)),
-        beta=draw(st.floats(0.05, 1.8)),
+        learning_rate=draw(uniform(0.01, 1.5)),
+        curvature=draw(uniform(0.2, 2.0)),
+        num_workers=draw(whole(1, most_workers)),
+        beta=draw(uniform(0.05, 1.8)),
     )
     if free and draw(st.booleans()):
-        setting["moving_rate"] = draw(st.floats(0.0, 1.5))
+        setting["moving_rate"] = draw(uniform(0.0, 1.5))
     hypothesis.assume(quadratic.is_stable(**setting))
     return setting
 
@@ -139,7 +142,7 @@ def test_the_lemma_as_it_is_printed(setting, t, center):
 
 
 @slow
-@hypothesis.given(settings(), st.integers(1, 40), st.integers(0, 2**31))
+@hypothesis.given(settings(), whole(1, 40), seeds)
 def test_the_moments_are_those_of_many_runs(setting, t, seed):
     noise, center, worker = 1.5, 2.0, -1.0
     curvature = setting["curvature"]
