@@ -280,6 +280,25 @@ def test_contractive_steps_may_diverge_together():
     )
 
 
+@pytest.mark.parametrize("p", [1, 2, 6, 16])
+def test_a_small_learning_rate_gives_the_bounds_of_the_exchange_alone(p):
+    """`stability.stable_moving_rates` is the limit eta h -> 0."""
+    beta = np.append(np.arange(0.07, 3, 0.11), [5.0, 16.0])
+    alpha = np.arange(0.013, 2.6, 0.0301)
+    stable = gauss_seidel.is_stable(
+        learning_rate=1e-9,
+        moving_rate=alpha[:, np.newaxis],
+        beta=beta,
+        num_workers=p,
+    )
+    bounds = [
+        theory.stable_moving_rates(p, float(b), "gauss_seidel") for b in beta
+    ]
+    low, high = np.array(bounds).T
+    expected = (low < alpha[:, np.newaxis]) & (alpha[:, np.newaxis] < high)
+    np.testing.assert_array_equal(stable, expected)
+
+
 # DOWNPOUR.
 
 

@@ -313,10 +313,17 @@ def _elasticity_at(ratio: float, share: float) -> float:
 
 
 def _smallest(rho: float, few: int, p: int, ratio: float) -> float:
-    """The Hessian's smallest eigenvalue at the split with this ratio."""
+    """The Hessian's smallest eigenvalue at the split with this ratio.
+
+    Its eigenvector is the same for all workers of a well, so that the
+    Hessian on (upper workers, lower workers, center) has it.
+    """
     u = math.sqrt((1 - rho) / (ratio**2 - ratio + 1))
-    workers = np.repeat([u, -ratio * u], [few, p - few])
-    return float(np.linalg.eigvalsh(hessian(workers, rho))[0])
+    reduced = hessian([u, -ratio * u], rho)
+    reduced[:2, 2] *= np.sqrt([few, p - few])
+    reduced[2, :2] = reduced[:2, 2]
+    reduced[2, 2] = p * rho
+    return float(np.linalg.eigvalsh(reduced)[0])
 
 
 def _counts(p: int) -> list[tuple[int, int, int]]:
