@@ -390,8 +390,12 @@ def test_a_learning_rate_that_never_settles():
     """Also the printed one: (1 - mu) eps (lambda_1 - lambda_2) / phi."""
     tolerance, momentum = 0.02, 0.5
     largest = (1 - momentum) * GAP * tolerance / PHI
+    rates = np.array([0.24, 0.26, 0.49, 0.51, 1.0]) * largest
+    # The printed T3 is the logarithm of something over this.
+    printed = (1 - momentum) * GAP * tolerance - 4 * rates * PHI
+    assert printed[0] > 0 and np.all(printed[1:] < 0)
     time = streaming_pca.settle_time(
-        learning_rate=np.array([0.24, 0.26, 0.49, 0.51, 1.0]) * largest,
+        learning_rate=rates,
         momentum=momentum,
         radius=0.3,
         tolerance=tolerance,
