@@ -103,8 +103,8 @@ def simulate(
         initial: :math:`v_0`, shape (d,) or (runs, d); by default the paper's,
             the saddle point :math:`v^2`.
         inputs: the law of X: "gaussian", or "sphere" for bounded inputs.
-        threads: how many; by default one for each core. The result does not
-            depend on it.
+        threads: how many; by default one for each core, four at most. The
+            result does not depend on it.
 
     Returns:
         `Paths`. A run that diverges ends in infinities or NaN.
@@ -131,7 +131,7 @@ def simulate(
     runs = _checks.whole_number("runs", runs)
     seed = _checks.whole_number("seed", seed, 0)
     if threads is None:
-        threads = len(os.sched_getaffinity(0))
+        threads = min(os.cpu_count() or 1, 4)  # more wait for each other
     threads = _checks.whole_number("threads", threads)
     sampler = _sampler(delay)
     momentum, learning_rate, constant = np.broadcast_arrays(
