@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.core import delays
-from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.gradient_ring import GradientRing
 
 
@@ -248,23 +247,23 @@ def _checked(inner_optimizer: Any) -> keras.optimizers.Optimizer:
             f"name of one. Received: inner_optimizer={kind.__module__}."
             f"{kind.__qualname__}."
         )
-    outside = {
-        keras.optimizers.LossScaleOptimizer: (
-            "Put it outside: `LossScaleOptimizer(DelayedGradient(...))`."
-        ),
-        ElasticOptimizer: (
-            "Put it outside: `Elastic(DelayedGradient(SGD(...), delay=...))` "
-            "is EASGD with late gradients; with "
-            "`SGD(..., momentum=...)` it is EAMSGD's heavy-ball form."
-        ),
-        DelayedGradient: "One delay is enough: add the two up.",
-    }
-    for refused, advice in outside.items():
-        if isinstance(inner_optimizer, refused):
-            raise TypeError(
-                "`inner_optimizer` must be an optimizer that takes a local "
-                f"step. Received: inner_optimizer={kind.__name__}. {advice}"
-            )
+    advice = None
+    if isinstance(inner_optimizer, keras.optimizers.LossScaleOptimizer):
+        advice = "Put it outside: `LossScaleOptimizer(DelayedGradient(...))`."
+    elif isinstance(inner_optimizer, DelayedGradient):
+        advice = "One delay is enough: add the two up."
+    elif hasattr(kind, "center_step"):
+        advice = (
+            "It exchanges with a center. Put it outside: "
+            "`Elastic(DelayedGradient(SGD(...), delay=...))` is EASGD with "
+            "late gradients; with `SGD(..., momentum=...)` it is EAMSGD's "
+            "heavy-ball form."
+        )
+    if advice:
+        raise TypeError(
+            "`inner_optimizer` must be an optimizer that only takes local "
+            f"steps. Received: inner_optimizer={kind.__name__}. {advice}"
+        )
     if inner_optimizer.built:
         raise ValueError(
             "`inner_optimizer` must be new: it becomes part of this one. "

@@ -95,7 +95,8 @@ class GradientRing:
         worker = _worker_number()
         if isinstance(self._delay, delays.ListedDelay):
             values = self._delay.values_of(worker)
-            return tf.constant(values)[step % len(values)]
+            # Not by [], for which XLA would compile anew at every step.
+            return tf.gather(values, step % len(values))
         words = self._delay.words(tf.cast(step, tf.uint64)[tf.newaxis], worker)
         reached = tf.cast(words, tf.int64) >= self._delay.thresholds
         late = self._delay.smallest + tf.math.count_nonzero(reached)
