@@ -8,6 +8,7 @@ import pytest
 from tests import cluster_support as support
 from tests import reference
 from tf_elastic import core
+from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 
 ETA = 0.05
@@ -216,9 +217,10 @@ def test_compressed_both_sides_move_by_the_same(cluster, codec, dtype):
     sums = []
     for turn in range(6):
         for worker in workers:
-            worker.obey(worker.exchanger.collect(turn, turn))
+            moment = exchanger.Moment(turn, turn)
+            worker.obey(worker.exchanger.collect(moment))
             before = center.center()[0]
-            worker.exchanger.send(worker.sent())
+            worker.exchanger.send(moment, worker.sent())
             worker.served()
             moved = worker.exchanger._pending.result(timeout=60)
             assert moved.arrays[0].dtype == dtype

@@ -8,6 +8,7 @@ import numpy as np
 from tf_elastic import core
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import client
+from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import link
 from tf_elastic.cluster.configuration import Security
@@ -149,18 +150,20 @@ class Worker:
 
     def __init__(self, joined, start, protocol, rates):
         self.client = joined
-        self.exchanger = Exchanger(joined, protocol, rates)
+        self.exchanger = Exchanger(
+            joined, protocol, lambda p, clock, numbers: rates(p, clock)
+        )
         self.x = [array.copy() for array in start]
         self.v = np.zeros_like(self.x[0])
         self.clock = 0
 
     def obey(self, order):
         """Does to the parameters what an order says."""
-        if order.kind == 1:
+        if order.kind == exchanger.PULL:
             self.x[0] = core.pull(
                 self.x[0], order.arrays[0], order.moving_rate
             )
-        elif order.kind == 2:
+        elif order.kind == exchanger.RESTART:
             self.x = [array.copy() for array in order.arrays]
             self.v = np.zeros_like(self.x[0])
 
@@ -168,14 +171,17 @@ class Worker:
         """Copies: what has left does not change."""
         return [array.copy() for array in self.x]
 
+    def moment(self):
+        return exchanger.Moment(self.clock, self.clock)
+
     def exchange(self):
         """At once: the blocking protocol, or the synchronous."""
-        self.obey(self.exchanger.now(self.clock, self.clock, self.sent()))
+        self.obey(self.exchanger.now(self.moment(), self.sent()))
 
     def overlap(self):
         """The end of a period and the start of the next."""
-        self.obey(self.exchanger.collect(self.clock, self.clock))
-        self.exchanger.send(self.sent())
+        self.obey(self.exchanger.collect(self.moment()))
+        self.exchanger.send(self.moment(), self.sent())
         self.served()
 
     def served(self):

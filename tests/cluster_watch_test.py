@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests import cluster_support as support
+from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import watch
 
 
@@ -22,7 +23,9 @@ def looker(cluster):
 
 def move(worker, clock, samples):
     """One blocking exchange, told at this clock."""
-    worker.obey(worker.exchanger.now(clock, samples, worker.sent()))
+    worker.obey(
+        worker.exchanger.now(exchanger.Moment(clock, samples), worker.sent())
+    )
 
 
 def start(i):

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.layout import np_dtype
 from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.shard import PushRate
 from tf_elastic.cluster.shard import Rate
 from tf_elastic.cluster.shard import Shard
 
@@ -62,7 +64,12 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
         )
 
     def deposit(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
-        return shard.deposit(*_push_of(header, arrays))
+        return shard.deposit(
+            *_push_of(header, arrays), header.get("differ", True)
+        )
+
+    def take(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
+        return shard.take(*_push_of(header, arrays))
 
     return {
         wire.READ: ArrayCall(nothing, read),
@@ -70,11 +77,19 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
         wire.PUSH: ArrayCall(whole, push),
         wire.EXCHANGE: ArrayCall(encoded, exchange),
         wire.DEPOSIT: ArrayCall(whole, deposit),
+        wire.TAKE: ArrayCall(whole, take),
     }
 
 
-def _push_of(header: Header, arrays: Arrays) -> tuple[PushId, Arrays, Rate]:
-    return PushId(**header["id"]), arrays, Rate(**header["rate"])
+def _push_of(
+    header: Header, arrays: Arrays
+) -> tuple[PushId, Arrays, Rate | PushRate]:
+    rate = header["rate"]
+    if "beta" in rate:
+        return PushId(**header["id"]), arrays, Rate(**rate)
+    num_workers = rate.pop("num_workers")
+    rates = core.PushRates(**rate)
+    return PushId(**header["id"]), arrays, PushRate(rates, num_workers)
 
 
 def _room(shard: Shard, codec: str) -> Arrays:

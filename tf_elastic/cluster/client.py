@@ -15,21 +15,33 @@ from tf_elastic.cluster import wire
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import put_differences
 from tf_elastic.cluster.layout import PARAMETERS
+from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.link import Link
 from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
 from tf_elastic.cluster.membership import Membership
 
-Rates = Callable[[int, int], core.ElasticRates]  # of (p, the worker's clock)
+# Of (p, the worker's clock): of an elastic exchange, or of a push.
+Rates = Callable[[int, int], core.ElasticRates | core.PushRates]
+
+# What a worker is to do after an exchange.
+PULL = "pull"  # move by alpha times the differences
+TAKE = "take"  # go on from the points; NaN where there is none
+RESTART = "restart"  # begin again from the center's values, velocity zero
 
 
 class Moved(NamedTuple):
-    """What a worker is to do after an exchange."""
+    """What an exchange has come to."""
 
-    arrays: Arrays  # a difference for each section, or the center's values
-    moving_rate: float  # alpha, by which the worker is pulled
-    restart: bool = False  # take `arrays` as values, with velocity zero
+    kind: str  # PULL, TAKE or RESTART
+    arrays: Arrays  # one for each section
+    moving_rate: float = 0.0  # alpha, by which the worker is pulled
+
+    @property
+    def restart(self) -> bool:
+        """Whether the worker begins again."""
+        return self.kind == RESTART
 
 
 class CenterClient(Membership):
@@ -37,6 +49,122 @@ class CenterClient(Membership):
 
     For its arguments see `Membership`.
     """
+
+    # What the center has last given this worker to go on from.
+    _known: Arrays = ()
+
+    def join(self, layout: Layout, values: Arrays) -> Arrays:
+        """Joins all center servers; see `Membership.join`."""
+        center = super().join(layout, values)
+        self._known = center
+        return center
+
+    def take(self, messages: Arrays, rates: Rates) -> Moved:
+        """Pushes messages, gets points to go on from.
+
+        Args:
+            messages: the worker's, one array for each section; of statistics
+                its values.
+            rates: of a push by one of p workers.
+
+        Returns:
+            What the worker is to do.
+
+        Raises:
+            NonFiniteError, ReplacedError, CenterRefusedError: training
+                cannot go on.
+        """
+        flat = self.layout.empty()
+
+        def take(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+            out = self.layout.parts(flat, link.shard)
+            return link.connection.stream(
+                wire.TAKE,
+                self._exchange_s(),
+                {"id": push, "rate": rate},
+                self.layout.parts(messages, link.shard),
+                lambda _: out,
+            )
+
+        return self._with_all(take, messages, flat, rates, TAKE)
+
+    def meet_and_read(
+        self, values: Arrays, rates: Rates, differ: bool
+    ) -> Moved:
+        """All workers at once, by the center's rule: waits for the others.
+
+        Args:
+            values: the worker's points; with `differ` false its messages.
+            rates: of a push by one of p workers.
+            differ: whether what counts is the difference to the center.
+
+        Returns and errors as of `take`.
+        """
+        flat = self.layout.empty()
+
+        def meet(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+            news = link.connection.stream(
+                wire.DEPOSIT,
+                self._exchange_s(),
+                {"id": push, "rate": rate, "differ": differ},
+                self.layout.parts(values, link.shard),
+            )
+            self._wait_for_round(link, news["round"])
+            out = self.layout.parts(flat, link.shard)
+            return {**self._read(link, out), "pushes": news["pushes"]}
+
+        return self._with_all(meet, values, flat, rates, TAKE)
+
+    def read_points(self) -> Moved:
+        """Reads where to go on from, and pushes nothing.
+
+        Returns and errors as of `take`.
+        """
+        flat = self.layout.empty()
+
+        def read(link: Link) -> bool:
+            parts = self.layout.parts(flat, link.shard)
+            if link.away_since is None:
+                try:
+                    try:
+                        news = self._read(link, parts)
+                    except BEGUN_ANEW:
+                        patience = Patience(self._exchange_s())
+                        self._join(link, self._known, patience)
+                        news = self._read(link, parts)
+                    link.version_read = news["version"]
+                    return True
+                except errors.CenterUnavailableError as error:
+                    self._went_away(link, error)
+            for part in parts:
+                part[...] = np.nan
+            return False
+
+        if self.failure is not None:
+            raise self.failure
+        try:
+            here = self._with_links(read)
+        except errors.LostSlotError as error:
+            return self._restart(self._known, error)
+        self._know(flat, here)
+        return Moved(TAKE, flat)
+
+    def push(self, differences: Arrays, rates: Rates) -> Moved:
+        """Pushes differences to a center that adds them.
+
+        Args, returns and errors as of `take`; there is nothing to go on from.
+        """
+        flat = self.layout.empty()
+
+        def push(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+            return link.connection.stream(
+                wire.PUSH,
+                self._exchange_s(),
+                {"id": push, "rate": rate},
+                self.layout.parts(differences, link.shard),
+            )
+
+        return self._with_all(push, differences, flat, rates)
 
     def exchange(self, values: Arrays, rates: Rates) -> Moved:
         """Sends parameters, gets differences: one way there and back.
@@ -190,15 +318,26 @@ class CenterClient(Membership):
         values: Arrays,
         flat: Arrays,
         rates: Rates,
+        kind: str = PULL,
     ) -> Moved:
-        """Does one exchange with every center server that is there."""
+        """Does one exchange with every center server that is there.
+
+        Args:
+            do: makes it with one of them, and fills its part of `flat`.
+            values: what is sent.
+            flat: what comes back; where nothing does, no difference, or NaN
+                for no point.
+            rates: of the exchange.
+            kind: what the worker is to do with `flat`.
+        """
         if self.failure is not None:
             raise self.failure
         begin = time.monotonic()
         self.sequence += 1
         num_workers = self.num_workers  # Heartbeats change it.
         now = rates(num_workers, self.clock)
-        rate = {"beta": float(now.beta), "num_workers": num_workers}
+        rate = {**_numbers(now), "num_workers": num_workers}
+        points = values if kind == PULL else self._known
 
         def push(link: Link) -> dict[str, Any]:
             news = do(
@@ -227,7 +366,7 @@ class CenterClient(Membership):
                         news = push(link)
                     except BEGUN_ANEW:
                         # So does this worker, there.
-                        self._join(link, values, Patience(self._exchange_s()))
+                        self._join(link, points, Patience(self._exchange_s()))
                         news = push(link)
                     with self._lock:
                         self._settle(link, news["pushes"], answered=1)
@@ -240,7 +379,7 @@ class CenterClient(Membership):
                 finally:
                     link.pushing = False
             for part in self.layout.parts(flat, link.shard):
-                part[...] = 0
+                part[...] = 0 if kind == PULL else np.nan
             return False
 
         outcomes = self._with_links(one)
@@ -249,7 +388,7 @@ class CenterClient(Membership):
             if isinstance(outcome, errors.LostSlotError):
                 with self._lock:
                     self.counts.lost_halves += took_part
-                return self._restart(values, outcome)
+                return self._restart(points, outcome)
         for link, outcome in zip(self.links, outcomes, strict=True):
             link.missed += not outcome
             self.counts.missed += not outcome
@@ -261,12 +400,34 @@ class CenterClient(Membership):
             [
                 difference
                 for section, difference in zip(
-                    self.layout.sections, flat, strict=True
+                    self.layout.sections,
+                    flat if kind == PULL else values,
+                    strict=True,
                 )
                 if section.role == PARAMETERS
             ]
         )
-        return Moved(flat, float(now.moving_rate))
+        if kind == TAKE:
+            self._know(flat, [outcome is True for outcome in outcomes])
+            return Moved(TAKE, flat)
+        return Moved(PULL, flat, float(getattr(now, "moving_rate", 0.0)))
+
+    def _know(self, flat: Arrays, here: list[bool]) -> None:
+        """Notes what was given, and what was not keeps its last value."""
+        if all(here):
+            self._known = flat
+            return
+        known = [array.copy() for array in flat]
+        for link, given in zip(self.links, here, strict=True):
+            if given:
+                continue
+            for old, new in zip(
+                self.layout.parts(self._known, link.shard),
+                self.layout.parts(known, link.shard),
+                strict=True,
+            ):
+                new[...] = old
+        self._known = known
 
     def _restart(
         self, values: Arrays, reason: errors.ClusterError
@@ -297,7 +458,18 @@ class CenterClient(Membership):
                 part[...] = own
 
         self._with_links(enter, patience)
-        return Moved(center, 0.0, restart=True)
+        self._known = center
+        return Moved(RESTART, center)
+
+
+def _numbers(rates: core.ElasticRates | core.PushRates) -> dict[str, Any]:
+    """What the center needs of them, as JSON."""
+    if isinstance(rates, core.PushRates):
+        return {
+            name: None if rate is None else float(rate)
+            for name, rate in rates._asdict().items()
+        }
+    return {"beta": float(rates.beta)}
 
 
 def _norm(arrays: Arrays) -> float:

@@ -10,22 +10,31 @@
 
 import concurrent.futures
 import time
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
+from tf_elastic import core
+from tf_elastic.cluster import client
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.client import Moved
-from tf_elastic.cluster.client import Rates
 
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 
-# What a worker is to do.
+# What a worker is to do: `client`'s kinds, as numbers for a graph.
 NOTHING = 0
-PULL = 1  # towards the center, by alpha times the differences
-RESTART = 2  # from the center's values, with velocity zero
+PULL = 1
+TAKE = 2
+RESTART = 3
+_NUMBERS = {client.PULL: PULL, client.TAKE: TAKE, client.RESTART: RESTART}
+
+# Of (p, the worker's clock, numbers of the moment).
+Rates = Callable[
+    [int, int, Sequence[float]], core.ElasticRates | core.PushRates
+]
 
 
 class Order(NamedTuple):
@@ -36,51 +45,96 @@ class Order(NamedTuple):
     arrays: Sequence[np.ndarray]  # one for each section; empty for NOTHING
 
 
+class Moment(NamedTuple):
+    """When an exchange is."""
+
+    clock: int  # the worker's local steps
+    samples: int  # that it has trained on
+    numbers: Sequence[float] = ()  # that the rates depend on
+
+
 class Exchanger:
     """One worker's exchanges, by one of the protocols.
 
     Args:
         client: the worker's side of the center, joined.
         protocol: one of `PROTOCOLS`.
-        rates: alpha and beta for p workers at the worker's clock.
+        rates: of an exchange.
+        differ: of a push where all meet, whether what counts is the
+            difference to the center.
     """
 
     def __init__(
-        self, client: CenterClient, protocol: str, rates: Rates
+        self,
+        client: CenterClient,
+        protocol: str,
+        rates: Rates,
+        differ: bool = True,
     ) -> None:
         self.client = client
         self.protocol = protocol
         self._rates = rates
+        self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
         self._sender = concurrent.futures.ThreadPoolExecutor(
             1, thread_name_prefix="exchange"
         )
 
-    def now(
-        self, clock: int, samples: int, values: Sequence[np.ndarray]
-    ) -> Order:
+    def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
         """An exchange while the worker waits.
 
         Args:
-            clock: the worker's local steps.
-            samples: that it has trained on.
-            values: its points, one array for each section.
+            moment: of the exchange.
+            values: its points or messages, one array for each section.
         """
-        self._tell(clock, samples)
-        do = (
-            self.client.meet
-            if self.protocol == "synchronous"
-            else self.client.read_and_push
-        )
+        self._tell(moment)
+        rates = self._rates_at(moment)
         begin = time.monotonic()
-        moved = do(list(values), self._rates)
+        if self.protocol == "synchronous":
+            moved = (
+                self.client.meet_and_read(list(values), rates, self._differ)
+                if self._is_push
+                else self.client.meet(list(values), rates)
+            )
+        else:
+            do = self.client.take if self._is_push else (
+                self.client.read_and_push
+            )
+            moved = do(list(values), rates)
         self.client.counts.wait_s += time.monotonic() - begin
         return _order(moved)
 
-    def collect(self, clock: int, samples: int) -> Order:
-        """Takes what has come back from the parameters sent a period ago."""
-        self._tell(clock, samples)
+    def read(self, moment: Moment) -> Order:
+        """Reads where to go on from, while the worker waits."""
+        self._tell(moment)
+        begin = time.monotonic()
+        moved = self.client.read_points()
+        self.client.counts.wait_s += time.monotonic() - begin
+        return _order(moved)
+
+    def push(
+        self, moment: Moment, differences: Sequence[np.ndarray]
+    ) -> Order:
+        """Brings the center differences, while the worker waits."""
+        self._tell(moment)
+        begin = time.monotonic()
+        moved = self.client.push(list(differences), self._rates_at(moment))
+        self.client.counts.wait_s += time.monotonic() - begin
+        return _order(moved)
+
+    @property
+    def _is_push(self) -> bool:
+        return self.client.layout.rule is not None
+
+    def _rates_at(self, moment: Moment) -> client.Rates:
+        return lambda num_workers, _: self._rates(
+            num_workers, moment.clock, moment.numbers
+        )
+
+    def collect(self, moment: Moment) -> Order:
+        """Takes what has come back from what was sent a period ago."""
+        self._tell(moment)
         if self._pending is None:
             return Order(NOTHING, 0.0, ())
         begin = time.monotonic()
@@ -103,23 +157,28 @@ class Exchanger:
         self._pending, self._late = None, False
         return _order(moved)
 
-    def send(self, values: Sequence[np.ndarray]) -> None:
-        """Lets parameters leave; returns at once."""
-        if self._pending is None:
-            clock = self.client.clock  # It may be another when they leave.
-            self._pending = self._sender.submit(
-                self.client.exchange,
-                list(values),
-                lambda num_workers, _: self._rates(num_workers, clock),
-            )
+    def send(self, moment: Moment, values: Sequence[np.ndarray]) -> bool:
+        """Lets parameters or messages leave; returns at once.
+
+        Returns:
+            Whether they leave: they do not while others are on their way.
+        """
+        if self._pending is not None:
+            return False
+        do = self.client.take if self._is_push else self.client.exchange
+        self._pending = self._sender.submit(
+            do, list(values), self._rates_at(moment)
+        )
+        return True
 
     @property
     def in_flight(self) -> bool:
         """Whether parameters have left whose difference was not collected."""
         return self._pending is not None
 
-    def _tell(self, clock: int, samples: int) -> None:
-        self.client.clock, self.client.samples = int(clock), int(samples)
+    def _tell(self, moment: Moment) -> None:
+        self.client.clock = int(moment.clock)
+        self.client.samples = int(moment.samples)
 
     def stop(self, finished: bool = False) -> None:
         """Leaves the center and ends the thread. Never raises.
@@ -137,6 +196,4 @@ class Exchanger:
 
 
 def _order(moved: Moved) -> Order:
-    return Order(
-        RESTART if moved.restart else PULL, moved.moving_rate, moved.arrays
-    )
+    return Order(_NUMBERS[moved.kind], moved.moving_rate, moved.arrays)

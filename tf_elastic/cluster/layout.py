@@ -50,13 +50,19 @@ class Layout:
     Args:
         variables: in the order in which every worker has them.
         num_shards: how many center servers there are.
+        rule: what the center does with pushes, as JSON: a
+            `core.CenterRule`'s fields; None for elastic averaging.
     """
 
     def __init__(
-        self, variables: Sequence[VariableSpec], num_shards: int
+        self,
+        variables: Sequence[VariableSpec],
+        num_shards: int,
+        rule: dict[str, Any] | None = None,
     ) -> None:
         self.variables = tuple(variables)
         self.num_shards = num_shards
+        self.rule = rule
         keys = sorted({(v.role, v.dtype) for v in self.variables})
         self.sections = tuple(
             self._section(role, dtype) for role, dtype in keys
@@ -117,6 +123,7 @@ class Layout:
             "format": wire.FORMAT,
             "tf_elastic": version.__version__,
             "num_shards": self.num_shards,
+            "rule": self.rule,
             "variables": [
                 [v.name, list(v.shape), v.dtype, v.role]
                 for v in self.variables
@@ -132,6 +139,7 @@ class Layout:
                 for name, shape, dtype, role in description["variables"]
             ],
             description["num_shards"],
+            description["rule"],
         )
 
     def variable_at(self, section: Section, position: int) -> str:
@@ -174,6 +182,11 @@ def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
                 f"{words} is {ours.get(key)} at the center and "
                 f"{theirs.get(key)} at the worker"
             )
+    if ours.get("rule") != theirs.get("rule"):
+        return (
+            f"the exchange is {_rule_words(ours.get('rule'))} at the center "
+            f"and {_rule_words(theirs.get('rule'))} at the worker"
+        )
     here, there = ours["variables"], theirs["variables"]
     if len(here) != len(there):
         return (
@@ -193,6 +206,10 @@ def _words(variable: Sequence[Any]) -> str:
     name, shape, dtype, role = variable
     kind = "" if role == PARAMETERS else f" ({role})"
     return f"{name!r} {dtype}{list(shape)}{kind}"
+
+
+def _rule_words(rule: dict[str, Any] | None) -> str:
+    return "elastic averaging" if rule is None else f"a push ({rule})"
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -27,6 +27,7 @@ from tf_elastic.cluster.blocks import put_differences
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import difference
+from tf_elastic.core import center_rules
 
 _STALENESS_KEPT = 4096
 
@@ -48,6 +49,13 @@ class Rate(NamedTuple):
     """How far one worker's push moves the center: core.push."""
 
     beta: float
+    num_workers: int
+
+
+class PushRate(NamedTuple):
+    """By which numbers a center rule takes one worker's push."""
+
+    rates: core.PushRates
     num_workers: int
 
 
@@ -77,6 +85,9 @@ class Shard:
         self.arrays: Arrays | None = None
         self.description: dict[str, Any] | None = None
         self.layout: Layout | None = None
+        self.rule: core.CenterRule | None = None  # None: elastic averaging
+        # What the rule keeps beside the center; empty for statistics.
+        self.slots: dict[str, Arrays] = {}
         self.ledger = ledger.Ledger(lease_s, now)
         self.offers = offers.Offers(grace_s, now)
         self.applied = 0  # pushes, by this process
@@ -87,7 +98,10 @@ class Shard:
         self._deposits: set[int] = set()  # who is in this round
         # Of this round, by the rate that their workers sent: one, unless p has
         # just changed.
-        self._summed: dict[Rate, Arrays] = {}
+        self._summed: dict[Rate | None, Arrays] = {}
+        self._last_rate = PushRate(core.PushRates(), 1)
+        # By worker, what it was sent, for a rule that compensates.
+        self._sent: dict[int, Arrays] = {}
         self._refusals = 0  # of processes that did not fit
         self._last_refusal = ""
         self._staleness: collections.deque = collections.deque(
@@ -164,6 +178,7 @@ class Shard:
     def _forget(self, workers: Sequence[int]) -> None:
         for worker in workers:
             self._references.pop(worker, None)
+            self._sent.pop(worker, None)
             self.offers.withdraw(worker)
         self._end_round_if_complete()
 
@@ -185,8 +200,7 @@ class Shard:
                 "all processes the same cluster."
             )
         if self.description is None:
-            self.description = description
-            self.layout = Layout.from_description(description)
+            self._describe(description)
             return
         unlike = difference(self.description, description)
         if unlike:
@@ -194,6 +208,13 @@ class Shard:
                 f"{where}{unlike}. Start all processes with the same script "
                 "and release, or this center with an empty snapshot folder."
             )
+
+    def _describe(self, description: dict[str, Any]) -> None:
+        self.description = description
+        self.layout = Layout.from_description(description)
+        rule = self.layout.rule
+        if rule is not None and rule["method"] in center_rules.METHODS:
+            self.rule = core.CenterRule(**rule)
 
     def _news(self) -> dict[str, Any]:
         return {
@@ -234,6 +255,7 @@ class Shard:
             if self.arrays is None and self.offers.accepted == worker:
                 self._check_finite(values, worker)
                 self.arrays = values
+                self._begin_slots()
                 self.version = max(version, 0)
                 logging.info(
                     "center %d begins with the parameters of worker %d, "
@@ -258,9 +280,47 @@ class Shard:
         """
         with self._changed:
             self._need_arrays()
-            if worker is not None:
-                self._note_read(self.ledger.admit(worker, incarnation))
-            return self._news(), [array.copy() for array in self.arrays]
+            if worker is None:
+                shown = self.slots.get("average", self.arrays)
+                return self._news(), [
+                    (average if average.size else array).copy()
+                    for array, average in zip(self.arrays, shown, strict=True)
+                ]
+            self._note_read(self.ledger.admit(worker, incarnation))
+            return self._news(), self._points(worker)
+
+    def take(
+        self, push_id: PushId, messages: Arrays, rate: PushRate
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Does with one worker's message what the center's rule says.
+
+        Args:
+            push_id: who pushes what.
+            messages: the worker's; of statistics, its values. Overwritten.
+            rate: of the push.
+
+        Returns:
+            News, and the point that the worker is to go on from.
+
+        Raises:
+            LostSlotError, DuplicatePushError, NonFiniteError,
+            CenterEmptyError: nothing was applied.
+            MessageError: this center averages elastically.
+        """
+        with self._changed:
+            if self.rule is None:
+                raise errors.MessageError(
+                    f"center {self.index} averages elastically, and takes no "
+                    "other pushes"
+                )
+            member = self._admit(push_id)
+            self._check_finite(messages, push_id.worker)
+            staleness = max(self.version - push_id.version_read, 1)
+            self._statistics_differ(messages)
+            self._take(messages, rate, staleness, push_id.worker)
+            news = self._applied(push_id, member)
+            self._note_read(member)
+            return news, self._points(push_id.worker, messages)
 
     def push(
         self, push_id: PushId, differences: Arrays, rate: Rate
@@ -349,23 +409,43 @@ class Shard:
     # Synchronous exchanges.
 
     def deposit(
-        self, push_id: PushId, values: Arrays, rate: Rate
+        self,
+        push_id: PushId,
+        values: Arrays,
+        rate: Rate | PushRate,
+        differ: bool = True,
     ) -> tuple[dict[str, Any], Arrays]:
         """Takes one worker's part of a synchronous exchange: eq. 2.4.
 
         The center moves when all present workers have come.
 
+        Args:
+            push_id: who pushes what.
+            values: the worker's points; or, with `differ` false, its message.
+                Overwritten.
+            rate: of the push.
+            differ: whether what counts is their difference to the center.
+
         Returns:
             News, in which "round" is the one taken part in, and the
-            differences to the center as it is in this round.
+            differences to the center as it is in this round (nothing, if the
+            worker is to read the center afterwards: if this has a rule).
         """
         with self._changed:
-            member = self._admit_push(push_id, rate)
-            put_differences(values, self.arrays, values)
+            if self.rule is None:
+                member = self._admit_push(push_id, rate)
+                key = rate
+            else:
+                member = self._admit(push_id)
+                self._last_rate, key = rate, None
+            if differ:
+                put_differences(values, self.arrays, values)
+            else:
+                self._statistics_differ(values)
             self._check_finite(values, push_id.worker)
-            if rate not in self._summed:
-                self._summed[rate] = [np.zeros_like(a) for a in self.arrays]
-            for value, total in zip(values, self._summed[rate], strict=True):
+            if key not in self._summed:
+                self._summed[key] = [np.zeros_like(a) for a in self.arrays]
+            for value, total in zip(values, self._summed[key], strict=True):
                 for part in blocks(value.size):
                     total[part] += value[part]
             # A worker may be here with an earlier part, whose answer it has
@@ -375,7 +455,7 @@ class Shard:
             self._note_read(member)
             news = {**self._news(), "pushes": member.pushes}
             self._end_round_if_complete()
-            return news, values
+            return news, values if self.rule is None else []
 
     def release(
         self, worker: int, incarnation: int, round_: int, wait_s: float,
@@ -427,7 +507,10 @@ class Shard:
 
     def _end_round(self) -> None:
         for rate, summed in self._summed.items():
-            self._apply(summed, rate)
+            if rate is None:
+                self._take(summed, self._last_rate, 1)
+            else:
+                self._apply(summed, rate)
         self.version += 1
         self._round += 1
         self._deposits = set()
@@ -448,7 +531,13 @@ class Shard:
                 "round": self._round,
                 "description": self.description,
                 "ledger": self.ledger.to_json(),
-            }, [array.copy() for array in self.arrays]
+                "slots": list(self.slots),
+                "rates": [list(self._last_rate.rates), *self._last_rate[1:]],
+            }, [
+                array.copy()
+                for arrays in (self.arrays, *self.slots.values())
+                for array in arrays
+            ]
 
     def restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         """Takes over what `state` gave.
@@ -467,12 +556,18 @@ class Shard:
                     "center server a snapshot folder of its own."
                 )
         with self._changed:
-            self.description = state["description"]
-            self.layout = Layout.from_description(self.description)
+            self._describe(state["description"])
             self.version = state["version"]
             self._round = state["round"]
             self.ledger.restore(state["ledger"])
-            self.arrays = arrays
+            rates, num_workers = state["rates"]
+            self._last_rate = PushRate(core.PushRates(*rates), num_workers)
+            n = len(self.layout.sections)
+            self.arrays = arrays[:n]
+            self.slots = {
+                name: arrays[(k + 1) * n : (k + 2) * n]
+                for k, name in enumerate(state["slots"])
+            }
 
     def status(self, staleness_since: int = 0) -> dict[str, Any]:
         """Everything worth watching; JSON.
@@ -520,12 +615,15 @@ class Shard:
             )
 
     def _admit_push(self, push_id: PushId, rate: Rate) -> ledger.Member:
-        self._need_arrays()
         if not (0 <= rate.beta < math.inf and rate.num_workers >= 1):
             raise errors.MessageError(
                 "A push must have beta >= 0 and num_workers >= 1. Received: "
                 f"beta={rate.beta}, num_workers={rate.num_workers}"
             )
+        return self._admit(push_id)
+
+    def _admit(self, push_id: PushId) -> ledger.Member:
+        self._need_arrays()
         member = self.ledger.admit(push_id.worker, push_id.incarnation)
         if push_id.sequence <= member.sequence:
             member.refused += 1
@@ -546,6 +644,94 @@ class Shard:
                 center[part] = core.push(
                     center[part], moved[part], beta, rate.num_workers
                 )
+
+    def _begin_slots(self) -> None:
+        """What the rule keeps, of a center that begins."""
+        if self.rule is None:
+            return
+        states = [
+            center_rules.initial_state(self.rule, array)
+            for array in self.arrays
+        ]
+        self.slots = {
+            name: [
+                getattr(state, name) if section.role == PARAMETERS
+                else np.empty(0, array.dtype)
+                for section, array, state in zip(
+                    self.layout.sections, self.arrays, states, strict=True
+                )
+            ]
+            for name in ("velocity", "average")
+            if getattr(states[0], name) is not None
+        }
+
+    def _statistics_differ(self, values: Arrays) -> None:
+        """Turns a worker's statistics into differences, in place."""
+        chosen = [
+            k
+            for k, section in enumerate(self.layout.sections)
+            if section.role != PARAMETERS
+        ]
+        ours = [values[k] for k in chosen]
+        put_differences(ours, [self.arrays[k] for k in chosen], ours)
+
+    def _take(
+        self,
+        messages: Arrays,
+        rate: PushRate,
+        staleness: int,
+        worker: int | None = None,
+    ) -> None:
+        """`core.center_rules.take`, block by block."""
+        rule = self.rule
+        now = center_rules.rates_at(
+            rule, rate.rates, float(self.version), float(staleness)
+        )
+        self._last_rate = rate
+        sent = self._sent.get(worker, self.arrays)
+        for k, section in enumerate(self.layout.sections):
+            center, message = self.arrays[k], messages[k]
+            for part in blocks(center.size):
+                if section.role != PARAMETERS:
+                    center[part] = core.push(
+                        center[part], message[part], 1.0, rate.num_workers
+                    )
+                    continue
+                state = self._state(k, part)
+                moved = center_rules.take(
+                    rule, state, message[part], now, sent[k][part]
+                )
+                for kept, value in zip(state, moved, strict=True):
+                    if kept is not None:
+                        kept[...] = value
+
+    def _state(self, k: int, part: slice) -> core.CenterState:
+        """Views of a block of the center and of what is kept beside it."""
+        return core.CenterState(
+            self.arrays[k][part],
+            *(
+                self.slots[name][k][part] if name in self.slots else None
+                for name in ("velocity", "average")
+            ),
+        )
+
+    def _points(self, worker: int, room: Arrays | None = None) -> Arrays:
+        """What a worker goes on from, in new arrays or in `room`."""
+        if room is None:
+            room = [np.empty_like(array) for array in self.arrays]
+        rates = self._last_rate.rates
+        for k, section in enumerate(self.layout.sections):
+            for part in blocks(room[k].size):
+                room[k][part] = (
+                    self.arrays[k][part]
+                    if self.rule is None or section.role != PARAMETERS
+                    else center_rules.answer(
+                        self.rule, self._state(k, part), rates
+                    )
+                )
+        if self.rule is not None and self.rule.compensates:
+            self._sent[worker] = [array.copy() for array in room]
+        return room
 
     def _applied(
         self, push_id: PushId, member: ledger.Member

@@ -16,7 +16,7 @@ import numpy as np
 
 from tf_elastic.cluster import errors
 
-FORMAT = 1  # of the calls; both ends must have the same
+FORMAT = 2  # of the calls; both ends must have the same
 CHUNK_BYTES = 4 * 1024 * 1024  # measured: 1 MB and 16 MB are slower
 MAX_HEADER_BYTES = 8 * 1024 * 1024
 SERVICE = "tf_elastic.Center"
@@ -37,9 +37,10 @@ INITIALIZE = "Initialize"
 PUSH = "Push"
 EXCHANGE = "Exchange"
 DEPOSIT = "Deposit"
+TAKE = "Take"
 
 UNARY = (HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS, INVITE)
-STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT)
+STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT, TAKE)
 
 GRPC_OPTIONS = (
     ("grpc.max_send_message_length", 2 * CHUNK_BYTES),

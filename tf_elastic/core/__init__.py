@@ -6,8 +6,13 @@ dtype. Nothing here holds a variable, reads a clock or does I/O; the
 optimizers, the strategies and the tests all call these functions.
 """
 
+from tf_elastic.core import admm
+from tf_elastic.core import center_rules
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
+from tf_elastic.core.center_rules import CenterRule
+from tf_elastic.core.center_rules import CenterState
+from tf_elastic.core.center_rules import PushRates
 from tf_elastic.core.elastic import conserved_sum
 from tf_elastic.core.elastic import elastic_difference
 from tf_elastic.core.elastic import gauss_seidel_exchange
@@ -28,9 +33,14 @@ from tf_elastic.core.rates import elastic_rates
 from tf_elastic.core.schedules import inverse_sqrt_decay
 
 __all__ = [
+    "CenterRule",
+    "CenterState",
     "DEFAULT_BETA",
     "ElasticRates",
     "MomentumState",
+    "PushRates",
+    "admm",
+    "center_rules",
     "check_rate",
     "conserved_sum",
     "elastic_difference",

@@ -1,21 +1,47 @@
 """Keras optimizers: what is exchanged, and the local steps in between."""
 
+from tf_elastic.core import delays
 from tf_elastic.optimizers import schedules
+from tf_elastic.optimizers.admm import ADMM
+from tf_elastic.optimizers.async_momentum import AsyncMSGD
+from tf_elastic.optimizers.async_momentum import MDownpour
 from tf_elastic.optimizers.averaged import ASGD
 from tf_elastic.optimizers.averaged import MVASGD
+from tf_elastic.optimizers.averaging import DiLoCo
+from tf_elastic.optimizers.averaging import LocalSGD
+from tf_elastic.optimizers.center_optimizer import CenterOptimizer
+from tf_elastic.optimizers.delayed_gradient import DelayedGradient
+from tf_elastic.optimizers.downpour import ADownpour
+from tf_elastic.optimizers.downpour import Downpour
+from tf_elastic.optimizers.downpour import MVADownpour
 from tf_elastic.optimizers.eamsgd import EAMSGD
 from tf_elastic.optimizers.easgd import EASGD
 from tf_elastic.optimizers.elastic import Elastic
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
+from tf_elastic.optimizers.methods import METHODS
+from tf_elastic.optimizers.methods import Method
 from tf_elastic.optimizers.worker_state import CheckpointWarning
 
 __all__ = [
+    "ADMM",
+    "ADownpour",
     "ASGD",
-    "MVASGD",
+    "AsyncMSGD",
+    "CenterOptimizer",
+    "CheckpointWarning",
+    "DelayedGradient",
+    "DiLoCo",
+    "Downpour",
     "EAMSGD",
     "EASGD",
-    "CheckpointWarning",
     "Elastic",
     "ElasticOptimizer",
+    "LocalSGD",
+    "MDownpour",
+    "METHODS",
+    "MVADownpour",
+    "MVASGD",
+    "Method",
+    "delays",
     "schedules",
 ]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.optimizers.exchange_rules import ElasticParameter
 
 
 @keras.saving.register_keras_serializable("tf_elastic")

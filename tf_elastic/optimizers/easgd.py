@@ -3,9 +3,8 @@
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from tf_elastic import core
+from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 
 
@@ -70,10 +69,4 @@ class EASGD(ElasticOptimizer):
         self, gradient: Any, variable: Any, learning_rate: Any
     ) -> None:
         """One SGD step of one worker's variable."""
-        if isinstance(gradient, tf.IndexedSlices):
-            step = core.sgd_step(0.0, gradient.values, learning_rate)
-            self.assign_add(variable, tf.IndexedSlices(step, gradient.indices))
-        else:
-            self.assign(
-                variable, core.sgd_step(variable, gradient, learning_rate)
-            )
+        assign_sgd_step(self, gradient, variable, learning_rate)

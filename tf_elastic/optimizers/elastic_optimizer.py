@@ -1,45 +1,21 @@
-"""What all optimizers of the package have in common."""
+"""What the elastic optimizers have in common."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic import theory
-from tf_elastic.optimizers import worker_state
-from tf_elastic.optimizers.compiled import FusedUpdate
-from tf_elastic.optimizers.compiled import check_jit_compile
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.optimizers.center_optimizer import CenterOptimizer
+from tf_elastic.optimizers.exchange_rules import ElasticParameter
+from tf_elastic.optimizers.exchange_rules import ElasticRule
 from tf_elastic.optimizers.protocol import ElasticExtended
 
-_NEEDS_STRATEGY = (
-    "An elastic optimizer needs an elastic strategy, which holds the workers "
-    "and the center. Received: {received}. Create model and optimizer inside "
-    "`with tf_elastic.strategies.ElasticMirroredStrategy().scope():` (it also "
-    "works on one device)."
-)
 
-_NO_MEETING = (
-    "An elastic exchange must be able to reach all devices, so the optimizer "
-    "cannot be called from inside of a compiled or nested function. Received: "
-    "a call inside of another `tf.function`, a control-flow branch, or "
-    "`model.compile(jit_compile=True)`. Leave "
-    '`jit_compile="auto"` in `compile` (the optimizer compiles its own '
-    "update), and do not decorate `train_step`."
-)
-
-
-class ElasticOptimizer(keras.optimizers.Optimizer):
-    r"""Base class: a local step, and an exchange every tau of them.
-
-    A subclass writes the local step as Keras has it, in
-    `update_step(gradient, variable, learning_rate)`, for one worker. The
-    gradient is the worker's own; nothing is summed over replicas.
+class ElasticOptimizer(CenterOptimizer):
+    r"""Base class: a local step, and an elastic exchange every tau of them.
 
     Args:
         learning_rate: float, schedule or callable, at least 0.
@@ -53,10 +29,7 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             beta = p * moving_rate, and both must be given.
         jit_compile: whether update and exchange are compiled by XLA: True,
             False or "auto" (default: where the device can).
-        weight_decay, clipnorm, clipvalue, global_clipnorm, use_ema,
-            ema_momentum, loss_scale_factor, gradient_accumulation_steps,
-            name: as in `keras.optimizers.Optimizer`. Clipping acts on each
-            worker's own gradient; `use_ema` averages the center.
+        **kwargs: as in `CenterOptimizer`.
     """
 
     def __init__(
@@ -69,78 +42,37 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
-        _check_learning_rate(learning_rate)
         core.check_rate("moving_rate", moving_rate)
         core.check_rate("beta", beta)
-        _check_period(communication_period)
-        check_jit_compile(jit_compile)
-        if kwargs.get("ema_overwrite_frequency") is not None:
-            raise ValueError(
-                "`ema_overwrite_frequency` is not supported: the average is "
-                "taken of the center, and overwriting it between exchanges "
-                "would pull all workers back. Received: "
-                "ema_overwrite_frequency="
-                f"{kwargs['ema_overwrite_frequency']}. Leave it out; the "
-                "average is taken over at the end of `fit`, and "
-                "`keras.callbacks.SwapEMAWeights` shows it in validation."
-            )
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(
+            learning_rate,
+            communication_period=communication_period,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
         self.moving_rate = moving_rate
         self.beta = beta
-        self.communication_period = communication_period
         self.symmetric = symmetric
-        self.jit_compile = jit_compile
-        self._fused = FusedUpdate(jit_compile)
-        self._untrained_variables: list[Any] = []
-        self._exchange = None
         self._elastic_rates = None
         self._built_for = 0
-        self._center_step = None
 
-    # Building.
-
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Creates the optimizer's variables, one copy for each worker.
-
-        Args:
-            variables: the model's trainable variables.
-
-        Raises:
-            ValueError: the model was not built in the strategy's scope, or
-                `moving_rate` and `beta` contradict each other.
-
-        Warns:
-            theory.StabilityWarning: the rates cannot converge.
-        """
-        if self.built:
-            return
-        extended = self._distribution_strategy.extended
-        if not getattr(extended, "is_elastic", False):
-            # A saved model may be loaded to be looked at without a strategy.
-            self._build_variables(variables)
-            return
-        self._check_scope(extended, variables)
+    def _prepare(self, extended: ElasticExtended) -> None:
         self._built_for = extended.num_workers
         self._elastic_rates = core.elastic_rates(
             extended.num_workers, self.moving_rate, self.beta, self.symmetric
         )
-        self._check_num_workers(extended.num_workers)
         if self.communication_period is not None:
-            self._warn_if_unstable(extended)
-        with self._distribution_strategy.scope(), extended.worker_variables():
-            self._build_variables(variables)
-        self._exchange = extended.make_exchange(
-            self._elastic_parameters(variables), self.rates, self.jit_compile
-        )
-        # An attribute, so that a tf.train.Checkpoint finds them (Keras' seed
-        # generators are not among what it finds through the model).
-        self._untrained_variables = extended.untrained_variables()
+            theory.warn_if_unstable(
+                self._elastic_rates,
+                extended.num_workers,
+                extended.exchange_scheme(self.method_name),
+            )
 
-    def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
-        """Creates what the update needs. Subclasses add their slots."""
-        super().build(variables)
-        self._center_step = self.add_variable(
-            (), dtype="int64", name="center_step"
+    def _exchange_rule(
+        self, variables: Sequence[keras.Variable]
+    ) -> ElasticRule:
+        return ElasticRule(
+            self.method_name, self._elastic_parameters(variables), self.rates
         )
 
     def _elastic_parameters(
@@ -148,195 +80,6 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
     ) -> list[ElasticParameter]:
         """What is exchanged of each variable."""
         return [ElasticParameter(compat.native_variable(v)) for v in variables]
-
-    def _check_num_workers(self, num_workers: int) -> None:
-        """Refuses numbers of workers that the method is not made for."""
-
-    def _warn_if_unstable(self, extended: ElasticExtended) -> None:
-        theory.warn_if_unstable(
-            self._elastic_rates, extended.num_workers, extended.exchange_scheme
-        )
-
-    def _check_scope(
-        self, extended: ElasticExtended, variables: Sequence[keras.Variable]
-    ) -> None:
-        for variable in variables:
-            if not extended.is_elastic_variable(
-                compat.native_variable(variable)
-            ):
-                raise ValueError(
-                    "The model must be built inside the scope of the strategy "
-                    "that trains it. Received: variable="
-                    f"{getattr(variable, 'path', variable.name)!r}, created "
-                    "outside of it. Move the model's construction (and "
-                    "`model.compile`) into `with strategy.scope():`."
-                )
-
-    # Training.
-
-    def worker_points(self) -> list[np.ndarray]:
-        """The points x of this process' workers, in eager code.
-
-        Returns:
-            For each trainable variable an array of shape (p, ...), p being
-            the workers in this process.
-
-        Raises:
-            ValueError: the optimizer is not built.
-        """
-        workers = self._built_extended().local_workers
-        return [
-            np.stack([parameter.point(i).numpy() for i in workers])
-            for parameter in self._exchange.parameters
-        ]
-
-    def elastic_distances(self) -> np.ndarray:
-        r"""How far this process' workers are from the center, in eager code.
-
-        Returns:
-            :math:`|x^i - \tilde x|` over all trainable variables, L2,
-            shape (p,), float64.
-
-        Raises:
-            ValueError: the optimizer is not built.
-        """
-        squares = [
-            np.sum(np.square(difference), axis=1)
-            for difference in (
-                (points - parameter.variable.numpy())
-                .reshape(len(points), -1)
-                .astype(np.float64)
-                for points, parameter in zip(
-                    self.worker_points(),
-                    self._exchange.parameters,
-                    strict=True,
-                )
-            )
-        ]
-        return np.sqrt(np.sum(squares, axis=0))
-
-    def _built_extended(self) -> ElasticExtended:
-        if self._exchange is None:
-            raise ValueError(
-                f"{type(self).__name__} has no workers yet. Train a step, or "
-                "call `optimizer.build(model.trainable_variables)` in the "
-                "scope of an elastic strategy."
-            )
-        return self._distribution_strategy.extended
-
-    @property
-    def center_step(self) -> keras.Variable | None:
-        """How many exchanges the center has seen; None before `build`."""
-        return self._center_step
-
-    def apply(
-        self,
-        grads: Sequence[Any],
-        trainable_variables: Sequence[keras.Variable] | None = None,
-    ) -> None:
-        """Takes one local step on each worker, and exchanges if it is time.
-
-        Args:
-            grads: the worker's gradients, one for each variable.
-            trainable_variables: the variables the optimizer was built with.
-
-        Raises:
-            ValueError: the strategy is not elastic.
-            RuntimeError: called where devices cannot meet, such as inside of
-                `model.compile(jit_compile=True)`.
-        """
-        grads = list(grads)
-        if not grads:
-            return
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            if not self.built:
-                self.build(trainable_variables)
-        extended = self._replica_extended()
-        grads = extended.worker_gradients(grads)
-        with tf.control_dependencies([g for g in grads if g is not None]):
-            self._exchange_if_due("before", extended)
-        with extended.local_updates():
-            self._local_step(grads, trainable_variables)
-        self._exchange_if_due("after", extended)
-        self._in_cross_replica(
-            lambda strategy: strategy.extended.step_ended(self._exchange)
-        )
-
-    def _local_step(
-        self, grads: Sequence[Any], trainable_variables: Sequence | None
-    ) -> None:
-        """One step of this replica's worker: all that Keras does for one."""
-        super().apply(grads, trainable_variables)
-
-    def _replica_extended(self) -> ElasticExtended:
-        strategy = self._distribution_strategy
-        if not getattr(strategy.extended, "is_elastic", False):
-            raise ValueError(
-                _NEEDS_STRATEGY.format(
-                    received=f"strategy={type(strategy).__name__}"
-                )
-            )
-        if not compat.in_replica_context(strategy):
-            raise ValueError(
-                "`apply` and `apply_gradients` must be called for each "
-                "replica. Received: a call outside of `strategy.run`. Use "
-                "`model.fit`, or call it in a function passed to "
-                "`strategy.run`."
-            )
-        return strategy.extended
-
-    def _exchange_if_due(self, moment: str, extended: ElasticExtended) -> None:
-        if (
-            self.communication_period is None
-            or moment not in extended.exchange_moments
-        ):
-            return
-        clock, is_step = self._local_clock(moment)
-        due = tf.logical_and(is_step, clock % self.communication_period == 0)
-        self._in_cross_replica(self._exchange_across, due, clock)
-
-    def _in_cross_replica(self, function: Any, *args: Any) -> None:
-        """Calls `function(strategy, *args)` once for all replicas."""
-        if compat.in_compiled_graph():
-            raise RuntimeError(_NO_MEETING)
-        try:
-            tf.distribute.get_replica_context().merge_call(function, args)
-        except RuntimeError as error:
-            if "`merge_call` called" not in str(error):
-                raise
-            raise RuntimeError(_NO_MEETING) from error
-
-    def _local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """The worker's count of local steps, and whether one is taken now."""
-        calls = tf.convert_to_tensor(self._stepper()._iterations)
-        every = self._stepper().gradient_accumulation_steps or 1
-        next_call = calls + 1 if moment == "before" else calls
-        return calls // every, next_call % every == 0
-
-    def _stepper(self) -> keras.optimizers.Optimizer:
-        """The optimizer whose clock counts the local steps."""
-        return self
-
-    def _exchange_across(
-        self, strategy: tf.distribute.Strategy, due: Any, clock: Any
-    ) -> None:
-        """In cross-replica context; the workers' clocks agree here."""
-        first_due, first_clock = (
-            strategy.experimental_local_results(value)[0]
-            for value in (due, clock)
-        )
-        strategy.extended.exchange_if(
-            first_due,
-            self._exchange,
-            first_clock,
-            then=lambda: self._exchanged(strategy.extended),
-        )
-
-    def _exchanged(self, extended: ElasticExtended) -> None:
-        self._center_step.assign_add(1)
-        if self.use_ema:
-            extended.refresh_center(self._exchange)
 
     def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
         r"""The rates of an exchange.
@@ -357,116 +100,11 @@ class ElasticOptimizer(keras.optimizers.Optimizer):
             return core.elastic_rates(num_workers, beta=self.beta)
         return core.elastic_rates(num_workers, self.moving_rate)
 
-    # The local step, as Keras calls it.
-
-    @property
-    def _clips(self) -> bool:
-        return any((self.clipnorm, self.clipvalue, self.global_clipnorm))
-
-    def _own_scale(self) -> float:
-        return self._distribution_strategy.extended.gradient_scale
-
-    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
-        if not self._clips:
-            return list(grads)
-        own = scale_gradients(grads, self._own_scale())
-        return super()._clip_gradients(own)
-
-    def _backend_update_step(
-        self,
-        grads: Sequence[Any],
-        trainable_variables: Sequence[keras.Variable],
-        learning_rate: Any,
-    ) -> None:
-        scale = 1.0 if self._clips else self._own_scale()
-
-        def step(grads, variables, learning_rate):
-            for grad, variable in zip(
-                scale_gradients(grads, scale), variables, strict=True
-            ):
-                grad = tf.cast(grad, variable.dtype)
-                rate = tf.cast(learning_rate, variable.dtype)
-                self.update_step(grad, variable, rate)
-
-        self._fused(
-            step, grads, trainable_variables, learning_rate, replica_device()
-        )
-
-    # The average of the center.
-
-    def _update_model_variables_moving_average(
-        self, trainable_variables: Sequence[keras.Variable]
-    ) -> None:
-        with self._distribution_strategy.extended.center_view():
-            super()._update_model_variables_moving_average(trainable_variables)
-
-    def _overwrite_model_variables_with_average_value(
-        self, trainable_variables: Sequence[keras.Variable]
-    ) -> None:
-        for variable, average in zip(
-            trainable_variables,
-            self._model_variables_moving_average,
-            strict=True,
-        ):
-            variable.assign(average)
-
-    # Saving.
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the state of all workers: points, slots, clocks."""
-        worker_state.save(self, store)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads what `save_own_variables` wrote."""
-        worker_state.load(self, store)
-
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
-        config = super().get_config()
-        del config["ema_overwrite_frequency"]
-        config.update(
-            moving_rate=self.moving_rate,
-            beta=self.beta,
-            communication_period=self.communication_period,
-            symmetric=self.symmetric,
-            jit_compile=self.jit_compile,
-        )
-        return config
-
-
-def scale_gradients(grads: Sequence[Any], scale: float) -> list[Any]:
-    """Multiplies gradients, dense, sparse or None, by a number."""
-    if scale == 1.0:
-        return list(grads)
-    return [
-        None
-        if grad is None
-        else tf.math.scalar_mul(tf.constant(scale, grad.dtype), grad)
-        for grad in grads
-    ]
-
-
-def replica_device() -> str:
-    """The device of the replica that runs now."""
-    devices = tf.distribute.get_strategy().extended.worker_devices
-    return devices[compat.current_replica_id()]
-
-
-def _check_learning_rate(learning_rate: Any) -> None:
-    if isinstance(learning_rate, (int, float)) and not (
-        math.isfinite(learning_rate) and learning_rate >= 0
-    ):
-        raise ValueError(
-            "`learning_rate` must be finite and not negative. "
-            f"Received: learning_rate={learning_rate}."
-        )
-
-
-def _check_period(period: int | None) -> None:
-    is_integer = isinstance(period, int) and not isinstance(period, bool)
-    if period is not None and not (is_integer and period >= 1):
-        raise ValueError(
-            "`communication_period` must be an integer >= 1 (1: exchange at "
-            "every step), or None for no exchange at all. "
-            f"Received: communication_period={period!r}."
-        )
+        return {
+            **super().get_config(),
+            "moving_rate": self.moving_rate,
+            "beta": self.beta,
+            "symmetric": self.symmetric,
+        }

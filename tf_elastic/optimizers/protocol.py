@@ -12,9 +12,6 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from tf_elastic import core
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
-
 
 class ElasticExtended(Protocol):
     """The `extended` of an elastic strategy."""
@@ -23,8 +20,7 @@ class ElasticExtended(Protocol):
     num_workers: int  # p
     local_workers: range  # those in this process, by index of their copies
     gradient_scale: float  # by which a worker's gradients are multiplied
-    exchange_scheme: str  # one of `theory.EXCHANGES`
-    exchange_moments: Sequence[str]  # "before", "after" the local step
+    holds_center: bool  # whether the center is in this process
 
     def worker_variables(self) -> contextlib.AbstractContextManager[None]:
         """Inside, variables are created for each worker, without a center."""
@@ -44,16 +40,23 @@ class ElasticExtended(Protocol):
     def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
         """The gradients of this replica's worker, up to `gradient_scale`."""
 
-    def make_exchange(
-        self,
-        parameters: Sequence[ElasticParameter],
-        rates: Callable[[int, Any], core.ElasticRates],
-        jit_compile: bool | str,
-    ) -> Any:
-        """Prepares the exchange of these parameters.
+    def exchange_scheme(self, method: str) -> str:
+        """In which order workers and center move, one of `theory.EXCHANGES`.
 
-        `rates(p, clock)` gives alpha and beta for p workers at a worker's
-        clock, a number or a tensor.
+        Raises:
+            ValueError: the strategy's is none that the method has.
+        """
+
+    def make_exchange(self, rule: Any, jit_compile: bool | str) -> Any:
+        """Prepares an exchange by a rule of `exchange_rules`.
+
+        Returns:
+            What the strategy needs for it. Its `parameters` are the rule's;
+            its `moments` say when it happens: "before" a local step, "after"
+            one, or both.
+
+        Raises:
+            ValueError: the strategy has no such exchange.
         """
 
     def exchange_if(
@@ -61,9 +64,14 @@ class ElasticExtended(Protocol):
         due: tf.Tensor,
         exchange: Any,
         clock: tf.Tensor,
+        count: tf.Tensor,
         then: Callable[[], Any],
     ) -> None:
-        """Exchanges if `due`, then calls `then`; in cross-replica context."""
+        """Exchanges if `due`, then calls `then`; in cross-replica context.
+
+        `clock` is the worker's count of local steps, `count` that of the
+        exchanges before this one.
+        """
 
     def refresh_center(self, exchange: Any) -> None:
         """Brings the center's copies up to date; in cross-replica context."""

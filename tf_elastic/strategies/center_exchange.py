@@ -16,37 +16,41 @@ from tf_elastic import core
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 from tf_elastic.optimizers.compiled import compile_for
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.optimizers.exchange_rules import ElasticRule
 from tf_elastic.strategies.variables import ElasticVariable
 
 Tensors = list[tf.Tensor]
 
 
 class CenterExchange:
-    """The variables that one worker exchanges with the center.
+    """Base class: the variables that one worker exchanges with the center.
 
     All devices of the process hold the same; the first one speaks for them.
 
     Args:
-        parameters: what is pulled and pushed: the trainable variables.
+        parameters: of the rule: what is exchanged, trainable variables.
         statistics: floating variables that are not trained.
         devices: of this process.
         num_shards: how many center servers there are.
-        rates: alpha and beta of p workers at a worker's clock.
         jit_compile: whether to use XLA: True, False, or "auto".
+        center_rule: what the center does with pushes, as JSON; None for
+            elastic averaging.
     """
+
+    moments: tuple[str, ...] = ("after",)
+    differ = True  # where all meet, what counts is the difference
 
     def __init__(
         self,
-        parameters: Sequence[ElasticParameter],
+        parameters: Sequence[Any],
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
         num_shards: int,
-        rates: Callable[[int, Any], core.ElasticRates],
         jit_compile: bool | str,
+        center_rule: dict[str, Any] | None = None,
     ) -> None:
         self.parameters = list(parameters)
-        self.rates = rates
+        self._statistics = list(statistics)
         self._devices = list(devices)
         self._variables = [p.variable for p in parameters] + list(statistics)
         roles = [layout.PARAMETERS] * len(self.parameters)
@@ -60,18 +64,13 @@ class CenterExchange:
                 for variable, role in zip(self._variables, roles, strict=True)
             ],
             num_shards,
+            center_rule,
         )
-        self._points = self._compile(devices[0], self._points_of, jit_compile)
-        self._pull = [
-            self._compile(device, self._pull_on(i), jit_compile)
-            for i, device in enumerate(devices)
-        ]
+        self._jit_compile = jit_compile
+        self._outgoing = self._compile(devices[0], self._outgoing_values)
 
-    @staticmethod
-    def _compile(
-        device: str, function: Callable, jit_compile: bool | str
-    ) -> Callable:
-        compiled = compile_for(device, function, jit_compile)
+    def _compile(self, device: str, function: Callable) -> Callable:
+        compiled = compile_for(device, function, self._jit_compile)
 
         def on_device(*args: Any) -> Any:
             with tf.device(device):
@@ -84,9 +83,25 @@ class CenterExchange:
         """The dtypes of the sections."""
         return [tf.as_dtype(s.dtype) for s in self.layout.sections]
 
+    def numbers(self, clock: tf.Tensor) -> tf.Tensor:
+        """What the rates depend on, beside p and the clock: a vector."""
+        del clock
+        return tf.zeros([0], tf.float64)
+
+    def rates(self, num_workers: int, clock: int, numbers: Any) -> Any:
+        """Of an exchange, for p workers."""
+        raise NotImplementedError
+
     def points(self) -> Tensors:
         """The worker's points and statistics, flat, one for each section."""
-        return self._points()
+        return self._flat([p.point(0) for p in self.parameters])
+
+    def outgoing(self) -> Tensors:
+        """What the worker sends, and its statistics; likewise."""
+        return self._outgoing()
+
+    def _outgoing_values(self) -> Tensors:
+        return self.points()
 
     def follow(
         self, kind: tf.Tensor, moving_rate: tf.Tensor, arrays: Tensors
@@ -98,21 +113,21 @@ class CenterExchange:
             moving_rate: alpha, float64 scalar.
             arrays: of the sections, flat.
         """
-
-        def pull() -> None:
-            flat = self._shaped(arrays)
-            for pull_on_device in self._pull:
-                pull_on_device(moving_rate, flat)
-
         tf.cond(
-            tf.equal(kind, exchanger.PULL),
-            pull,
+            tf.equal(kind, exchanger.RESTART),
+            lambda: self.restart(self._shaped(arrays)),
             lambda: tf.cond(
-                tf.equal(kind, exchanger.RESTART),
-                lambda: self.restart(self._shaped(arrays)),
+                tf.equal(kind, exchanger.NOTHING),
                 lambda: None,
+                lambda: self._obey(moving_rate, self._shaped(arrays)),
             ),
         )
+
+    def sent(self, leaves: tf.Tensor) -> None:
+        """Notes whether what was outgoing leaves; boolean scalar."""
+
+    def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
+        raise NotImplementedError
 
     def restart(self, flat: Sequence[Any]) -> None:
         """Sets worker and center to the center's values, velocity to zero.
@@ -128,10 +143,10 @@ class CenterExchange:
                     self._variables, values, strict=True
                 ):
                     variable.worker_copies[i].assign(value, read_value=False)
-                for parameter in self.parameters:
-                    if parameter.velocity is not None:
-                        copy = parameter.velocity.worker_copies[i]
-                        copy.assign(tf.zeros_like(copy), read_value=False)
+                self._begin_anew(i)
+
+    def _begin_anew(self, i: int) -> None:
+        """Resets what device i keeps beside the parameters."""
 
     def show(self, flat: Sequence[Any]) -> None:
         """Sets the copies of the center, on all devices."""
@@ -159,30 +174,20 @@ class CenterExchange:
         ).variable
         return [copy.read_value() for copy in smallest.worker_copies]
 
-    def _points_of(self) -> Tensors:
-        values = [parameter.point(0) for parameter in self.parameters] + [
-            variable.worker_copies[0].read_value()
-            for variable in self._variables[len(self.parameters) :]
-        ]
+    def _flat(self, values: Sequence[tf.Tensor]) -> Tensors:
+        """Of the parameters, and of the worker's statistics: end to end."""
+        return self._end_to_end(
+            [
+                *values,
+                *(v.worker_copies[0].read_value() for v in self._statistics),
+            ]
+        )
+
+    def _end_to_end(self, values: Sequence[tf.Tensor]) -> Tensors:
         return [
             tf.concat([tf.reshape(values[k], [-1]) for k in s.members], 0)
             for s in self.layout.sections
         ]
-
-    def _pull_on(self, i: int) -> Callable[..., Tensors]:
-        def pull(moving_rate: tf.Tensor, flat: Tensors) -> Tensors:
-            differences = self._cut(flat)
-            for parameter, difference in zip(
-                self.parameters, differences, strict=False
-            ):
-                copy = parameter.variable.worker_copies[i]
-                rate = tf.cast(moving_rate, copy.dtype)
-                copy.assign(
-                    core.pull(copy, difference, rate), read_value=False
-                )
-            return []
-
-        return pull
 
     def _shaped(self, arrays: Tensors) -> Tensors:
         """Arrays of the sections, whose sizes a graph does not know."""
@@ -209,3 +214,60 @@ class CenterExchange:
                 )
                 begin += size
         return values
+
+
+class ElasticCenterExchange(CenterExchange):
+    """Points leave, differences come back: elastic averaging.
+
+    Args:
+        rule: what is exchanged, and the rates.
+        overlapped: whether differences are applied when a period has ended.
+        **kwargs: of `CenterExchange`.
+    """
+
+    def __init__(
+        self, rule: ElasticRule, overlapped: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(rule.parameters, **kwargs)
+        self._rule = rule
+        # Algorithms 1 and 2 exchange the point that the gradient was taken
+        # at. Overlapped, the difference is applied at the end of a period,
+        # when its last step is done, so that the next gradient is taken at
+        # the new point; before a step only the very first parameters leave.
+        self.moments = ("before", "after") if overlapped else ("before",)
+        self._pull = [
+            self._compile(device, self._pull_on(i))
+            for i, device in enumerate(self._devices)
+        ]
+
+    def rates(
+        self, num_workers: int, clock: int, numbers: Any
+    ) -> core.ElasticRates:
+        """Alpha and beta."""
+        del numbers
+        return self._rule.rates(num_workers, clock)
+
+    def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
+        for pull_on_device in self._pull:
+            pull_on_device(moving_rate, flat)
+
+    def _pull_on(self, i: int) -> Callable[..., Tensors]:
+        def pull(moving_rate: tf.Tensor, flat: Tensors) -> Tensors:
+            differences = self._cut(flat)
+            for parameter, difference in zip(
+                self.parameters, differences, strict=False
+            ):
+                copy = parameter.variable.worker_copies[i]
+                rate = tf.cast(moving_rate, copy.dtype)
+                copy.assign(
+                    core.pull(copy, difference, rate), read_value=False
+                )
+            return []
+
+        return pull
+
+    def _begin_anew(self, i: int) -> None:
+        for parameter in self.parameters:
+            if parameter.velocity is not None:
+                copy = parameter.velocity.worker_copies[i]
+                copy.assign(tf.zeros_like(copy), read_value=False)

@@ -1,6 +1,5 @@
 """Elastic training on several devices of one process."""
 
-import contextlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +7,17 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic import core
 from tf_elastic import theory
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
-from tf_elastic.strategies import conservation
+from tf_elastic.optimizers import methods
+from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.optimizers.exchange_rules import ElasticRule
+from tf_elastic.strategies.admm_exchange import AdmmExchange
+from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.exchange import Exchange
+from tf_elastic.strategies.push_exchange import PushExchange
 from tf_elastic.strategies.step_times import time_after
 
 
@@ -37,12 +39,14 @@ class ElasticMirroredStrategy(ElasticStrategy):
             the CPU where there is none). Logical CPU devices work too; see
             `tf.config.set_logical_device_configuration`.
         exchange: the order in which workers and center move:
-            `"jacobi"` (default): all workers at once, each with the center
-            as it was (eqs. 2.3, 2.4);
+            `"jacobi"`: all workers at once, each with the center as it was
+            (eqs. 2.3, 2.4);
             `"gauss_seidel"`: after the last step of a period the center
             moves first, then the workers to where it now is (eq. 6.3);
             `"round_robin"`: one worker after another, each finding the
-            center as those before have left it (Algorithms 1 and 2).
+            center as those before have left it (Algorithms 1 and 2);
+            None (default): the optimizer's own, the first in its row of
+            `optimizers.METHODS`: `"jacobi"` for the elastic ones.
         check_conservation: whether every exchange is checked to leave
             sum(workers) + center as it was (Gauss-Seidel: sum(workers) +
             (1 - beta) * center), to rounding; training ends with an error
@@ -76,12 +80,12 @@ class ElasticMirroredStrategy(ElasticStrategy):
     def __init__(
         self,
         devices: Sequence[str] | None = None,
-        exchange: str = "jacobi",
+        exchange: str | None = None,
         check_conservation: bool = False,
     ) -> None:
-        if exchange not in theory.EXCHANGES:
+        if exchange is not None and exchange not in theory.EXCHANGES:
             raise ValueError(
-                f"`exchange` must be one of {theory.EXCHANGES}. "
+                f"`exchange` must be one of {theory.EXCHANGES}, or None. "
                 f"Received: exchange={exchange!r}."
             )
         check_devices(devices)
@@ -95,15 +99,17 @@ class ElasticMirroredStrategy(ElasticStrategy):
 class ElasticMirroredExtended(ElasticExtended):
     """Each device is a worker; they exchange within the process."""
 
+    holds_center = True
+
     def __init__(
         self,
         container_strategy: tf.distribute.Strategy,
         devices: Sequence[str] | None,
-        exchange: str,
+        exchange: str | None,
         check_conservation: bool,
     ) -> None:
         super().__init__(container_strategy, devices)
-        self.exchange_scheme = exchange
+        self._exchange_scheme = exchange
         self._check_conservation = check_conservation
 
     @property
@@ -127,37 +133,51 @@ class ElasticMirroredExtended(ElasticExtended):
 
     # The exchange.
 
+    def exchange_scheme(self, method: str) -> str:
+        """In which order workers and center move, one of `theory.EXCHANGES`.
+
+        Args:
+            method: the optimizer's, in `optimizers.METHODS`.
+
+        Raises:
+            ValueError: the strategy's is none that the method has.
+        """
+        allowed = methods.METHODS[method].schemes
+        scheme = self._exchange_scheme or allowed[0]
+        methods.check_choice(method, "exchange", scheme, allowed)
+        return scheme
+
     def make_exchange(
-        self,
-        parameters: Sequence[ElasticParameter],
-        rates: Callable[[int, Any], core.ElasticRates],
-        jit_compile: bool | str,
-    ) -> Exchange:
+        self, rule: Any, jit_compile: bool | str
+    ) -> DeviceExchange:
         """Prepares the exchange of an optimizer's parameters.
 
         Floating variables of the models in this scope that are not trained
         (statistics) follow.
-        """
-        statistics = self.statistics()
-        return Exchange(
-            parameters, statistics, self._devices, rates, jit_compile
-        )
 
-    @property
-    def exchange_moments(self) -> tuple[str, ...]:
-        """When an exchange may happen: "before" or "after" a local step.
-
-        Jacobi and round robin exchange the points that the gradient was taken
-        at; Gauss-Seidel those that the step has led to.
+        Raises:
+            ValueError: the strategy has no such exchange.
         """
-        after = self.exchange_scheme == "gauss_seidel"
-        return ("after",) if after else ("before",)
+        scheme = self.exchange_scheme(rule.method)
+        where = (self.statistics(), self._devices, jit_compile)
+        if isinstance(rule, ElasticRule):
+            return Exchange(rule, scheme, self._check_conservation, *where)
+        if self._check_conservation:
+            raise ValueError(
+                "`check_conservation` is for elastic exchanges, in which what "
+                "the workers give the center gets. Received: an optimizer "
+                f"whose exchange is {rule.method}'s. Leave it out."
+            )
+        if isinstance(rule, AdmmRule):
+            return AdmmExchange(rule, *where)
+        return PushExchange(rule, scheme, *where)
 
     def exchange_if(
         self,
         due: tf.Tensor,
-        exchange: Exchange,
+        exchange: DeviceExchange,
         clock: tf.Tensor,
+        count: tf.Tensor,
         then: Callable[[], Any],
     ) -> None:
         """Exchanges if `due`, in cross-replica context.
@@ -166,20 +186,14 @@ class ElasticMirroredExtended(ElasticExtended):
             due: boolean scalar.
             exchange: what `make_exchange` returned.
             clock: local steps of each worker, integer scalar.
+            count: exchanges before, integer scalar.
             then: called after the exchange, under the same condition.
         """
-        rates = exchange.rates(self.num_workers, clock)
 
         def run() -> None:
             begin = time_after([])
-            checks = contextlib.nullcontext()
-            if self._check_conservation:
-                checks = conservation.checked(
-                    exchange, self.exchange_scheme, rates
-                )
-            with tf.control_dependencies([begin]), checks:
-                scheme = getattr(exchange, self.exchange_scheme)
-                scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
+            with tf.control_dependencies([begin]):
+                exchange.run(clock, count)
             self.timer.exchange_took(begin, time_after(exchange.results()))
             then()
 

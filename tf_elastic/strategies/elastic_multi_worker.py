@@ -16,7 +16,6 @@ import tensorflow as tf
 from absl import logging
 
 from tf_elastic import compat
-from tf_elastic import core
 from tf_elastic.cluster import codec
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
@@ -25,8 +24,13 @@ from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Timeouts
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.optimizers import methods
+from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.optimizers.exchange_rules import ElasticRule
 from tf_elastic.strategies.center_exchange import CenterExchange
+from tf_elastic.strategies.center_exchange import ElasticCenterExchange
+from tf_elastic.strategies.center_push import AdmmCenterExchange
+from tf_elastic.strategies.center_push import PushCenterExchange
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
@@ -61,12 +65,14 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
             variable `TF_CONFIG`, with the jobs `worker` and `ps`, optionally
             `chief` and `evaluator`.
         protocol: when parameters leave and what comes back when:
-            `"overlapped"` (default): they leave at the start of a period, the
+            `"overlapped"`: they leave at the start of a period, the
             difference comes back and is applied at its end, and training
             goes on meanwhile (section 2.2);
             `"blocking"`: read, difference, push, while training stands still
             (Algorithms 1 and 2);
-            `"synchronous"`: all workers meet (eqs. 2.3, 2.4).
+            `"synchronous"`: all workers meet (eqs. 2.3, 2.4);
+            None (default): the optimizer's own, the first in its row of
+            `optimizers.METHODS`: `"overlapped"` for the elastic ones.
         compression: of what travels: `"none"` (default), `"bfloat16"` or
             `"int8"`, with error feedback.
         devices: of this process, such as `["GPU:0", "GPU:1"]`; None for all
@@ -105,15 +111,15 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
     def __init__(
         self,
         cluster_resolver: Any = None,
-        protocol: str = "overlapped",
+        protocol: str | None = None,
         compression: str = "none",
         devices: Sequence[str] | None = None,
         timeouts: Timeouts | None = None,
         security: Security | None = None,
     ) -> None:
-        if protocol not in exchanger.PROTOCOLS:
+        if protocol is not None and protocol not in exchanger.PROTOCOLS:
             raise ValueError(
-                f"`protocol` must be one of {exchanger.PROTOCOLS}. "
+                f"`protocol` must be one of {exchanger.PROTOCOLS}, or None. "
                 f"Received: protocol={protocol!r}."
             )
         if compression not in codec.CODECS:
@@ -121,7 +127,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 f"`compression` must be one of {codec.CODECS}. "
                 f"Received: compression={compression!r}."
             )
-        if compression != "none" and protocol != "overlapped":
+        if compression != "none" and protocol not in (None, "overlapped"):
             raise ValueError(
                 "`compression` needs `protocol=\"overlapped\"`, in which the "
                 "center computes the difference. Received: "
@@ -196,12 +202,13 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     """The process is a worker; it exchanges with center servers."""
 
     local_workers = range(1)  # All devices hold the same.
+    holds_center = False
 
     def __init__(
         self,
         container_strategy: tf.distribute.Strategy,
         configuration: ClusterConfiguration,
-        protocol: str,
+        protocol: str | None,
         compression: str,
         devices: Sequence[str] | None,
         timeouts: Timeouts | None,
@@ -243,22 +250,24 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """The number of workers, p, as the center last said."""
         return self.client.num_workers
 
-    @property
-    def exchange_scheme(self) -> str:
-        """The scheme of `theory.EXCHANGES` that the protocol amounts to."""
-        return "jacobi" if self.protocol == "synchronous" else "round_robin"
+    def exchange_scheme(self, method: str) -> str:
+        """The scheme of `theory.EXCHANGES` that the protocol amounts to.
 
-    @property
-    def exchange_moments(self) -> tuple[str, ...]:
-        """When an exchange may happen: "before" or "after" a local step.
+        Args:
+            method: the optimizer's, in `optimizers.METHODS`.
 
-        Algorithms 1 and 2 exchange the point that the gradient was taken at.
-        Overlapped, the difference is applied at the end of a period, when its
-        last step is done, so that the next gradient is taken at the new
-        point; before a step only the very first parameters leave.
+        Raises:
+            ValueError: the strategy's protocol is none that the method has.
         """
-        overlapped = self.protocol == "overlapped"
-        return ("before", "after") if overlapped else ("before",)
+        synchronous = self._protocol_of(method) == "synchronous"
+        return "jacobi" if synchronous else "round_robin"
+
+    def _protocol_of(self, method: str) -> str:
+        """What was asked for, or the method's own."""
+        allowed = methods.METHODS[method].protocols
+        protocol = self.protocol or allowed[0]
+        methods.check_choice(method, "protocol", protocol, allowed)
+        return protocol
 
     @property
     def gradient_scale(self) -> float:
@@ -290,10 +299,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         return (self.configuration.worker_index or 0) * len(self._devices)
 
     def make_exchange(
-        self,
-        parameters: Sequence[ElasticParameter],
-        rates: Callable[[int, Any], core.ElasticRates],
-        jit_compile: bool | str,
+        self, rule: Any, jit_compile: bool | str
     ) -> CenterExchange:
         """Prepares the exchange of an optimizer's parameters.
 
@@ -301,6 +307,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
         Raises:
             RuntimeError: another model trains under this strategy already.
+            ValueError: the optimizer has no such exchange.
         """
         if self._exchanger is not None:
             raise RuntimeError(
@@ -308,14 +315,23 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 "it shares with others. Received: a second optimizer, after "
                 "training has begun. Start another cluster for it."
             )
-        self._exchange = CenterExchange(
-            parameters,
-            self.statistics(),
-            self._devices,
-            len(self.configuration.centers),
-            rates,
-            jit_compile,
-        )
+        self.protocol = self._protocol_of(rule.method)
+        where = {
+            "statistics": self.statistics(),
+            "devices": self._devices,
+            "num_shards": len(self.configuration.centers),
+            "jit_compile": jit_compile,
+        }
+        if isinstance(rule, ElasticRule):
+            overlapped = self.protocol == "overlapped"
+            self._exchange = ElasticCenterExchange(rule, overlapped, **where)
+        else:
+            self._check_not_compressed(rule.method)
+            self._exchange = (
+                AdmmCenterExchange(rule, **where)
+                if isinstance(rule, AdmmRule)
+                else PushCenterExchange(rule, self.protocol, **where)
+            )
         if not tf.executing_eagerly():
             # The first step is being traced: there is no later chance.
             with tf.init_scope():
@@ -327,6 +343,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         due: tf.Tensor,
         exchange: CenterExchange,
         clock: tf.Tensor,
+        count: tf.Tensor,
         then: Callable[[], Any],
     ) -> None:
         """Exchanges if `due`, in cross-replica context.
@@ -335,8 +352,10 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             due: boolean scalar.
             exchange: what `make_exchange` returned.
             clock: the worker's local steps, integer scalar.
+            count: exchanges before; the center has a count of its own.
             then: called after the exchange, under the same condition.
         """
+        del count
         outputs = [tf.int32, tf.float64, *exchange.dtypes]
         samples = self._samples.read_value()
         if self.protocol == "overlapped":
@@ -345,21 +364,51 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             now = tf.cast(clock, tf.int64)
             due = tf.logical_and(due, tf.not_equal(now, self._left_at))
 
+        moment = [clock, samples, exchange.numbers(clock)]
+
         def ordered(function: Callable, *inputs: Any) -> Any:
             kind, rate, *arrays = tf.numpy_function(
-                function, [clock, samples, *inputs], outputs
+                function, [*moment, *inputs], outputs
             )
             return kind, rate, arrays
+
+        def overlapped() -> None:
+            if isinstance(exchange, ElasticCenterExchange):
+                exchange.follow(*ordered(self._collect))
+                outgoing = exchange.outgoing()
+            else:
+                outgoing = exchange.outgoing()
+                with tf.control_dependencies(outgoing):
+                    exchange.follow(*ordered(self._collect))
+            exchange.sent(
+                tf.numpy_function(self._send, [*moment, *outgoing], tf.bool)
+            )
+            self._left_at.assign(now)
+
+        def admm() -> None:
+            arrays = tf.cond(
+                exchange.reads(clock),
+                lambda: ordered(self._read_points)[2],
+                exchange.points,
+            )
+            brought = exchange.step(clock, arrays)
+            tf.cond(
+                exchange.ends(clock),
+                lambda: tf.numpy_function(
+                    self._push, [*moment, *brought], []
+                ),
+                lambda: None,
+            )
 
         def run() -> None:
             begin = time_after([])
             with tf.control_dependencies([begin]):
-                if self.protocol == "overlapped":
-                    exchange.follow(*ordered(self._collect))
-                    tf.numpy_function(self._send, exchange.points(), [])
-                    self._left_at.assign(now)
+                if isinstance(exchange, AdmmCenterExchange):
+                    admm()
+                elif self.protocol == "overlapped":
+                    overlapped()
                 else:
-                    exchange.follow(*ordered(self._now, *exchange.points()))
+                    exchange.follow(*ordered(self._now, *exchange.outgoing()))
             self.timer.exchange_took(begin, time_after(exchange.results()))
             then()
 
@@ -401,19 +450,51 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         finally:
             self._rows = None
 
+    def _check_not_compressed(self, method: str) -> None:
+        if self.client.codec != "none":
+            raise ValueError(
+                "`compression` is for elastic averaging, whose differences "
+                "shrink as training goes on. Received: compression="
+                f"{self.client.codec!r} with {method}. Leave it out."
+            )
+
     # From the graph.
 
-    def _now(self, clock: Any, samples: Any, *values: np.ndarray) -> list[Any]:
+    def _now(
+        self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
+    ) -> list[Any]:
         self._join()
-        return _outputs(self._exchanger.now(clock, samples, values), values)
+        moment = exchanger.Moment(clock, samples, numbers)
+        return _outputs(self._exchanger.now(moment, values), values)
 
-    def _collect(self, clock: Any, samples: Any) -> list[Any]:
+    def _collect(self, clock: Any, samples: Any, numbers: Any) -> list[Any]:
         self._join()
-        order = self._exchanger.collect(clock, samples)
+        order = self._exchanger.collect(
+            exchanger.Moment(clock, samples, numbers)
+        )
         return _outputs(order, self._empty())
 
-    def _send(self, *values: np.ndarray) -> list[Any]:
-        self._exchanger.send(values)
+    def _send(
+        self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
+    ) -> np.bool_:
+        moment = exchanger.Moment(clock, samples, numbers)
+        return np.bool_(self._exchanger.send(moment, values))
+
+    def _read_points(
+        self, clock: Any, samples: Any, numbers: Any
+    ) -> list[Any]:
+        self._join()
+        order = self._exchanger.read(
+            exchanger.Moment(clock, samples, numbers)
+        )
+        return _outputs(order, self._empty())
+
+    def _push(
+        self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
+    ) -> list[Any]:
+        self._exchanger.push(
+            exchanger.Moment(clock, samples, numbers), values
+        )
         return []
 
     def _read(self) -> list[np.ndarray]:
@@ -495,7 +576,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         else:
             exchange.show(center)
         self._exchanger = exchanger.Exchanger(
-            self.client, self.protocol, exchange.rates
+            self.client, self.protocol, exchange.rates, exchange.differ
         )
 
     def _look(self) -> None:

@@ -1,62 +1,68 @@
-"""An exchange between the workers of one process and their center.
+"""An elastic exchange between the workers of one process and their center."""
 
-The rules are those of `core`; here is where their operands live. Worker i and
-one copy of the center are on device i. What concerns one device is one
-XLA-compiled function there, over all variables at once. What crosses devices
-is one tensor per variable: for the sum over workers each variable has an
-owner, so that the devices share the traffic.
-"""
-
-from collections.abc import Callable
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_elastic import core
-from tf_elastic.optimizers.compiled import compile_for
-from tf_elastic.optimizers.elastic_parameter import ElasticParameter
+from tf_elastic.optimizers.exchange_rules import ElasticRule
+from tf_elastic.strategies import conservation
+from tf_elastic.strategies.device_exchange import DeviceExchange
+from tf_elastic.strategies.device_exchange import Tensors
+from tf_elastic.strategies.device_exchange import sum_in_order
 from tf_elastic.strategies.variables import ElasticVariable
 
-Tensors = list[tf.Tensor]
 
-
-class Exchange:
-    """The exchange of a fixed set of variables, by one of three schemes.
+class Exchange(DeviceExchange):
+    """An elastic exchange, by one of three schemes.
 
     Args:
-        parameters: what is pulled and pushed: the trainable variables.
-        statistics: floating variables that are not trained, such as a batch
-            normalisation's moving mean. Workers keep their own; the center's
-            follow the workers' mean at the rate min(beta, 1).
-        devices: one for each worker.
-        rates: alpha and beta of p workers at a worker's clock.
-        jit_compile: whether to use XLA: True, False, or "auto" for where the
-            device can.
+        rule: what is pulled and pushed, and the rates.
+        scheme: one of `theory.EXCHANGES`.
+        check_conservation: whether every exchange is checked.
+        statistics, devices, jit_compile: see `DeviceExchange`.
     """
 
     def __init__(
         self,
-        parameters: Sequence[ElasticParameter],
+        rule: ElasticRule,
+        scheme: str,
+        check_conservation: bool,
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
-        rates: Callable[[int, Any], core.ElasticRates],
         jit_compile: bool | str,
     ) -> None:
-        self.parameters = list(parameters)
-        self.rates = rates
-        self._devices = list(devices)
-        self._variables = [p.variable for p in parameters] + list(statistics)
-        self._owners = _share_out(
-            [v.shape.num_elements() for v in self._variables], len(devices)
-        )
-        self._jit_compile = jit_compile
-        self._compiled: dict[tuple[str, int], Callable[..., Tensors]] = {}
+        super().__init__(rule.parameters, statistics, devices, jit_compile)
+        self._rates = rule.rates
+        self._scheme = scheme
+        self._check_conservation = check_conservation
 
     @property
-    def num_workers(self) -> int:
-        """The number of workers, p."""
-        return len(self._devices)
+    def moments(self) -> tuple[str, ...]:
+        """When it happens: "before" or "after" a local step.
+
+        Jacobi and round robin exchange the points that the gradient was taken
+        at; Gauss-Seidel those that the step has led to.
+        """
+        return ("after",) if self._scheme == "gauss_seidel" else ("before",)
+
+    def run(self, clock: tf.Tensor, count: tf.Tensor) -> None:
+        """Exchanges once.
+
+        Args:
+            clock: local steps of each worker, integer scalar.
+            count: exchanges before this one, integer scalar.
+        """
+        del count
+        rates = self._rates(self.num_workers, clock)
+        checks = contextlib.nullcontext()
+        if self._check_conservation:
+            checks = conservation.checked(self, self._scheme, rates)
+        with checks:
+            scheme = getattr(self, self._scheme)
+            scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
 
     def jacobi(self, moving_rate: tf.Tensor, beta: tf.Tensor) -> None:
         """All workers at once: eqs. 2.3 and 2.4."""
@@ -102,27 +108,6 @@ class Exchange:
             )
             for parameter in self.parameters
         ]
-
-    def results(self) -> Tensors:
-        """Small tensors that are there only when all updates are done."""
-        smallest = min(
-            self.parameters,
-            key=lambda parameter: parameter.variable.shape.num_elements(),
-        ).variable
-        copies = smallest.worker_copies + smallest.center_copies
-        return [copy.read_value() for copy in copies]
-
-    def _on(self, i: int, function: Callable[..., Any], *args: Any) -> Tensors:
-        """Runs `function(i, *args)` on worker i's device, compiled there."""
-        key = (function.__name__, i)
-        with tf.device(self._devices[i]):
-            if key not in self._compiled:
-                self._compiled[key] = compile_for(
-                    self._devices[i],
-                    lambda *args: function(i, *args),
-                    self._jit_compile,
-                )
-            return self._compiled[key](*args)
 
     def _differ(self, i: int) -> Tensors:
         return [
@@ -194,7 +179,7 @@ class Exchange:
         """Adds all workers' differences to the center, each at its owner."""
         centers: list[tf.Tensor | None] = [None] * len(self._variables)
         for owner in sorted(set(self._owners)):
-            mine = [k for k, o in enumerate(self._owners) if o == owner]
+            mine = self._owned_by(owner)
             pushed = self._on(
                 owner,
                 self._push_owned,
@@ -211,38 +196,13 @@ class Exchange:
         beta: tf.Tensor,
         differences: Sequence[Sequence[tf.Tensor]],
     ) -> Tensors:
-        mine = [k for k, o in enumerate(self._owners) if o == owner]
+        mine = self._owned_by(owner)
         return [
             self._pushed(
                 k,
                 self._variables[k].center_copies[owner],
-                _sum_in_order(from_workers),
+                sum_in_order(from_workers),
                 beta,
             )
             for k, from_workers in zip(mine, differences, strict=True)
         ]
-
-    def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
-        for i, device in enumerate(self._devices):
-            with tf.device(device):
-                for variable, center in zip(
-                    self._variables, centers, strict=True
-                ):
-                    variable.center_copies[i].assign(center, read_value=False)
-
-
-def _sum_in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
-
-
-def _share_out(sizes: Sequence[int], num_devices: int) -> list[int]:
-    """Gives each variable an owner such that owners hold about as much."""
-    held = [0] * num_devices
-    owners = [0] * len(sizes)
-    for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
-        owners[k] = held.index(min(held))
-        held[owners[k]] += sizes[k]
-    return owners

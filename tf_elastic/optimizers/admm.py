@@ -1,0 +1,133 @@
+"""The alternating direction method of multipliers, as a comparator."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic import core
+from tf_elastic.optimizers import exchange_rules
+from tf_elastic.optimizers.exchange_rules import AdmmParameter
+from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.optimizers.push_optimizer import PushOptimizer
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class ADMM(PushOptimizer):
+    r"""Asynchronous ADMM, linearised: the thesis' comparator.
+
+    At its turn worker i reads the center, and
+
+    .. math::
+        \lambda^i &\leftarrow \lambda^i - (x^i - \tilde x) \\
+        x^i &\leftarrow \frac{x^i - \eta g^i(x^i)
+            + \eta \rho (\lambda^i + \tilde x)}{1 + \eta \rho} \\
+        \tilde x &\leftarrow \frac1p \sum_j (x^j - \lambda^j)
+
+    With a longer period the second line is repeated :math:`\tau` times
+    between the first and the third.
+
+    Args:
+        learning_rate: :math:`\eta`: float, schedule or callable. Default
+            0.01.
+        elasticity: :math:`\rho > 0`. Default 1.
+        communication_period: :math:`\tau`, local steps, >= 1. Default 1.
+        jit_compile: see `ElasticOptimizer`.
+        name: name of the optimizer.
+        **kwargs: as in `keras.optimizers.Optimizer`, but for `weight_decay`.
+
+    Raises:
+        ValueError: an argument is out of its range or has no meaning here;
+            the strategy has no such exchange.
+
+    Served in turn it may diverge slowly where each visit alone is stable
+    (p = 3, eta = 0.001, rho = 2.5 does): see `theory.round_robin.admm_map`.
+
+    Reference:
+        Zhang (2016), eqs. 3.51 to 3.54; Zhang and Kwok (2014).
+    """
+
+    message = exchange_rules.GRADIENT
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        elasticity: float = 1.0,
+        communication_period: int = 1,
+        jit_compile: bool | str = "auto",
+        name: str = "admm",
+        **kwargs: Any,
+    ) -> None:
+        core.check_rate("elasticity", elasticity)
+        if communication_period is None or kwargs.get("weight_decay"):
+            raise ValueError(
+                "ADMM needs a `communication_period` and has no "
+                "`weight_decay`: its step is one towards the center. "
+                f"Received: communication_period={communication_period}, "
+                f"weight_decay={kwargs.get('weight_decay')}. Give the layers "
+                "a `kernel_regularizer`."
+            )
+        super().__init__(
+            learning_rate,
+            communication_period=communication_period,
+            jit_compile=jit_compile,
+            name=name,
+            **kwargs,
+        )
+        self.elasticity = elasticity
+
+    def _is_due(self, clock: tf.Tensor) -> tf.Tensor:
+        """Every step is taken in the exchange."""
+        return tf.ones_like(clock, tf.bool)
+
+    @property
+    def center_rule(self) -> core.CenterRule:
+        """The center adds what the workers' parts have changed by."""
+        return core.CenterRule(core.center_rules.ADD)
+
+    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+        """The learning rate of a step."""
+        return [self._learning_rate_of(clock)]
+
+    def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
+        super()._build_variables(variables)
+        self._multipliers = self.add_optimizer_variables(
+            variables, "multiplier"
+        )
+        self._anchors = self._copies_of(variables, "anchor")
+        self._pushed = self._copies_of(variables, "pushed")
+
+    def _exchange_rule(self, variables: Sequence[keras.Variable]) -> AdmmRule:
+        kept = (
+            variables,
+            self._slots,
+            self._multipliers,
+            self._anchors,
+            self._pushed,
+        )
+        return AdmmRule(
+            self.method_name,
+            [
+                AdmmParameter(*(compat.native_variable(v) for v in fields))
+                for fields in zip(*kept, strict=True)
+            ],
+            self.elasticity,
+            self.communication_period,
+            self._numbers,
+        )
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        """Keeps the gradient for the step that follows; a sparse one filled."""
+        del learning_rate
+        slot = self._slots[self._get_variable_index(variable)]
+        self.assign(slot, tf.convert_to_tensor(gradient))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        config = super().get_config()
+        config.pop("weight_decay", None)
+        return {**config, "elasticity": self.elasticity}

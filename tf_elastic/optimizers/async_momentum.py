@@ -1,0 +1,151 @@
+"""Momentum at the center, gradients from workers that do not wait."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tf_elastic import core
+from tf_elastic.core import center_rules
+from tf_elastic.optimizers.push_optimizer import GradientPush
+
+_POWERS = {"constant": 0.0, "inverse": 1.0, "inverse_sqrt": 0.5}
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class AsyncMSGD(GradientPush):
+    r"""Asynchronous momentum SGD: stale gradients, momentum at the center.
+
+    .. math::
+        \tilde x_{k+1} = \tilde x_k - \eta g(\tilde x_{k - \tau_k})
+            + \mu (\tilde x_k - \tilde x_{k-1})
+
+    A worker pushes the gradient taken at the point that it was last given,
+    and gets the center as it is then. :math:`\tau_k` is the staleness: the
+    updates by others meanwhile, p - 1 among equal workers.
+
+    Args:
+        learning_rate: :math:`\eta`: float, schedule or callable. Default
+            0.01.
+        momentum: :math:`\mu` in [0, 1). Default 0.9 / p would suit p equal
+            workers; the default here is 0.5. With 0 it is plain asynchronous
+            SGD. A variable: it may be changed while training goes on.
+        adjustment: :math:`u_k` by which :math:`\eta` is multiplied at the
+            center's k-th update: `"constant"` (1, default), `"inverse"`
+            (1 / k) or `"inverse_sqrt"` (1 / sqrt(k)).
+        staleness_scaling: whether each gradient's rate is divided by its
+            measured staleness.
+        delay_compensation: :math:`\lambda \ge 0`: gradients are corrected for
+            the way that the center has moved meanwhile. 0 (default): not.
+        jit_compile: see `ElasticOptimizer`.
+        name: name of the optimizer.
+        **kwargs: as in `keras.optimizers.Optimizer`, but for `weight_decay`.
+
+    Raises:
+        ValueError: an argument is out of its range or has no meaning here;
+            the strategy has no such exchange.
+
+    If it diverges with more workers, lower `momentum` first: the delay that
+    can be borne falls with (1 - momentum)^2.
+
+    Reference:
+        Liu et al. (2018), eq. 1.3; He et al. (2018) for u_k; Zhang et al.
+        (2016), staleness-aware async-SGD; Zheng et al. (2017), DC-ASGD.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: float = 0.5,
+        adjustment: str = "constant",
+        staleness_scaling: bool = False,
+        delay_compensation: float = 0.0,
+        jit_compile: bool | str = "auto",
+        name: str = "async_msgd",
+        **kwargs: Any,
+    ) -> None:
+        if adjustment not in _POWERS:
+            raise ValueError(
+                f"`adjustment` must be one of {tuple(_POWERS)}. "
+                f"Received: adjustment={adjustment!r}."
+            )
+        core.check_rate("delay_compensation", delay_compensation)
+        super().__init__(
+            learning_rate, momentum, jit_compile, name=name, **kwargs
+        )
+        self.adjustment = adjustment
+        self.staleness_scaling = staleness_scaling
+        self.delay_compensation = delay_compensation
+
+    @property
+    def center_rule(self) -> core.CenterRule:
+        """Heavy-ball momentum at the center."""
+        return core.CenterRule(
+            center_rules.HEAVY_BALL,
+            adjustment=_POWERS[self.adjustment],
+            scales_by_staleness=self.staleness_scaling,
+            compensates=self.delay_compensation > 0,
+        )
+
+    def push_rates(
+        self, num_workers: int, numbers: Sequence[Any]
+    ) -> core.PushRates:
+        """The rates of a push; see `PushOptimizer.push_rates`."""
+        rates = super().push_rates(num_workers, numbers)
+        return rates._replace(compensation=self.delay_compensation)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        return {
+            **super().get_config(),
+            "adjustment": self.adjustment,
+            "staleness_scaling": self.staleness_scaling,
+            "delay_compensation": self.delay_compensation,
+        }
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class MDownpour(GradientPush):
+    r"""Momentum DOWNPOUR: Nesterov's momentum at the center.
+
+    .. math::
+        v &\leftarrow \delta v - \eta g^i(x^i) \\
+        \tilde x &\leftarrow \tilde x + v, \quad
+            x^i \leftarrow \tilde x + \delta v
+
+    Args:
+        learning_rate: :math:`\eta`: float, schedule or callable. Default
+            0.00001; the thesis uses 0.000005 to 0.00005 for CIFAR.
+        momentum: :math:`\delta` in [0, 1). Default 0.99, the thesis'.
+        jit_compile: see `ElasticOptimizer`.
+        name: name of the optimizer.
+        **kwargs: as in `keras.optimizers.Optimizer`, but for `weight_decay`.
+
+    Raises:
+        ValueError: an argument is out of its range or has no meaning here;
+            the strategy has no such exchange.
+
+    With one worker it is momentum SGD. With p of them it takes p times as
+    many steps of the same size, each with a gradient that is p - 1 updates
+    old: lower `learning_rate`, then `momentum`.
+
+    Reference:
+        Zhang (2016), Algorithms 4 and 5.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.00001,
+        momentum: float = 0.99,
+        jit_compile: bool | str = "auto",
+        name: str = "mdownpour",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate, momentum, jit_compile, name=name, **kwargs
+        )
+
+    @property
+    def center_rule(self) -> core.CenterRule:
+        """Nesterov's momentum at the center."""
+        return core.CenterRule(center_rules.NESTEROV)

@@ -1,0 +1,152 @@
+"""Model averaging: workers meet, and go on from their mean."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.core import center_rules
+from tf_elastic.optimizers import exchange_rules
+from tf_elastic.optimizers.inner_step import InnerStep
+from tf_elastic.optimizers.push_optimizer import PushOptimizer
+from tf_elastic.optimizers.push_optimizer import check_momentum
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class LocalSGD(InnerStep, PushOptimizer):
+    r"""Local SGD: every tau steps all workers go on from their mean.
+
+    .. math::
+        \tilde x \leftarrow \frac1p \sum_i x^i, \quad x^i \leftarrow \tilde x
+
+    It is the synchronous Gauss-Seidel form of elastic averaging with
+    alpha = beta = 1. The inner optimizer's slots are each worker's own.
+
+    Args:
+        inner_optimizer: a `keras.optimizers.Optimizer`, or its name. Default
+            "sgd".
+        communication_period: :math:`\tau`, local steps, >= 1; None for no
+            exchange. Default 10.
+        jit_compile: see `ElasticOptimizer`.
+        name: name of the optimizer.
+
+    Raises:
+        TypeError: `inner_optimizer` is no Keras optimizer, or one that cannot
+            be inside.
+        ValueError: an argument is out of its range; the strategy has no such
+            exchange.
+
+    Reference:
+        Stich (2019), "Local SGD converges fast and communicates little";
+        McMahan et al. (2017), FedAvg, with all clients in every round.
+    """
+
+    message = exchange_rules.DIFFERENCE
+
+    def __init__(
+        self,
+        inner_optimizer: Any = "sgd",
+        communication_period: int | None = 10,
+        jit_compile: bool | str = "auto",
+        name: str = "local_sgd",
+    ) -> None:
+        super().__init__(
+            inner_optimizer,
+            communication_period=communication_period,
+            jit_compile=jit_compile,
+            name=name,
+        )
+
+    @property
+    def center_rule(self) -> core.CenterRule:
+        """The center moves by the workers' mean difference."""
+        return core.CenterRule(center_rules.ADD)
+
+    def push_rates(
+        self, num_workers: int, numbers: Sequence[Any]
+    ) -> core.PushRates:
+        """The rates of a push; see `PushOptimizer.push_rates`."""
+        del numbers
+        return core.PushRates(share=1 / num_workers)
+
+
+@keras.saving.register_keras_serializable("tf_elastic")
+class DiLoCo(InnerStep, PushOptimizer):
+    r"""DiLoCo: the mean way of all workers is a gradient for the center.
+
+    .. math::
+        d &= \frac1p \sum_i (x^i - \tilde x) \\
+        v &\leftarrow \mu v + \eta_o d, \quad
+            \tilde x \leftarrow \tilde x + \mu v + \eta_o d, \quad
+            x^i \leftarrow \tilde x
+
+    which is Keras' and PyTorch's Nesterov SGD with the gradient -d.
+
+    Args:
+        inner_optimizer: a `keras.optimizers.Optimizer`, or its name. Default
+            "adamw".
+        outer_learning_rate: :math:`\eta_o > 0`. Default 0.7, the paper's.
+        outer_momentum: :math:`\mu` in [0, 1). Default 0.9, the paper's.
+        communication_period: local steps between two meetings, >= 1; None
+            for none. Default 50; the paper uses 500 for large models.
+        jit_compile: see `ElasticOptimizer`.
+        name: name of the optimizer.
+
+    Raises:
+        TypeError: `inner_optimizer` is no Keras optimizer, or one that cannot
+            be inside.
+        ValueError: an argument is out of its range; the strategy has no such
+            exchange.
+
+    Reference:
+        Douillard et al. (2023), "DiLoCo: Distributed low-communication
+        training of language models", Algorithm 1.
+    """
+
+    message = exchange_rules.DIFFERENCE
+
+    def __init__(
+        self,
+        inner_optimizer: Any = "adamw",
+        outer_learning_rate: float = 0.7,
+        outer_momentum: float = 0.9,
+        communication_period: int | None = 50,
+        jit_compile: bool | str = "auto",
+        name: str = "diloco",
+    ) -> None:
+        core.check_rate("outer_learning_rate", outer_learning_rate)
+        check_momentum("outer_momentum", outer_momentum)
+        super().__init__(
+            inner_optimizer,
+            communication_period=communication_period,
+            jit_compile=jit_compile,
+            name=name,
+        )
+        self.outer_learning_rate = outer_learning_rate
+        self.outer_momentum = outer_momentum
+
+    @property
+    def center_rule(self) -> core.CenterRule:
+        """Nesterov's momentum on the mean difference."""
+        return core.CenterRule(center_rules.OUTER_NESTEROV)
+
+    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+        """Learning rate and momentum of the outer step."""
+        del clock
+        return [self.outer_learning_rate, self.outer_momentum]
+
+    def push_rates(
+        self, num_workers: int, numbers: Sequence[Any]
+    ) -> core.PushRates:
+        """The rates of a push; see `PushOptimizer.push_rates`."""
+        return core.PushRates(1 / num_workers, numbers[0], numbers[1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        return {
+            **super().get_config(),
+            "outer_learning_rate": self.outer_learning_rate,
+            "outer_momentum": self.outer_momentum,
+        }

@@ -1,0 +1,119 @@
+"""What an optimizer tells a strategy about its exchange."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_elastic import core
+
+
+def in_float64(number: Any) -> tf.Tensor:
+    """A float or a scalar tensor as float64, by no way through float32."""
+    if tf.is_tensor(number):
+        return tf.cast(number, tf.float64)
+    return tf.convert_to_tensor(number, tf.float64)
+
+
+class ElasticParameter(NamedTuple):
+    """A trainable variable and how to find its plain point.
+
+    With Nesterov's momentum the variable holds the look-ahead point
+    y = x + delta v, where the gradient is wanted; what is exchanged is x.
+    """
+
+    variable: Any  # the strategy's variable; has worker_copies, center_copies
+    velocity: Any = None  # v's variable if the look-ahead point is stored
+    momentum: float = 0.0  # delta
+
+    def point(self, worker: int) -> tf.Tensor:
+        """The point x of one worker, of the variable's shape.
+
+        Args:
+            worker: index of the worker, from 0.
+        """
+        stored = self.variable.worker_copies[worker].read_value()
+        if self.velocity is None:
+            return stored
+        return core.plain_point(
+            stored,
+            self.velocity.worker_copies[worker].read_value(),
+            self.momentum,
+        )
+
+
+class ElasticRule(NamedTuple):
+    """Workers and center give way to each other."""
+
+    method: str  # in `methods.METHODS`
+    parameters: list[ElasticParameter]
+    # Alpha and beta for p workers at a worker's clock, a number or a tensor.
+    rates: Callable[[int, Any], core.ElasticRates]
+
+
+# What a worker pushes.
+UPDATE = "update"  # its way since it last read
+GRADIENT = "gradient"
+DIFFERENCE = "difference"  # to the center, that nobody has moved since
+
+
+class PushParameter(NamedTuple):
+    """A trainable variable and what a push needs beside it."""
+
+    variable: Any  # the strategy's variable; has worker_copies, center_copies
+    # Of an UPDATE the point that was last read, else the gradient; or None.
+    slot: Any = None
+    # Of the center, where it is in this process; each like `variable`.
+    center: Any = None  # if the shown one is an average
+    velocity: Any = None
+
+    def point(self, worker: int) -> tf.Tensor:
+        """The point x of one worker, of the variable's shape.
+
+        Args:
+            worker: index of the worker, from 0.
+        """
+        return self.variable.worker_copies[worker].read_value()
+
+
+class PushRule(NamedTuple):
+    """Workers push messages; the center answers with where to go on."""
+
+    method: str  # in `methods.METHODS`
+    parameters: list[PushParameter]
+    message: str  # UPDATE, GRADIENT or DIFFERENCE
+    center_rule: core.CenterRule
+    # Numbers of an exchange at a worker's clock: a float64 vector.
+    numbers: Callable[[tf.Tensor], tf.Tensor]
+    # The rates for p workers and these numbers, floats or scalar tensors.
+    rates: Callable[[int, Any], core.PushRates]
+
+
+class AdmmParameter(NamedTuple):
+    """A trainable variable and what ADMM keeps beside it on each worker."""
+
+    variable: Any  # the strategy's variable; has worker_copies, center_copies
+    gradient: Any
+    multiplier: Any  # lambda
+    anchor: Any  # the center as it was last read
+    pushed: Any  # the worker's part of the center
+
+    def point(self, worker: int) -> tf.Tensor:
+        """The point x of one worker, of the variable's shape.
+
+        Args:
+            worker: index of the worker, from 0.
+        """
+        return self.variable.worker_copies[worker].read_value()
+
+
+class AdmmRule(NamedTuple):
+    """The alternating direction method of multipliers."""
+
+    method: str  # in `methods.METHODS`
+    parameters: list[AdmmParameter]
+    elasticity: float  # rho
+    communication_period: int  # tau
+    # The learning rate at a worker's clock: a float64 vector of one.
+    numbers: Callable[[tf.Tensor], tf.Tensor]

@@ -1,0 +1,169 @@
+"""A local step that is any Keras optimizer's."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic.optimizers.center_optimizer import CenterOptimizer
+from tf_elastic.optimizers.center_optimizer import replica_device
+from tf_elastic.optimizers.center_optimizer import scale_gradients
+
+# Arguments of `CenterOptimizer` that the inner optimizer has itself.
+_OF_INNER = (
+    "learning_rate",
+    "weight_decay",
+    "clipnorm",
+    "global_clipnorm",
+    "clipvalue",
+    "use_ema",
+    "ema_momentum",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
+
+class InnerStep(CenterOptimizer):
+    """Mixin: workers take the steps of an inner optimizer.
+
+    Its learning rate, clipping, weight decay, gradient accumulation and slots
+    are each worker's own.
+
+    Args:
+        inner_optimizer: a `keras.optimizers.Optimizer`, or its name. It
+            becomes part of this one.
+        **kwargs: of the other bases.
+
+    Raises:
+        TypeError: `inner_optimizer` is no Keras optimizer, or one that cannot
+            be inside.
+        ValueError: it has an average of its own.
+    """
+
+    def __init__(self, inner_optimizer: Any, **kwargs: Any) -> None:
+        inner_optimizer = self._checked(inner_optimizer)
+        super().__init__(0.0, **kwargs)
+        compat.make_local(inner_optimizer, self._fused_inner_update)
+        self.inner_optimizer = inner_optimizer
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """This optimizer's variables, then the inner one's."""
+        return super().variables + self.inner_optimizer.variables
+
+    @property
+    def iterations(self) -> Any:
+        """The inner optimizer's count of local steps."""
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        """The inner optimizer's learning rate."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        self.inner_optimizer.learning_rate = learning_rate
+
+    def _stepper(self) -> keras.optimizers.Optimizer:
+        return self.inner_optimizer
+
+    def scale_loss(self, loss: Any) -> Any:
+        """Scales the loss as the inner optimizer asks for."""
+        return self.inner_optimizer.scale_loss(loss)
+
+    def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
+        inner = self.inner_optimizer
+        if inner._distribution_strategy is not self._distribution_strategy:
+            raise ValueError(
+                "The inner optimizer must be created in the scope of the same "
+                f"strategy as `{type(self).__name__}`. Received: "
+                f"inner_optimizer={type(inner).__name__} of another scope. "
+                "Create both inside `with strategy.scope():`."
+            )
+        super()._build_variables(variables)
+        inner.build(variables)
+
+    def _local_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence | None
+    ) -> None:
+        grads = scale_gradients(grads, self._own_scale())
+        self.inner_optimizer.apply(
+            [_one_slice_per_row(grad) for grad in grads], trainable_variables
+        )
+
+    def _fused_inner_update(
+        self, step: Any, grads: Any, variables: Any, learning_rate: Any
+    ) -> None:
+        self._fused(step, grads, variables, learning_rate, replica_device())
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        config = super().get_config()
+        for name in _OF_INNER:
+            config.pop(name, None)
+        return {
+            "inner_optimizer": keras.saving.serialize_keras_object(
+                self.inner_optimizer
+            ),
+            **config,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "InnerStep":
+        """Makes an equal optimizer from `get_config`'s answer."""
+        inner = keras.saving.deserialize_keras_object(
+            config["inner_optimizer"], custom_objects=custom_objects
+        )
+        return cls(**{**config, "inner_optimizer": inner})
+
+    @classmethod
+    def _checked(cls, inner_optimizer: Any) -> keras.optimizers.Optimizer:
+        """The inner optimizer, if it can be one."""
+        if isinstance(inner_optimizer, str):
+            inner_optimizer = keras.optimizers.get(inner_optimizer)
+        if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
+            kind = type(inner_optimizer)
+            raise TypeError(
+                "`inner_optimizer` must be a `keras.optimizers.Optimizer` or "
+                "the name of one. Received: inner_optimizer="
+                f"{kind.__module__}.{kind.__qualname__}. Optimizers of other "
+                "libraries work on other variables; use its counterpart in "
+                "`keras.optimizers`."
+            )
+        if isinstance(
+            inner_optimizer,
+            (keras.optimizers.LossScaleOptimizer, CenterOptimizer),
+        ):
+            raise TypeError(
+                f"{type(inner_optimizer).__name__} cannot be inside of "
+                f"`{cls.__name__}`. Put a LossScaleOptimizer outside: "
+                f"`LossScaleOptimizer({cls.__name__}(...))`; an optimizer "
+                "with a center needs no second one around it."
+            )
+        if inner_optimizer.use_ema:
+            raise ValueError(
+                "`use_ema` of the inner optimizer would average each worker, "
+                "not the center. Received: use_ema=True. Leave it out; the "
+                "center is an average over time and workers already."
+            )
+        return inner_optimizer
+
+
+def _one_slice_per_row(grad: Any) -> Any:
+    """Adds up the slices of a sparse gradient that fall on the same row.
+
+    An embedding that looks a row up twice gets two slices. Keras squares them
+    one by one (for Adam's second moment, say), not their sum.
+    """
+    if not isinstance(grad, tf.IndexedSlices):
+        return grad
+    rows, positions = tf.unique(grad.indices)
+    values = tf.math.unsorted_segment_sum(
+        grad.values, positions, tf.shape(rows)[0]
+    )
+    return tf.IndexedSlices(values, rows, grad.dense_shape)

@@ -1,0 +1,235 @@
+"""What the optimizers have in common whose workers push to the center."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic import core
+from tf_elastic.optimizers import exchange_rules
+from tf_elastic.optimizers.center_optimizer import CenterOptimizer
+from tf_elastic.optimizers.exchange_rules import PushParameter
+from tf_elastic.optimizers.exchange_rules import PushRule
+from tf_elastic.optimizers.exchange_rules import in_float64
+
+
+class PushOptimizer(CenterOptimizer):
+    """Base class: workers push messages, the center answers with a point.
+
+    A subclass says in `message` what is pushed, in `center_rule` what the
+    center does with it, and in `push_rates` by which numbers.
+
+    For its arguments see `CenterOptimizer`.
+    """
+
+    message = exchange_rules.UPDATE  # or GRADIENT, or DIFFERENCE
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._slots: list[keras.Variable] | None = None
+        self._kept: dict[str, list[keras.Variable]] = {}
+
+    @property
+    def center_rule(self) -> core.CenterRule:
+        """What the center does with a message."""
+        raise NotImplementedError
+
+    def push_rates(
+        self, num_workers: int, numbers: Sequence[Any]
+    ) -> core.PushRates:
+        """The rates of a push.
+
+        Args:
+            num_workers: p at the moment.
+            numbers: what `push_numbers` has given: floats or scalar tensors.
+        """
+        del num_workers, numbers
+        return core.PushRates()
+
+    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+        """What the rates of a push depend on, as scalars.
+
+        Args:
+            clock: the worker's local steps, the one just taken among them.
+        """
+        del clock
+        return []
+
+    def _numbers(self, clock: tf.Tensor) -> tf.Tensor:
+        numbers = [in_float64(n) for n in self.push_numbers(clock)]
+        return tf.stack(numbers) if numbers else tf.zeros([0], tf.float64)
+
+    def _learning_rate_of(self, clock: tf.Tensor) -> Any:
+        """The rate of the step that has just been taken."""
+        rate = self._learning_rate
+        if isinstance(
+            rate, keras.optimizers.schedules.LearningRateSchedule
+        ):
+            return rate(clock - 1)
+        return rate() if callable(rate) else rate.value
+
+    def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
+        super()._build_variables(variables)
+        if self.message == exchange_rules.UPDATE:
+            self._slots = self._copies_of(variables, "read")
+        elif self.message == exchange_rules.GRADIENT:
+            self._slots = self.add_optimizer_variables(variables, "gradient")
+        extended = self._distribution_strategy.extended
+        if not getattr(extended, "holds_center", False):
+            return
+        if self.center_rule.averages:
+            self._kept["center"] = self._copies_of(variables, "center")
+        if self.center_rule.has_velocity:
+            self._kept["velocity"] = self.add_optimizer_variables(
+                variables, "center_velocity"
+            )
+
+    def _copies_of(
+        self, variables: Sequence[keras.Variable], name: str
+    ) -> list[keras.Variable]:
+        """Variables that begin as the model's do."""
+
+        def beginning(variable: keras.Variable) -> Any:
+            return lambda shape, dtype=None: tf.cast(
+                compat.native_variable(variable).read_value(), dtype
+            )
+
+        return [
+            self.add_variable_from_reference(
+                variable, name, initializer=beginning(variable)
+            )
+            for variable in variables
+        ]
+
+    def _exchange_rule(self, variables: Sequence[keras.Variable]) -> PushRule:
+        def natives(kept: Sequence[keras.Variable] | None) -> list[Any]:
+            if kept is None:
+                return [None] * len(variables)
+            return [compat.native_variable(v) for v in kept]
+
+        parameters = [
+            PushParameter(*fields)
+            for fields in zip(
+                natives(variables),
+                natives(self._slots),
+                natives(self._kept.get("center")),
+                natives(self._kept.get("velocity")),
+                strict=True,
+            )
+        ]
+        return PushRule(
+            self.method_name,
+            parameters,
+            self.message,
+            self.center_rule,
+            self._numbers,
+            self.push_rates,
+        )
+
+
+class GradientPush(PushOptimizer):
+    """Base class: every step's gradient is pushed, and nothing else moves.
+
+    Args:
+        learning_rate: float, schedule or callable, at least 0.
+        momentum: of the center, in [0, 1). A variable, so that it can change
+            while training goes on: `optimizer.momentum = 0.8`.
+        jit_compile: see `CenterOptimizer`.
+        **kwargs: as in `keras.optimizers.Optimizer`, but for `weight_decay`.
+
+    Raises:
+        ValueError: an argument is out of its range or has no meaning here.
+    """
+
+    message = exchange_rules.GRADIENT
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        momentum: float,
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        check_momentum("momentum", momentum)
+        if kwargs.get("weight_decay") is not None:
+            raise ValueError(
+                f"`weight_decay` has no meaning for {type(self).__name__}: "
+                "its workers move nothing, and what they send is a gradient. "
+                f"Received: weight_decay={kwargs['weight_decay']}. Give the "
+                "layers a `kernel_regularizer`."
+            )
+        if "communication_period" in kwargs:
+            raise ValueError(
+                f"`communication_period` has no meaning for "
+                f"{type(self).__name__}: every gradient is pushed. Received: "
+                f"communication_period={kwargs['communication_period']}. "
+                "Leave it out, or use `gradient_accumulation_steps`."
+            )
+        super().__init__(
+            learning_rate,
+            communication_period=1,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        self._momentum = keras.Variable(
+            momentum,
+            name="momentum",
+            dtype=keras.config.floatx(),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        self._track_variable(self._momentum)
+
+    @property
+    def momentum(self) -> keras.Variable:
+        """The center's momentum."""
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, momentum: float) -> None:
+        check_momentum("momentum", momentum)
+        self._momentum.assign(momentum)
+
+    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+        """Learning rate and momentum of a push."""
+        return [self._learning_rate_of(clock), self._momentum.value]
+
+    def push_rates(
+        self, num_workers: int, numbers: Sequence[Any]
+    ) -> core.PushRates:
+        """The rates of a push; see `PushOptimizer.push_rates`."""
+        del num_workers
+        return core.PushRates(learning_rate=numbers[0], momentum=numbers[1])
+
+    def update_step(
+        self, gradient: Any, variable: Any, learning_rate: Any
+    ) -> None:
+        """Keeps the gradient, for the push that follows; a sparse one filled.
+
+        The step is the center's.
+        """
+        del learning_rate
+        slot = self._slots[self._get_variable_index(variable)]
+        self.assign(slot, tf.convert_to_tensor(gradient))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        config = super().get_config()
+        del config["communication_period"]
+        config.pop("weight_decay", None)
+        return {**config, "momentum": float(self._momentum.numpy())}
+
+
+def check_momentum(name: str, momentum: Any) -> None:
+    """Refuses a momentum that is not in [0, 1).
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not (isinstance(momentum, (int, float)) and 0 <= momentum < 1):
+        raise ValueError(
+            f"`{name}` must be a number in [0, 1). "
+            f"Received: {name}={momentum!r}."
+        )

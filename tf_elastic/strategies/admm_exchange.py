@@ -1,0 +1,148 @@
+"""ADMM between the workers of one process and their center."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.strategies.device_exchange import DeviceExchange
+from tf_elastic.strategies.device_exchange import Tensors
+from tf_elastic.strategies.variables import ElasticVariable
+
+
+class AdmmExchange(DeviceExchange):
+    """Workers are served one after another: eqs. 3.52 to 3.54.
+
+    At the start of a period a worker reads the center and takes its dual
+    step, at each step a proximal one, and at the end it brings the center its
+    new part. With a period of 1 that is one visit.
+
+    Args:
+        rule: what each worker keeps, and the numbers of a step.
+        statistics, devices, jit_compile: see `DeviceExchange`.
+    """
+
+    moments = ("after",)  # the gradients: the steps are taken here
+
+    def __init__(
+        self,
+        rule: AdmmRule,
+        statistics: Sequence[ElasticVariable],
+        devices: Sequence[str],
+        jit_compile: bool | str,
+    ) -> None:
+        super().__init__(rule.parameters, statistics, devices, jit_compile)
+        self._rule = rule
+
+    def run(self, clock: tf.Tensor, count: tf.Tensor) -> None:
+        """Takes one step of every worker.
+
+        Args:
+            clock: local steps of each worker, this one too; integer scalar.
+            count: steps before this one.
+        """
+        del count
+        period = self._rule.communication_period
+        begins = tf.equal((clock - 1) % period, 0)
+        ends = tf.equal(clock % period, 0)
+        (learning_rate,) = tf.unstack(self._rule.numbers(clock), num=1)
+        centers = [v.center_copies[0].read_value() for v in self._variables]
+        for i in range(self.num_workers):
+            centers = self._on(
+                i, self._visit, begins, ends, learning_rate, centers
+            )
+        self._set_centers(centers)
+
+    def _visit(
+        self,
+        i: int,
+        begins: tf.Tensor,
+        ends: tf.Tensor,
+        learning_rate: tf.Tensor,
+        centers: Sequence[tf.Tensor],
+    ) -> Tensors:
+        moved = []
+        count = len(self.parameters)
+        for parameter, center in zip(
+            self.parameters, centers[:count], strict=True
+        ):
+            part = admm_step(
+                parameter, i, begins, ends, learning_rate,
+                self._rule.elasticity, center,
+            )
+            moved.append(
+                core.push(
+                    center, part, tf.ones([], center.dtype), self.num_workers
+                )
+            )
+        for variable, center in zip(
+            self._statistics, centers[count:], strict=True
+        ):
+            difference = core.elastic_difference(
+                variable.worker_copies[i].read_value(), center
+            )
+            difference = tf.where(ends, difference, 0 * difference)
+            moved.append(
+                core.push(
+                    center,
+                    difference,
+                    tf.ones([], center.dtype),
+                    self.num_workers,
+                )
+            )
+        return moved
+
+
+def admm_step(
+    parameter: object,
+    i: int,
+    begins: tf.Tensor,
+    ends: tf.Tensor,
+    learning_rate: tf.Tensor,
+    elasticity: float,
+    center: tf.Tensor,
+) -> tf.Tensor:
+    """One worker's step on one variable.
+
+    Args:
+        parameter: an `AdmmParameter`.
+        i: the worker's copies.
+        begins: whether a period begins: the center is read.
+        ends: whether one ends.
+        learning_rate: float64 scalar.
+        elasticity: rho.
+        center: as it is now; used if a period begins.
+
+    Returns:
+        What the worker's part of the center has changed by since it last
+        brought it, if a period ends; else zero.
+    """
+    x, gradient, multiplier, anchor, pushed = (
+        variable.worker_copies[i]
+        for variable in (
+            parameter.variable,
+            parameter.gradient,
+            parameter.multiplier,
+            parameter.anchor,
+            parameter.pushed,
+        )
+    )
+    read = tf.where(begins, center, anchor)
+    dual = tf.where(
+        begins, core.admm.dual_step(multiplier, x, read), multiplier
+    )
+    rate = tf.cast(learning_rate, center.dtype)
+    moved = core.admm.proximal_step(
+        x, gradient, dual, read, rate, tf.constant(elasticity, center.dtype)
+    )
+    part = core.admm.contribution(moved, dual)
+    change = tf.where(ends, part - pushed, tf.zeros_like(part))
+    for variable, value in (
+        (anchor, read),
+        (multiplier, dual),
+        (x, moved),
+        (pushed, tf.where(ends, part, pushed)),
+    ):
+        variable.assign(value, read_value=False)
+    return change

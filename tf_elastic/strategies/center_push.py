@@ -1,0 +1,227 @@
+"""A worker's pushes to the center of a cluster, and what it goes on from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic import core
+from tf_elastic.optimizers import exchange_rules
+from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.optimizers.exchange_rules import PushParameter
+from tf_elastic.optimizers.exchange_rules import PushRule
+from tf_elastic.strategies.admm_exchange import admm_step
+from tf_elastic.strategies.center_exchange import CenterExchange
+from tf_elastic.strategies.center_exchange import Tensors
+
+
+class PushCenterExchange(CenterExchange):
+    """Messages leave, points to go on from come back.
+
+    Of a center server that is away NaN comes back: there the worker goes on
+    from where it is, and what it has not pushed stays to be pushed.
+
+    Args:
+        rule: what is pushed, and the rates.
+        protocol: one of `exchanger.PROTOCOLS`.
+        **kwargs: of `CenterExchange`.
+    """
+
+    def __init__(self, rule: PushRule, protocol: str, **kwargs: Any) -> None:
+        self._rule = rule
+        self._overlapped = protocol == "overlapped"
+        # Where all meet nobody has moved the center since it was read; the
+        # server takes the difference.
+        self._sends_points = rule.message == exchange_rules.DIFFERENCE
+        self.differ = self._sends_points
+        super().__init__(
+            rule.parameters, center_rule=rule.center_rule._asdict(), **kwargs
+        )
+        self._take = [
+            self._compile(device, self._take_on(i))
+            for i, device in enumerate(self._devices)
+        ]
+
+    def numbers(self, clock: tf.Tensor) -> tf.Tensor:
+        """What the rates depend on, beside p: a float64 vector."""
+        return self._rule.numbers(clock)
+
+    def rates(
+        self, num_workers: int, clock: int, numbers: Any
+    ) -> core.PushRates:
+        """Of a push by one of p workers."""
+        del clock
+        return self._rule.rates(num_workers, [float(n) for n in numbers])
+
+    def _outgoing_values(self) -> Tensors:
+        if self._sends_points:
+            return self.points()
+        return self._flat([self._message(p) for p in self.parameters])
+
+    def _message(self, parameter: PushParameter) -> tf.Tensor:
+        slot = parameter.slot.worker_copies[0].read_value()
+        if self._rule.message == exchange_rules.GRADIENT:
+            return slot
+        return core.elastic_difference(parameter.point(0), slot)
+
+    def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
+        del moving_rate
+        for take_on_device in self._take:
+            take_on_device(flat)
+
+    def _take_on(self, i: int) -> Callable[..., Tensors]:
+        def take(flat: Tensors) -> Tensors:
+            for parameter, point in zip(
+                self.parameters, self._cut(flat), strict=False
+            ):
+                self._go_on(parameter, i, point)
+            return []
+
+        return take
+
+    def _go_on(
+        self, parameter: PushParameter, i: int, point: tf.Tensor
+    ) -> None:
+        x = parameter.variable.worker_copies[i]
+        away = tf.math.is_nan(point)
+        if self._rule.message == exchange_rules.UPDATE:
+            slot = parameter.slot.worker_copies[i]
+            here = x.read_value()
+            new = point
+            if self._overlapped:  # What was done since is still to come.
+                new = point + core.elastic_difference(here, slot)
+            slot.assign(tf.where(away, slot, point), read_value=False)
+            x.assign(tf.where(away, here, new), read_value=False)
+        else:
+            x.assign(tf.where(away, x, point), read_value=False)
+
+    def sent(self, leaves: tf.Tensor) -> None:
+        """Notes whether what was outgoing leaves; boolean scalar."""
+        if self._rule.message != exchange_rules.UPDATE:
+            return
+
+        def note() -> None:
+            for i, device in enumerate(self._devices):
+                with tf.device(device):
+                    self._begin_anew(i)
+
+        tf.cond(leaves, note, lambda: None)
+
+    def _begin_anew(self, i: int) -> None:
+        if self._rule.message != exchange_rules.UPDATE:
+            return
+        for parameter in self.parameters:
+            parameter.slot.worker_copies[i].assign(
+                parameter.variable.worker_copies[i], read_value=False
+            )
+
+
+class AdmmCenterExchange(CenterExchange):
+    """Reads, takes its steps, and brings its new part: eqs. 3.52 to 3.54.
+
+    Args:
+        rule: what the worker keeps, and the numbers of a step.
+        **kwargs: of `CenterExchange`.
+    """
+
+    def __init__(self, rule: AdmmRule, **kwargs: Any) -> None:
+        super().__init__(
+            rule.parameters, center_rule={"method": "admm"}, **kwargs
+        )
+        self._rule = rule
+        self._step = [
+            self._compile(device, self._step_on(i))
+            for i, device in enumerate(self._devices)
+        ]
+
+    def numbers(self, clock: tf.Tensor) -> tf.Tensor:
+        """The learning rate of a step: a float64 vector of one."""
+        return self._rule.numbers(clock)
+
+    def rates(
+        self, num_workers: int, clock: int, numbers: Any
+    ) -> core.ElasticRates:
+        """The center moves by a p-th of what is brought."""
+        del clock, numbers
+        return core.ElasticRates(0.0, 1.0) if num_workers else None
+
+    def reads(self, clock: tf.Tensor) -> tf.Tensor:
+        """Whether the step just counted needs the center."""
+        begins = self.begins(clock)
+        if not self._statistics:
+            return begins
+        return tf.logical_or(begins, self.ends(clock))
+
+    def begins(self, clock: tf.Tensor) -> tf.Tensor:
+        """Whether the step just counted is the first of a period."""
+        return tf.equal((clock - 1) % self._rule.communication_period, 0)
+
+    def ends(self, clock: tf.Tensor) -> tf.Tensor:
+        """Whether it is the last of one."""
+        return tf.equal(clock % self._rule.communication_period, 0)
+
+    def step(self, clock: tf.Tensor, arrays: Tensors) -> Tensors:
+        """Takes the worker's step.
+
+        Args:
+            clock: the worker's local steps, this one too.
+            arrays: the center, one for each section, NaN where it is away;
+                of any values if it is not needed.
+
+        Returns:
+            What the worker brings if a period ends.
+        """
+        flat = self._shaped(arrays)
+        brought = [
+            step_on_device(
+                self.begins(clock), self.ends(clock), self.numbers(clock), flat
+            )
+            for step_on_device in self._step
+        ]
+        return brought[0]
+
+    def _step_on(self, i: int) -> Callable[..., Tensors]:
+        def step(
+            begins: tf.Tensor,
+            ends: tf.Tensor,
+            numbers: tf.Tensor,
+            flat: Tensors,
+        ) -> Tensors:
+            centers = self._cut(flat)
+            changes = []
+            for parameter, center in zip(
+                self.parameters, centers, strict=False
+            ):
+                here = tf.logical_and(begins, ~tf.math.is_nan(center))
+                changes.append(
+                    admm_step(
+                        parameter,
+                        i,
+                        here,
+                        ends,
+                        numbers[0],
+                        self._rule.elasticity,
+                        center,
+                    )
+                )
+            for variable, center in zip(
+                self._statistics, centers[len(changes) :], strict=True
+            ):
+                difference = core.elastic_difference(
+                    variable.worker_copies[i].read_value(), center
+                )
+                away = tf.math.is_nan(difference)
+                changes.append(tf.where(away, 0 * center, difference))
+            return self._end_to_end(changes)
+
+        return step
+
+    def _begin_anew(self, i: int) -> None:
+        for parameter in self.parameters:
+            x = parameter.variable.worker_copies[i]
+            for variable, value in (
+                (parameter.multiplier, tf.zeros_like(x)),
+                (parameter.anchor, x),
+                (parameter.pushed, x),
+            ):
+                variable.worker_copies[i].assign(value, read_value=False)

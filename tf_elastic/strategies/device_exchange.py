@@ -1,0 +1,106 @@
+"""What all exchanges within one process share.
+
+The rules are those of `core`; here is where their operands live. Worker i and
+one copy of the center are on device i. What concerns one device is one
+XLA-compiled function there, over all variables at once. What crosses devices
+is one tensor per variable: for the sum over workers each variable has an
+owner, so that the devices share the traffic.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.strategies.variables import ElasticVariable
+
+Tensors = list[tf.Tensor]
+
+
+class DeviceExchange:
+    """Base class: a fixed set of variables on a set of devices.
+
+    Args:
+        parameters: of the rule: what is exchanged, trainable variables.
+        statistics: floating variables that are not trained, such as a batch
+            normalisation's moving mean. Workers keep their own; the center's
+            follow the workers' mean at the rate min(beta, 1).
+        devices: one for each worker.
+        jit_compile: whether to use XLA: True, False, or "auto" for where the
+            device can.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Any],
+        statistics: Sequence[ElasticVariable],
+        devices: Sequence[str],
+        jit_compile: bool | str,
+    ) -> None:
+        self.parameters = list(parameters)
+        self._statistics = list(statistics)
+        self._devices = list(devices)
+        self._variables = [p.variable for p in parameters] + list(statistics)
+        self._owners = _share_out(
+            [v.shape.num_elements() for v in self._variables], len(devices)
+        )
+        self._jit_compile = jit_compile
+        self._compiled: dict[tuple[str, int], Callable[..., Tensors]] = {}
+
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p."""
+        return len(self._devices)
+
+    def results(self) -> Tensors:
+        """Small tensors that are there only when all updates are done."""
+        smallest = min(
+            self.parameters,
+            key=lambda parameter: parameter.variable.shape.num_elements(),
+        ).variable
+        copies = smallest.worker_copies + smallest.center_copies
+        return [copy.read_value() for copy in copies]
+
+    def _on(self, i: int, function: Callable[..., Any], *args: Any) -> Tensors:
+        """Runs `function(i, *args)` on worker i's device, compiled there."""
+        key = (function.__name__, i)
+        with tf.device(self._devices[i]):
+            if key not in self._compiled:
+                self._compiled[key] = compile_for(
+                    self._devices[i],
+                    lambda *args: function(i, *args),
+                    self._jit_compile,
+                )
+            return self._compiled[key](*args)
+
+    def _owned_by(self, owner: int) -> list[int]:
+        """The variables whose sums are made on a device, by index."""
+        return [k for k, o in enumerate(self._owners) if o == owner]
+
+    def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
+        for i, device in enumerate(self._devices):
+            with tf.device(device):
+                for variable, center in zip(
+                    self._variables, centers, strict=True
+                ):
+                    variable.center_copies[i].assign(center, read_value=False)
+
+
+def sum_in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum, in the order given, so that a result can be reproduced."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total
+
+
+def _share_out(sizes: Sequence[int], num_devices: int) -> list[int]:
+    """Gives each variable an owner such that owners hold about as much."""
+    held = [0] * num_devices
+    owners = [0] * len(sizes)
+    for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
+        owners[k] = held.index(min(held))
+        held[owners[k]] += sizes[k]
+    return owners
