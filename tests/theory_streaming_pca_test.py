@@ -543,6 +543,34 @@ def test_the_admissible_delay_never_is_a_critical_one(mu, gamma, eta, values):
     )
 
 
+@pytest.mark.parametrize("inputs", streaming_pca.INPUTS)
+def test_runs_diverge_beyond_the_critical_delay_and_not_below(inputs):
+    """With steps so small that the noise does not do it alone."""
+    generator = np.random.default_rng(5)
+    mu = generator.choice([0.0, 0.3, 0.6, 0.8, 0.9, 0.95], 60)
+    size = 10 ** generator.uniform(-1.5, -0.9, 60)  # 2 eta lambda_1 / (1 - mu)
+    eta = size * (1 - mu) / 8
+    critical = streaming_pca.critical_delay(
+        learning_rate=eta, momentum=mu, curvature=8.0
+    )
+    below = np.floor(critical * generator.uniform(0, 0.95, 60))
+    beyond = np.ceil(critical * generator.uniform(2.0, 3.0, 60)) + 1
+    points = streaming_pca.simulate(
+        momentum=mu,
+        delay=[below, beyond],
+        learning_rate=eta,
+        covariance=PAPER,
+        steps=6000,
+        runs=40,
+        seed=3,
+        initial=[1.0, 0.0, 0.0, 0.0],
+        inputs=inputs,
+    ).points[0]
+    finite = np.isfinite(points).all(axis=-1)
+    assert np.all(finite[0])
+    assert np.all(~finite[1].all(axis=-1))
+
+
 @functools.cache
 def edges():
     """Errors of the figure's setting around the printed delays.
