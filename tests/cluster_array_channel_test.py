@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from tests.cluster_support import until
 from tf_elastic.cluster import array_channel
 from tf_elastic.cluster import array_server
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import ps
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import ArrayCall
 from tf_elastic.cluster.array_server import ArrayServer
@@ -652,6 +654,33 @@ def test_a_server_without_the_port(cluster, caplog):
         worker.leave()
     finally:
         server.stop(0.0)
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "port"),
+    [
+        (None, None, 0),
+        (None, "", 0),
+        (None, "2223", 2223),
+        (None, "-1", None),
+        (5000, "2223", 5000),
+        (0, "2223", 0),
+        (-1, "2223", None),
+    ],
+)
+def test_which_port_it_is(monkeypatch, flag, variable, port):
+    monkeypatch.delenv("TF_ELASTIC_ARRAY_PORT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("TF_ELASTIC_ARRAY_PORT", variable)
+    values = types.SimpleNamespace(array_port=flag)
+    assert ps.array_port_of(values) == port
+
+
+@pytest.mark.parametrize("variable", ["x", "65536", "-2", "1.5"])
+def test_a_variable_that_is_no_port(monkeypatch, variable):
+    monkeypatch.setenv("TF_ELASTIC_ARRAY_PORT", variable)
+    with pytest.raises(ValueError, match=f"Received: '{variable}'"):
+        ps.array_port_of(types.SimpleNamespace(array_port=None))
 
 
 def test_a_port_in_use_is_refused(cluster):

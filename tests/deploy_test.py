@@ -408,18 +408,23 @@ def test_selectors_match_labels(manifests):
 
 
 def test_ports_agree(manifests):
-    port = int(
-        manifests["ConfigMap", "tf-elastic"]["data"]["TF_ELASTIC_PORT"]
-    )
-    [service] = manifests["Service", "tf-elastic"]["spec"]["ports"]
+    data = manifests["ConfigMap", "tf-elastic"]["data"]
+    ports = [
+        int(data[name]) for name in ("TF_ELASTIC_PORT", "TF_ELASTIC_ARRAY_PORT")
+    ]
+    assert ports[1] == ports[0] + 1
+    services = manifests["Service", "tf-elastic"]["spec"]["ports"]
     pod = pods_of(manifests)["tf-elastic-ps"]["spec"]["containers"][0]
-    [open_port] = pod["ports"]
     [rule] = manifests["NetworkPolicy", "tf-elastic-ps"]["spec"]["ingress"]
-    assert port == service["port"] == open_port["containerPort"]
-    assert rule["ports"] == [{"protocol": "TCP", "port": port}]
-    # A number, since the pods of workers have no port of that name.
-    assert service["targetPort"] == port
-    assert pod["readinessProbe"]["tcpSocket"]["port"] == open_port["name"]
+    assert [service["port"] for service in services] == ports
+    assert [each["containerPort"] for each in pod["ports"]] == ports
+    assert rule["ports"] == [
+        {"protocol": "TCP", "port": port} for port in ports
+    ]
+    # Numbers, since the pods of workers have no ports of these names.
+    assert [service["targetPort"] for service in services] == ports
+    assert [each["name"] for each in pod["ports"]] == ["center", "arrays"]
+    assert pod["readinessProbe"]["tcpSocket"]["port"] == "center"
 
 
 def test_each_pod_finds_itself(manifests):

@@ -11,7 +11,9 @@ use: nobody knows where in a frame the two ends are.
 
 import math
 import socket
+import ssl
 import struct
+import sys
 import time
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -26,6 +28,9 @@ _MARK = b"TFE1"
 _JOINED_BYTES = 64 * 1024  # up to here one message is cheaper than several
 _PIECE_BYTES = 4 * 1024 * 1024
 _SCRATCH_BYTES = 256 * 1024
+# On a slow network a thread that wakes up for every packet takes more
+# processor time than what it does with it.
+_AT_LEAST_BYTES = 512 * 1024
 
 
 class ArraySocket:
@@ -37,6 +42,10 @@ class ArraySocket:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        # TLS has to see every record.
+        self._waits_for_more = sys.platform == "linux" and not isinstance(
+            connected, ssl.SSLSocket
+        )
         self.used = time.monotonic()  # when it was last asked or answered
 
     def send(
@@ -164,6 +173,22 @@ class ArraySocket:
             view = view[self._socket.send(view[:_PIECE_BYTES]) :]
 
     def _receive(self, view: memoryview, deadline: float) -> None:
+        if self._waits_for_more and len(view) > 2 * _AT_LEAST_BYTES:
+            rest = view[-_AT_LEAST_BYTES:]
+            self._wake_up_for(_AT_LEAST_BYTES)
+            try:
+                self._receive_all(view[: -len(rest)], deadline)
+            finally:
+                self._wake_up_for(1)
+            view = rest
+        self._receive_all(view, deadline)
+
+    def _wake_up_for(self, nbytes: int) -> None:
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVLOWAT, nbytes
+        )
+
+    def _receive_all(self, view: memoryview, deadline: float) -> None:
         while view:
             self._socket.settimeout(_left(deadline))
             count = self._socket.recv_into(view)

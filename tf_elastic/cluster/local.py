@@ -460,6 +460,8 @@ class LocalCluster:
         for name in ("CERT", "KEY", "CA"):
             # Certificates of hosts do not hold for the loopback.
             inherited.pop(f"TF_ELASTIC_TLS_{name}", None)
+        # Centers of one machine cannot share a port.
+        inherited.pop("TF_ELASTIC_ARRAY_PORT", None)
         paths = [inherited.get("PYTHONPATH", ""), str(_PACKAGE_ROOT)]
         proxied = inherited.get("no_proxy", inherited.get("NO_PROXY", ""))
         no_proxy = ",".join(filter(None, [proxied, HOST, "localhost"]))

@@ -51,9 +51,10 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer(
     "array_port",
-    0,
+    None,
     "Port of the same host for parameters and differences: 0 for any that is "
-    "free, -1 to have them go by gRPC with all else.",
+    "free, -1 to have them go by gRPC with all else. Default: the variable "
+    "TF_ELASTIC_ARRAY_PORT, or else 0.",
     lower_bound=-1,
     upper_bound=65535,
     flag_values=_FLAGS,
@@ -187,8 +188,7 @@ def serve(values: flags.FlagValues) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     address = configuration.centers[configuration.index]
-    array_port = None if values.array_port < 0 else values.array_port
-    server = CenterServer(shard, address, security, array_port)
+    server = CenterServer(shard, address, security, array_port_of(values))
     server.start()
     if snapshots:
         snapshots.start()
@@ -214,6 +214,27 @@ def serve(values: flags.FlagValues) -> int:
         time.process_time(),
     )
     return status
+
+
+def array_port_of(values: flags.FlagValues) -> int | None:
+    """The port for arrays, from the flag or the environment.
+
+    Returns:
+        0 for any that is free, None for none.
+
+    Raises:
+        ValueError: the variable of the environment is no port.
+    """
+    port = values.array_port
+    if port is None:
+        text = os.environ.get("TF_ELASTIC_ARRAY_PORT") or "0"
+        if text not in map(str, range(-1, 65536)):
+            raise ValueError(
+                "TF_ELASTIC_ARRAY_PORT must be a port, 0 for any that is "
+                f"free, or -1 for none. Received: {text!r}."
+            )
+        port = int(text)
+    return None if port < 0 else port
 
 
 def main(argv: Sequence[str] | None = None) -> int:
