@@ -41,7 +41,8 @@ class DelayedGradient(keras.optimizers.Optimizer):
     not touch the same rows. A step that a `LossScaleOptimizer` around it
     skips does not count.
 
-    Memory: `max_delay` gradients beside what the inner optimizer needs.
+    Memory: `max_delay` + 1 gradients beside what the inner optimizer needs
+    (none if `max_delay` is 0).
 
     It works without a strategy, and inside of `Elastic` on an elastic one,
     where every worker has its own gradients and draws its own delays.

@@ -13,10 +13,12 @@ from tf_elastic.core import delays
 
 
 class GradientRing:
-    """Keeps the last `max_delay` gradients of every variable.
+    """Keeps the newest `max_delay` + 1 gradients of every variable.
 
-    The present gradient is at hand, so a ring of `max_delay` slots reaches
-    as far back as the largest delay does. With `max_delay` 0 it is empty.
+    The present one is among them: it is written first and a late one read
+    then, which XLA does in place. (Reading the oldest before it is
+    overwritten would save a slot, but XLA copies the whole ring for it.)
+    With `max_delay` 0 the ring is empty.
 
     Args:
         variables: those that the gradients are of.
@@ -31,7 +33,7 @@ class GradientRing:
         add_variable: Callable[..., keras.Variable],
     ) -> None:
         self._delay = delay
-        self._slots = delay.max_delay
+        self._slots = delay.max_delay + 1 if delay.max_delay else 0
         self.gradients: list[keras.Variable] = []
         self.seen = self.num_cut = None
         if delay.unbounded:
@@ -70,8 +72,8 @@ class GradientRing:
         seen = _own_copy(self.seen)
         count = seen.read_value()[0]
         late = tf.minimum(late, count)
-        oldest = tf.math.floormod(count, self._slots)  # to be replaced
-        slot = tf.math.floormod(count - late, self._slots)
+        newest = tf.math.floormod(count, self._slots)
+        wanted = tf.math.floormod(count - late, self._slots)
         present = dict(zip(indices, grads, strict=True))
         delayed = {}
         for index, variable in enumerate(self.gradients):
@@ -79,14 +81,13 @@ class GradientRing:
             if index in present:
                 grad = tf.convert_to_tensor(present[index])
                 grad = tf.cast(grad, ring.dtype)
-                delayed[index] = tf.where(
-                    late > 0, tf.gather(ring, slot), grad
-                )
             else:
                 grad = tf.zeros(ring.shape[1:], ring.dtype)
             ring.scatter_update(
-                tf.IndexedSlices(grad[tf.newaxis], oldest[tf.newaxis])
+                tf.IndexedSlices(grad[tf.newaxis], newest[tf.newaxis])
             )
+            if index in present:
+                delayed[index] = tf.gather(ring, wanted)
         seen.assign_add([1])
         return [delayed[index] for index in indices]
 
