@@ -42,6 +42,12 @@ def _elastic(cls, **defaults):
     return make
 
 
+def _delayed_sgd(**options):
+    return optimizers.DelayedGradient(
+        keras.optimizers.SGD(**options), optimizers.delays.UniformDelay(0, 3)
+    )
+
+
 CASES = {
     "easgd": Case(_elastic(optimizers.EASGD, communication_period=3)),
     "eamsgd": Case(
@@ -57,6 +63,9 @@ CASES = {
     ),
     "elastic_adam": Case(
         _around(keras.optimizers.Adam, learning_rate=0.03), wraps=True
+    ),
+    "elastic_delayed": Case(
+        _around(_delayed_sgd, learning_rate=0.05), wraps=True
     ),
     "asgd": Case(_elastic(optimizers.ASGD), num_workers=1),
     "mvasgd": Case(
