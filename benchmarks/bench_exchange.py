@@ -4,9 +4,11 @@
 
 Two center servers and one worker, each a process. TensorFlow's part: two
 processes with a `tf.distribute.Server`, and one function that sends each its
-half, negates it there, and brings it back.
+half, negates it there, and brings it back. Processor time is told for both
+ends: it depends less on what else the machine does.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -24,15 +26,40 @@ from tf_elastic.cluster.link import Timeouts
 SHARDS = 2
 
 
-def timed(function):
-    """A function that calls another one and returns its seconds."""
+class Timed:
+    """Calls a function, returns its seconds, and notes processor time.
 
-    def call():
+    Args:
+        function: without arguments.
+        processes: those that serve it.
+    """
+
+    def __init__(self, function, processes):
+        self._function = function
+        self._processes = processes
+        self._cpu_s = []  # (this process', the servers'), for each call
+
+    def __call__(self):
+        here, there = time.process_time(), self._there()
         start = time.perf_counter()
-        function()
-        return time.perf_counter() - start
+        self._function()
+        seconds = time.perf_counter() - start
+        self._cpu_s.append(
+            (time.process_time() - here, self._there() - there)
+        )
+        return seconds
 
-    return call
+    def _there(self):
+        return sum(process.cpu_s() for process in self._processes)
+
+    def cpu_s(self):
+        """Means of a call: of this process, and of the servers.
+
+        Those of the servers come in hundredths of a second: not the median.
+        """
+        # Without the first, which is a warm-up.
+        here, there = zip(*self._cpu_s[1:], strict=True)
+        return statistics.mean(here), statistics.mean(there)
 
 
 def center(crew, values):
@@ -55,9 +82,12 @@ def center(crew, values):
         return core.elastic_rates(num_workers)
 
     return {
-        "exchange": timed(lambda: client.exchange([values], rates)),
-        "read and push": timed(lambda: client.read_and_push([values], rates)),
-    }, processes
+        name: Timed(functools.partial(function, [values], rates), processes)
+        for name, function in (
+            ("exchange", client.exchange),
+            ("read and push", client.read_and_push),
+        )
+    }
 
 
 def tensorflow(crew, values):
@@ -89,9 +119,9 @@ def tensorflow(crew, values):
                 results.append(tf.identity(there))
         return results
 
-    return timed(
-        lambda: [back.numpy() for back in there_and_back(*parts)]
-    ), processes
+    return Timed(
+        lambda: [back.numpy() for back in there_and_back(*parts)], processes
+    )
 
 
 def serve():
@@ -117,17 +147,19 @@ def main():
     values = np.random.default_rng(0).normal(size=args.megabytes * 250_000)
     values = values.astype("float32")
     with _crew.Crew() as crew:
-        reference, _ = tensorflow(crew, values)
-        exchanges, _ = center(crew, values)
-        seconds = _report.in_turns(
-            {"TensorFlow": reference, **exchanges}, args.repeats
-        )
+        ways = {"TensorFlow": tensorflow(crew, values)}
+        exchanges = center(crew, values)
+        ways.update(exchanges)
+        seconds = _report.in_turns(ways, args.repeats)
+        cpu_s = {name: way.cpu_s() for name, way in ways.items()}
     for name, times in seconds.items():
         print(
             f"{name:14} {1e3 * statistics.median(times):7.1f} ms "
-            f"({1e3 * min(times):.1f} to {1e3 * max(times):.1f})"
+            f"({1e3 * min(times):.1f} to {1e3 * max(times):.1f}); processor "
+            "time %.0f ms here, %.0f ms of the servers"
+            % tuple(1e3 * each for each in cpu_s[name])
         )
-    result = {"seconds": seconds, "megabytes": args.megabytes}
+    result = {"seconds": seconds, "cpu_s": cpu_s, "megabytes": args.megabytes}
     for name in exchanges:
         found = _report.ratios(seconds[name], seconds["TensorFlow"])
         print(f"{name} / TensorFlow: %.2f (%.2f to %.2f)" % found)
