@@ -55,7 +55,63 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
             )
         if name == "easgd":
             return optimizers.EASGD(rate, **elastic, **common)
-        return optimizers.EAMSGD(rate, **momentum, **elastic, **common)
+        if name == "eamsgd":
+            return optimizers.EAMSGD(rate, **momentum, **elastic, **common)
+        return _pushing(name, rate, settings, elastic, common)
+
+
+def _pushing(
+    name: str,
+    rate: Any,
+    settings: dict[str, Any],
+    elastic: dict[str, Any],
+    common: dict[str, Any],
+) -> Any:
+    """An optimizer whose workers push to the center."""
+    from tf_elastic import optimizers
+
+    compiled = {"jit_compile": elastic["jit_compile"]}
+    period = {
+        "communication_period": elastic["communication_period"],
+        **compiled,
+    }
+    if name == "downpour":
+        return optimizers.Downpour(rate, **period, **common)
+    if name == "adownpour":
+        return optimizers.ADownpour(rate, **period, **common)
+    if name == "mvadownpour":
+        return optimizers.MVADownpour(
+            rate,
+            averaging_rate=settings["averaging_rate"],
+            **period,
+            **common,
+        )
+    if name == "mdownpour":
+        return optimizers.MDownpour(
+            rate, settings["momentum"], **compiled, **common
+        )
+    if name == "async_msgd":
+        chosen = ("adjustment", "staleness_scaling", "delay_compensation")
+        return optimizers.AsyncMSGD(
+            rate,
+            settings["momentum"],
+            **{key: settings[key] for key in chosen},
+            **compiled,
+            **common,
+        )
+    if name == "admm":
+        return optimizers.ADMM(
+            rate, settings["elasticity"], **period, **common
+        )
+    inner = _inner_optimizer(settings["inner_optimizer"])(rate, **common)
+    if name == "local_sgd":
+        return optimizers.LocalSGD(inner, **period)
+    return optimizers.DiLoCo(
+        inner,
+        settings["outer_learning_rate"],
+        settings["outer_momentum"],
+        **period,
+    )
 
 
 def _inner_optimizer(name: str) -> Any:

@@ -10,8 +10,37 @@ from tf_elastic.program import usage
 
 _ELASTIC = (
     "optimizer inner_optimizer exchange beta moving_rate symmetric "
-    "communication_period averaging_rate jit_compile"
+    "communication_period averaging_rate jit_compile adjustment "
+    "staleness_scaling delay_compensation outer_learning_rate outer_momentum "
+    "elasticity"
 ).split()
+_RATES = "beta moving_rate symmetric"
+# The optimizers that a flag is for, the most usual first.
+_FOR = {
+    "momentum": "eamsgd mdownpour async_msgd",
+    "nesterov": "eamsgd",
+    "inner_optimizer": "elastic local_sgd diloco",
+    "averaging_rate": "mvasgd mvadownpour",
+    **dict.fromkeys(_RATES.split(), "easgd eamsgd elastic"),
+    "communication_period": (
+        "easgd eamsgd elastic downpour adownpour mvadownpour local_sgd diloco "
+        "admm"
+    ),
+    "adjustment": "async_msgd",
+    "staleness_scaling": "async_msgd",
+    "delay_compensation": "async_msgd",
+    "outer_learning_rate": "diloco",
+    "outer_momentum": "diloco",
+    "elasticity": "admm",
+}
+_WHY = {
+    "momentum": "has no momentum",
+    "nesterov": "has no momentum",
+    "inner_optimizer": "has none inside",
+    **dict.fromkeys(_RATES.split(), "has no elastic rates"),
+    "communication_period": "exchanges at every step",
+}
+_NO_WEIGHT_DECAY = ("mdownpour", "async_msgd", "admm")
 _LOCAL = "local_ps local_evaluator restart_workers status".split()
 
 
@@ -36,21 +65,18 @@ def without_effect(settings: dict[str, Any]) -> dict[str, str]:
             f"--strategy={elastic}",
         )
     else:
-        if optimizer != "eamsgd":
-            reasons |= dict.fromkeys(
-                ("momentum", "nesterov"),
-                f"--optimizer={optimizer} has no momentum. Leave it out, or "
-                "choose --optimizer=eamsgd",
-            )
-        if optimizer != "elastic":
-            reasons["inner_optimizer"] = (
-                f"--optimizer={optimizer} has none inside. Leave it out, or "
-                "choose --optimizer=elastic"
-            )
-        if optimizer != "mvasgd":
-            reasons["averaging_rate"] = (
-                f"--optimizer={optimizer} has none. Leave it out, or choose "
-                "--optimizer=mvasgd"
+        for name, optimizers in _FOR.items():
+            if optimizer not in optimizers.split():
+                reasons[name] = (
+                    f"--optimizer={optimizer} {_WHY.get(name, 'has none')}. "
+                    "Leave it out, or choose "
+                    f"--optimizer={optimizers.split()[0]}"
+                )
+        if optimizer in _NO_WEIGHT_DECAY:
+            reasons["weight_decay"] = (
+                f"--optimizer={optimizer} pushes gradients, and its workers "
+                "move nothing by themselves. Leave it out, or choose "
+                "--optimizer=downpour"
             )
         if optimizer in defaults.SEQUENTIAL:
             reasons |= dict.fromkeys(
@@ -132,7 +158,7 @@ def check_choices(settings: dict[str, Any], given: set[str]) -> None:
             "--strategy=elastic_multi_worker."
         )
     if settings["compression"] != "none" and (
-        settings["protocol"] != "overlapped"
+        settings["protocol"] not in (None, "overlapped")
     ):
         raise usage.UsageError(
             f"--compression={settings['compression']} needs "
@@ -178,6 +204,10 @@ _RANGES = (
     ("moving_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("averaging_rate", lambda v: 0 < v <= 1, "in (0, 1]"),
     ("weight_decay", lambda v: v >= 0, "at least 0"),
+    ("delay_compensation", lambda v: v >= 0, "at least 0"),
+    ("outer_learning_rate", lambda v: v >= 0, "at least 0"),
+    ("outer_momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("elasticity", lambda v: v >= 0, "at least 0"),
     ("clipnorm", lambda v: v > 0, "more than 0"),
     ("gradient_accumulation_steps", lambda v: v >= 2, "at least 2"),
     ("epochs", lambda v: v >= 1, "at least 1"),

@@ -25,7 +25,23 @@ _LEARNING_RATES = {
     "elastic": (0.003, 0.0003),
     "asgd": (0.2, 0.05),
     "mvasgd": (0.2, 0.05),
+    "downpour": (0.05, 0.005),
+    "adownpour": (0.05, 0.005),
+    "mvadownpour": (0.05, 0.005),
+    "mdownpour": (0.005, 0.00005),
+    "async_msgd": (0.05, 0.01),
+    "local_sgd": (0.003, 0.0003),
+    "diloco": (0.003, 0.0003),
+    "admm": (0.1, 0.05),
 }
+_PERIODS = {
+    "downpour": "1",
+    "adownpour": "1",
+    "mvadownpour": "1",
+    "admm": "1",
+    "diloco": "50",
+}
+_ASYNC_MOMENTUM = 0.5  # gradients are stale
 
 
 def choose_strategy(settings: dict[str, Any]) -> None:
@@ -47,11 +63,16 @@ def fill_in(settings: dict[str, Any], task: Any) -> None:
         task: the `ClusterConfiguration` of this process, or None.
     """
     is_cifar = settings["dataset"] != "digits"
+    optimizer = settings["optimizer"]
+    if settings["momentum"] is None and optimizer == "async_msgd":
+        settings["momentum"] = _ASYNC_MOMENTUM
+    if settings["communication_period"] is None:
+        settings["communication_period"] = _PERIODS.get(optimizer, "10")
     for name, defaults in _BY_DATASET.items():
         if settings[name] is None:
             settings[name] = defaults[is_cifar]
     if settings["learning_rate"] is None:
-        rates = _LEARNING_RATES[settings["optimizer"]]
+        rates = _LEARNING_RATES[optimizer]
         settings["learning_rate"] = rates[is_cifar]
     if settings["local_workers"] is not None:
         settings["workers"] = settings["local_workers"]
@@ -60,7 +81,7 @@ def fill_in(settings: dict[str, Any], task: Any) -> None:
     elif settings["workers"] is None:
         alone = (
             settings["strategy"] not in MIRRORED
-            and settings["optimizer"] in SEQUENTIAL
+            and optimizer in SEQUENTIAL
         )
         settings["workers"] = 1 if alone else 4
     if settings["verbose"] is None:

@@ -61,10 +61,11 @@ GROUPS: dict[str, list[Flag]] = {
             "an equal part of what is free",
         ),
         Flag(
-            "exchange", "jacobi|gauss_seidel|round_robin", "jacobi",
+            "exchange", "jacobi|gauss_seidel|round_robin", None,
             "Who moves first in an exchange. jacobi: all at once; "
             "gauss_seidel: the center, then the workers; round_robin: one "
             "worker after another.",
+            "the method's own, see --methods",
         ),
     ],
     "Cluster": [
@@ -85,10 +86,11 @@ GROUPS: dict[str, list[Flag]] = {
             "keeps the best model, in --model_dir.",
         ),
         Flag(
-            "protocol", "overlapped|blocking|synchronous", "overlapped",
+            "protocol", "overlapped|blocking|synchronous", None,
             "When a worker exchanges with the center. overlapped: while "
             "training goes on; blocking: while it stands still; "
             "synchronous: all workers meet.",
+            "the method's own, see --methods",
         ),
         Flag(
             "compression", "none|bfloat16|int8", "none",
@@ -110,21 +112,30 @@ GROUPS: dict[str, list[Flag]] = {
     ],
     "Method": [
         Flag(
-            "optimizer", "eamsgd|easgd|elastic|asgd|mvasgd", "eamsgd",
+            "optimizer",
+            "eamsgd|easgd|elastic|asgd|mvasgd|downpour|adownpour|mvadownpour|"
+            "mdownpour|async_msgd|local_sgd|diloco|admm",
+            "eamsgd",
             "eamsgd: elastic averaging with momentum. easgd: without. "
             "elastic: around the Keras optimizer --inner_optimizer. asgd, "
-            "mvasgd: one worker, averaged over time.",
+            "mvasgd: one worker, averaged over time. downpour, adownpour, "
+            "mvadownpour: workers push what they have done. mdownpour, "
+            "async_msgd: they push gradients, the center has the momentum. "
+            "local_sgd, diloco: they meet at their mean. admm: a comparator.",
+        ),
+        Flag(
+            "methods", "switch", False,
+            "List all methods in a table, and end.",
         ),
         Flag(
             "inner_optimizer", "text", "adam",
             "Name of a Keras optimizer: adam, adamw, sgd, ... Only with "
-            "--optimizer=elastic.",
+            "--optimizer=elastic, local_sgd and diloco.",
         ),
         Flag(
             "learning_rate", "number", None,
             "Step size of a worker, eta.",
-            "digits, CIFAR: 0.05, 0.005; without momentum 0.2, 0.05; "
-            "elastic: 0.003, 0.0003",
+            "by data and method; eamsgd: 0.05 for digits, 0.005 for CIFAR",
         ),
         Flag(
             "learning_rate_decay", "number", None,
@@ -134,9 +145,9 @@ GROUPS: dict[str, list[Flag]] = {
         ),
         Flag(
             "momentum", "number", None,
-            "Momentum of a worker, delta, in [0, 1). Only with eamsgd and "
-            "the mirrored strategies.",
-            "0.9 for digits, 0.99 for CIFAR",
+            "Momentum of a worker, or of the center, in [0, 1). Only with "
+            "eamsgd, mdownpour, async_msgd and the mirrored strategies.",
+            "0.9 for digits, 0.99 for CIFAR; 0.5 for async_msgd",
         ),
         Flag(
             "nesterov", "switch", True,
@@ -160,13 +171,41 @@ GROUPS: dict[str, list[Flag]] = {
             "free, and must be given.",
         ),
         Flag(
-            "communication_period", "text", "10",
+            "communication_period", "text", None,
             "Local steps between two exchanges, tau; none for no exchange.",
+            "10; downpour and its averages, admm: 1; diloco: 50",
         ),
         Flag(
             "averaging_rate", "number", None,
-            "Rate of mvasgd's moving average, in (0, 1].",
+            "Rate of the moving average of mvasgd and mvadownpour, in "
+            "(0, 1].",
             "0.01 for digits, 0.001 for CIFAR",
+        ),
+        Flag(
+            "adjustment", "constant|inverse|inverse_sqrt", "constant",
+            "async_msgd: what multiplies the learning rate at the center's "
+            "k-th update: 1, 1 / k or 1 / sqrt(k).",
+        ),
+        Flag(
+            "staleness_scaling", "switch", False,
+            "async_msgd: divide each gradient's rate by its staleness.",
+        ),
+        Flag(
+            "delay_compensation", "number", 0.0,
+            "async_msgd: correct gradients for the center's way meanwhile, "
+            "lambda.",
+        ),
+        Flag(
+            "outer_learning_rate", "number", 0.7,
+            "diloco: step size of the center.",
+        ),
+        Flag(
+            "outer_momentum", "number", 0.9,
+            "diloco: momentum of the center, in [0, 1).",
+        ),
+        Flag(
+            "elasticity", "number", 1.0,
+            "admm: the penalty rho on a worker's distance to the center.",
         ),
         Flag(
             "weight_decay", "number", None,

@@ -32,6 +32,11 @@ def main(argv: Sequence[str], introduction: str) -> int:
         console.say(command_line.help_text(introduction))
         return 0
     settings = None
+    if any(arg in ("-methods", "--methods") for arg in argv[1:]):
+        from tf_elastic.program import method_table
+
+        console.say(method_table.text())
+        return 0
     try:
         settings = run_settings.parse(argv)
         with warnings.catch_warnings():
