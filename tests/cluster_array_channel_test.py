@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import gc
+import json
 import logging
 import os
 import shutil
@@ -489,6 +490,34 @@ def test_half_a_call_ends_at_its_deadline(echo, cut):
     assert made.seen == 1
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_much_that_comes_slowly(echo, ends):
+    """It does not wait for more at once than is to come."""
+    size = 400_000
+    made = echo(size=size)
+    plain, ours = made.connect()
+    whole = []
+    ours._send = lambda data, deadline: whole.append(bytes(data))
+    asked = {"call": "Double", "header": {}, "timeout_s": 60.0}
+    ours.send(asked, [np.ones(size), np.ones(3, np.uint8)], soon())
+    data = b"".join(whole)
+    if ends:
+        data = data[: len(data) // 2 + 7]
+    for begin in range(0, len(data), 70_000):
+        plain.sendall(data[begin : begin + 70_000])
+        time.sleep(0.005)
+    if ends:
+        plain.shutdown(socket.SHUT_WR)
+        assert is_cut_off(plain)
+        until(lambda: not made.server._guests)
+        assert made.seen == 0
+        return
+    assert ours.receive_header(soon())["news"] == {"seen": 1}
+    room = [np.empty(size), np.empty(3, np.uint8)]
+    ours.receive(room, soon())
+    assert (room[0] == 2.0).all()
+
+
 def test_half_a_header_ends_at_its_deadline(echo, monkeypatch):
     monkeypatch.setattr(array_server, "_HEADER_S", 0.3)
     plain, _ = echo().connect()
@@ -681,6 +710,41 @@ def test_a_variable_that_is_no_port(monkeypatch, variable):
     monkeypatch.setenv("TF_ELASTIC_ARRAY_PORT", variable)
     with pytest.raises(ValueError, match=f"Received: '{variable}'"):
         ps.array_port_of(types.SimpleNamespace(array_port=None))
+
+
+def test_a_process_listens_where_its_flag_says(end):
+    ports = support.addresses.free_ports(2)
+    address = f"127.0.0.1:{ports[0]}"
+    config = {
+        "cluster": {"ps": [address], "worker": ["127.0.0.1:1"]},
+        "task": {"type": "ps", "index": 0},
+    }
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tf_elastic.cluster.ps"),
+            f"--array_port={ports[1]}",
+        ],
+        cwd=tree.ROOT,
+        env={**os.environ, "TF_CONFIG": json.dumps(config)},
+        stderr=subprocess.DEVNULL,
+    )
+    end.callback(process.wait, 30)
+    end.callback(process.kill)
+    connection = Connection(address, 0, Security())
+    end.callback(connection.close)
+
+    def asked():
+        try:
+            return connection.call(wire.INVITE, 5.0)
+        except errors.CenterUnavailableError:
+            return None
+
+    assert until(asked, 60)["port"] == ports[1]
+    with pytest.raises(errors.CenterEmptyError):
+        connection.stream(wire.READ, 20.0, {}, ())
+    assert len(connection._arrays._idle) == 1
+    process.terminate()
+    assert process.wait(30) == 0
 
 
 def test_a_port_in_use_is_refused(cluster):

@@ -154,7 +154,11 @@ class ArrayChannel:
         return opened
 
     def _note_failure(self, port: int, error: Exception) -> None:
-        if not self._failures and not self.closed:
+        with self._lock:
+            failures, self._failures = self._failures, self._failures + 1
+            avoid_s = _AVOID_S[min(failures, len(_AVOID_S) - 1)]
+            self._avoid_until = time.monotonic() + avoid_s
+        if not failures and not self.closed:
             logging.warning(
                 "Arrays go to %s by gRPC, which takes more processor time, "
                 "since its port for them, %d, cannot be reached: %s. Open it "
@@ -163,6 +167,3 @@ class ArrayChannel:
                 port,
                 error,
             )
-        avoid_s = _AVOID_S[min(self._failures, len(_AVOID_S) - 1)]
-        self._failures += 1
-        self._avoid_until = time.monotonic() + avoid_s
