@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests import optimizers_exact_test as exact
+from tests import elastic_multi_worker_job as job
 from tests.reference import delayed
 from tf_elastic import compat
 from tf_elastic import optimizers
@@ -559,30 +559,49 @@ def test_the_inner_optimizers_own_loss_scale():
     ids=["none", "constant", "uniform", "trace"],
 )
 def test_elastic_averaging_of_late_workers(strategy, delay):
-    p, tau, rate = 3, 4, exact.LEARNING_RATE
+    p, tau = job.WORKERS, 4
     expected = delayed.delayed_easgd_synchronous(
-        exact.gradient,
-        exact.INITIAL,
+        job.gradient,
+        job.INITIAL,
         num_workers=p,
-        learning_rate=rate,
-        beta=0.9,
+        learning_rate=job.LEARNING_RATE,
+        beta=job.BETA,
         communication_period=tau,
         delays=reference_delays(delay),
-        num_steps=exact.STEPS,
+        num_steps=job.STEPS,
     )
-    rows = exact.train(
-        strategy,
-        lambda: optimizers.Elastic(
-            late(keras.optimizers.SGD(rate), delay),
-            beta=0.9,
+    with strategy(p).scope():
+        model = job.Quadratic()
+        model.build((None, job.N))
+        model.set_weights([job.INITIAL[: job.SPLIT], job.INITIAL[job.SPLIT :]])
+        optimizer = optimizers.Elastic(
+            late(keras.optimizers.SGD(job.LEARNING_RATE), delay),
+            beta=job.BETA,
             communication_period=tau,
             jit_compile=False,
-        ),
-        p,
+        )
+        model.compile(optimizer, loss=lambda _, output: output)
+    rows = {"workers": [], "center": []}
+
+    def note(batch=None, logs=None):
+        natives = map(compat.native_variable, model.trainable_variables)
+        values = [(v.worker_values(), v.numpy()) for v in natives]
+        workers, center = zip(*values, strict=True)
+        rows["workers"].append(np.concatenate(workers, axis=1))
+        rows["center"].append(np.concatenate(center))
+
+    note()
+    model.fit(
+        np.concatenate(job.NOISE.swapaxes(0, 1)),  # a sample for each worker
+        np.zeros(p * job.STEPS),
+        batch_size=p,
+        shuffle=False,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)],
     )
-    for name in ("workers", "center"):
+    for name, points in rows.items():
         np.testing.assert_allclose(
-            rows[name], expected[name], rtol=1e-10, atol=1e-12
+            points, expected[name], rtol=1e-10, atol=1e-12
         )
 
 
