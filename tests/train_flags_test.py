@@ -54,6 +54,13 @@ WRONG = [
     ("--optimizer=elastic --nonesterov", ["--nesterov", "no momentum"]),
     ("--inner_optimizer=sgd", ["has none inside", "--optimizer=elastic"]),
     ("--averaging_rate=0.1", ["has none", "--optimizer=mvasgd"]),
+    ("--optimizer=downpour --momentum=0.9", ["no momentum", "=eamsgd"]),
+    ("--optimizer=downpour --beta=0.9", ["no elastic rates", "=easgd"]),
+    ("--optimizer=mdownpour --communication_period=4", ["every step"]),
+    ("--optimizer=async_msgd --weight_decay=0.1", ["pushes gradients"]),
+    ("--optimizer=diloco --staleness_scaling", ["=async_msgd"]),
+    ("--outer_momentum=0.5", ["has none", "--optimizer=diloco"]),
+    ("--elasticity=2", ["has none", "--optimizer=admm"]),
     ("--optimizer=asgd --workers=4", ["sequential", "--workers=1"]),
     ("--optimizer=mvasgd --beta=0.5", ["sequential", "--optimizer=easgd"]),
     ("--optimizer=asgd --communication_period=5", ["averages at every step"]),
@@ -73,6 +80,9 @@ WRONG = [
     ("--communication_period=0", ["at least 1", "none", "default is 10"]),
     ("--communication_period=often", ["Received", "often"]),
     ("--optimizer=mvasgd --averaging_rate=0", ["in (0, 1]"]),
+    ("--optimizer=diloco --outer_momentum=1", ["in [0, 1)"]),
+    ("--optimizer=admm --elasticity=-1", ["--elasticity must be"]),
+    ("--optimizer=async_msgd --delay_compensation=-1", ["at least 0"]),
     ("--weight_decay=-1", ["--weight_decay must be"]),
     ("--clipnorm=0", ["--clipnorm must be more than 0"]),
     ("--gradient_accumulation_steps=1", ["at least 2"]),
@@ -377,7 +387,7 @@ def test_the_strategy_follows_from_where_it_runs(monkeypatch):
     local = parse("--local_workers=3")
     assert local["strategy"] == "elastic_multi_worker"
     assert (local["workers"], local["local_ps"]) == (3, 1)
-    assert (local["protocol"], local["compression"]) == ("overlapped", "none")
+    assert (local["protocol"], local["compression"]) == (None, "none")
     monkeypatch.setenv("TF_CONFIG", tf_config(workers=5))
     task = parse()
     assert task["strategy"] == "elastic_multi_worker"
@@ -467,6 +477,14 @@ ALONE = [
     {"protocol": "synchronous"},
     {"optimizer": "mvasgd", "averaging_rate": 0.2, "local_workers": 1},
     {"optimizer": "asgd", "local_workers": 1},
+    {"optimizer": "downpour", "communication_period": "4"},
+    {"optimizer": "mvadownpour", "averaging_rate": 0.2},
+    {"optimizer": "async_msgd", "momentum": 0.3, "staleness_scaling": True},
+    {"optimizer": "diloco", "outer_momentum": 0.5, "inner_optimizer": "sgd"},
+    {"optimizer": "async_msgd", "adjustment": "inverse"},
+    {"optimizer": "async_msgd", "delay_compensation": 0.1},
+    {"optimizer": "diloco", "outer_learning_rate": 0.5},
+    {"optimizer": "admm", "elasticity": 0.5},
     {"dataset": "cifar10", "data_dir": "DATA", "download": True},
     {"dataset": "cifar100", "data_dir": "DATA", "download": True},
 ]
@@ -538,6 +556,6 @@ def test_all_flags_are_in_these_tables():
     named = {*VALUES, *ELASTIC, *MIRRORED, *LAUNCHER, "strategy"}
     for values in ALONE:
         named |= set(values)
-    # An error in a cluster, see above.
-    named |= {"workers", "exchange"}
+    # An error in a cluster, see above; and what ends at once.
+    named |= {"workers", "exchange", "methods"}
     assert named == {flag.name for flag in flag_table.all_flags()}
