@@ -14,7 +14,8 @@ def parse_args(description, **numbers):
 
     Args:
         description: the module's docstring.
-        **numbers: name and default of each further argument.
+        **numbers: name and default of each further argument; `False` makes a
+            switch.
 
     Returns:
         The namespace.
@@ -22,6 +23,9 @@ def parse_args(description, **numbers):
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--json", help="file to write the results to")
     for name, default in numbers.items():
+        if default is False:
+            parser.add_argument(f"--{name}", action="store_true")
+            continue
         parser.add_argument(
             f"--{name}", type=type(default), default=default, help="%(default)s"
         )
