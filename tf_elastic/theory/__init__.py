@@ -1,5 +1,27 @@
-"""The papers' analysis: which settings are stable, and how stable."""
+"""The papers' analysis: what is stable, how fast, and how many workers help.
 
+One module for each subject, see docs/theory.md, and `advise`, which uses them
+to judge a setting.
+"""
+
+from tf_elastic.theory import additive
+from tf_elastic.theory import curvature
+from tf_elastic.theory import delay_equations
+from tf_elastic.theory import gauss_seidel
+from tf_elastic.theory import multiplicative
+from tf_elastic.theory import nonconvex
+from tf_elastic.theory import nonconvex_descent
+from tf_elastic.theory import quadratic
+from tf_elastic.theory import quadratic_average
+from tf_elastic.theory import quadratic_simulation
+from tf_elastic.theory import round_robin
+from tf_elastic.theory import streaming_pca
+from tf_elastic.theory import strongly_convex
+from tf_elastic.theory import tree
+from tf_elastic.theory import tree_moments
+from tf_elastic.theory import tree_simulation
+from tf_elastic.theory.advise import Advice
+from tf_elastic.theory.advise import advise
 from tf_elastic.theory.stability import EXCHANGES
 from tf_elastic.theory.stability import StabilityWarning
 from tf_elastic.theory.stability import exchange_map
@@ -9,9 +31,27 @@ from tf_elastic.theory.stability import warn_if_unstable
 
 __all__ = [
     "EXCHANGES",
+    "Advice",
     "StabilityWarning",
+    "additive",
+    "advise",
+    "curvature",
+    "delay_equations",
     "exchange_map",
+    "gauss_seidel",
+    "multiplicative",
+    "nonconvex",
+    "nonconvex_descent",
+    "quadratic",
+    "quadratic_average",
+    "quadratic_simulation",
+    "round_robin",
     "spectral_radius",
     "stable_moving_rates",
+    "streaming_pca",
+    "strongly_convex",
+    "tree",
+    "tree_moments",
+    "tree_simulation",
     "warn_if_unstable",
 ]
