@@ -6,11 +6,13 @@ center (model averaging, DiLoCo). The center *takes* it, and *answers* with the
 point to go on from.
 """
 
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
+from tf_elastic.core.local_steps import MomentumState
 from tf_elastic.core.local_steps import lookahead_momentum_step
 from tf_elastic.core.local_steps import lookahead_point
 from tf_elastic.core.local_steps import momentum_step
@@ -179,10 +181,9 @@ def take(
         )
     if rule.method == ADD:
         return CenterState(center + message, velocity, average)
+    step: Callable[..., MomentumState] = momentum_step
     if rule.method == OUTER_NESTEROV:
         message, step = -message, lookahead_momentum_step
-    else:
-        step = momentum_step
     moved = step(
         center, velocity, message, rates.learning_rate, rates.momentum
     )

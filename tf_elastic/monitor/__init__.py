@@ -2,6 +2,7 @@
 
 from tf_elastic.monitor.center_evaluator import CenterEvaluator
 from tf_elastic.monitor.elastic_monitor import ElasticMonitor
+from tf_elastic.monitor.momentum_controller import MomentumController
 from tf_elastic.monitor.plot import plot_history
 from tf_elastic.monitor.run_report import RunTimes
 from tf_elastic.monitor.run_report import build_report
@@ -11,6 +12,7 @@ from tf_elastic.monitor.run_report import write_report
 __all__ = [
     "CenterEvaluator",
     "ElasticMonitor",
+    "MomentumController",
     "RunTimes",
     "build_report",
     "format_report",

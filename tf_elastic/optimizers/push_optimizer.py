@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_elastic import compat
@@ -129,6 +131,21 @@ class PushOptimizer(CenterOptimizer):
         )
 
 
+class LastPushes(NamedTuple):
+    """What the workers of one process have pushed last, one after another.
+
+    Coordinates are of all trainable variables, as float64.
+    """
+
+    count: int  # pushes of each worker so far
+    center: np.ndarray  # after these pushes, shape (d,)
+    points: np.ndarray  # where each worker goes on from, shape (p, d)
+    gradients: np.ndarray  # what each has pushed, shape (p, d)
+    learning_rate: float  # of these pushes, before what the rule makes of it
+    momentum: float
+    resolution: float  # relative rounding of the coarsest variable
+
+
 class GradientPush(PushOptimizer):
     """Base class: every step's gradient is pushed, and nothing else moves.
 
@@ -202,6 +219,61 @@ class GradientPush(PushOptimizer):
         """The rates of a push; see `PushOptimizer.push_rates`."""
         del num_workers
         return core.PushRates(learning_rate=numbers[0], momentum=numbers[1])
+
+    def last_pushes(self, most: int | None = None) -> LastPushes:
+        """What the workers have pushed last, in eager code.
+
+        Args:
+            most: coordinates that are looked at, evenly spread over each
+                variable; None for all.
+
+        Raises:
+            ValueError: the optimizer is not built, or the center is in
+                another process.
+        """
+        extended = self._built_extended()
+        if not extended.holds_center:
+            raise ValueError(
+                "The pushes of other processes are not known here. Received: "
+                f"strategy={type(self._distribution_strategy).__name__}."
+            )
+        parameters = self._exchange.parameters
+        size = sum(p.variable.shape.num_elements() for p in parameters)
+        every = -(-size // (most or size))
+
+        def flat(copies: Sequence[tf.Variable]) -> np.ndarray:
+            return np.concatenate(
+                [
+                    tf.reshape(copy.read_value(), [-1])[::every]
+                    .numpy()
+                    .astype(np.float64)
+                    for copy in copies
+                ]
+            )
+
+        workers = extended.local_workers
+        return LastPushes(
+            int(self.center_step.numpy()),
+            flat([p.variable.center_copies[0] for p in parameters]),
+            np.stack(
+                [
+                    flat([p.variable.worker_copies[i] for p in parameters])
+                    for i in workers
+                ]
+            ),
+            np.stack(
+                [
+                    flat([p.slot.worker_copies[i] for p in parameters])
+                    for i in workers
+                ]
+            ),
+            float(self._learning_rate_of(tf.convert_to_tensor(self.iterations))),
+            float(self._momentum.numpy()),
+            max(
+                float(np.spacing(p.variable.dtype.as_numpy_dtype(1)))
+                for p in parameters
+            ),
+        )
 
     def update_step(
         self, gradient: Any, variable: Any, learning_rate: Any

@@ -1,0 +1,421 @@
+"""`MomentumController`: what it measures, what it sets, what it refuses."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+import tf_elastic as te
+from tests import cluster_support
+from tf_elastic.core import momentum_control
+from tf_elastic.monitor import MomentumController
+
+N = 8
+CURVATURE = np.linspace(0.1, 1.0, N)
+CONSTANT = 12.5  # the default
+
+
+class Quadratic(keras.Model):
+    """Its output is the loss: w' H w / 2, less the sample times w."""
+
+    def build(self, input_shape):
+        self.w = self.add_weight(shape=(N,), initializer="ones", name="w")
+
+    def call(self, inputs):
+        w = tf.convert_to_tensor(self.w)
+        curvature = tf.constant(CURVATURE, w.dtype)
+        return tf.reduce_sum(curvature * w * w) / 2 - tf.linalg.matvec(
+            inputs, w
+        )
+
+
+class Log(keras.callbacks.Callback):
+    """What callbacks after the controller see of its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(
+            {
+                name: logs[name]
+                for name in ("momentum", "staleness", "total_momentum")
+                if name in logs
+            }
+        )
+
+
+def build(strategy, make_optimizer, **kwargs):
+    with strategy.scope():
+        model = Quadratic()
+        model.build((None, N))
+        model.compile(
+            make_optimizer(), loss=lambda _, output: output, **kwargs
+        )
+    return model
+
+
+def fit(model, callbacks, samples, epochs=1):
+    """Each of the p workers gets a row of `samples`, (steps, p, N)."""
+    x = np.reshape(samples, (-1, N)).astype(keras.config.floatx())
+    return model.fit(
+        x,
+        np.zeros(len(x)),
+        batch_size=np.shape(samples)[1],
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    ).history
+
+
+def distance(model):
+    return float(np.linalg.norm(model.get_weights()[0]))
+
+
+def noise(steps, p, size=0.3):
+    return size * np.random.default_rng(4).normal(size=(steps, p, N))
+
+
+def async_msgd(*args, **kwargs):
+    return lambda: te.optimizers.AsyncMSGD(*args, jit_compile=False, **kwargs)
+
+
+def mdownpour(*args, **kwargs):
+    return lambda: te.optimizers.MDownpour(*args, jit_compile=False, **kwargs)
+
+
+# By the staleness.
+
+
+def test_eight_workers_converge_with_it_and_diverge_without(strategy):
+    rate, steps = 0.05, 60
+    exact = np.zeros((steps, 8, N))
+    model = build(strategy(8, None), async_msgd(rate, 0.9))
+    history = fit(model, [MomentumController()], exact)
+    assert distance(model) < 0.05
+    expected = 1 - np.sqrt(7 * np.sqrt(rate) / CONSTANT)
+    assert history["momentum"] == pytest.approx([expected], rel=1e-6)
+    assert history["staleness"] == [7.0]
+    assert "total_momentum" not in history
+
+    model.set_weights([np.ones(N)])
+    model.optimizer.momentum = 0.9
+    fit(model, [], exact)
+    assert distance(model) > 1e6
+
+
+@pytest.mark.filterwarnings("ignore:Trace already exists")
+def test_it_acts_once_per_call_and_follows_the_rate(strategy, tmp_path):
+    """With a scaled loss, several steps in a call, and a rate that falls."""
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [7, 15], [0.09, 0.04, 0.01]
+    )
+    model = build(
+        strategy(2, None),
+        lambda: keras.optimizers.LossScaleOptimizer(
+            te.optimizers.MDownpour(schedule, 0.2, jit_compile=False),
+            initial_scale=2.0,
+        ),
+        steps_per_execution=4,
+    )
+    log = Log()
+    controller = MomentumController(constant=2.0, update_freq=6)
+    monitor = te.monitor.ElasticMonitor(log_dir=tmp_path, update_freq=4)
+    history = fit(model, [controller, log, monitor], noise(24, 2))
+
+    def admissible(rate):
+        return 1 - np.sqrt(1 * np.sqrt(rate) / 2.0)
+
+    # Calls end after steps 4, 8, ..., 24; multiples of 6 were passed in those
+    # that ended at 8, 12, 20 and 24. The rate is that of the step to come.
+    expected = [
+        admissible(rate) for rate in (0.09, 0.04, 0.04, 0.04, 0.01, 0.01)
+    ]
+    found = [batch["momentum"] for batch in log.seen]
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert [batch["staleness"] for batch in log.seen] == [1.0] * 6
+    assert history["momentum"] == pytest.approx(expected[-1:], rel=1e-6)
+
+    events = event_accumulator.EventAccumulator(
+        str(tmp_path), size_guidance={event_accumulator.TENSORS: 0}
+    )
+    events.Reload()
+    written = [
+        float(tf.make_ndarray(event.tensor_proto))
+        for event in events.Tensors("worker/momentum")
+    ]
+    assert written[:6] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_adjusted_rate_is_the_one_that_counts(strategy):
+    """u_k = 1 / sqrt(k), and each rate over the staleness."""
+    model = build(
+        strategy(3, None),
+        async_msgd(0.2, 0.1, "inverse_sqrt", staleness_scaling=True),
+    )
+    log = Log()
+    controller = MomentumController(constant=1.0, update_freq=3)
+    fit(model, [controller, log], noise(6, 3))
+    # After 3 and 6 steps of 3 workers the next updates are the 10th, the 19th.
+    found = [log.seen[k]["momentum"] for k in (1, 2, 5)]
+    expected = [
+        1 - np.sqrt(2 * np.sqrt(0.2 / 2 / np.sqrt(update)))
+        for update in (1, 10, 19)
+    ]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.fixture
+def cluster_workers():
+    """`make(count)`: strategies that are workers of one center server."""
+    servers = cluster_support.Cluster(1)
+    made = []
+
+    def make(count):
+        for i in range(count):
+            resolver = types.SimpleNamespace(
+                cluster_spec=lambda: tf.train.ClusterSpec(
+                    {
+                        "worker": [f"w{k}.invalid:1" for k in range(count)],
+                        "ps": servers.centers,
+                    }
+                ),
+                task_type="worker",
+                task_id=i,
+            )
+            made.append(
+                te.strategies.ElasticMultiWorkerStrategy(
+                    resolver,
+                    devices=["CPU:0"],
+                    timeouts=cluster_support.PATIENT,
+                )
+            )
+        return made
+
+    yield make
+    for one in made:
+        one.leave()
+    servers.close()
+
+
+class Others(keras.callbacks.Callback):
+    """Another worker takes its steps after each of this one."""
+
+    def __init__(self, model, steps):
+        super().__init__()
+        self.other, self.steps = model, steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        x, y = np.zeros((1, N), keras.config.floatx()), np.zeros(1)
+        for _ in range(self.steps):
+            self.other.train_on_batch(x, y)
+
+
+def test_a_cluster_measures_the_staleness_of_all_pushes(cluster_workers):
+    """Of two workers one is three times as fast."""
+    slow, fast = (
+        build(one, async_msgd(0.01, 0.9)) for one in cluster_workers(2)
+    )
+    log = Log()
+    controller = MomentumController(constant=1.0, update_freq=3)
+    callbacks = [Others(fast, 3), controller, log]
+    history = fit(slow, callbacks, np.zeros((7, 1, N)))
+
+    # At each step 3 of this worker and 1, 0, 0 of the other; at the first one
+    # nothing is late, for the other joins after it.
+    status = cluster_workers(0)[0].center_status()[0]["staleness"]
+    versions = [entry[2] for entry in status]
+    looks = [versions[:12], versions[12:24]]
+    assert [np.mean(look) for look in looks] == [8 / 12, 12 / 12]
+    expected = [1 - np.sqrt(np.mean(look) * 0.1) for look in looks]
+    found = [batch["momentum"] for batch in log.seen]
+    assert found == pytest.approx(
+        [0.9] * 2 + expected[:1] * 3 + expected[1:] * 2, rel=1e-6
+    )
+    assert "staleness" not in log.seen[1]
+    assert history["staleness"] == [1.0]
+    # It is what the center took the next pushes with.
+    np.testing.assert_allclose(
+        float(slow.optimizer.momentum), expected[1], rtol=1e-6
+    )
+
+    # Nothing new was pushed: nothing is changed.
+    controller._act()
+    assert float(slow.optimizer.momentum) == pytest.approx(expected[1])
+
+    with pytest.raises(ValueError, match="one center of many"):
+        fit(slow, [MomentumController("closed_loop")], np.zeros((1, 1, N)))
+
+
+# By the total momentum.
+
+
+@pytest.mark.parametrize(
+    ("make", "kwargs"),
+    [(async_msgd, {}), (mdownpour, {"gradient_accumulation_steps": 2})],
+)
+def test_without_staleness_the_total_is_the_momentum(strategy, make, kwargs):
+    model = build(strategy(1, None), make(0.05, 0.7, **kwargs))
+    controller = MomentumController(
+        "closed_loop", target=0.7, max_momentum=0.8, update_freq=4
+    )
+    log = Log()
+    fit(model, [controller, log], noise(16, 1))
+    found = [
+        batch["total_momentum"] for batch in log.seen
+        if "total_momentum" in batch
+    ]
+    assert len(found) >= 8
+    assert found == pytest.approx([0.7] * len(found), abs=0.01)
+
+
+def transcribed(nesterov, samples, rate, momentum, measured_at):
+    """A round robin by hand, and the total momentum of its last cycles.
+
+    Returns:
+        The median of the ratios of the updates out of the points that the
+        workers got in step `measured_at` - 1, counted from 1.
+    """
+    steps, p, _ = samples.shape
+    x = np.ones((p, N))
+    center, velocity = np.ones(N), np.zeros(N)
+    path, fresh = [center], {}
+    for t in range(steps):
+        grads = [CURVATURE * x[i] - samples[t, i] for i in range(p)]
+        for i in range(p):
+            if t:  # taken at the center that this worker was given
+                fresh[(t - 1) * p + i + 1] = grads[i]
+            velocity = momentum * velocity - rate * grads[i]
+            center = center + velocity
+            path.append(center)
+            x[i] = center + momentum * velocity if nesterov else center
+    first = (measured_at - 2) * p + 1
+    return np.median(
+        [
+            (path[j + 1] - path[j] + rate * fresh[j]) / (path[j] - path[j - 1])
+            for j in range(first, first + p)
+        ]
+    )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("make", [async_msgd, mdownpour])
+def test_what_is_measured_equals_a_transcription(strategy, make):
+    samples = noise(9, 3)
+    model = build(strategy(3, None), make(0.05, 0.5))
+    controller = MomentumController(
+        "closed_loop", target=0.6, gain=0.1, update_freq=9
+    )
+    log = Log()
+    fit(model, [controller, log], samples)
+    expected = transcribed(make is mdownpour, samples, 0.05, 0.5, 9)
+    assert "total_momentum" not in log.seen[-2]
+    assert log.seen[-2]["momentum"] == 0.5
+    found = log.seen[-1]["total_momentum"]
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert log.seen[-1]["momentum"] == pytest.approx(
+        0.5 + 0.1 * (0.6 - expected), rel=1e-9
+    )
+
+
+def test_the_loop_brings_the_total_to_its_target(strategy):
+    model = build(strategy(4, None), async_msgd(0.05, 0.6))
+    controller = MomentumController(
+        "closed_loop", target=0.6, gain=0.3, update_freq=3
+    )
+    log = Log()
+    fit(model, [controller, log], np.zeros((60, 4, N)))
+    assert log.seen[2]["total_momentum"] > 0.63
+    last = log.seen[-1]
+    assert last["total_momentum"] == pytest.approx(0.6, abs=0.02)
+    assert 0.4 < last["momentum"] < 0.57
+
+
+# Around it.
+
+
+def test_training_goes_on_from_a_file(strategy, tmp_path):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(24, 3)).astype("float32")
+    y = (x @ [[1.0], [-2.0], [0.5]]).astype("float32")
+
+    def train(model, epochs):
+        controller = MomentumController(
+            "closed_loop", target=0.5, gain=0.5, update_freq=3
+        )
+        return model.fit(
+            x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0,
+            callbacks=[controller],
+        ).history["momentum"]
+
+    def begin():
+        keras.utils.set_random_seed(6)
+        with strategy(2, None).scope():
+            model = keras.Sequential(
+                [keras.Input((3,)), keras.layers.Dense(1)]
+            )
+            model.compile(async_msgd(0.05, 0.5)(), loss="mse")
+        return model
+
+    whole = begin()
+    at_once = train(whole, 2)
+    half = begin()
+    in_two = train(half, 1)
+    half.save(tmp_path / "half.keras")
+    with strategy(2, None).scope():
+        loaded = keras.models.load_model(tmp_path / "half.keras")
+    assert float(loaded.optimizer.momentum) == in_two[0] != 0.5
+    in_two += train(loaded, 1)
+    assert at_once == in_two and at_once[0] != at_once[1]
+    for one, other in zip(
+        whole.get_weights(), loaded.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_it_cannot_control_is_refused(strategy):
+    one_step = np.zeros((1, 2, N))
+    elastic = build(
+        strategy(2), lambda: te.optimizers.EAMSGD(0.1, jit_compile=False)
+    )
+    with pytest.raises(ValueError, match="momentum of the center, and EAMSGD"):
+        fit(elastic, [MomentumController()], one_step)
+
+    alone = build(tf.distribute.get_strategy(), async_msgd(0.1))
+    with pytest.raises(ValueError, match="strategy that measures"):
+        fit(alone, [MomentumController()], one_step)
+
+    several = build(strategy(2, None), async_msgd(0.1), steps_per_execution=2)
+    with pytest.raises(ValueError, match="Received: mode='closed_loop', step"):
+        fit(several, [MomentumController("closed_loop")], one_step)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "open"}, "Received: mode='open'"),
+        ({"constant": 0}, "`constant` must be positive"),
+        ({"constant": float("inf")}, "`constant` must be positive"),
+        ({"target": 1.0}, r"`target` must be in \[0, 1\)"),
+        ({"gain": 0.0}, r"`gain` must be in \(0, 1\]"),
+        ({"max_momentum": -0.1}, "`max_momentum` must be in"),
+        ({"max_momentum": True}, "Received: max_momentum=True"),
+        ({"update_freq": 0}, "`update_freq` must be an integer >= 1"),
+        ({"update_freq": 2.5}, "Received: update_freq=2.5"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MomentumController(**arguments)
+
+
+def test_the_defaults_are_those_of_the_papers_figure_2():
+    """Eight workers at a rate of 0.2: a momentum of 0.5."""
+    assert momentum_control.admissible_momentum(
+        7, 0.2, MomentumController().constant
+    ) == pytest.approx(0.5, abs=0.001)

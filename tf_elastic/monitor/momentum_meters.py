@@ -1,0 +1,146 @@
+"""What a momentum controller measures: staleness, and total momentum."""
+
+import collections
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_elastic import core
+from tf_elastic.cluster import watch
+from tf_elastic.core import center_rules
+from tf_elastic.core import momentum_control
+from tf_elastic.optimizers.push_optimizer import GradientPush
+from tf_elastic.optimizers.push_optimizer import LastPushes
+
+# The median over so many coordinates of each worker is enough.
+_MOST_COORDINATES = 100_000
+
+
+class StalenessReading(NamedTuple):
+    """How late gradients are, and where the center is."""
+
+    staleness: float  # updates by others between a read and its push, a mean
+    update: float  # updates that the center has seen
+
+
+class RoundRobinStaleness:
+    """Of the workers of one process: known, since they take turns.
+
+    Args:
+        optimizer: in training.
+        num_workers: p.
+    """
+
+    def __init__(self, optimizer: GradientPush, num_workers: int) -> None:
+        self._optimizer = optimizer
+        self._num_workers = num_workers
+
+    def read(self) -> StalenessReading:
+        """What it is now."""
+        step = self._optimizer.center_step
+        pushes = 0 if step is None else int(step.numpy())
+        return StalenessReading(
+            float(self._num_workers - 1), float(pushes * self._num_workers)
+        )
+
+
+class ClusterStaleness:
+    """Of the pushes that the center servers have seen since the last look.
+
+    Args:
+        look: gives every center server's status.
+    """
+
+    def __init__(self, look: Any) -> None:
+        self._watch = watch.ClusterWatch(look)
+
+    def read(self) -> StalenessReading | None:
+        """The mean of the new pushes; None if there are none.
+
+        None also if all center servers are away.
+        """
+        view = self._watch.view()
+        if view.first is None or not view.staleness.versions.size:
+            return None
+        return StalenessReading(
+            float(view.staleness.versions.mean()), float(view.first["version"])
+        )
+
+
+def effective_rate(
+    optimizer: GradientPush,
+    learning_rate: float,
+    update: float,
+    staleness: float,
+) -> float:
+    """The rate of an update, after all that the center's rule makes of it."""
+    rates = center_rules.rates_at(
+        optimizer.center_rule,
+        core.PushRates(learning_rate=learning_rate),
+        update,
+        max(staleness, 1.0),
+    )
+    return float(rates.learning_rate)
+
+
+class TotalMomentum:
+    """Of a center in this process, from three exchanges in a row.
+
+    After the first the center is known. Those between the pushes of the
+    second are where the workers go on from. At the third they push the
+    gradients that they took there.
+
+    Args:
+        optimizer: in training.
+    """
+
+    NEEDS = 3
+
+    def __init__(self, optimizer: GradientPush) -> None:
+        self._optimizer = optimizer
+        self._kept: collections.deque[LastPushes] = collections.deque(
+            maxlen=self.NEEDS
+        )
+
+    def record(self) -> None:
+        """Notes the exchange that was just made."""
+        pushes = self._optimizer.last_pushes(_MOST_COORDINATES)
+        if self._kept and self._kept[-1].count != pushes.count - 1:
+            self._kept.clear()
+        self._kept.append(pushes)
+
+    def read(self) -> float | None:
+        """The total momentum; None if the last three are not all known."""
+        if len(self._kept) < self.NEEDS:
+            return None
+        first, second, third = self._kept
+        p = len(second.points)
+        path = np.concatenate(
+            [
+                first.center[None],
+                self._centers(first, second),
+                self._centers(second, third)[:1],
+            ]
+        )
+        before = first.count * p  # updates before those of the second
+        rates = [
+            effective_rate(
+                self._optimizer,
+                (second if i < p else third).learning_rate,
+                before + i,
+                p - 1 if first.count else min(i, p - 1),
+            )
+            for i in range(1, p + 1)
+        ]
+        return momentum_control.total_momentum(
+            path, third.gradients, rates, second.resolution
+        )
+
+    def _centers(self, before: LastPushes, pushes: LastPushes) -> np.ndarray:
+        """The centers after each of these pushes."""
+        if self._optimizer.center_rule.method == center_rules.NESTEROV:
+            return momentum_control.plain_path(
+                before.center, pushes.points, pushes.momentum
+            )
+        return pushes.points
