@@ -32,16 +32,22 @@ and returns a dictionary of trajectories, row t being the state before step t
   gradients of step t were taken; NaN for a worker that took none.
 """
 
+from tests.reference.admm import admm
 from tests.reference.asynchronous import eamsgd_asynchronous
 from tests.reference.asynchronous import easgd_asynchronous
 from tests.reference.asynchronous import easgd_overlapped
 from tests.reference.averages import asgd
 from tests.reference.averages import mvasgd
 from tests.reference.averages import square_root_decay
+from tests.reference.center_momentum import async_msgd
+from tests.reference.center_momentum import mdownpour
+from tests.reference.downpour import downpour
 from tests.reference.gauss_seidel import downpour_synchronous
 from tests.reference.gauss_seidel import eamsgd_gauss_seidel
 from tests.reference.gauss_seidel import easgd_gauss_seidel
 from tests.reference.gauss_seidel import heavy_ball_gauss_seidel
+from tests.reference.model_averaging import diloco
+from tests.reference.model_averaging import local_sgd
 from tests.reference.round_robin import eamsgd_round_robin
 from tests.reference.round_robin import easgd_round_robin
 from tests.reference.round_robin import round_robin_3_55
@@ -50,7 +56,11 @@ from tests.reference.synchronous import easgd_synchronous
 from tests.reference.synchronous import heavy_ball_synchronous
 
 __all__ = [
+    "admm",
     "asgd",
+    "async_msgd",
+    "diloco",
+    "downpour",
     "downpour_synchronous",
     "eamsgd_asynchronous",
     "eamsgd_gauss_seidel",
@@ -63,6 +73,8 @@ __all__ = [
     "easgd_synchronous",
     "heavy_ball_gauss_seidel",
     "heavy_ball_synchronous",
+    "local_sgd",
+    "mdownpour",
     "mvasgd",
     "round_robin_3_55",
     "square_root_decay",
