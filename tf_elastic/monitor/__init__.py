@@ -1,6 +1,7 @@
 """What a run tells: TensorBoard, plots, and the report at the end."""
 
 from tf_elastic.monitor.center_evaluator import CenterEvaluator
+from tf_elastic.monitor.curvature import largest_curvature
 from tf_elastic.monitor.elastic_monitor import ElasticMonitor
 from tf_elastic.monitor.momentum_controller import MomentumController
 from tf_elastic.monitor.plot import plot_history
@@ -16,6 +17,7 @@ __all__ = [
     "RunTimes",
     "build_report",
     "format_report",
+    "largest_curvature",
     "plot_history",
     "write_report",
 ]
