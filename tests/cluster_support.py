@@ -64,11 +64,12 @@ class Cluster:
         num_shards=1,
         variables=VARIABLES,
         security=None,
+        rule=None,
         **shard_options,
     ):
         self.security = security or Security()
         shard_options = {"grace_s": 0.02, **shard_options}
-        self.layout = layout.Layout(variables, num_shards)
+        self.layout = layout.Layout(variables, num_shards, rule)
         self.shards = [
             Shard(k, num_shards, **shard_options) for k in range(num_shards)
         ]

@@ -21,6 +21,7 @@ from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
 from tf_elastic.cluster.membership import Membership
+from tf_elastic.core import center_rules
 
 # Of (p, the worker's clock): of an elastic exchange, or of a push.
 Rates = Callable[[int, int], core.ElasticRates | core.PushRates]
@@ -59,13 +60,17 @@ class CenterClient(Membership):
         self._known = center
         return center
 
-    def take(self, messages: Arrays, rates: Rates) -> Moved:
+    def take(
+        self, messages: Arrays, rates: Rates, overlapped: bool = False
+    ) -> Moved:
         """Pushes messages, gets points to go on from.
 
         Args:
             messages: the worker's, one array for each section; of statistics
                 its values.
             rates: of a push by one of p workers.
+            overlapped: whether they were made before the answer to the push
+                before was there.
 
         Returns:
             What the worker is to do.
@@ -76,17 +81,22 @@ class CenterClient(Membership):
         """
         flat = self.layout.empty()
 
-        def take(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+        def take(
+            link: Link, push: dict, rate: dict, parts: Arrays
+        ) -> dict[str, Any]:
+            if overlapped:
+                push = {**push, "version_read": link.version_held}
             out = self.layout.parts(flat, link.shard)
             return link.connection.stream(
                 wire.TAKE,
                 self._exchange_s(),
                 {"id": push, "rate": rate},
-                self.layout.parts(messages, link.shard),
+                parts,
                 lambda _: out,
             )
 
-        return self._with_all(take, messages, flat, rates, TAKE)
+        owes = self.layout.rule["method"] == center_rules.ADD
+        return self._with_all(take, messages, flat, rates, TAKE, owes)
 
     def meet_and_read(
         self, values: Arrays, rates: Rates, differ: bool
@@ -102,18 +112,20 @@ class CenterClient(Membership):
         """
         flat = self.layout.empty()
 
-        def meet(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+        def meet(
+            link: Link, push: dict, rate: dict, parts: Arrays
+        ) -> dict[str, Any]:
             news = link.connection.stream(
                 wire.DEPOSIT,
                 self._exchange_s(),
                 {"id": push, "rate": rate, "differ": differ},
-                self.layout.parts(values, link.shard),
+                parts,
             )
             self._wait_for_round(link, news["round"])
             out = self.layout.parts(flat, link.shard)
             return {**self._read(link, out), "pushes": news["pushes"]}
 
-        return self._with_all(meet, values, flat, rates, TAKE)
+        return self._with_all(meet, values, flat, rates, TAKE, not differ)
 
     def read_points(self) -> Moved:
         """Reads where to go on from, and pushes nothing.
@@ -132,7 +144,7 @@ class CenterClient(Membership):
                         patience = Patience(self._exchange_s())
                         self._join(link, self._known, patience)
                         news = self._read(link, parts)
-                    link.version_read = news["version"]
+                    link.version_read = link.version_held = news["version"]
                     return True
                 except errors.CenterUnavailableError as error:
                     self._went_away(link, error)
@@ -154,17 +166,16 @@ class CenterClient(Membership):
 
         Args, returns and errors as of `take`; there is nothing to go on from.
         """
-        flat = self.layout.empty()
+        flat = self.layout.zeros()
 
-        def push(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+        def push(
+            link: Link, push: dict, rate: dict, parts: Arrays
+        ) -> dict[str, Any]:
             return link.connection.stream(
-                wire.PUSH,
-                self._exchange_s(),
-                {"id": push, "rate": rate},
-                self.layout.parts(differences, link.shard),
+                wire.PUSH, self._exchange_s(), {"id": push, "rate": rate}, parts
             )
 
-        return self._with_all(push, differences, flat, rates)
+        return self._with_all(push, differences, flat, rates, owes=True)
 
     def exchange(self, values: Arrays, rates: Rates) -> Moved:
         """Sends parameters, gets differences: one way there and back.
@@ -182,8 +193,9 @@ class CenterClient(Membership):
         """
         flat = self.layout.empty()
 
-        def exchange(link: Link, push: dict, rate: dict) -> dict[str, Any]:
-            parts = self.layout.parts(values, link.shard)
+        def exchange(
+            link: Link, push: dict, rate: dict, parts: Arrays
+        ) -> dict[str, Any]:
             out = self.layout.parts(flat, link.shard)
             whole = False
             while True:
@@ -233,9 +245,8 @@ class CenterClient(Membership):
         flat = self.layout.empty()
 
         def read_and_push(
-            link: Link, push: dict, rate: dict
+            link: Link, push: dict, rate: dict, parts: Arrays
         ) -> dict[str, Any]:
-            parts = self.layout.parts(values, link.shard)
             out = self.layout.parts(flat, link.shard)
             news = self._read(link, out)
             put_differences(parts, out, out)
@@ -257,13 +268,15 @@ class CenterClient(Membership):
         """
         flat = self.layout.empty()
 
-        def meet(link: Link, push: dict, rate: dict) -> dict[str, Any]:
+        def meet(
+            link: Link, push: dict, rate: dict, parts: Arrays
+        ) -> dict[str, Any]:
             out = self.layout.parts(flat, link.shard)
             news = link.connection.stream(
                 wire.DEPOSIT,
                 self._exchange_s(),
                 {"id": push, "rate": rate},
-                self.layout.parts(values, link.shard),
+                parts,
                 lambda _: out,
             )
             return {
@@ -314,21 +327,25 @@ class CenterClient(Membership):
 
     def _with_all(
         self,
-        do: Callable[[Link, dict, dict], dict[str, Any]],
+        do: Callable[[Link, dict, dict, Arrays], dict[str, Any]],
         values: Arrays,
         flat: Arrays,
         rates: Rates,
         kind: str = PULL,
+        owes: bool = False,
     ) -> Moved:
         """Does one exchange with every center server that is there.
 
         Args:
-            do: makes it with one of them, and fills its part of `flat`.
+            do: makes it with one of them, sending it the part that it is
+                given, and fills its part of `flat`.
             values: what is sent.
             flat: what comes back; where nothing does, no difference, or NaN
                 for no point.
             rates: of the exchange.
             kind: what the worker is to do with `flat`.
+            owes: whether `values` add up, so that what cannot be sent now is
+                sent later.
         """
         if self.failure is not None:
             raise self.failure
@@ -337,24 +354,41 @@ class CenterClient(Membership):
         num_workers = self.num_workers  # Heartbeats change it.
         now = rates(num_workers, self.clock)
         rate = {**_numbers(now), "num_workers": num_workers}
-        points = values if kind == PULL else self._known
+        points = self._known if owes or kind == TAKE else values
+        sections = self.layout.sections
 
-        def push(link: Link) -> dict[str, Any]:
-            news = do(
-                link,
-                {
-                    "worker": self.worker,
-                    "incarnation": link.incarnation,
-                    "sequence": self.sequence,
-                    "version_read": link.version_read,
-                    "clock": self.clock,
-                    "samples": self.samples,
-                },
-                rate,
-            )
+        def push(link: Link) -> tuple[dict[str, Any], int]:
+            """The news, and how many pushes were answered."""
+            answered = 1
+            parts = self.layout.parts(values, link.shard)
+            push_id = {
+                "worker": self.worker,
+                "incarnation": link.incarnation,
+                "sequence": self.sequence,
+                "version_read": link.version_read,
+                "clock": self.clock,
+                "samples": self.samples,
+            }
+            if owes:
+                answered += self._send_again(link, push_id, rate)
+                parts = link.debt.with_message(parts, sections)
+            try:
+                news = do(link, push_id, rate, parts)
+            except errors.CenterUnavailableError:
+                if owes:
+                    number = link.incarnation, self.sequence
+                    link.debt.doubt(number, parts)
+                raise
+            link.debt.settled()
             self._note(link, news)
+            link.version_held = link.version_read
             link.version_read = news["version"]
-            return news
+            return news, answered
+
+        def owe(link: Link) -> None:
+            doubtful = link.debt.doubtful
+            if owes and (doubtful is None or doubtful[0][1] != self.sequence):
+                link.debt.owe(self.layout.parts(values, link.shard), sections)
 
         def one(link: Link) -> bool | errors.LostSlotError:
             """Whether the server took part, or why this worker may not."""
@@ -363,21 +397,24 @@ class CenterClient(Membership):
             if link.pushing:
                 try:
                     try:
-                        news = push(link)
+                        news, answered = push(link)
                     except BEGUN_ANEW:
                         # So does this worker, there.
                         self._join(link, points, Patience(self._exchange_s()))
-                        news = push(link)
+                        news, answered = push(link)
                     with self._lock:
-                        self._settle(link, news["pushes"], answered=1)
+                        self._settle(link, news["pushes"], answered)
                         link.pushing = False
                     return True
                 except errors.LostSlotError as error:
+                    owe(link)
                     return error
                 except (errors.CenterUnavailableError, *BEGUN_ANEW) as error:
                     self._went_away(link, error)
                 finally:
                     link.pushing = False
+            owe(link)
+            link.version_held = link.version_read
             for part in self.layout.parts(flat, link.shard):
                 part[...] = 0 if kind == PULL else np.nan
             return False
@@ -388,7 +425,7 @@ class CenterClient(Membership):
             if isinstance(outcome, errors.LostSlotError):
                 with self._lock:
                     self.counts.lost_halves += took_part
-                return self._restart(points, outcome)
+                return self._restart(points, outcome, forget=kind == TAKE)
         for link, outcome in zip(self.links, outcomes, strict=True):
             link.missed += not outcome
             self.counts.missed += not outcome
@@ -401,7 +438,7 @@ class CenterClient(Membership):
                 difference
                 for section, difference in zip(
                     self.layout.sections,
-                    flat if kind == PULL else values,
+                    values if owes or kind == TAKE else flat,
                     strict=True,
                 )
                 if section.role == PARAMETERS
@@ -429,12 +466,54 @@ class CenterClient(Membership):
                 new[...] = old
         self._known = known
 
+    def _send_again(
+        self, link: Link, push_id: dict[str, Any], rate: dict[str, Any]
+    ) -> int:
+        """Sends what was not answered, by its own number.
+
+        Returns:
+            How many pushes were answered: none, if the center has had it.
+        """
+        doubtful = link.debt.doubtful
+        if doubtful is None:
+            return 0
+        (incarnation, sequence), parts = doubtful
+        if incarnation != link.incarnation:
+            # In between the slot was lost, and the numbers have begun anew:
+            # rather not at all than twice.
+            link.debt.doubt_ends()
+            return 0
+        # Where all meet, too: nobody is to wait for what is late.
+        takes = self.layout.rule["method"] in center_rules.METHODS
+        room = [np.empty_like(part) for part in parts] if takes else []
+        try:
+            link.connection.stream(
+                wire.TAKE if takes else wire.PUSH,
+                self._exchange_s(),
+                {"id": {**push_id, "sequence": sequence}, "rate": rate},
+                parts,
+                lambda _: room,
+            )
+            answered = 1
+        except errors.DuplicatePushError:
+            answered = 0
+        link.debt.doubt_ends()
+        return answered
+
     def _restart(
-        self, values: Arrays, reason: errors.ClusterError
+        self,
+        values: Arrays,
+        reason: errors.ClusterError,
+        forget: bool = False,
     ) -> Moved:
         """Begins again from the center, as a new incarnation.
 
         Of a center server that is away, the part stays as it is.
+
+        Args:
+            values: the worker's.
+            reason: why.
+            forget: whether what was not pushed is forgotten, too.
         """
         logging.warning(
             "%s: worker %d begins again from the center.", reason, self.worker
@@ -447,6 +526,8 @@ class CenterClient(Membership):
             if link.away_since is None:
                 try:
                     self._enter(link, values, center, patience)
+                    if forget:
+                        link.debt.clear()
                     return
                 except errors.CenterUnavailableError as error:
                     self._went_away(link, error)

@@ -9,6 +9,7 @@
 """
 
 import concurrent.futures
+import functools
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -165,7 +166,9 @@ class Exchanger:
         """
         if self._pending is not None:
             return False
-        do = self.client.take if self._is_push else self.client.exchange
+        do = self.client.exchange
+        if self._is_push:
+            do = functools.partial(self.client.take, overlapped=True)
         self._pending = self._sender.submit(
             do, list(values), self._rates_at(moment)
         )

@@ -12,6 +12,7 @@ import numpy as np
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import offers
 from tf_elastic.cluster.connection import Connection
+from tf_elastic.cluster.debt import Debt
 
 
 class Timeouts(NamedTuple):
@@ -50,11 +51,15 @@ class Link:
         self.incarnation = 0
         self.version = offers.NEVER  # the newest that was heard of
         self.version_read = 0  # of the parameters that were last exchanged
+        # The same at the start of the push before: overlapped, a message was
+        # made before the answer to the one before it was there.
+        self.version_held = 0
         self.joined = False
         self.away_since: float | None = None
         self.missed = 0  # exchanges, since it is away
         self.pushes = 0  # of this incarnation, that were answered
         self.pushing = False  # an exchange is under way
+        self.debt = Debt()
         self.refusals: int | None = None  # of others, that were told of
         self._codec = codec
         self._senders: list[codecs.ReferenceSender] | None = None

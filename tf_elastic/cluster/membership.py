@@ -162,7 +162,7 @@ class Membership:
                         link, self.layout.parts(center, link.shard)
                     ),
                 )
-                link.version_read = news["version"]
+                link.version_read = link.version_held = news["version"]
                 return
             except (*BEGUN_ANEW, errors.LostSlotError) as error:
                 self._check_patience(link, patience, error)

@@ -100,8 +100,8 @@ class Shard:
         # just changed.
         self._summed: dict[Rate | None, Arrays] = {}
         self._last_rate = PushRate(core.PushRates(), 1)
-        # By worker, what it was sent, for a rule that compensates.
-        self._sent: dict[int, Arrays] = {}
+        # By worker and version, what it was sent, for a rule that compensates.
+        self._sent: dict[int, dict[int, Arrays]] = {}
         self._refusals = 0  # of processes that did not fit
         self._last_refusal = ""
         self._staleness: collections.deque = collections.deque(
@@ -143,6 +143,7 @@ class Shard:
                 worker, incarnation, expected, process, previous
             )
             self._references.pop(worker, None)
+            self._sent.pop(worker, None)
             self._deposits.discard(worker)
             return self._news()
 
@@ -317,7 +318,7 @@ class Shard:
             self._check_finite(messages, push_id.worker)
             staleness = max(self.version - push_id.version_read, 1)
             self._statistics_differ(messages)
-            self._take(messages, rate, staleness, push_id.worker)
+            self._take(messages, rate, staleness, self._sent_to(push_id))
             news = self._applied(push_id, member)
             self._note_read(member)
             return news, self._points(push_id.worker, messages)
@@ -680,7 +681,7 @@ class Shard:
         messages: Arrays,
         rate: PushRate,
         staleness: int,
-        worker: int | None = None,
+        sent: Arrays | None = None,
     ) -> None:
         """`core.center_rules.take`, block by block."""
         rule = self.rule
@@ -688,7 +689,7 @@ class Shard:
             rule, rate.rates, float(self.version), float(staleness)
         )
         self._last_rate = rate
-        sent = self._sent.get(worker, self.arrays)
+        sent = sent or self.arrays
         for k, section in enumerate(self.layout.sections):
             center, message = self.arrays[k], messages[k]
             for part in blocks(center.size):
@@ -730,8 +731,20 @@ class Shard:
                     )
                 )
         if self.rule is not None and self.rule.compensates:
-            self._sent[worker] = [array.copy() for array in room]
+            self._sent.setdefault(worker, {})[self.version] = [
+                array.copy() for array in room
+            ]
         return room
+
+    def _sent_to(self, push_id: PushId) -> Arrays | None:
+        """Where a worker was when it made a message, if that is known.
+
+        Forgets what is older. (What is newer was under way meanwhile.)
+        """
+        sent = self._sent.get(push_id.worker, {})
+        for version in [v for v in sent if v < push_id.version_read]:
+            del sent[version]
+        return sent.get(push_id.version_read)
 
     def _applied(
         self, push_id: PushId, member: ledger.Member

@@ -147,7 +147,7 @@ METHODS: dict[str, Method] = {
         center_memory_per_worker=0,
         stable="staleness <= C (1 - mu)^2 / sqrt(eta)",
         use="fast networks, small models; exchanges at every step; with "
-        "`delay_compensation` a center server keeps a copy for each worker",
+        "`delay_compensation` a center server keeps two copies for each worker",
         reference="Liu et al. (2018), eq. 1.3",
     ),
     "LocalSGD": Method(

@@ -19,7 +19,7 @@ class PushCenterExchange(CenterExchange):
     """Messages leave, points to go on from come back.
 
     Of a center server that is away NaN comes back: there the worker goes on
-    from where it is, and what it has not pushed stays to be pushed.
+    from where it is. What was not pushed is kept by `cluster.client`.
 
     Args:
         rule: what is pushed, and the rates.
@@ -87,10 +87,11 @@ class PushCenterExchange(CenterExchange):
         if self._rule.message == exchange_rules.UPDATE:
             slot = parameter.slot.worker_copies[i]
             here = x.read_value()
-            new = point
+            new, left = point, here
             if self._overlapped:  # What was done since is still to come.
                 new = point + core.elastic_difference(here, slot)
-            slot.assign(tf.where(away, slot, point), read_value=False)
+                left = slot.read_value()
+            slot.assign(tf.where(away, left, point), read_value=False)
             x.assign(tf.where(away, here, new), read_value=False)
         else:
             x.assign(tf.where(away, x, point), read_value=False)
