@@ -1,0 +1,341 @@
+"""What a center does with pushes, and ADMM's steps: the rules on arrays."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import reference
+from tf_elastic import core
+from tf_elastic.core import admm
+from tf_elastic.core import center_rules
+
+P, N, STEPS = 3, 5, 60
+INITIAL = np.linspace(-1.0, 2.0, N)
+TURNS = list(range(P)) * STEPS
+# Some workers much oftener than others, none for a long time.
+UNEVEN = [0, 0, 1, 0, 0, 0, 2, 0, 1, 1, 0, 2] * 5
+
+_GENERATOR = np.random.default_rng(11)
+_NOISE = _GENERATOR.normal(size=(P, STEPS, N))
+_FACTOR = _GENERATOR.normal(size=(N, N))
+_HESSIAN = _FACTOR @ _FACTOR.T / N + 0.1 * np.eye(N)
+
+
+def gradient(worker, step, point):
+    return _HESSIAN @ point - _NOISE[worker, step]
+
+
+def pushes(rule, message, schedule, rates, to_array=np.array, tau=1, eta=0.05):
+    """Workers that take turns: center and what is shown, after every turn.
+
+    `message(start, end, gradient)` is what a worker pushes that was at
+    `start` when it read and is at `end`, with the gradient taken there.
+    """
+    state = center_rules.initial_state(rule, to_array(INITIAL))
+    x = [to_array(INITIAL) for _ in range(P)]
+    read = list(x)
+    read_at, clocks, update = [0] * P, [0] * P, 0
+    centers, shown = [np.array(state.center)], [np.array(state.center)]
+    for i in schedule:
+        g = to_array(gradient(i, clocks[i], np.array(x[i])))
+        end = core.sgd_step(x[i], g, eta)
+        clocks[i] += 1
+        x[i] = end
+        if clocks[i] % tau == 0:
+            now = center_rules.rates_at(
+                rule, rates, update, max(update - read_at[i], 1)
+            )
+            state = center_rules.take(
+                rule, state, message(read[i], end, g), now, read[i]
+            )
+            update += 1
+            x[i] = read[i] = center_rules.answer(rule, state, now)
+            read_at[i] = update
+        centers.append(np.array(state.center))
+        shown.append(np.array(center_rules.shown(state)))
+    return np.stack(centers), np.stack(shown)
+
+
+def the_update(start, end, gradient):
+    del gradient
+    return end - start
+
+
+def the_gradient(start, end, gradient):
+    del start, end
+    return gradient
+
+
+def relative_error(found, expected):
+    return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+
+
+KINDS = {"numpy": np.array, "tensors": lambda a: tf.constant(a, tf.float64)}
+each_kind = pytest.mark.parametrize("to_array", KINDS.values(), ids=KINDS)
+each_schedule = pytest.mark.parametrize(
+    "schedule", [TURNS, UNEVEN], ids=["round_robin", "uneven"]
+)
+
+
+@each_kind
+@each_schedule
+def test_gradients_with_everything_equal_the_pseudo_code(schedule, to_array):
+    rule = center_rules.CenterRule(
+        center_rules.HEAVY_BALL,
+        adjustment=0.5,
+        scales_by_staleness=True,
+        compensates=True,
+    )
+    found, _ = pushes(
+        rule,
+        the_gradient,
+        schedule,
+        core.PushRates(learning_rate=0.05, momentum=0.5, compensation=0.2),
+        to_array,
+    )
+    expected = reference.async_msgd(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        learning_rate=0.05,
+        momentum=0.5,
+        schedule=schedule,
+        adjustment=lambda k: k**-0.5,
+        staleness_scaling=True,
+        delay_compensation=0.2,
+    )
+    assert expected["staleness"].max() >= P - 1
+    assert relative_error(found, expected["center"]) < 1e-12
+
+
+@each_kind
+@each_schedule
+def test_nesterov_equals_algorithm_5(schedule, to_array):
+    found, _ = pushes(
+        center_rules.CenterRule(center_rules.NESTEROV),
+        the_gradient,
+        schedule,
+        core.PushRates(learning_rate=0.01, momentum=0.9),
+        to_array,
+    )
+    expected = reference.mdownpour(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        learning_rate=0.01,
+        momentum=0.9,
+        schedule=schedule,
+    )
+    assert relative_error(found, expected["center"]) < 1e-12
+
+
+@pytest.mark.parametrize("averaging", ["polyak", 0.1])
+@pytest.mark.parametrize("tau", [1, 4])
+def test_updates_and_their_average_equal_algorithm_3(averaging, tau):
+    rate = None if averaging == "polyak" else averaging
+    found, shown = pushes(
+        center_rules.CenterRule(center_rules.ADD, averages=True),
+        the_update,
+        TURNS,
+        core.PushRates(averaging_rate=rate),
+        tau=tau,
+        eta=0.01,
+    )
+    expected = reference.downpour(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        communication_period=tau,
+        learning_rate=0.01,
+        schedule=TURNS,
+        averaging=averaging,
+    )
+    # The algorithm pushes when a period begins, a round after it has ended.
+    rounds = STEPS * P - P
+    for actual, key in ((found, "center"), (shown, "average")):
+        late = expected[key][P:][: rounds + 1 : P]
+        assert relative_error(actual[: rounds + 1 : P], late) < 1e-12
+
+
+@each_kind
+def test_the_outer_step_equals_diloco(to_array):
+    expected = reference.diloco(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        communication_period=4,
+        learning_rate=0.05,
+        outer_learning_rate=0.7,
+        outer_momentum=0.9,
+        num_steps=STEPS,
+    )
+    rule = center_rules.CenterRule(center_rules.OUTER_NESTEROV)
+    rates = core.PushRates(1 / P, 0.7, 0.9)
+    state = center_rules.initial_state(rule, to_array(INITIAL))
+    points = expected["gradient_points"]
+    for t in range(3, STEPS, 4):
+        ends = [
+            points[t, i] - 0.05 * gradient(i, t, points[t, i])
+            for i in range(P)
+        ]
+        total = sum(to_array(end) - state.center for end in ends)
+        state = center_rules.take(rule, state, total, rates)
+        assert relative_error(state.center, expected["center"][t + 1]) < 1e-12
+
+
+@pytest.mark.parametrize("tau", [1, 4])
+@each_kind
+def test_admm_equals_equations_3_52_to_3_54(tau, to_array):
+    eta, rho = 0.05, 1.5
+    x = [to_array(INITIAL) for _ in range(P)]
+    multipliers = [0 * x[0] for _ in range(P)]
+    parts, anchors, c = list(x), list(x), to_array(INITIAL)
+    centers, clocks = [np.array(c)], [0] * P
+    for i in UNEVEN:
+        if clocks[i] % tau == 0:
+            anchors[i] = c
+            multipliers[i] = admm.dual_step(multipliers[i], x[i], c)
+        g = to_array(gradient(i, clocks[i], np.array(x[i])))
+        x[i] = admm.proximal_step(x[i], g, multipliers[i], anchors[i], eta, rho)
+        clocks[i] += 1
+        if clocks[i] % tau == 0:
+            part = admm.contribution(x[i], multipliers[i])
+            c = core.push(c, part - parts[i], 1.0, P)
+            parts[i] = part
+        centers.append(np.array(c))
+    expected = reference.admm(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        learning_rate=eta,
+        elasticity=rho,
+        schedule=UNEVEN,
+        communication_period=tau,
+    )
+    assert relative_error(np.stack(centers), expected["center"]) < 1e-12
+    assert relative_error(np.stack(x), expected["workers"][-1]) < 1e-12
+
+
+# Kinds of arrays.
+
+DTYPES = [tf.float64, tf.float32, tf.float16, tf.bfloat16]
+RULES = {
+    "add": center_rules.CenterRule(center_rules.ADD, averages=True),
+    "heavy_ball": center_rules.CenterRule(
+        center_rules.HEAVY_BALL, 0.0, 0.5, True, True
+    ),
+    "nesterov": center_rules.CenterRule(
+        center_rules.NESTEROV, averages=True, compensates=True
+    ),
+    "outer_nesterov": center_rules.CenterRule(center_rules.OUTER_NESTEROV),
+}
+
+
+def _cast_to(dtype):
+    def cast(value):
+        if tf.is_tensor(value):
+            return tf.cast(value, dtype)
+        return tf.constant(value, dtype)  # no way through float32
+
+    return cast
+
+
+def every_result(to_array, scalar):
+    """{name: arrays} of every function on a few fixed operands."""
+    x, m, sent = map(to_array, (INITIAL, INITIAL[::-1].copy(), INITIAL**2))
+    results = {}
+    for name, rule in RULES.items():
+        state = center_rules.initial_state(rule, x)
+        rates = center_rules.rates_at(
+            rule,
+            core.PushRates(*map(scalar, (0.5, 0.05, 0.9, 0.25, 0.1))),
+            3.0,
+            scalar(2.0),
+        )
+        # A power of a NumPy bfloat16 is a float32; the rate is a scalar.
+        rates = rates._replace(learning_rate=scalar(rates.learning_rate))
+        for _ in range(2):
+            state = center_rules.take(rule, state, m, rates, sent)
+        results[name] = [
+            *(kept for kept in state if kept is not None),
+            center_rules.answer(rule, state, rates),
+            center_rules.shown(state),
+        ]
+    results["admm"] = [
+        admm.dual_step(m, x, sent),
+        admm.proximal_step(x, m, sent, x, scalar(0.05), scalar(1.5)),
+        admm.contribution(x, m),
+    ]
+    return results
+
+
+@pytest.mark.parametrize("array_scalars", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_and_tensors_keep_their_dtype(dtype, array_scalars):
+    numpy_dtype = dtype.as_numpy_dtype
+    expected = every_result(np.array, float)
+    tolerance = 32 * float(ml_dtypes.finfo(numpy_dtype).eps)
+
+    def tensor(value):
+        return tf.constant(value, dtype)
+
+    kinds = [(tensor, _cast_to(dtype) if array_scalars else float, dtype)]
+    # NumPy makes a float32 of a bfloat16 beside a Python float.
+    if array_scalars or dtype != tf.bfloat16:
+        kinds.append(
+            (
+                lambda array: np.asarray(array, numpy_dtype),
+                numpy_dtype if array_scalars else float,
+                numpy_dtype,
+            )
+        )
+    for to_array, scalar, wanted in kinds:
+        for name, arrays in every_result(to_array, scalar).items():
+            for found, exact in zip(arrays, expected[name], strict=True):
+                assert found.dtype == wanted, name
+                np.testing.assert_allclose(
+                    np.asarray(found).astype(np.float64),
+                    exact,
+                    tolerance,
+                    tolerance,
+                    err_msg=name,
+                )
+
+
+# What the rules must satisfy.
+
+
+def test_a_center_alone_keeps_what_its_rule_needs():
+    for method in center_rules.METHODS:
+        rule = center_rules.CenterRule(method)
+        state = center_rules.initial_state(rule, INITIAL)
+        assert (state.velocity is None) == (method == center_rules.ADD)
+        assert state.average is None
+        assert center_rules.shown(state) is state.center
+        averaging = rule._replace(averages=True)
+        state = center_rules.initial_state(averaging, INITIAL)
+        np.testing.assert_array_equal(center_rules.shown(state), INITIAL)
+
+
+def test_without_compensation_or_delay_a_gradient_is_as_it_is():
+    g = INITIAL**3
+    for point, sent, rate in ((2.0, 1.0, 0.0), (1.5, 1.5, 0.7)):
+        np.testing.assert_array_equal(
+            center_rules.compensated_gradient(g, point, sent, rate), g
+        )
+
+
+def test_the_adjustment_is_1_at_the_first_update():
+    for power in (0.0, 0.5, 1.0):
+        rule = center_rules.CenterRule(
+            center_rules.HEAVY_BALL, adjustment=power
+        )
+        rates = core.PushRates(learning_rate=0.3)
+        found = [
+            center_rules.rates_at(rule, rates, k, 1).learning_rate
+            for k in range(4)
+        ]
+        np.testing.assert_allclose(
+            found, [0.3 * (k + 1) ** -power for k in range(4)], rtol=1e-15
+        )
