@@ -48,6 +48,8 @@ class RoundRobinStaleness:
 class ClusterStaleness:
     """Of the pushes that the center servers have seen since the last look.
 
+    At the first look, of all that they remember.
+
     Args:
         look: gives every center server's status.
     """

@@ -46,7 +46,8 @@ class AsyncMSGD(GradientPush):
             the strategy has no such exchange.
 
     If it diverges with more workers, lower `momentum` first: the delay that
-    can be borne falls with (1 - momentum)^2.
+    can be borne falls with (1 - momentum)^2. `monitor.MomentumController`
+    does it by what it measures.
 
     Reference:
         Liu et al. (2018), eq. 1.3; He et al. (2018) for u_k; Zhang et al.
