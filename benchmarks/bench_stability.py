@@ -10,7 +10,8 @@ period 1 shows that it is the period.
 
 A run *diverges* if the center's loss on fixed training images (no dropout, l2
 among it) is, at any look after the start, not finite or above what it was at
-the start by more than 1 %: a network that has died may come back to ln(10).
+the start. At the end alone would not do: a network that has died comes back to
+ln(10), which is about where it started.
 """
 
 import math
@@ -25,7 +26,6 @@ import tf_elastic as te
 
 WORKERS = 4
 LOOK_EVERY = 64  # local steps; both periods divide it
-TOLERANCE = 0.01
 SEED = 1
 
 # Method -> (learning rate, period) -> optimizer.
@@ -44,9 +44,9 @@ COLORS = {"DOWNPOUR": "#D55E00", "EASGD": "#0072B2", "EAMSGD": "#009E73"}
 
 # (learning rate, periods, methods): EAMSGD's rates end at 0.01.
 SETTINGS = (
-    (0.005, (1,), ("DOWNPOUR",)),
-    (0.01, (16, 64), ("DOWNPOUR", "EASGD", "EAMSGD")),
-    (0.05, (16, 64), ("DOWNPOUR", "EASGD")),
+    (0.05, (64, 16), ("DOWNPOUR", "EASGD")),
+    (0.01, (64, 16), ("DOWNPOUR", "EASGD", "EAMSGD")),
+    (0.01, (1,), ("DOWNPOUR",)),
 )
 QUICK_SETTINGS = ((0.05, (64,), ("DOWNPOUR", "EASGD")),)
 
@@ -57,8 +57,7 @@ def diverged(losses):
     Args:
         losses: of the center, the first at the start.
     """
-    limit = (1 + TOLERANCE) * losses[0]
-    return any(not loss <= limit for loss in losses[1:])
+    return any(not loss <= losses[0] for loss in losses[1:])
 
 
 class Runs:
@@ -133,13 +132,12 @@ def row(run, looks):
         f"{losses[i]:.4g}" if i < len(losses) else "-"
         for i in (0, looks // 2, looks)
     ]
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    highest = "inf" if len(finite) <= min(looks, len(losses) - 1) else (
-        f"{max(finite):.4g}"
+    highest = max(
+        loss if math.isfinite(loss) else math.inf for loss in losses
     )
     return (
         f"| {run['method']} | {run['communication_period']} "
-        f"| {run['learning_rate']:g} | {' | '.join(reached)} | {highest} "
+        f"| {run['learning_rate']:g} | {' | '.join(reached)} | {highest:.4g} "
         f"| {100 * run['test_error']:.1f} % "
         f"| {'**diverged**' if run['diverged'] else 'stable'} |"
     )
@@ -182,13 +180,12 @@ def main():
     args = _report.parse_args(
         __doc__,
         data_dir="",
-        batch_size=32,
-        steps=512,
-        test_images=2000,
+        batch_size=16,
+        steps=256,
+        test_images=1000,
         png="",
         quick=False,
     )
-    _cifar.require(args.data_dir)
     settings = SETTINGS
     if args.quick:
         settings, args.steps = QUICK_SETTINGS, min(args.steps, 192)
@@ -196,6 +193,9 @@ def main():
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * WORKERS,
     )
+    # The workers are what runs side by side.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    _cifar.require(args.data_dir)
     trainer = Runs(args)
     print("| method | period | learning rate | start | middle | end ", end="")
     print("| highest | test error | |\n|---|---|---|---|---|---|---|---|---|")
