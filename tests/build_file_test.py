@@ -74,6 +74,8 @@ def data_of_test(path):
     if path.stem == "deploy_test":
         deploy = sorted((tree.ROOT / "deploy").rglob("*.*"))
         data += [tree.relative(file) for file in deploy if file.is_file()]
+    if path.stem == "methods_table_test":
+        data.append("docs/methods.md")
     return data
 
 

@@ -196,7 +196,7 @@ METHODS: dict[str, Method] = {
         down="parameters",
         copies_up=1,
         copies_down=1,
-        worker_memory=4,
+        worker_memory=5,
         center_memory=0,
         center_memory_per_worker=0,
         stable="no closed form; `theory.round_robin.admm_map`; it has gaps",
@@ -226,3 +226,45 @@ def check_choice(
             f"Received: {argument}={choice!r}. Use one of {allowed}, or leave "
             f"`{argument}` out of the strategy."
         )
+
+
+def markdown_table() -> str:
+    """The methods as the docs show them: a Markdown table.
+
+    Example:
+
+    >>> print(markdown_table().splitlines()[1])
+    | --- | --- | --- | --- | --- | --- | --- | --- |
+    """
+    rows = [
+        (
+            "optimizer",
+            "rule",
+            "orders, protocols",
+            "up, down",
+            "memory: worker, center",
+            "stable",
+            "when to use",
+            "reference",
+        )
+    ]
+    rows.append(("---",) * len(rows[0]))
+    for name, method in METHODS.items():
+        if name == "ElasticOptimizer":  # A base class.
+            continue
+        per_worker = method.center_memory_per_worker
+        rows.append(
+            (
+                f"`{name}`",
+                f"`{method.rule}`",
+                f"{', '.join(method.schemes)}; {', '.join(method.protocols)}",
+                f"{method.up} ({method.copies_up} P), "
+                f"{method.down} ({method.copies_down} P)",
+                f"{method.worker_memory} P, {method.center_memory} P"
+                + (f" + {per_worker} P for each worker" if per_worker else ""),
+                method.stable,
+                method.use,
+                method.reference,
+            )
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,163 @@
+"""What `optimizers.METHODS` says is so, and the docs say the same.
+
+`python -m tests.methods_table_test --write` writes the tables of
+docs/methods.md anew.
+"""
+
+import argparse
+import inspect
+import pathlib
+
+import keras
+import pytest
+
+from tests import conformance_support as support
+from tests.conformance_support import CASES
+from tf_elastic import compat
+from tf_elastic import optimizers
+from tf_elastic import theory
+from tf_elastic.cluster import exchanger
+from tf_elastic.optimizers import methods
+from tf_elastic.optimizers.methods import METHODS
+
+DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "methods.md"
+TABLES = {
+    "methods": methods.markdown_table,
+    "conformance": support.markdown_table,
+}
+REMEDY = "Run: python -m tests.methods_table_test --write"
+WIDTH = 100  # of the only layer: its kernel is nearly all that there is
+
+
+def exported():
+    """The optimizers with a center that the package exports, by name."""
+    things = {name: getattr(optimizers, name) for name in optimizers.__all__}
+    return {
+        name: thing
+        for name, thing in things.items()
+        if inspect.isclass(thing)
+        and issubclass(thing, optimizers.CenterOptimizer)
+        and thing is not optimizers.CenterOptimizer
+    }
+
+
+def test_every_optimizer_has_its_row():
+    assert set(METHODS) == set(exported())
+
+
+def test_every_method_is_in_the_conformance_table():
+    tested = {case.make().method_name for case in CASES.values()}
+    assert tested == set(METHODS) - {"ElasticOptimizer"}
+    for name, case in CASES.items():
+        assert case.make().method_name == name.split("(")[0]
+        if case.like:
+            assert not CASES[case.like].like
+            assert set(case.refused) == set(CASES[case.like].refused)
+        assert set(case.refused) <= {*support.USES, *support.OPTIONS}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_row_says_something_in_every_column(name):
+    method = METHODS[name]
+    assert set(method.schemes) <= set(theory.EXCHANGES)
+    assert set(method.protocols) <= set(exchanger.PROTOCOLS)
+    assert len(set(method.schemes)) == len(method.schemes) > 0
+    assert len(set(method.protocols)) == len(method.protocols) > 0
+    everything = len(theory.EXCHANGES) + len(exchanger.PROTOCOLS)
+    has_all = len(method.schemes) + len(method.protocols) == everything
+    assert bool(method.refusal) == (not has_all)
+    for field, value in method._asdict().items():
+        assert value != "" or field == "refusal", field
+        assert "|" not in str(value), field  # would end a cell
+    assert method.copies_up >= 1
+    assert method.copies_down >= 1
+
+
+# What an inner optimizer keeps of each parameter is its own.
+INNER_COPIES = {
+    "Elastic(Adam)": 2,
+    "Elastic(DelayedGradient)": 3 + 1,  # the largest delay and the newest
+}
+
+
+def bytes_by_device(variables):
+    """What variables take on each device."""
+    held = {}
+    for variable in variables:
+        native = compat.native_variable(variable)
+        copies = [
+            *native.worker_copies,
+            *getattr(native, "center_copies", ()),
+        ]
+        for copy in copies:
+            size = copy.shape.num_elements() * copy.dtype.size
+            held[copy.device] = held.get(copy.device, 0) + size
+    return held
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_memory_is_what_the_row_says(name):
+    case = CASES[name]
+    with support.new_strategy(case).scope():
+        model = keras.Sequential(
+            [keras.Input((WIDTH,)), keras.layers.Dense(WIDTH, use_bias=False)]
+        )
+        optimizer = case.make()
+        optimizer.build(model.trainable_variables)
+    parameters = 4 * WIDTH**2
+    held = bytes_by_device(model.trainable_variables + optimizer.variables)
+    assert len(held) == case.num_workers
+    method = optimizer.method
+    expected = (
+        1  # the parameters
+        + method.worker_memory
+        + method.center_memory
+        + INNER_COPIES.get(name, 0)
+    )
+    for size in held.values():
+        # Beside them clocks and rates, a few numbers.
+        assert 0 <= size - expected * parameters < 200
+
+
+# The docs.
+
+
+def section(text, name):
+    """What is between the two marks of a table, and where."""
+    begin, end = (f"<!-- {name}: {mark} -->\n" for mark in ("begin", "end"))
+    assert text.count(begin) == text.count(end) == 1, name
+    start = text.index(begin) + len(begin)
+    return start, text.index(end)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_docs_have_the_table(name):
+    text = DOCS.read_text(encoding="utf-8")
+    start, end = section(text, name)
+    assert text[start:end] == TABLES[name]() + "\n", REMEDY
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_table_has_as_many_cells_in_every_row(table):
+    rows = table().splitlines()
+    assert len({row.count("|") for row in rows}) == 1
+    assert set(rows[1]) == set("| -")
+    assert len(rows) > 10
+
+
+def write():
+    """Puts the tables as they are now into the docs."""
+    text = DOCS.read_text(encoding="utf-8")
+    for name, table in TABLES.items():
+        start, end = section(text, name)
+        text = f"{text[:start]}{table()}\n{text[end:]}"
+    DOCS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the tables")
+    if parser.parse_args().write:
+        write()
+    else:
+        parser.error("Nothing to do. Say --write to write the tables anew.")
