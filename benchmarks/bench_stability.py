@@ -1,7 +1,7 @@
 """Where DOWNPOUR diverges and EASGD and EAMSGD do not, on CIFAR-10.
 
     python benchmarks/bench_stability.py --data_dir=DIR [--quick]
-        [--json=PATH] [--png=PATH]
+        [--rates=0.05,0.01] [--json=PATH] [--png=PATH]
 
 Section 4.2 of the thesis: 4 workers of one process, its network, its momentum
 of 0.99 and beta = 0.9, periods 16 and 64, learning rates of its Table 4.1. The
@@ -183,10 +183,12 @@ def main():
         batch_size=16,
         steps=256,
         test_images=1000,
+        rates="0.05,0.01",
         png="",
         quick=False,
     )
-    settings = SETTINGS
+    rates = [float(rate) for rate in args.rates.split(",")]
+    settings = [setting for setting in SETTINGS if setting[0] in rates]
     if args.quick:
         settings, args.steps = QUICK_SETTINGS, min(args.steps, 192)
     tf.config.set_logical_device_configuration(
