@@ -404,3 +404,37 @@ def test_admm_equals_equations_3_52_to_3_54(strategy, p, tau, options):
     multipliers = worker_rows(model.optimizer._multipliers)
     expected = expected["multipliers"][-1]
     assert relative_error(multipliers, expected) < 1e-10
+
+
+# Weights that are set from outside.
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.ADownpour(0.05, 1, jit_compile=False),
+        lambda: optimizers.ADMM(0.05, 1.0, 1, jit_compile=False),
+    ],
+    ids=["adownpour", "admm"],
+)
+def test_weights_that_are_set_are_where_all_go_on(strategy, make):
+    """The way there is nobody's update: training goes on as from new."""
+    with strategy(2, None).scope():
+        old, new = build(make), build(make)
+        # A time average counts from the first update.
+        new.optimizer.build(new.trainable_variables)
+    fit(old, range(2), steps=3)
+    moved = [np.linspace(3.0, 5.0, len(w)) for w in old.get_weights()]
+    for model in (old, new):
+        model.set_weights(moved)
+    old.optimizer.center_step.assign(0)
+    for model in (old, new):
+        fit(model, range(2), steps=4)
+    for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    a, b = (
+        worker_rows(model.trainable_variables) for model in (old, new)
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+    # And it is a step of this size, not a jump by the way that was set.
+    assert np.max(np.abs(np.concatenate(new.get_weights()) - 4)) < 3

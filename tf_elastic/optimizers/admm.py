@@ -96,6 +96,7 @@ class ADMM(PushOptimizer):
         self._multipliers = self.add_optimizer_variables(
             variables, "multiplier"
         )
+        self._begin_anew_with(variables, self._multipliers, at_zero=True)
         self._anchors = self._copies_of(variables, "anchor")
         self._pushed = self._copies_of(variables, "pushed")
 

@@ -79,7 +79,7 @@ class PushOptimizer(CenterOptimizer):
         elif self.message == exchange_rules.GRADIENT:
             self._slots = self.add_optimizer_variables(variables, "gradient")
         extended = self._distribution_strategy.extended
-        if not getattr(extended, "holds_center", False):
+        if not getattr(extended, "holds_center", True):
             return
         if self.center_rule.averages:
             self._kept["center"] = self._copies_of(variables, "center")
@@ -98,12 +98,29 @@ class PushOptimizer(CenterOptimizer):
                 compat.native_variable(variable).read_value(), dtype
             )
 
-        return [
+        copies = [
             self.add_variable_from_reference(
                 variable, name, initializer=beginning(variable)
             )
             for variable in variables
         ]
+        self._begin_anew_with(variables, copies)
+        return copies
+
+    def _begin_anew_with(
+        self,
+        variables: Sequence[keras.Variable],
+        kept: Sequence[keras.Variable],
+        at_zero: bool = False,
+    ) -> None:
+        """Lets what is kept start anew when a model's variables are set."""
+        extended = self._distribution_strategy.extended
+        if not getattr(extended, "is_elastic", False):
+            return
+        for variable, follower in zip(variables, kept, strict=True):
+            compat.native_variable(variable).begins_anew_with(
+                compat.native_variable(follower), at_zero
+            )
 
     def _exchange_rule(self, variables: Sequence[keras.Variable]) -> PushRule:
         def natives(kept: Sequence[keras.Variable] | None) -> list[Any]:

@@ -91,8 +91,6 @@ def load(optimizer: Any, store: Any) -> None:
             if saved_workers and variable.shape.rank == 0:
                 variable.assign(value[0])
         return
-    for k, variable in enumerate(own):
-        variable.assign_worker_values(np.asarray(store[f"variable.{k}"]))
     for kind, variables in _model_variables(optimizer).items():
         if not _matches(store, names, kind, variables):
             warnings.warn(
@@ -105,6 +103,9 @@ def load(optimizer: Any, store: Any) -> None:
         for k, variable in enumerate(variables):
             variable.assign(np.asarray(store[f"{kind}.{k}.center"]))
             variable.assign_worker_values(np.asarray(store[f"{kind}.{k}"]))
+    # Last: some of them start anew when a model's variable is set.
+    for k, variable in enumerate(own):
+        variable.assign_worker_values(np.asarray(store[f"variable.{k}"]))
 
 
 def _is_elastic(optimizer: Any) -> bool:

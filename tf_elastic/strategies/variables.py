@@ -13,6 +13,7 @@ own. A cross-replica assignment sets every copy, so that all workers start from
 the value assigned.
 """
 
+import weakref
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -138,6 +139,7 @@ class ElasticVariable(WorkerVariable):
         worker_copies: Sequence[tf.Variable],
     ) -> None:
         self._worker_copies = tuple(worker_copies)
+        self._followers: list[tuple[weakref.ref[WorkerVariable], bool]] = []
         super().__init__(strategy, center_copies, of_model=True)
 
     @property
@@ -157,6 +159,44 @@ class ElasticVariable(WorkerVariable):
         if replica_id is None or compat.is_single_copy_export():
             return super().handle
         return self._worker_copies[replica_id].handle
+
+    def begins_anew_with(
+        self, follower: WorkerVariable, at_zero: bool = False
+    ) -> None:
+        """Lets an optimizer's variable start with this one.
+
+        When all workers and the center are set from outside (a file is
+        loaded, `set_weights`), so is what an optimizer remembers of where
+        they were; else the way from there would count as a worker's own.
+
+        Args:
+            follower: of the same shape; held weakly.
+            at_zero: whether it starts at zero, not at this one's value.
+        """
+        self._followers.append((weakref.ref(follower), at_zero))
+
+    def assign(
+        self,
+        value: Any,
+        use_locking: bool = False,
+        name: str | None = None,
+        read_value: bool = True,
+    ) -> Any:
+        """Sets the copies that the present context means.
+
+        Outside of replicas also what begins anew with this variable.
+        """
+        outside = compat.current_replica_id() is None
+        unchanged = (
+            outside and tf.executing_eagerly() and self._reads_as(value)
+        )
+        result = super().assign(value, use_locking, name, read_value)
+        if outside and not unchanged:
+            for reference, at_zero in self._followers:
+                follower = reference()
+                if follower is not None:
+                    follower.assign(tf.zeros_like(value) if at_zero else value)
+        return result
 
     def _get_replica(self, replica_id: int) -> tf.Variable:
         if views.sees_worker():
