@@ -22,6 +22,8 @@ from tf_elastic.theory import tree_moments
 from tf_elastic.theory import tree_simulation
 from tf_elastic.theory.advise import Advice
 from tf_elastic.theory.advise import advise
+from tf_elastic.theory.delay_warnings import warn_if_late
+from tf_elastic.theory.delay_warnings import warn_if_overlap_swings
 from tf_elastic.theory.stability import EXCHANGES
 from tf_elastic.theory.stability import StabilityWarning
 from tf_elastic.theory.stability import exchange_map
@@ -53,5 +55,7 @@ __all__ = [
     "tree",
     "tree_moments",
     "tree_simulation",
+    "warn_if_late",
+    "warn_if_overlap_swings",
     "warn_if_unstable",
 ]
