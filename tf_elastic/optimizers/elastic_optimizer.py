@@ -61,11 +61,21 @@ class ElasticOptimizer(CenterOptimizer):
         self._elastic_rates = core.elastic_rates(
             extended.num_workers, self.moving_rate, self.beta, self.symmetric
         )
-        if self.communication_period is not None:
-            theory.warn_if_unstable(
-                self._elastic_rates,
-                extended.num_workers,
-                extended.exchange_scheme(self.method_name),
+        if self.communication_period is None:
+            return
+        theory.warn_if_unstable(
+            self._elastic_rates,
+            extended.num_workers,
+            extended.exchange_scheme(self.method_name),
+        )
+        if extended.overlaps(self.method_name):
+            theory.warn_if_overlap_swings(
+                "EAMSGD",
+                num_workers=extended.num_workers,
+                communication_period=self.communication_period,
+                momentum=getattr(self, "momentum", 0.0),
+                nesterov=getattr(self, "nesterov", False),
+                **self._elastic_rates._asdict(),
             )
 
     def _exchange_rule(

@@ -47,6 +47,13 @@ class ElasticExtended(Protocol):
             ValueError: the strategy's is none that the method has.
         """
 
+    def overlaps(self, method: str) -> bool:
+        """Whether what comes back of an exchange is applied a period later.
+
+        Raises:
+            ValueError: the strategy's protocol is none that the method has.
+        """
+
     def make_exchange(self, rule: Any, jit_compile: bool | str) -> Any:
         """Prepares an exchange by a rule of `exchange_rules`.
 

@@ -10,11 +10,13 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
+from tf_elastic import theory
 from tf_elastic.optimizers import exchange_rules
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_rules import PushParameter
 from tf_elastic.optimizers.exchange_rules import PushRule
 from tf_elastic.optimizers.exchange_rules import in_float64
+from tf_elastic.optimizers.protocol import ElasticExtended
 
 
 class PushOptimizer(CenterOptimizer):
@@ -225,6 +227,21 @@ class GradientPush(PushOptimizer):
     def momentum(self, momentum: float) -> None:
         check_momentum("momentum", momentum)
         self._momentum.assign(momentum)
+
+    def _prepare(self, extended: ElasticExtended) -> None:
+        super()._prepare(extended)
+        protocol = "round_robin"
+        if extended.overlaps(self.method_name):
+            protocol = "overlapped"
+        rate = self._learning_rate
+        if isinstance(rate, keras.Variable):  # a schedule's is not known
+            theory.warn_if_late(
+                self.method_name,
+                learning_rate=float(rate.numpy()),
+                momentum=float(self._momentum.numpy()),
+                num_workers=extended.num_workers,
+                protocol=protocol,
+            )
 
     def push_numbers(self, clock: tf.Tensor) -> list[Any]:
         """Learning rate and momentum of a push."""

@@ -147,6 +147,11 @@ class ElasticMirroredExtended(ElasticExtended):
         methods.check_choice(method, "exchange", scheme, allowed)
         return scheme
 
+    def overlaps(self, method: str) -> bool:
+        """Whether what comes back is applied a period later: here never."""
+        del method
+        return False
+
     def make_exchange(
         self, rule: Any, jit_compile: bool | str
     ) -> DeviceExchange:

@@ -262,6 +262,17 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         synchronous = self._protocol_of(method) == "synchronous"
         return "jacobi" if synchronous else "round_robin"
 
+    def overlaps(self, method: str) -> bool:
+        """Whether what comes back is applied a period later.
+
+        Args:
+            method: the optimizer's, in `optimizers.METHODS`.
+
+        Raises:
+            ValueError: the strategy's protocol is none that the method has.
+        """
+        return self._protocol_of(method) == "overlapped"
+
     def _protocol_of(self, method: str) -> str:
         """What was asked for, or the method's own."""
         allowed = methods.METHODS[method].protocols
@@ -392,13 +403,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 exchange.points,
             )
             brought = exchange.step(clock, arrays)
-            tf.cond(
-                exchange.ends(clock),
-                lambda: tf.numpy_function(
-                    self._push, [*moment, *brought], []
-                ),
-                lambda: None,
-            )
+
+            def bring() -> None:
+                tf.numpy_function(self._push, [*moment, *brought], [])
+
+            tf.cond(exchange.ends(clock), bring, lambda: None)
 
         def run() -> None:
             begin = time_after([])
