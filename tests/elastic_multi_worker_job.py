@@ -69,8 +69,45 @@ def build(strategy, make_optimizer, initial=INITIAL, **compile_kwargs):
     return model
 
 
+# Methods that push, by the names of their tests; of the period tau.
+AVERAGING_RATE, ELASTICITY, OUTER = 0.2, 1.5, (0.7, 0.9)
+_PLAIN = {"jit_compile": False}
+PUSHING = {
+    "downpour": lambda tau: optimizers.Downpour(LEARNING_RATE, tau, **_PLAIN),
+    "adownpour": lambda tau: optimizers.ADownpour(
+        LEARNING_RATE, tau, **_PLAIN
+    ),
+    "mvadownpour": lambda tau: optimizers.MVADownpour(
+        LEARNING_RATE, tau, AVERAGING_RATE, **_PLAIN
+    ),
+    "async_msgd": lambda tau: optimizers.AsyncMSGD(
+        LEARNING_RATE, MOMENTUM, **_PLAIN
+    ),
+    "async_msgd_all": lambda tau: optimizers.AsyncMSGD(
+        LEARNING_RATE, MOMENTUM, "inverse_sqrt", True, 0.3, **_PLAIN
+    ),
+    "mdownpour": lambda tau: optimizers.MDownpour(
+        LEARNING_RATE, MOMENTUM, **_PLAIN
+    ),
+    "local_sgd": lambda tau: optimizers.LocalSGD(
+        keras.optimizers.SGD(LEARNING_RATE), tau, **_PLAIN
+    ),
+    "diloco": lambda tau: optimizers.DiLoCo(
+        keras.optimizers.SGD(LEARNING_RATE),
+        *OUTER,
+        communication_period=tau,
+        **_PLAIN,
+    ),
+    "admm": lambda tau: optimizers.ADMM(
+        LEARNING_RATE, ELASTICITY, tau, **_PLAIN
+    ),
+}
+
+
 def optimizer_of(method, tau, **kwargs):
     """A function that makes it, to be called in the scope."""
+    if method in PUSHING:
+        return lambda: PUSHING[method](tau)
     kwargs = {
         "learning_rate": LEARNING_RATE,
         "beta": BETA,
@@ -188,6 +225,12 @@ class Worker:
             point(self.model).tolist(),
             center(self.strategy).tolist() if then_center else None,
         ]
+
+    def shown(self):
+        """What is saved, and where the workers' loss is evaluated."""
+        loss = self.model.evaluate(np.zeros((1, N)), np.zeros(1), verbose=0)
+        weights = np.concatenate(self.model.get_weights())
+        return [weights.tolist(), loss]
 
     def fit_shared(
         self, products, samples_per_epoch, epochs, tell_after=0, callbacks=()
