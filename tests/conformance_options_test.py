@@ -25,7 +25,8 @@ def each_optimizer(use, refused=False):
     chosen = {
         name: case
         for name, case in CASES.items()
-        if (use in case.refused) == refused and (refused or not case.like)
+        if (use in case.refused) == refused
+        and (refused or support.shown_by(name, use) == name)
     }
     each = pytest.mark.parametrize("case", chosen.values(), ids=chosen)
     if refused:

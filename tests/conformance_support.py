@@ -23,7 +23,7 @@ class Case(NamedTuple):
     make: Any  # make(**options) -> optimizer
     num_workers: int = 2
     wraps: bool = False  # whether options go to an inner optimizer
-    # The case whose code the options of Keras go through, if not its own.
+    # The case whose code all of `OPTIONS` go through, if not its own.
     like: str | None = None
     # {use: (what the refusal says, why in the table)}
     refused: dict[str, tuple[str, str]] = {}
@@ -172,6 +172,24 @@ TRAIN = (
 )
 
 
+# What goes through the same code, {use: {case: that which shows it}}.
+_SAME = {
+    "export": dict.fromkeys(CASES, "EAMSGD")
+    | {"MVADownpour": "MVADownpour"},
+    "train_step": dict.fromkeys(CASES, "EAMSGD")
+    | {"AsyncMSGD": "AsyncMSGD", "DiLoCo(SGD)": "DiLoCo(SGD)"},
+    "use_ema": {"EASGD": "EAMSGD", "ASGD": "EAMSGD", "ADMM": "AsyncMSGD"},
+}
+
+
+def shown_by(name, use):
+    """The case that shows a use for this one: often itself."""
+    if use in USES:
+        return name
+    name = CASES[name].like or name
+    return _SAME.get(use, {}).get(name, name)
+
+
 # {use: the test that shows it}, as `shows` has collected them.
 SHOWN = {}
 
@@ -195,10 +213,9 @@ def markdown_table():
         for use in (*USES, *OPTIONS):
             if use in case.refused:
                 cells.append(f"refused: {case.refused[use][1]}")
-            elif use in OPTIONS and case.like:
-                cells.append(f"as `{case.like}`")
             else:
-                cells.append("yes")
+                same = shown_by(name, use)
+                cells.append("yes" if same == name else f"as `{same}`")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -54,6 +54,10 @@ def test_every_method_is_in_the_conformance_table():
             assert not CASES[case.like].like
             assert set(case.refused) == set(CASES[case.like].refused)
         assert set(case.refused) <= {*support.USES, *support.OPTIONS}
+        for use in {*support.USES, *support.OPTIONS} - set(case.refused):
+            shown = support.shown_by(name, use)
+            assert support.shown_by(shown, use) == shown
+            assert use not in CASES[shown].refused
 
 
 @pytest.mark.parametrize("name", METHODS)
