@@ -140,18 +140,22 @@ def _dtype_policy(settings: dict[str, Any]) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def make_model(settings: dict[str, Any], strategy: Any) -> Any:
-    """The network, compiled, its optimizer built."""
+def make_network(settings: dict[str, Any]) -> Any:
+    """The network for the data set, not compiled."""
     from tf_elastic import models
 
+    if settings["dataset"] == "digits":
+        return models.digits_convnet(seed=settings["seed"])
+    return models.cifar_convnet(
+        num_classes=defaults.NUM_CLASSES[settings["dataset"]],
+        seed=settings["seed"],
+    )
+
+
+def make_model(settings: dict[str, Any], strategy: Any) -> Any:
+    """The network, compiled, its optimizer built."""
     with strategy.scope(), _dtype_policy(settings):
-        if settings["dataset"] == "digits":
-            model = models.digits_convnet(seed=settings["seed"])
-        else:
-            model = models.cifar_convnet(
-                num_classes=defaults.NUM_CLASSES[settings["dataset"]],
-                seed=settings["seed"],
-            )
+        model = make_network(settings)
         model.compile(
             make_optimizer(settings),
             loss="sparse_categorical_crossentropy",

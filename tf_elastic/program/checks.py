@@ -9,8 +9,8 @@ from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 
 _ELASTIC = (
-    "optimizer inner_optimizer exchange beta moving_rate symmetric "
-    "communication_period averaging_rate jit_compile adjustment "
+    "advise optimizer inner_optimizer exchange beta moving_rate "
+    "symmetric communication_period averaging_rate jit_compile adjustment "
     "staleness_scaling delay_compensation outer_learning_rate outer_momentum "
     "elasticity"
 ).split()

@@ -128,6 +128,12 @@ GROUPS: dict[str, list[Flag]] = {
             "List all methods in a table, and end.",
         ),
         Flag(
+            "advise", "switch", False,
+            "Say what the theory says of these settings (stable or not, the "
+            "nearest that is, how much momentum, how many workers), with the "
+            "curvature measured on a batch, and end.",
+        ),
+        Flag(
             "inner_optimizer", "text", "adam",
             "Name of a Keras optimizer: adam, adamw, sgd, ... Only with "
             "--optimizer=elastic, local_sgd and diloco.",

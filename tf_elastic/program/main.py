@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic.program import advising
 from tf_elastic.program import command_line
 from tf_elastic.program import console
 from tf_elastic.program import defaults
@@ -55,6 +56,8 @@ def main(argv: Sequence[str], introduction: str) -> int:
 
 def _do(settings: dict[str, Any], program: str) -> int:
     """What this process is for; returns the exit status."""
+    if settings["advise"]:
+        return advising.advise(settings)
     if settings["local_workers"] is not None:
         return launching.launch(settings, program)
     task = tasks.of_this_process(settings)
