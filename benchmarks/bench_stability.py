@@ -1,7 +1,8 @@
 """Where DOWNPOUR diverges and EASGD and EAMSGD do not, on CIFAR-10.
 
     python benchmarks/bench_stability.py --data_dir=DIR [--quick]
-        [--rates=0.05,0.01] [--json=PATH] [--png=PATH]
+        [--rates=0.05,0.01] [--periods=64,16,1] [--methods=EASGD,...]
+        [--json=PATH] [--png=PATH]
 
 Section 4.2 of the thesis: 4 workers of one process, its network, its momentum
 of 0.99 and beta = 0.9, periods 16 and 64, learning rates of its Table 4.1. The
@@ -60,6 +61,20 @@ def diverged(losses):
     return any(not loss <= losses[0] for loss in losses[1:])
 
 
+def chosen(settings, args):
+    """(method, learning rate, period) of the runs that are asked for."""
+    rates = [float(rate) for rate in args.rates.split(",")]
+    allowed = [int(period) for period in args.periods.split(",")]
+    return [
+        (method, rate, period)
+        for rate, periods, methods in settings
+        for period in periods
+        for method in methods
+        if rate in rates and period in allowed
+        if method in args.methods.split(",")
+    ]
+
+
 class Runs:
     """Trains, always from the same parameters and on the same images.
 
@@ -69,7 +84,7 @@ class Runs:
 
     def __init__(self, args):
         self._args = args
-        self._looks = max(args.steps // LOOK_EVERY, 2)
+        self.looks = max(args.steps // LOOK_EVERY, 2)
         self._train_images = _cifar.fixed_data(
             args.data_dir, "train_eval", 1000
         )
@@ -106,7 +121,7 @@ class Runs:
                 WORKERS,
                 LOOK_EVERY,
             ),
-            epochs=self._looks,
+            epochs=self.looks,
             shuffle=False,
             validation_data=self._train_images,
             callbacks=[keras.callbacks.TerminateOnNaN()],
@@ -184,13 +199,14 @@ def main():
         steps=256,
         test_images=1000,
         rates="0.05,0.01",
+        periods="64,16,1",
+        methods=",".join(METHODS),
         png="",
         quick=False,
     )
-    rates = [float(rate) for rate in args.rates.split(",")]
-    settings = [setting for setting in SETTINGS if setting[0] in rates]
+    settings = chosen(QUICK_SETTINGS if args.quick else SETTINGS, args)
     if args.quick:
-        settings, args.steps = QUICK_SETTINGS, min(args.steps, 192)
+        args.steps = min(args.steps, 192)
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * WORKERS,
@@ -202,11 +218,9 @@ def main():
     print("| method | period | learning rate | start | middle | end ", end="")
     print("| highest | test error | |\n|---|---|---|---|---|---|---|---|---|")
     runs = []
-    for rate, periods, methods in settings:
-        for period in periods:
-            for method in methods:
-                runs.append(trainer.run(method, rate, period))
-                print(row(runs[-1], trainer._looks), flush=True)
+    for method, rate, period in settings:
+        runs.append(trainer.run(method, rate, period))
+        print(row(runs[-1], trainer.looks), flush=True)
     if args.png:
         draw(runs, args.png)
     _report.write(
