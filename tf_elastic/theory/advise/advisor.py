@@ -40,9 +40,11 @@ def advise(
     Args:
         rule: the optimizer's name: one of `advise.setting.RULES`.
         learning_rate: :math:`\eta`, positive.
-        curvature: h, positive: the largest eigenvalue of the Hessian (see
-            `monitor.largest_curvature`); a tuple of the smallest and the
-            largest; or a list or an array of all eigenvalues.
+        curvature: h, positive: a tuple of the smallest and the largest
+            eigenvalue of the Hessian (see `monitor.largest_curvature`), between
+            which more are looked at; a list or an array of eigenvalues; or a
+            single one. What is not named is not looked at, and an exchange is
+            often the least stable where the curvature is small.
         num_workers: p, at least 1.
         protocol: how workers and center meet: in one process "jacobi",
             "gauss_seidel" or "round_robin", in a cluster "overlapped",

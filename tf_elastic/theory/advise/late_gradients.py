@@ -16,6 +16,8 @@ from tf_elastic.theory.advise.setting import Setting
 
 Array = NDArray[np.float64]
 
+_DENSE = 16  # numbers in a state up to which the whole map is quicker
+
 
 def radii(setting: Setting, curvatures: Array) -> Array:
     """The factor of an update of the center.
@@ -98,6 +100,8 @@ def _mean_square_radius(rows: Array, weights: tuple[float, ...]) -> float:
         weights: w.
     """
     size = rows.shape[-1]
+    if size <= _DENSE:
+        return _dense_mean_square_radius(rows, weights)
     mean = np.average(rows, axis=0, weights=weights)
     weighted = rows * np.asarray(weights)[:, None]
 
@@ -122,3 +126,14 @@ def _mean_square_radius(rows: Array, weights: tuple[float, ...]) -> float:
         return_eigenvectors=False,
     )
     return float(np.sqrt(abs(largest)))
+
+
+def _dense_mean_square_radius(
+    rows: Array, weights: tuple[float, ...]
+) -> float:
+    """The same by the whole map, of size^2 rows."""
+    steps = np.tile(np.eye(rows.shape[-1], k=-1), (len(rows), 1, 1))
+    steps[:, 0] = rows
+    size = rows.shape[-1] ** 2
+    products = np.einsum("d,dij,dkl->ikjl", np.asarray(weights), steps, steps)
+    return float(np.sqrt(spectral_radii(products.reshape(size, size))))

@@ -150,14 +150,18 @@ def momentum(setting: Setting, best: float | None) -> Statement | None:
         )
     return Statement(
         text,
-        "Liu et al. (2018), section 4, by the spectrum in place of the order "
-        "(1 - mu)^2 / sqrt(eta)"
+        f"{equation(setting)}: by the spectrum, in place of the order "
+        "(1 - mu)^2 / sqrt(eta) of Liu et al., Remark 3.11"
         if late
         else "thesis, section 5.1 (eq. 5.8 for one worker), by the spectrum",
         "the speed of a quadratic without noise, of the curvatures given: with "
         "only the largest one known take it for a lower bound. With noise a "
         "lower momentum ends closer to the optimum.",
     )
+
+
+def _beyond(count: int) -> str:
+    return f"Beyond {count} worker{'s' if count > 1 else ''}"
 
 
 def workers(
@@ -169,7 +173,7 @@ def workers(
         return None
     if useful.model == "multiplicative":
         text = (
-            f"Beyond {count} workers the model predicts no gain in speed."
+            f"{_beyond(count)} the model predicts no gain in speed."
             if count
             else "Under noisy curvature this learning rate converges for no "
             "number of workers, or any more of them help."
@@ -184,7 +188,7 @@ def workers(
         )
     if useful.model == "mini-batch":
         text = (
-            f"Beyond {count} workers the model predicts no gain in speed."
+            f"{_beyond(count)} the model predicts no gain in speed."
             if count
             else "The model has no bound on the workers that help here."
         )
@@ -197,7 +201,7 @@ def workers(
             "momentum. Near the end more workers always lower the noise.",
         )
     text = (
-        f"Beyond {count} workers the model predicts no gain in speed: what "
+        f"{_beyond(count)} the model predicts no gain in speed: what "
         "they add is too late, or too much."
         if count
         else "The model has no bound on the workers that help here, or nothing "
