@@ -23,17 +23,25 @@ def put_differences(
     workers: Sequence[np.ndarray],
     centers: Sequence[np.ndarray],
     results: Sequence[np.ndarray],
-) -> None:
+) -> bool:
     """Puts `core.elastic_difference` into arrays, section by section.
 
     Args:
         workers: a worker's values, one flat array for each section.
         centers: the center's, of the same sizes.
         results: what to fill; may be `workers` or `centers`.
+
+    Returns:
+        Whether all differences are finite, looked at while they are in the
+        cache; `check_finite` names the one that is not.
     """
+    finite = True
     for worker, center, result in zip(workers, centers, results, strict=True):
         for part in blocks(worker.size):
-            result[part] = core.elastic_difference(worker[part], center[part])
+            moved = core.elastic_difference(worker[part], center[part])
+            finite = finite and bool(np.isfinite(moved).all())
+            result[part] = moved
+    return finite
 
 
 def check_finite(

@@ -368,10 +368,10 @@ class Shard:
             answer = values
             if codec != "none":  # The points are read-only.
                 answer = [np.empty_like(point) for point in points]
-            put_differences(points, self.arrays, answer)
             differences = answer
-            # Finite parameters may be too far from the center, too.
-            self._check_finite(differences, push_id.worker)
+            if not put_differences(points, self.arrays, answer):
+                # Finite parameters may be too far from the center, too.
+                self._check_finite(differences, push_id.worker)
             if codec != "none":
                 answer = [codecs.encode(codec, moved) for moved in differences]
                 differences = [
