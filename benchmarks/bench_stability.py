@@ -1,7 +1,7 @@
 """Where DOWNPOUR diverges and EASGD and EAMSGD do not, on CIFAR-10.
 
     python benchmarks/bench_stability.py --data_dir=DIR [--quick]
-        [--rates=0.05,0.01] [--periods=64,16,1] [--methods=EASGD,...]
+        [--rates=0.05,...] [--periods=64,...] [--methods=EASGD,...]
         [--json=PATH] [--png=PATH]
 
 Section 4.2 of the thesis: 4 workers of one process, its network, its momentum
@@ -43,10 +43,12 @@ METHODS = {
 }
 COLORS = {"DOWNPOUR": "#D55E00", "EASGD": "#0072B2", "EAMSGD": "#009E73"}
 
-# (learning rate, periods, methods): EAMSGD's rates end at 0.01.
+# (learning rate, periods, methods): EASGD's rates go from 0.005 to 0.05,
+# EAMSGD's from 0.001 to 0.01.
 SETTINGS = (
     (0.05, (64, 16), ("DOWNPOUR", "EASGD")),
-    (0.01, (64, 16), ("DOWNPOUR", "EASGD", "EAMSGD")),
+    (0.001, (64, 16), ("EAMSGD",)),
+    (0.01, (64, 16), ("DOWNPOUR", "EAMSGD")),
     (0.01, (1,), ("DOWNPOUR",)),
 )
 QUICK_SETTINGS = ((0.05, (64,), ("DOWNPOUR", "EASGD")),)
@@ -198,7 +200,7 @@ def main():
         batch_size=16,
         steps=256,
         test_images=1000,
-        rates="0.05,0.01",
+        rates="0.05,0.01,0.001",
         periods="64,16,1",
         methods=",".join(METHODS),
         png="",
