@@ -78,7 +78,8 @@ def largest_curvature(
     def value() -> tf.Tensor:
         errors = measure(y, model(x, training=False))
         total = tf.reduce_mean(tf.cast(errors, tf.float32))
-        return tf.add_n([total, *(tf.cast(t, tf.float32) for t in model.losses)])
+        losses = [tf.cast(loss, tf.float32) for loss in model.losses]
+        return tf.add_n([total, *losses])
 
     @tf.function
     def product(flat: tf.Tensor) -> tf.Tensor:
