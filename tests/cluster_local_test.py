@@ -109,7 +109,8 @@ def test_every_process_knows_who_it_is(cluster, tmp_path):
         "mark(TASK, json.dumps([os.environ['TF_CONFIG'],\n"
         "    {n: os.environ[n] for n in names}, os.getpid(), os.getsid(0)]))\n"
         "if ROLE == 'evaluator': stay()\n"
-        "print('I am', TASK, flush=True)\n"
+        + WAIT_FOR_FILE.replace("go", "evaluator-0")
+        + "print('I am', TASK, flush=True)\n"
     )
     output = io.StringIO()
     one = cluster(

@@ -226,8 +226,9 @@ def test_the_variance_of_the_root_is_that_of_the_full_map(tree, setting):
     np.testing.assert_allclose(variance, expected, rtol=1e-6)
     # It is where the moments over time end.
     over = abs(trees.spectrum(tree, **setting).eigenvalues[0])
-    periods = int(np.log(1e-9) / np.log(over)) + 1
-    if periods * tree.period <= 20_000:
+    # With eta = alpha = h = 1 it is there after a few messages, over = 0.
+    periods = int(np.log(1e-9) / np.log(max(over, 0.3))) + 1
+    if periods * tree.period <= 5_000:
         _, over_time = tree_moments.root_moments(
             tree, steps=periods * tree.period, noise_std=1.7, **setting
         )

@@ -557,5 +557,5 @@ def test_all_flags_are_in_these_tables():
     for values in ALONE:
         named |= set(values)
     # An error in a cluster, see above; and what ends at once.
-    named |= {"workers", "exchange", "methods"}
+    named |= {"workers", "exchange", "methods", "advise"}
     assert named == {flag.name for flag in flag_table.all_flags()}

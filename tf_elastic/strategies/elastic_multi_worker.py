@@ -266,13 +266,16 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def overlaps(self, method: str) -> bool:
         """Whether what comes back is applied a period later.
 
+        To a process that trains nothing nothing does.
+
         Args:
             method: the optimizer's, in `optimizers.METHODS`.
 
         Raises:
             ValueError: the strategy's protocol is none that the method has.
         """
-        return self._protocol_of(method) == "overlapped"
+        trains = self.configuration.worker_index is not None
+        return self._protocol_of(method) == "overlapped" and trains
 
     def _protocol_of(self, method: str) -> str:
         """What was asked for, or the method's own."""
