@@ -19,7 +19,6 @@ from tf_elastic import compat
 from tf_elastic.cluster import codec
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
-from tf_elastic.cluster import memory
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
@@ -578,8 +577,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         if self._exchanger is not None:
             return
         self._check_trains()
-        # Each exchange takes and frees arrays as large as the model.
-        memory.keep()
         exchange = self._exchange
         values = [tensor.numpy() for tensor in exchange.points()]
         center = self.client.join(exchange.layout, values)
