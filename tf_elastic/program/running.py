@@ -1,5 +1,6 @@
 """A run from the first epoch to the report."""
 
+import contextlib
 import os
 import time
 from typing import Any
@@ -84,20 +85,24 @@ def train(
         raise
     if not evaluates:
         return None
-    test = model.evaluate(test_data, verbose=0, return_dict=True)
-    if not is_chief:
-        return None
-
-    files = _write_files(settings, model, history)
-    report = monitor.build_report(
-        model,
-        test,
-        watch.times,
-        wall_s=time.perf_counter() - began,
-        global_batch_size=global_batch,
-        settings=settings,
-        files=files,
+    # Others may train on: what is saved and told is what was tested.
+    holding = getattr(
+        strategy.extended, "holding_center", contextlib.nullcontext
     )
+    with holding():
+        test = model.evaluate(test_data, verbose=0, return_dict=True)
+        if not is_chief:
+            return None
+        files = _write_files(settings, model, history)
+        report = monitor.build_report(
+            model,
+            test,
+            watch.times,
+            wall_s=time.perf_counter() - began,
+            global_batch_size=global_batch,
+            settings=settings,
+            files=files,
+        )
     if settings["report"]:
         monitor.write_report(report, settings["report"])
     console.say(monitor.format_report(report))
