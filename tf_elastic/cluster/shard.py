@@ -369,7 +369,7 @@ class Shard:
             if codec != "none":  # The points are read-only.
                 answer = [np.empty_like(point) for point in points]
             differences = answer
-            if not put_differences(points, self.arrays, answer):
+            if not put_differences(points, self.arrays, answer, check=True):
                 # Finite parameters may be too far from the center, too.
                 self._check_finite(differences, push_id.worker)
             if codec != "none":

@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.core import delays
+from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.gradient_ring import GradientRing
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
-class DelayedGradient(keras.optimizers.Optimizer):
+class DelayedGradient(AroundInner):
     r"""Prescribed delays in one process, around any Keras optimizer.
 
     Use it to see what staleness does to a method, without a cluster. At step
@@ -107,32 +108,9 @@ class DelayedGradient(keras.optimizers.Optimizer):
         self._ring: GradientRing | None = None
 
     @property
-    def variables(self) -> list[keras.Variable]:
-        """This optimizer's variables, then the inner one's."""
-        return super().variables + self.inner_optimizer.variables
-
-    @property
-    def iterations(self) -> Any:
-        """The inner optimizer's count of steps, k."""
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self) -> Any:
-        """The inner optimizer's learning rate."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
     def num_cut_delays(self) -> int:
         """How often an unbounded delay was cut to `max_delay`; eager code."""
         return 0 if self._ring is None else self._ring.cut_of_workers()
-
-    def scale_loss(self, loss: Any) -> Any:
-        """Scales the loss as the inner optimizer asks for."""
-        return self.inner_optimizer.scale_loss(loss)
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Ends training as the inner optimizer asks for."""
@@ -157,14 +135,7 @@ class DelayedGradient(keras.optimizers.Optimizer):
 
     def _check_scope(self) -> None:
         strategy = self._distribution_strategy
-        inner = self.inner_optimizer
-        if inner._distribution_strategy is not strategy:
-            raise ValueError(
-                "The inner optimizer must be created in the scope of the same "
-                "strategy as `DelayedGradient`. Received: inner_optimizer="
-                f"{type(inner).__name__} of another scope. Create both inside "
-                "`with strategy.scope():`."
-            )
+        self._check_inner_scope()
         is_elastic = getattr(strategy.extended, "is_elastic", False)
         default = not tf.distribute.has_strategy()
         if not (is_elastic or default):

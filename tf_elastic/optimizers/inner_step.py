@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_elastic import compat
+from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.center_optimizer import replica_device
 from tf_elastic.optimizers.center_optimizer import scale_gradients
@@ -25,7 +26,7 @@ _OF_INNER = (
 )
 
 
-class InnerStep(CenterOptimizer):
+class InnerStep(AroundInner, CenterOptimizer):
     """Mixin: workers take the steps of an inner optimizer.
 
     Its learning rate, clipping, weight decay, gradient accumulation and slots
@@ -48,43 +49,13 @@ class InnerStep(CenterOptimizer):
         compat.make_local(inner_optimizer, self._fused_inner_update)
         self.inner_optimizer = inner_optimizer
 
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """This optimizer's variables, then the inner one's."""
-        return super().variables + self.inner_optimizer.variables
-
-    @property
-    def iterations(self) -> Any:
-        """The inner optimizer's count of local steps."""
-        return self.inner_optimizer.iterations
-
-    @property
-    def learning_rate(self) -> Any:
-        """The inner optimizer's learning rate."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
-
     def _stepper(self) -> keras.optimizers.Optimizer:
         return self.inner_optimizer
 
-    def scale_loss(self, loss: Any) -> Any:
-        """Scales the loss as the inner optimizer asks for."""
-        return self.inner_optimizer.scale_loss(loss)
-
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
-        inner = self.inner_optimizer
-        if inner._distribution_strategy is not self._distribution_strategy:
-            raise ValueError(
-                "The inner optimizer must be created in the scope of the same "
-                f"strategy as `{type(self).__name__}`. Received: "
-                f"inner_optimizer={type(inner).__name__} of another scope. "
-                "Create both inside `with strategy.scope():`."
-            )
+        self._check_inner_scope()
         super()._build_variables(variables)
-        inner.build(variables)
+        self.inner_optimizer.build(variables)
 
     def _local_step(
         self, grads: Sequence[Any], trainable_variables: Sequence | None
