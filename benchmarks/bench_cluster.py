@@ -1,8 +1,9 @@
 """Throughput of two workers with one core each, on CIFAR-10.
 
-    python benchmarks/bench_cluster.py --data_dir=DIR [--json=PATH]
+    python benchmarks/bench_cluster.py --data_dir=DIR [--batch_size=128]
+        [--json=PATH]
 
-The thesis' network, batch 128, EAMSGD with period 10: with no exchange at all,
+The thesis' network, EAMSGD with period 10: with no exchange at all,
 overlapped, blocking, and under `MultiWorkerMirroredStrategy`. Steps after a
 warm-up, in turns; each ratio is of turns side by side.
 """
@@ -17,7 +18,6 @@ import _training
 
 import tf_elastic as te
 
-BATCH_SIZE = 128
 WAYS = {
     _training.NO_EXCHANGE: {"period": None},
     "overlapped": {"protocol": "overlapped"},
@@ -44,7 +44,13 @@ def make_data(data_dir):
 
 def parse_args():
     return _report.parse_args(
-        __doc__, data_dir="", centers=1, rounds=9, steps=30, mirrored_steps=15
+        __doc__,
+        data_dir="",
+        batch_size=128,
+        centers=1,
+        rounds=9,
+        steps=30,
+        mirrored_steps=15,
     )
 
 
@@ -53,6 +59,7 @@ def main():
     cores = sorted(os.sched_getaffinity(0))
     hosts = [{"cores": (cores[i % len(cores)],)} for i in range(2)]
     command = [sys.executable, __file__, "--worker"]
+    command.append(f"--batch_size={args.batch_size}")
     if args.data_dir:
         command.append(f"--data_dir={args.data_dir}")
     with _crew.Crew() as crew:
@@ -84,6 +91,7 @@ def main():
     _report.write(
         args,
         {
+            "batch_size": args.batch_size,
             "turns": results,
             "exchanges": told,
             "over_no_exchange": ratios,
@@ -94,10 +102,11 @@ def main():
 
 if __name__ == "__main__":
     if _training.is_worker():
+        options = parse_args()
         _training.Trainer(
             te.models.cifar_convnet,
-            make_data(parse_args().data_dir or None),
-            BATCH_SIZE,
+            make_data(options.data_dir or None),
+            options.batch_size,
         ).run()
     else:
         _crew.enter_private_network()

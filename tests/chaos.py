@@ -142,6 +142,11 @@ class JournaledShard(Shard):
         self._moved = (differences, rate)
         super()._apply(differences, rate)
 
+    def _exchange(self, points, rate, worker):
+        squares = super()._exchange(points, rate, worker)
+        self._moved = (points, rate)
+        return squares
+
     def _applied(self, push_id, member):
         news = super()._applied(push_id, member)
         differences, rate = self._moved

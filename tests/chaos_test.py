@@ -5,8 +5,8 @@ import pytest
 
 from tests import chaos
 from tf_elastic.cluster import layout
+from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Rate
 
 RATE = Rate(0.9, 2)
 

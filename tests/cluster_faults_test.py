@@ -454,7 +454,7 @@ def test_a_round_that_the_center_forgot_is_repeated(cluster):
     center = cluster(1)
     workers = [joined(center, i, timeouts=SHORT) for i in (0, 1)]
     early = in_thread(workers[0].meet, support.values(1.0), support.rates)
-    until(lambda: center.shards[0]._deposits)
+    until(lambda: not center.shards[0]._meeting.missing([0]))
     state, arrays = center.shards[0].state()
     center.servers[0].stop(0.0)
     restored = Shard(0, 1)

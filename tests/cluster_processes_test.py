@@ -23,8 +23,8 @@ from tf_elastic.cluster import client
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import ps
 from tf_elastic.cluster import snapshots
+from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Rate
 from tf_elastic.cluster.shard import Shard
 
 SHORT = support.PATIENT._replace(exchange_s=0.5, control_s=0.5, heartbeat_s=0.1)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests import cluster_support as support
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
+from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Rate
 from tf_elastic.cluster.shard import Shard
 
 LEASE_S = 15.0

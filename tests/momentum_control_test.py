@@ -151,6 +151,8 @@ def test_numbers_that_are_not_finite_are_left_out():
     path, gradients = heavy_ball(0, 0.5)
     gradients[6, :10] = np.inf
     gradients[7, :10] = np.nan
+    path[8, :10] = [1e308, -1e308] * 5
+    path[9, :10] = [-1e308, 1e308] * 5
     assert measured(path, gradients, 5) == pytest.approx(0.5, abs=1e-9)
 
 

@@ -176,7 +176,7 @@ def cluster_workers():
     servers = cluster_support.Cluster(1)
     made = []
 
-    def make(count):
+    def make(count, protocol=None):
         for i in range(count):
             resolver = types.SimpleNamespace(
                 cluster_spec=lambda: tf.train.ClusterSpec(
@@ -191,6 +191,7 @@ def cluster_workers():
             made.append(
                 te.strategies.ElasticMultiWorkerStrategy(
                     resolver,
+                    protocol,
                     devices=["CPU:0"],
                     timeouts=cluster_support.PATIENT,
                 )
@@ -247,9 +248,6 @@ def test_a_cluster_measures_the_staleness_of_all_pushes(cluster_workers):
     # Nothing new was pushed: nothing is changed.
     controller._act()
     assert float(slow.optimizer.momentum) == pytest.approx(expected[1])
-
-    with pytest.raises(ValueError, match="one center of many"):
-        fit(slow, [MomentumController("closed_loop")], np.zeros((1, 1, N)))
 
 
 # By the total momentum.
@@ -334,6 +332,133 @@ def test_the_loop_brings_the_total_to_its_target(strategy):
     last = log.seen[-1]
     assert last["total_momentum"] == pytest.approx(0.6, abs=0.02)
     assert 0.4 < last["momentum"] < 0.57
+
+
+class ControlledOthers(keras.callbacks.Callback):
+    """Other workers, each with a controller, in turn after this one."""
+
+    def __init__(self, models, make_controller):
+        super().__init__()
+        self.others = [(one, make_controller()) for one in models]
+        self.seen = []  # what each has logged after its last step
+
+    def on_train_begin(self, logs=None):
+        for one, controller in self.others:
+            controller.set_model(one)
+            controller.on_train_begin()
+
+    def on_train_batch_end(self, batch, logs=None):
+        x, y = np.zeros((1, N), keras.config.floatx()), np.zeros(1)
+        self.seen = []
+        for one, controller in self.others:
+            one.train_on_batch(x, y)
+            self.seen.append({})
+            controller.on_train_batch_end(batch, self.seen[-1])
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("make", [async_msgd, mdownpour])
+def test_the_loop_brings_a_cluster_to_its_target(cluster_workers, make):
+    """Four workers that begin with different momenta, in turn."""
+    first, *others = (
+        build(one, make(0.05, momentum))
+        for one, momentum in zip(
+            cluster_workers(4), (0.6, 0.7, 0.5, 0.6), strict=True
+        )
+    )
+
+    def controller():
+        return MomentumController(
+            "closed_loop", target=0.6, gain=0.3, update_freq=3
+        )
+
+    log = Log()
+    of_others = ControlledOthers(others, controller)
+    callbacks = [of_others, controller(), log]
+    history = fit(first, callbacks, np.zeros((60, 1, N)))
+    found = [b["total_momentum"] for b in log.seen if "total_momentum" in b]
+    assert found[0] > 0.63
+    assert history["total_momentum"] == pytest.approx([0.6], abs=0.02)
+    momenta = [b["momentum"] for b in (log.seen[-1], *of_others.seen)]
+    assert 0.4 < min(momenta) and max(momenta) < 0.57
+    assert max(momenta) - min(momenta) < 0.01
+
+
+def test_each_acts_on_what_its_last_look_has_not_seen(cluster_workers):
+    """One step of the loop, from what the server says."""
+    slow, fast = (
+        build(one, async_msgd(0.05, momentum))
+        for one, momentum in zip(cluster_workers(2), (0.5, 0.2), strict=True)
+    )
+    log = Log()
+    controller = MomentumController(
+        "closed_loop", target=0.6, gain=0.25, update_freq=4
+    )
+    fit(slow, [Others(fast, 2), controller, log], np.zeros((9, 1, N)))
+    status = cluster_workers(0)[0].center_status()[0]
+    readings = np.array(status["total_momentum"])
+    # At each step 1 push of this worker and 2 of the other; the first one was
+    # of the first center, and shows nothing.
+    expected, momentum = [], 0.5
+    for look in (readings[:11], readings[11:23]):
+        total, own = look[:, 3], look[:, 2]
+        assert sorted(set(own)) == pytest.approx([0.2, momentum], abs=1e-6)
+        momentum += 0.25 * (0.6 - momentum - np.median(total - own))
+        expected.append((np.median(total), momentum))
+    for k, (total, momentum) in zip((3, 7), expected, strict=True):
+        assert log.seen[k]["total_momentum"] == pytest.approx(total)
+        assert log.seen[k]["momentum"] == pytest.approx(momentum, rel=1e-6)
+    assert "total_momentum" not in log.seen[2]
+    assert log.seen[6]["momentum"] == log.seen[3]["momentum"]
+
+    # Nothing new but the last push: the next look sees that alone.
+    before = float(slow.optimizer.momentum)
+    controller._act()
+    assert float(slow.optimizer.momentum) != before
+    after = float(slow.optimizer.momentum)
+    controller._act()
+    assert float(slow.optimizer.momentum) == after
+
+
+def test_a_fit_on_a_cluster_logs_it(cluster_workers):
+    """Calls of several steps, exchanges that overlap, real layers."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(32, 12)).astype("float32")
+    y = x @ rng.normal(size=(12, 1)).astype("float32")
+    # Each step on all of the data: what is left is what the delay does.
+    x, y = np.tile(x, (24, 1)), np.tile(y, (24, 1))
+    with cluster_workers(1, "overlapped")[0].scope():
+        model = keras.Sequential(
+            [
+                keras.Input((12,)),
+                keras.layers.Dense(16, "relu"),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(
+            async_msgd(0.02, 0.6)(), loss="mse", steps_per_execution=4
+        )
+    controller = MomentumController(
+        "closed_loop", target=0.5, update_freq=4, gain=0.2
+    )
+    log = Log()
+    history = model.fit(
+        x,
+        y,
+        batch_size=32,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        callbacks=[controller, log],
+    ).history
+    assert len(history["total_momentum"]) == 3
+    assert np.all(np.isfinite(history["total_momentum"]))
+    # Its gradients are a push of its own old.
+    assert log.seen[0]["total_momentum"] > 0.6
+    assert history["momentum"][-1] < 0.5
+    assert history["total_momentum"][-1] == pytest.approx(0.5, abs=0.1)
+    assert history["loss"][-1] < history["loss"][0]
 
 
 # Around it.

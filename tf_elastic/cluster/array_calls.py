@@ -14,10 +14,10 @@ from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
+from tf_elastic.cluster.held_part import PushRate
+from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.layout import np_dtype
 from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import PushRate
-from tf_elastic.cluster.shard import Rate
 from tf_elastic.cluster.shard import Shard
 
 Header = dict[str, Any]

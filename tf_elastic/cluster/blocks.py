@@ -7,6 +7,7 @@ import numpy as np
 
 from tf_elastic import core
 from tf_elastic.cluster import errors
+from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import Section
 
@@ -23,28 +24,41 @@ def put_differences(
     workers: Sequence[np.ndarray],
     centers: Sequence[np.ndarray],
     results: Sequence[np.ndarray],
-    check: bool = False,
-) -> bool:
+) -> None:
     """Puts `core.elastic_difference` into arrays, section by section.
 
     Args:
         workers: a worker's values, one flat array for each section.
         centers: the center's, of the same sizes.
         results: what to fill; may be `workers` or `centers`.
-        check: whether to look if they are finite, while they are in the
-            cache; `check_finite` names the one that is not.
-
-    Returns:
-        Whether all are finite; True if that was not looked at.
     """
-    finite = True
     for worker, center, result in zip(workers, centers, results, strict=True):
         for part in blocks(worker.size):
-            moved = core.elastic_difference(worker[part], center[part])
-            if check:
-                finite = finite and bool(np.isfinite(moved).all())
-            result[part] = moved
-    return finite
+            result[part] = core.elastic_difference(worker[part], center[part])
+
+
+def sum_of_squares(values: np.ndarray) -> float:
+    """Of a flat array; not finite if a value is not, or a square too large."""
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in blocks(values.size):
+            block = values[part]
+            if block.dtype.itemsize < 4:
+                block = block.astype(np.float32)
+            # Not `dot`: its library would start threads for a block.
+            total += float(np.einsum("i,i->", block, block))
+    return total
+
+
+def squares_of_parameters(
+    layout: Layout, arrays: Sequence[np.ndarray]
+) -> float:
+    """The sum of the squares of a layout's sections of parameters."""
+    return sum(
+        sum_of_squares(array)
+        for section, array in zip(layout.sections, arrays, strict=True)
+        if section.role == PARAMETERS
+    )
 
 
 def check_finite(

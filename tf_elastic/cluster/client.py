@@ -1,64 +1,32 @@
 """A worker's side of the center: its exchanges with all center servers."""
 
 import time
-from collections.abc import Callable
 from typing import Any
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
-from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import put_differences
-from tf_elastic.cluster.layout import PARAMETERS
-from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.delivery import TAKE
+from tf_elastic.cluster.delivery import Delivery
+from tf_elastic.cluster.delivery import Moved
+from tf_elastic.cluster.delivery import Rates
 from tf_elastic.cluster.link import Link
 from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
-from tf_elastic.cluster.membership import Membership
 from tf_elastic.core import center_rules
 
-# Of (p, the worker's clock): of an elastic exchange, or of a push.
-Rates = Callable[[int, int], core.ElasticRates | core.PushRates]
 
-# What a worker is to do after an exchange.
-PULL = "pull"  # move by alpha times the differences
-TAKE = "take"  # go on from the points; NaN where there is none
-RESTART = "restart"  # begin again from the center's values, velocity zero
-
-
-class Moved(NamedTuple):
-    """What an exchange has come to."""
-
-    kind: str  # PULL, TAKE or RESTART
-    arrays: Arrays  # one for each section
-    moving_rate: float = 0.0  # alpha, by which the worker is pulled
-
-    @property
-    def restart(self) -> bool:
-        """Whether the worker begins again."""
-        return self.kind == RESTART
-
-
-class CenterClient(Membership):
+class CenterClient(Delivery):
     """Does with all center servers at once what a protocol asks for.
 
     For its arguments see `Membership`.
     """
-
-    # What the center has last given this worker to go on from.
-    _known: Arrays = ()
-
-    def join(self, layout: Layout, values: Arrays) -> Arrays:
-        """Joins all center servers; see `Membership.join`."""
-        center = super().join(layout, values)
-        self._known = center
-        return center
 
     def take(
         self, messages: Arrays, rates: Rates, overlapped: bool = False
@@ -177,12 +145,15 @@ class CenterClient(Membership):
 
         return self._with_all(push, differences, flat, rates, owes=True)
 
-    def exchange(self, values: Arrays, rates: Rates) -> Moved:
+    def exchange(
+        self, values: Arrays, rates: Rates, out: Arrays | None = None
+    ) -> Moved:
         """Sends parameters, gets differences: one way there and back.
 
         Args:
             values: the worker's, one array for each section.
             rates: alpha and beta for p workers at the worker's clock.
+            out: what to fill with the differences; None for new arrays.
 
         Returns:
             What the worker is to do.
@@ -191,12 +162,12 @@ class CenterClient(Membership):
             NonFiniteError, ReplacedError, CenterRefusedError: training
                 cannot go on.
         """
-        flat = self.layout.empty()
+        flat = self.layout.empty() if out is None else out
 
         def exchange(
             link: Link, push: dict, rate: dict, parts: Arrays
         ) -> dict[str, Any]:
-            out = self.layout.parts(flat, link.shard)
+            mine = self.layout.parts(flat, link.shard)
             whole = False
             while True:
                 sent, whole = self._encode(link, parts, whole)
@@ -206,7 +177,7 @@ class CenterClient(Membership):
                     "codec": self.codec,
                     "whole": whole,
                 }
-                room = out
+                room = mine
                 if self.codec != "none":
                     room = [
                         np.empty(
@@ -215,7 +186,7 @@ class CenterClient(Membership):
                             ),
                             np.uint8,
                         )
-                        for part in out
+                        for part in mine
                     ]
                 try:
                     news = link.connection.stream(
@@ -229,7 +200,7 @@ class CenterClient(Membership):
                 except errors.LostReferenceError:
                     whole = True
             if self.codec != "none":
-                for part, data in zip(out, room, strict=True):
+                for part, data in zip(mine, room, strict=True):
                     codecs.decode(
                         self.codec, data, part.dtype, part.size, out=part
                     )
@@ -237,47 +208,51 @@ class CenterClient(Membership):
 
         return self._with_all(exchange, values, flat, rates)
 
-    def read_and_push(self, values: Arrays, rates: Rates) -> Moved:
+    def read_and_push(
+        self, values: Arrays, rates: Rates, out: Arrays | None = None
+    ) -> Moved:
         """Algorithm 1: reads the center, then pushes the difference.
 
         Args, returns and errors as of `exchange`.
         """
-        flat = self.layout.empty()
+        flat = self.layout.empty() if out is None else out
 
         def read_and_push(
             link: Link, push: dict, rate: dict, parts: Arrays
         ) -> dict[str, Any]:
-            out = self.layout.parts(flat, link.shard)
-            news = self._read(link, out)
-            put_differences(parts, out, out)
+            mine = self.layout.parts(flat, link.shard)
+            news = self._read(link, mine)
+            put_differences(parts, mine, mine)
             header = {
                 "id": {**push, "version_read": news["version"]},
                 "rate": rate,
             }
             return link.connection.stream(
-                wire.PUSH, self._exchange_s(), header, out
+                wire.PUSH, self._exchange_s(), header, mine
             )
 
         return self._with_all(read_and_push, values, flat, rates)
 
-    def meet(self, values: Arrays, rates: Rates) -> Moved:
+    def meet(
+        self, values: Arrays, rates: Rates, out: Arrays | None = None
+    ) -> Moved:
         """All workers at once, eqs. 2.3 and 2.4: waits for the others.
 
         Whoever has not come within `Timeouts.barrier_s` is named, and left
         out. Args, returns and errors as of `exchange`.
         """
-        flat = self.layout.empty()
+        flat = self.layout.empty() if out is None else out
 
         def meet(
             link: Link, push: dict, rate: dict, parts: Arrays
         ) -> dict[str, Any]:
-            out = self.layout.parts(flat, link.shard)
+            mine = self.layout.parts(flat, link.shard)
             news = link.connection.stream(
                 wire.DEPOSIT,
                 self._exchange_s(),
                 {"id": push, "rate": rate},
                 parts,
-                lambda _: out,
+                lambda _: mine,
             )
             return {
                 **self._wait_for_round(link, news["round"]),
@@ -324,239 +299,3 @@ class CenterClient(Membership):
                     round_,
                 )
                 force = True
-
-    def _with_all(
-        self,
-        do: Callable[[Link, dict, dict, Arrays], dict[str, Any]],
-        values: Arrays,
-        flat: Arrays,
-        rates: Rates,
-        kind: str = PULL,
-        owes: bool = False,
-    ) -> Moved:
-        """Does one exchange with every center server that is there.
-
-        Args:
-            do: makes it with one of them, sending it the part that it is
-                given, and fills its part of `flat`.
-            values: what is sent.
-            flat: what comes back; where nothing does, no difference, or NaN
-                for no point.
-            rates: of the exchange.
-            kind: what the worker is to do with `flat`.
-            owes: whether `values` add up, so that what cannot be sent now is
-                sent later.
-        """
-        if self.failure is not None:
-            raise self.failure
-        begin = time.monotonic()
-        self.sequence += 1
-        num_workers = self.num_workers  # Heartbeats change it.
-        now = rates(num_workers, self.clock)
-        rate = {**_numbers(now), "num_workers": num_workers}
-        points = self._known if owes or kind == TAKE else values
-        sections = self.layout.sections
-
-        def push(link: Link) -> tuple[dict[str, Any], int]:
-            """The news, and how many pushes were answered."""
-            answered = 1
-            parts = self.layout.parts(values, link.shard)
-            push_id = {
-                "worker": self.worker,
-                "incarnation": link.incarnation,
-                "sequence": self.sequence,
-                "version_read": link.version_read,
-                "clock": self.clock,
-                "samples": self.samples,
-            }
-            if owes:
-                answered += self._send_again(link, push_id, rate)
-                parts = link.debt.with_message(parts, sections)
-            try:
-                news = do(link, push_id, rate, parts)
-            except errors.CenterUnavailableError:
-                if owes:
-                    number = link.incarnation, self.sequence
-                    link.debt.doubt(number, parts)
-                raise
-            link.debt.settled()
-            self._note(link, news)
-            link.version_held = link.version_read
-            link.version_read = news["version"]
-            return news, answered
-
-        def owe(link: Link) -> None:
-            doubtful = link.debt.doubtful
-            if owes and (doubtful is None or doubtful[0][1] != self.sequence):
-                link.debt.owe(self.layout.parts(values, link.shard), sections)
-
-        def one(link: Link) -> bool | errors.LostSlotError:
-            """Whether the server took part, or why this worker may not."""
-            with self._lock:
-                link.pushing = link.away_since is None
-            if link.pushing:
-                try:
-                    try:
-                        news, answered = push(link)
-                    except BEGUN_ANEW:
-                        # So does this worker, there.
-                        self._join(link, points, Patience(self._exchange_s()))
-                        news, answered = push(link)
-                    with self._lock:
-                        self._settle(link, news["pushes"], answered)
-                        link.pushing = False
-                    return True
-                except errors.LostSlotError as error:
-                    owe(link)
-                    return error
-                except (errors.CenterUnavailableError, *BEGUN_ANEW) as error:
-                    self._went_away(link, error)
-                finally:
-                    link.pushing = False
-            owe(link)
-            link.version_held = link.version_read
-            for part in self.layout.parts(flat, link.shard):
-                part[...] = 0 if kind == PULL else np.nan
-            return False
-
-        outcomes = self._with_links(one)
-        took_part = sum(outcome is True for outcome in outcomes)
-        for outcome in outcomes:
-            if isinstance(outcome, errors.LostSlotError):
-                with self._lock:
-                    self.counts.lost_halves += took_part
-                return self._restart(points, outcome, forget=kind == TAKE)
-        for link, outcome in zip(self.links, outcomes, strict=True):
-            link.missed += not outcome
-            self.counts.missed += not outcome
-        if self.codec != "none":
-            self.counts.codec_error = max(k.codec_error for k in self.links)
-        self.counts.exchanges += took_part > 0
-        self.counts.exchange_s += time.monotonic() - begin
-        self.counts.distance = _norm(
-            [
-                difference
-                for section, difference in zip(
-                    self.layout.sections,
-                    values if owes or kind == TAKE else flat,
-                    strict=True,
-                )
-                if section.role == PARAMETERS
-            ]
-        )
-        if kind == TAKE:
-            self._know(flat, [outcome is True for outcome in outcomes])
-            return Moved(TAKE, flat)
-        return Moved(PULL, flat, float(getattr(now, "moving_rate", 0.0)))
-
-    def _know(self, flat: Arrays, here: list[bool]) -> None:
-        """Notes what was given, and what was not keeps its last value."""
-        if all(here):
-            self._known = flat
-            return
-        known = [array.copy() for array in flat]
-        for link, given in zip(self.links, here, strict=True):
-            if given:
-                continue
-            for old, new in zip(
-                self.layout.parts(self._known, link.shard),
-                self.layout.parts(known, link.shard),
-                strict=True,
-            ):
-                new[...] = old
-        self._known = known
-
-    def _send_again(
-        self, link: Link, push_id: dict[str, Any], rate: dict[str, Any]
-    ) -> int:
-        """Sends what was not answered, by its own number.
-
-        Returns:
-            How many pushes were answered: none, if the center has had it.
-        """
-        doubtful = link.debt.doubtful
-        if doubtful is None:
-            return 0
-        (incarnation, sequence), parts = doubtful
-        if incarnation != link.incarnation:
-            # In between the slot was lost, and the numbers have begun anew:
-            # rather not at all than twice.
-            link.debt.doubt_ends()
-            return 0
-        # Where all meet, too: nobody is to wait for what is late.
-        takes = self.layout.rule["method"] in center_rules.METHODS
-        room = [np.empty_like(part) for part in parts] if takes else []
-        try:
-            link.connection.stream(
-                wire.TAKE if takes else wire.PUSH,
-                self._exchange_s(),
-                {"id": {**push_id, "sequence": sequence}, "rate": rate},
-                parts,
-                lambda _: room,
-            )
-            answered = 1
-        except errors.DuplicatePushError:
-            answered = 0
-        link.debt.doubt_ends()
-        return answered
-
-    def _restart(
-        self,
-        values: Arrays,
-        reason: errors.ClusterError,
-        forget: bool = False,
-    ) -> Moved:
-        """Begins again from the center, as a new incarnation.
-
-        Of a center server that is away, the part stays as it is.
-
-        Args:
-            values: the worker's.
-            reason: why.
-            forget: whether what was not pushed is forgotten, too.
-        """
-        logging.warning(
-            "%s: worker %d begins again from the center.", reason, self.worker
-        )
-        self.counts.restarts += 1
-        center = [array.copy() for array in values]
-        patience = Patience(self._exchange_s())
-
-        def enter(link: Link) -> None:
-            if link.away_since is None:
-                try:
-                    self._enter(link, values, center, patience)
-                    if forget:
-                        link.debt.clear()
-                    return
-                except errors.CenterUnavailableError as error:
-                    self._went_away(link, error)
-            for own, part in zip(
-                self.layout.parts(values, link.shard),
-                self.layout.parts(center, link.shard),
-                strict=True,
-            ):
-                part[...] = own
-
-        self._with_links(enter, patience)
-        self._known = center
-        return Moved(RESTART, center)
-
-
-def _numbers(rates: core.ElasticRates | core.PushRates) -> dict[str, Any]:
-    """What the center needs of them, as JSON."""
-    if isinstance(rates, core.PushRates):
-        return {
-            name: None if rate is None else float(rate)
-            for name, rate in rates._asdict().items()
-        }
-    return {"beta": float(rates.beta)}
-
-
-def _norm(arrays: Arrays) -> float:
-    total = 0.0
-    for array in arrays:
-        if array.dtype.itemsize < 4:
-            array = array.astype(np.float32)
-        total += float(np.dot(array, array))
-    return total**0.5

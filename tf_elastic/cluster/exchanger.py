@@ -19,18 +19,22 @@ import numpy as np
 from absl import logging
 
 from tf_elastic import core
-from tf_elastic.cluster import client
+from tf_elastic.cluster import delivery
 from tf_elastic.cluster.client import CenterClient
-from tf_elastic.cluster.client import Moved
+from tf_elastic.cluster.delivery import Moved
 
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 
-# What a worker is to do: `client`'s kinds, as numbers for a graph.
+# What a worker is to do: `delivery`'s kinds, as numbers for a graph.
 NOTHING = 0
 PULL = 1
 TAKE = 2
 RESTART = 3
-_NUMBERS = {client.PULL: PULL, client.TAKE: TAKE, client.RESTART: RESTART}
+_NUMBERS = {
+    delivery.PULL: PULL,
+    delivery.TAKE: TAKE,
+    delivery.RESTART: RESTART,
+}
 
 # Of (p, the worker's clock, numbers of the moment).
 Rates = Callable[
@@ -78,6 +82,7 @@ class Exchanger:
         self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
+        self._back: list[np.ndarray] | None = None
         self._sender = concurrent.futures.ThreadPoolExecutor(
             1, thread_name_prefix="exchange"
         )
@@ -88,21 +93,23 @@ class Exchanger:
         Args:
             moment: of the exchange.
             values: its points or messages, one array for each section.
+
+        Returns:
+            What to do. Differences are overwritten by the next exchange.
         """
         self._tell(moment)
         rates = self._rates_at(moment)
+        meets = self.protocol == "synchronous"
         begin = time.monotonic()
-        if self.protocol == "synchronous":
+        if self._is_push:
             moved = (
                 self.client.meet_and_read(list(values), rates, self._differ)
-                if self._is_push
-                else self.client.meet(list(values), rates)
+                if meets
+                else self.client.take(list(values), rates)
             )
         else:
-            do = self.client.take if self._is_push else (
-                self.client.read_and_push
-            )
-            moved = do(list(values), rates)
+            do = self.client.meet if meets else self.client.read_and_push
+            moved = do(list(values), rates, self._room())
         self.client.counts.wait_s += time.monotonic() - begin
         return _order(moved)
 
@@ -128,13 +135,23 @@ class Exchanger:
     def _is_push(self) -> bool:
         return self.client.layout.rule is not None
 
-    def _rates_at(self, moment: Moment) -> client.Rates:
+    def _room(self) -> list[np.ndarray]:
+        """Where differences come; points are kept by those who get them."""
+        if self._back is None:
+            self._back = self.client.layout.empty()
+        return self._back
+
+    def _rates_at(self, moment: Moment) -> delivery.Rates:
         return lambda num_workers, _: self._rates(
             num_workers, moment.clock, moment.numbers
         )
 
     def collect(self, moment: Moment) -> Order:
-        """Takes what has come back from what was sent a period ago."""
+        """Takes what has come back from what was sent a period ago.
+
+        Returns:
+            What to do. Differences are overwritten by what `send` begins.
+        """
         self._tell(moment)
         if self._pending is None:
             return Order(NOTHING, 0.0, ())
@@ -166,9 +183,10 @@ class Exchanger:
         """
         if self._pending is not None:
             return False
-        do = self.client.exchange
         if self._is_push:
             do = functools.partial(self.client.take, overlapped=True)
+        else:
+            do = functools.partial(self.client.exchange, out=self._room())
         self._pending = self._sender.submit(
             do, list(values), self._rates_at(moment)
         )

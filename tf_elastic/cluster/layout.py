@@ -20,6 +20,8 @@ from tf_elastic.cluster import wire
 PARAMETERS = "parameters"  # pulled and pushed
 STATISTICS = "statistics"  # pushed only; workers keep their own
 
+_ALIGNMENT = 64  # bytes
+
 
 class VariableSpec(NamedTuple):
     """A variable as the center knows it."""
@@ -104,9 +106,12 @@ class Layout:
         ]
 
     def empty(self) -> list[np.ndarray]:
-        """Arrays to receive every section, of shape (size,) each."""
+        """Arrays to receive every section, of shape (size,) each.
+
+        TensorFlow takes them as they are, without a copy.
+        """
         return [
-            np.empty(section.size, np_dtype(section.dtype))
+            _aligned(section.size, np_dtype(section.dtype))
             for section in self.sections
         ]
 
@@ -210,6 +215,13 @@ def _words(variable: Sequence[Any]) -> str:
 
 def _rule_words(rule: dict[str, Any] | None) -> str:
     return "elastic averaging" if rule is None else f"a push ({rule})"
+
+
+def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """An empty flat array, where TensorFlow wants its arrays to begin."""
+    memory = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : begin + size * dtype.itemsize].view(dtype)
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -16,23 +16,20 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import ledger
+from tf_elastic.cluster import meeting
 from tf_elastic.cluster import offers
-from tf_elastic.cluster.blocks import blocks
-from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import put_differences
-from tf_elastic.cluster.layout import PARAMETERS
-from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.blocks import squares_of_parameters
+from tf_elastic.cluster.held_part import Arrays
+from tf_elastic.cluster.held_part import HeldPart
+from tf_elastic.cluster.held_part import PushRate
+from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.layout import difference
-from tf_elastic.core import center_rules
 
 _STALENESS_KEPT = 4096
-
-Arrays = list[np.ndarray]
-
 
 class PushId(NamedTuple):
     """What every push carries."""
@@ -45,21 +42,7 @@ class PushId(NamedTuple):
     samples: int = 0  # that the worker has trained on
 
 
-class Rate(NamedTuple):
-    """How far one worker's push moves the center: core.push."""
-
-    beta: float
-    num_workers: int
-
-
-class PushRate(NamedTuple):
-    """By which numbers a center rule takes one worker's push."""
-
-    rates: core.PushRates
-    num_workers: int
-
-
-class Shard:
+class Shard(HeldPart):
     """Parameters, versions and members of one center server.
 
     Args:
@@ -79,29 +62,15 @@ class Shard:
         grace_s: float = 1.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.index = index
+        super().__init__(index)
         self.num_shards = num_shards
-        self.version = 0  # pushes (synchronous: rounds) applied
-        self.arrays: Arrays | None = None
-        self.description: dict[str, Any] | None = None
-        self.layout: Layout | None = None
-        self.rule: core.CenterRule | None = None  # None: elastic averaging
-        # What the rule keeps beside the center; empty for statistics.
-        self.slots: dict[str, Arrays] = {}
         self.ledger = ledger.Ledger(lease_s, now)
         self.offers = offers.Offers(grace_s, now)
         self.applied = 0  # pushes, by this process
         self._now = now
         self._changed = threading.Condition()
         self._references: dict[int, list[Any]] = {}
-        self._round = 0
-        self._deposits: set[int] = set()  # who is in this round
-        # Of this round, by the rate that their workers sent: one, unless p has
-        # just changed.
-        self._summed: dict[Rate | None, Arrays] = {}
-        self._last_rate = PushRate(core.PushRates(), 1)
-        # By worker and version, what it was sent, for a rule that compensates.
-        self._sent: dict[int, dict[int, Arrays]] = {}
+        self._meeting = meeting.Meeting()
         self._refusals = 0  # of processes that did not fit
         self._last_refusal = ""
         self._staleness: collections.deque = collections.deque(
@@ -143,8 +112,8 @@ class Shard:
                 worker, incarnation, expected, process, previous
             )
             self._references.pop(worker, None)
-            self._sent.pop(worker, None)
-            self._deposits.discard(worker)
+            self._forget_points(worker)
+            self._meeting.leave(worker)
             return self._news()
 
     def leave(
@@ -179,7 +148,7 @@ class Shard:
     def _forget(self, workers: Sequence[int]) -> None:
         for worker in workers:
             self._references.pop(worker, None)
-            self._sent.pop(worker, None)
+            self._forget_points(worker)
             self.offers.withdraw(worker)
         self._end_round_if_complete()
 
@@ -210,13 +179,6 @@ class Shard:
                 "and release, or this center with an empty snapshot folder."
             )
 
-    def _describe(self, description: dict[str, Any]) -> None:
-        self.description = description
-        self.layout = Layout.from_description(description)
-        rule = self.layout.rule
-        if rule is not None and rule["method"] in center_rules.METHODS:
-            self.rule = core.CenterRule(**rule)
-
     def _news(self) -> dict[str, Any]:
         return {
             "shard": self.index,
@@ -225,7 +187,7 @@ class Shard:
             "ready": self.arrays is not None,
             "num_workers": self.ledger.num_workers,
             "total_samples": self.ledger.total_samples,
-            "round": self._round,
+            "round": self._meeting.round,
             "refusals": self._refusals,
             "last_refusal": self._last_refusal,
         }
@@ -255,8 +217,7 @@ class Shard:
             self.ledger.admit(worker, incarnation)
             if self.arrays is None and self.offers.accepted == worker:
                 self._check_finite(values, worker)
-                self.arrays = values
-                self._begin_slots()
+                self._begin(values)
                 self.version = max(version, 0)
                 logging.info(
                     "center %d begins with the parameters of worker %d, "
@@ -282,11 +243,7 @@ class Shard:
         with self._changed:
             self._need_arrays()
             if worker is None:
-                shown = self.slots.get("average", self.arrays)
-                return self._news(), [
-                    (average if average.size else array).copy()
-                    for array, average in zip(self.arrays, shown, strict=True)
-                ]
+                return self._news(), self._shown()
             self._note_read(self.ledger.admit(worker, incarnation))
             return self._news(), self._points(worker)
 
@@ -318,9 +275,19 @@ class Shard:
             self._check_finite(messages, push_id.worker)
             staleness = max(self.version - push_id.version_read, 1)
             self._statistics_differ(messages)
-            self._take(messages, rate, staleness, self._sent_to(push_id))
+            sent = self._sent_to(push_id.worker, push_id.version_read)
+            rates = self._take(messages, rate, staleness, sent)
             news = self._applied(push_id, member)
             self._note_read(member)
+            if self._total_momentum:
+                self._total_momentum.take(
+                    push_id.worker,
+                    push_id.version_read,
+                    self.version,
+                    self.arrays,
+                    messages,
+                    rates,
+                )
             return news, self._points(push_id.worker, messages)
 
     def push(
@@ -362,26 +329,36 @@ class Shard:
         """
         with self._changed:
             member = self._admit_push(push_id, rate)
-            points = values
-            if codec != "none":
+            answer: list[Any]
+            if codec == "none":
+                answer = values
+                squares = self._exchange(values, rate, push_id.worker)
+            else:
                 points = self._decoded(push_id.worker, values, codec, whole)
-            answer = values
-            if codec != "none":  # The points are read-only.
-                answer = [np.empty_like(point) for point in points]
-            differences = answer
-            if not put_differences(points, self.arrays, answer, check=True):
-                # Finite parameters may be too far from the center, too.
-                self._check_finite(differences, push_id.worker)
-            if codec != "none":
-                answer = [codecs.encode(codec, moved) for moved in differences]
-                differences = [
-                    codecs.decode(codec, encoded, moved.dtype, moved.size)
-                    for encoded, moved in zip(answer, differences, strict=True)
-                ]
-            self._apply(differences, rate)
+                answer = self._differences(points, codec, push_id.worker)
+                squares = self._follow(answer, codec, rate)
             news = self._applied(push_id, member)
             self._note_read(member)
-            return news, answer
+            return {**news, "squares": squares}, answer
+
+    def _differences(
+        self, points: Arrays, codec: str, worker: int
+    ) -> list[Any]:
+        """A worker's differences to the center, encoded."""
+        # The points are read-only.
+        differences = [np.empty_like(point) for point in points]
+        put_differences(points, self.arrays, differences)
+        self._check_finite(differences, worker)
+        return [codecs.encode(codec, moved) for moved in differences]
+
+    def _follow(self, encoded: list[Any], codec: str, rate: Rate) -> float:
+        """Moves the center by what a worker will decode; see `_exchange`."""
+        differences = [
+            codecs.decode(codec, moved, center.dtype, center.size)
+            for moved, center in zip(encoded, self.arrays, strict=True)
+        ]
+        self._apply(differences, rate)
+        return squares_of_parameters(self.layout, differences)
 
     def _decoded(
         self, worker: int, values: Sequence[Any], codec: str, whole: bool
@@ -444,14 +421,7 @@ class Shard:
             else:
                 self._statistics_differ(values)
             self._check_finite(values, push_id.worker)
-            if key not in self._summed:
-                self._summed[key] = [np.zeros_like(a) for a in self.arrays]
-            for value, total in zip(values, self._summed[key], strict=True):
-                for part in blocks(value.size):
-                    total[part] += value[part]
-            # A worker may be here with an earlier part, whose answer it has
-            # not got: that half is lost, and it takes part with this one.
-            self._deposits.add(push_id.worker)
+            self._meeting.add(push_id.worker, values, key)
             self._note_push(push_id, member)
             self._note_read(member)
             news = {**self._news(), "pushes": member.pushes}
@@ -479,43 +449,35 @@ class Shard:
         """
         with self._changed:
             self.ledger.admit(worker, incarnation)
-            if self._round < round_ or (
-                self._round == round_ and worker not in self._deposits
-            ):
+            if not self._meeting.has_known(worker, round_):
                 raise errors.UnknownWorkerError(
                     f"center {self.index} has begun anew, and does not know "
                     f"the part of worker {worker} in exchange {round_}"
                 )
-            if force and self._round == round_:
+            if force and self._meeting.round == round_:
                 self.ledger.expect_no_more()
                 self._end_round()
-            self._changed.wait_for(lambda: self._round != round_, wait_s)
+            self._changed.wait_for(
+                lambda: self._meeting.round != round_, wait_s
+            )
             missing = (
-                sorted(set(self.ledger.present) - self._deposits)
-                if self._round == round_
+                self._meeting.missing(self.ledger.present)
+                if self._meeting.round == round_
                 else []
             )
             return {**self._news(), "missing": missing}
 
     def _end_round_if_complete(self) -> None:
-        present = set(self.ledger.present)
-        if (
-            self._deposits
-            and present <= self._deposits
-            and len(self._deposits) >= self.ledger.awaited
-        ):
+        if self._meeting.is_complete(self.ledger.present, self.ledger.awaited):
             self._end_round()
 
     def _end_round(self) -> None:
-        for rate, summed in self._summed.items():
+        for rate, summed in self._meeting.end():
             if rate is None:
                 self._take(summed, self._last_rate, 1)
             else:
                 self._apply(summed, rate)
         self.version += 1
-        self._round += 1
-        self._deposits = set()
-        self._summed = {}
         self._changed.notify_all()
 
     # Snapshots and status.
@@ -525,20 +487,14 @@ class Shard:
         with self._changed:
             if self.arrays is None:
                 return None
+            kept, arrays = self._kept()
             return {
+                **kept,
                 "shard": self.index,
                 "num_shards": self.num_shards,
-                "version": self.version,
-                "round": self._round,
-                "description": self.description,
+                "round": self._meeting.round,
                 "ledger": self.ledger.to_json(),
-                "slots": list(self.slots),
-                "rates": [list(self._last_rate.rates), *self._last_rate[1:]],
-            }, [
-                array.copy()
-                for arrays in (self.arrays, *self.slots.values())
-                for array in arrays
-            ]
+            }, arrays
 
     def restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         """Takes over what `state` gave.
@@ -557,18 +513,9 @@ class Shard:
                     "center server a snapshot folder of its own."
                 )
         with self._changed:
-            self._describe(state["description"])
-            self.version = state["version"]
-            self._round = state["round"]
+            self._keep(state, arrays)
+            self._meeting.round = state["round"]
             self.ledger.restore(state["ledger"])
-            rates, num_workers = state["rates"]
-            self._last_rate = PushRate(core.PushRates(*rates), num_workers)
-            n = len(self.layout.sections)
-            self.arrays = arrays[:n]
-            self.slots = {
-                name: arrays[(k + 1) * n : (k + 2) * n]
-                for k, name in enumerate(state["slots"])
-            }
 
     def status(self, staleness_since: int = 0) -> dict[str, Any]:
         """Everything worth watching; JSON.
@@ -576,6 +523,8 @@ class Shard:
         Args:
             staleness_since: pushes seen before, whose staleness is left out.
         """
+        meter = self._total_momentum
+        readings = meter.readings() if meter else []  # Nobody waits for it.
         with self._changed:
             now = self._now()
             return {
@@ -595,6 +544,7 @@ class Shard:
                     for entry in self._staleness
                     if entry[0] > staleness_since
                 ],
+                "total_momentum": readings,
             }
 
     # Pieces.
@@ -603,16 +553,6 @@ class Shard:
         if self.arrays is None:
             raise errors.CenterEmptyError(
                 f"center {self.index} holds no parameters yet"
-            )
-
-    def _check_finite(self, values: Arrays, worker: int) -> None:
-        for section, array in zip(self.layout.sections, values, strict=True):
-            check_finite(
-                array,
-                worker,
-                self.layout,
-                section,
-                self.layout.cut(section, self.index).start,
             )
 
     def _admit_push(self, push_id: PushId, rate: Rate) -> ledger.Member:
@@ -633,118 +573,6 @@ class Shard:
                 f"applied before (the last one is {member.sequence})"
             )
         return member
-
-    def _apply(self, differences: Arrays, rate: Rate) -> None:
-        for section, center, moved in zip(
-            self.layout.sections, self.arrays, differences, strict=True
-        ):
-            beta = rate.beta
-            if section.role != PARAMETERS:
-                beta = min(beta, 1.0)
-            for part in blocks(center.size):
-                center[part] = core.push(
-                    center[part], moved[part], beta, rate.num_workers
-                )
-
-    def _begin_slots(self) -> None:
-        """What the rule keeps, of a center that begins."""
-        if self.rule is None:
-            return
-        states = [
-            center_rules.initial_state(self.rule, array)
-            for array in self.arrays
-        ]
-        self.slots = {
-            name: [
-                getattr(state, name) if section.role == PARAMETERS
-                else np.empty(0, array.dtype)
-                for section, array, state in zip(
-                    self.layout.sections, self.arrays, states, strict=True
-                )
-            ]
-            for name in ("velocity", "average")
-            if getattr(states[0], name) is not None
-        }
-
-    def _statistics_differ(self, values: Arrays) -> None:
-        """Turns a worker's statistics into differences, in place."""
-        chosen = [
-            k
-            for k, section in enumerate(self.layout.sections)
-            if section.role != PARAMETERS
-        ]
-        ours = [values[k] for k in chosen]
-        put_differences(ours, [self.arrays[k] for k in chosen], ours)
-
-    def _take(
-        self,
-        messages: Arrays,
-        rate: PushRate,
-        staleness: int,
-        sent: Arrays | None = None,
-    ) -> None:
-        """`core.center_rules.take`, block by block."""
-        rule = self.rule
-        now = center_rules.rates_at(
-            rule, rate.rates, float(self.version), float(staleness)
-        )
-        self._last_rate = rate
-        sent = sent or self.arrays
-        for k, section in enumerate(self.layout.sections):
-            center, message = self.arrays[k], messages[k]
-            for part in blocks(center.size):
-                if section.role != PARAMETERS:
-                    center[part] = core.push(
-                        center[part], message[part], 1.0, rate.num_workers
-                    )
-                    continue
-                state = self._state(k, part)
-                moved = center_rules.take(
-                    rule, state, message[part], now, sent[k][part]
-                )
-                for kept, value in zip(state, moved, strict=True):
-                    if kept is not None:
-                        kept[...] = value
-
-    def _state(self, k: int, part: slice) -> core.CenterState:
-        """Views of a block of the center and of what is kept beside it."""
-        return core.CenterState(
-            self.arrays[k][part],
-            *(
-                self.slots[name][k][part] if name in self.slots else None
-                for name in ("velocity", "average")
-            ),
-        )
-
-    def _points(self, worker: int, room: Arrays | None = None) -> Arrays:
-        """What a worker goes on from, in new arrays or in `room`."""
-        if room is None:
-            room = [np.empty_like(array) for array in self.arrays]
-        rates = self._last_rate.rates
-        for k, section in enumerate(self.layout.sections):
-            for part in blocks(room[k].size):
-                room[k][part] = (
-                    self.arrays[k][part]
-                    if self.rule is None or section.role != PARAMETERS
-                    else center_rules.answer(
-                        self.rule, self._state(k, part), rates
-                    )
-                )
-        if self.rule is not None and self.rule.compensates:
-            self._sent.setdefault(worker, {})[self.version] = [
-                array.copy() for array in room
-            ]
-        return room
-
-    def _sent_to(self, push_id: PushId) -> Arrays | None:
-        """Where a worker was when it made a message, if that is known.
-
-        Forgets what is older. (What is newer was under way meanwhile.)
-        """
-        sent = self._sent.get(push_id.worker, {})
-        for version in [v for v in sent if v < push_id.version_read]:
-            del sent[version]
-        return sent.get(push_id.version_read)
 
     def _applied(
         self, push_id: PushId, member: ledger.Member

@@ -164,13 +164,15 @@ def total_momentum(
         "Asynchrony begets momentum".
     """
     centers = np.asarray(path, np.float64)
-    steps = np.diff(centers, axis=0)
     pushed: Any = np.asarray(learning_rates, np.float64)[:, None]
-    pushed = pushed * np.asarray(gradients, np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.diff(centers, axis=0)
+        pushed = pushed * np.asarray(gradients, np.float64)
     before, after = steps[:-1], steps[1:]
     smallest = _ROUNDINGS * resolution * np.abs(centers[1:-1])
     moved = np.abs(before) > smallest
-    ratios = (after + pushed)[moved] / before[moved]
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratios = (after + pushed)[moved] / before[moved]
     ratios = ratios[np.isfinite(ratios)]
     return float(np.median(ratios)) if ratios.size else None
 

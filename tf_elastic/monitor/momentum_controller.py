@@ -41,9 +41,12 @@ class MomentumController(keras.callbacks.Callback):
 
     .. math:: \mu \leftarrow \mu + \gamma (\mu^* - \mu_T)
 
-    This needs centers that follow each other and the gradients taken there,
-    so it is for one process and `steps_per_execution=1`. In a cluster a
-    worker sees one center of many, and not the next.
+    This needs centers that follow each other and the gradients taken there.
+    In one process a callback sees them if `steps_per_execution=1`. In a
+    cluster the center servers see them, and every push gives a reading; a
+    worker acts by the median of those since its last look. What it corrects
+    for is what asynchrony adds to the momentum of each, so that readings of
+    before its last change count as well, and all come to the same momentum.
 
     It adds to `logs`, of batches and epochs: `momentum`; in the first mode
     `staleness`, in the second `total_momentum`, once they are measured. So
@@ -129,22 +132,27 @@ class MomentumController(keras.callbacks.Callback):
         self._clock = self._steps()
         strategy = self.model.distribute_strategy
         extended = strategy.extended
-        if self.mode == CLOSED_LOOP:
-            self._check_sees_every_step(extended)
-            self._meter = momentum_meters.TotalMomentum(self._optimizer)
-        elif getattr(extended, "holds_center", False):
+        is_closed = self.mode == CLOSED_LOOP
+        if getattr(extended, "holds_center", False):
+            if is_closed:
+                self._check_sees_every_step()
+                self._meter = momentum_meters.TotalMomentum(self._optimizer)
+                return
             self._meter = momentum_meters.RoundRobinStaleness(
                 self._optimizer, strategy.num_workers
             )
             self._act()
         elif hasattr(strategy, "center_status"):
-            self._meter = momentum_meters.ClusterStaleness(
-                strategy.center_status
+            meter = (
+                momentum_meters.ClusterTotalMomentum
+                if is_closed
+                else momentum_meters.ClusterStaleness
             )
+            self._meter = meter(strategy.center_status)
         else:
             raise ValueError(
                 "`MomentumController` needs a strategy that measures the "
-                "staleness. Received: "
+                "staleness or the total momentum. Received: "
                 f"strategy={type(strategy).__name__}. Use "
                 "`ElasticMirroredStrategy` or `ElasticMultiWorkerStrategy`."
             )
@@ -160,10 +168,10 @@ class MomentumController(keras.callbacks.Callback):
         if clock != self._clock:
             before, self._clock = self._clock, clock
             is_time = clock // self.update_freq != before // self.update_freq
-            if self.mode == CLOSED_LOOP:
-                needs = momentum_meters.TotalMomentum.NEEDS
-                if -clock % self.update_freq < needs:
-                    self._meter.record()
+            meter = self._meter
+            if isinstance(meter, momentum_meters.TotalMomentum):
+                if -clock % self.update_freq < meter.NEEDS:
+                    meter.record()
             if is_time:
                 self._act()
         self._add_to(logs)
@@ -230,13 +238,15 @@ class MomentumController(keras.callbacks.Callback):
         )
 
     def _fed_back(self) -> float | None:
-        measured = self._meter.read()
-        if measured is None:
+        reading = self._meter.read()
+        if reading is None:
             return None
-        self._measured = {"total_momentum": measured}
+        self._measured = {"total_momentum": reading.total}
+        momentum = self._momentum()
         return momentum_control.feedback_momentum(
-            self._momentum(),
-            measured,
+            momentum,
+            # What it would be if all pushes came with this momentum.
+            momentum + reading.asynchrony,
             self.target,
             self.gain,
             self.max_momentum,
@@ -253,16 +263,7 @@ class MomentumController(keras.callbacks.Callback):
             )
         return optimizer
 
-    def _check_sees_every_step(self, extended: Any) -> None:
-        if not getattr(extended, "holds_center", False):
-            raise ValueError(
-                "The total momentum is measured from centers that follow each "
-                "other and the gradients taken there; a worker of a cluster "
-                "is given one center of many, and never the one before or "
-                f"after. Received: mode={self.mode!r} with "
-                f"{type(self.model.distribute_strategy).__name__}. Use "
-                f"mode={STALENESS!r}."
-            )
+    def _check_sees_every_step(self) -> None:
         steps = self.model.steps_per_execution
         if steps != 1:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_elastic import core
+from tf_elastic.cluster import total_momentum
 from tf_elastic.cluster import watch
 from tf_elastic.core import center_rules
 from tf_elastic.core import momentum_control
@@ -22,6 +23,13 @@ class StalenessReading(NamedTuple):
 
     staleness: float  # updates by others between a read and its push, a mean
     update: float  # updates that the center has seen
+
+
+class MomentumReading(NamedTuple):
+    """What momentum and asynchrony make together."""
+
+    total: float  # the total momentum
+    asynchrony: float  # the part of it that is not the center's own momentum
 
 
 class RoundRobinStaleness:
@@ -112,8 +120,8 @@ class TotalMomentum:
             self._kept.clear()
         self._kept.append(pushes)
 
-    def read(self) -> float | None:
-        """The total momentum; None if the last three are not all known."""
+    def read(self) -> MomentumReading | None:
+        """What it is now; None if the last three are not all known."""
         if len(self._kept) < self.NEEDS:
             return None
         first, second, third = self._kept
@@ -135,9 +143,12 @@ class TotalMomentum:
             )
             for i in range(1, p + 1)
         ]
-        return momentum_control.total_momentum(
+        total = momentum_control.total_momentum(
             path, third.gradients, rates, second.resolution
         )
+        if total is None:
+            return None
+        return MomentumReading(total, total - third.momentum)
 
     def _centers(self, before: LastPushes, pushes: LastPushes) -> np.ndarray:
         """The centers after each of these pushes."""
@@ -146,3 +157,44 @@ class TotalMomentum:
                 before.center, pushes.points, pushes.momentum
             )
         return pushes.points
+
+
+class ClusterTotalMomentum:
+    """Of a center on servers: what they have read since the last look.
+
+    The median over the pushes of all workers and over all center servers,
+    each of which has looked at its own part. A server remembers the newest
+    64; at the first look it is all of these.
+
+    Args:
+        look: gives every center server's status.
+    """
+
+    def __init__(self, look: Any) -> None:
+        self._look = look
+        self._seen: dict[int, int] = {}  # of each server, the newest number
+
+    def read(self) -> MomentumReading | None:
+        """The median of the new readings; None if there are none.
+
+        None also if all center servers are away.
+        """
+        new: list[total_momentum.Reading] = []
+        for index, status in enumerate(self._look()):
+            readings = [
+                total_momentum.Reading(*entry)
+                for entry in (status or {}).get("total_momentum", ())
+            ]
+            if not readings:
+                continue
+            seen = self._seen.get(index, 0)
+            if readings[-1].number < seen:
+                seen = 0  # The server has begun anew.
+            new += [r for r in readings if r.number > seen]
+            self._seen[index] = readings[-1].number
+        if not new:
+            return None
+        return MomentumReading(
+            float(np.median([r.total_momentum for r in new])),
+            float(np.median([r.total_momentum - r.momentum for r in new])),
+        )

@@ -1,6 +1,7 @@
 """What an optimizer tells a strategy about its exchange."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -33,14 +34,20 @@ class ElasticParameter(NamedTuple):
         Args:
             worker: index of the worker, from 0.
         """
-        stored = self.variable.worker_copies[worker].read_value()
+        return self.point_of(self.stored(worker))
+
+    def stored(self, worker: int) -> list[tf.Tensor]:
+        """What a worker's point is made of."""
+        variables = [self.variable]
+        if self.velocity is not None:
+            variables.append(self.velocity)
+        return [v.worker_copies[worker].read_value() for v in variables]
+
+    def point_of(self, stored: Sequence[Any]) -> Any:
+        """The point made of what `stored` gave, or of parts of it."""
         if self.velocity is None:
-            return stored
-        return core.plain_point(
-            stored,
-            self.velocity.worker_copies[worker].read_value(),
-            self.momentum,
-        )
+            return stored[0]
+        return core.plain_point(*stored, self.momentum)
 
 
 class ElasticRule(NamedTuple):

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_elastic import core
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
+from tf_elastic.cluster.blocks import blocks
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.exchange_rules import ElasticRule
 from tf_elastic.strategies.variables import ElasticVariable
@@ -97,8 +98,15 @@ class CenterExchange:
         return self._flat([p.point(0) for p in self.parameters])
 
     def outgoing(self) -> Tensors:
-        """What the worker sends, and its statistics; likewise."""
+        """What the worker sends, and its statistics, for `laid_out`."""
         return self._outgoing()
+
+    def laid_out(self, outgoing: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Makes of what `outgoing` gave a flat array for each section.
+
+        Its result may be overwritten by the next call.
+        """
+        return list(outgoing)
 
     def _outgoing_values(self) -> Tensors:
         return self.points()
@@ -235,10 +243,53 @@ class ElasticCenterExchange(CenterExchange):
         # when its last step is done, so that the next gradient is taken at
         # the new point; before a step only the very first parameters leave.
         self.moments = ("before", "after") if overlapped else ("before",)
+        device_type = tf.DeviceSpec.from_string(self._devices[0]).device_type
+        self._is_on_host = device_type == "CPU"
+        self._room: list[np.ndarray] | None = None
         self._pull = [
             self._compile(device, self._pull_on(i))
             for i, device in enumerate(self._devices)
         ]
+
+    def outgoing(self) -> Tensors:
+        """What the worker sends, and its statistics, for `laid_out`.
+
+        In the memory of the host they need no copy of their own.
+        """
+        if not self._is_on_host:
+            return super().outgoing()
+        return [
+            *(t for p in self.parameters for t in p.stored(0)),
+            *(v.worker_copies[0].read_value() for v in self._statistics),
+        ]
+
+    def laid_out(self, outgoing: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Makes of what `outgoing` gave a flat array for each section.
+
+        Its result is overwritten by the next call.
+        """
+        if not self._is_on_host:
+            return list(outgoing)
+        if self._room is None:
+            self._room = self.layout.empty()
+        left = [value.reshape(-1) for value in outgoing]
+        stored: list[tuple[Callable, list[np.ndarray]]] = []
+        for parameter in self.parameters:
+            count = 1 if parameter.velocity is None else 2
+            stored.append((parameter.point_of, left[:count]))
+            del left[:count]
+        stored += [(lambda values: values[0], [value]) for value in left]
+        for section, room in zip(
+            self.layout.sections, self._room, strict=True
+        ):
+            begin = 0
+            for k in section.members:
+                point_of, values = stored[k]
+                end = begin + values[0].size
+                for part in blocks(values[0].size):
+                    room[begin:end][part] = point_of([v[part] for v in values])
+                begin = end
+        return self._room
 
     def rates(
         self, num_workers: int, clock: int, numbers: Any

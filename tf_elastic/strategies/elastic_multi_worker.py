@@ -477,7 +477,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     ) -> list[Any]:
         self._join()
         moment = exchanger.Moment(clock, samples, numbers)
-        return _outputs(self._exchanger.now(moment, values), values)
+        order = self._exchanger.now(moment, self._exchange.laid_out(values))
+        return _outputs(order, self._empty())
 
     def _collect(self, clock: Any, samples: Any, numbers: Any) -> list[Any]:
         self._join()
@@ -489,8 +490,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def _send(
         self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
     ) -> np.bool_:
+        if self._exchanger.in_flight:
+            return np.False_
         moment = exchanger.Moment(clock, samples, numbers)
-        return np.bool_(self._exchanger.send(moment, values))
+        self._exchanger.send(moment, self._exchange.laid_out(values))
+        return np.True_
 
     def _read_points(
         self, clock: Any, samples: Any, numbers: Any

@@ -1,0 +1,298 @@
+"""The numbers that one center server holds, and how a push moves them.
+
+No thread, no worker and no network here. The rules are `core`'s, block by
+block, so that what is computed stays in the cache.
+"""
+
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_elastic import core
+from tf_elastic.cluster.blocks import blocks
+from tf_elastic.cluster.blocks import check_finite
+from tf_elastic.cluster.blocks import put_differences
+from tf_elastic.cluster.blocks import sum_of_squares
+from tf_elastic.cluster.layout import PARAMETERS
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.layout import Section
+from tf_elastic.cluster.total_momentum import TotalMomentum
+from tf_elastic.core import center_rules
+
+Arrays = list[np.ndarray]
+
+
+class Rate(NamedTuple):
+    """How far one worker's push moves the center: core.push."""
+
+    beta: float
+    num_workers: int
+
+
+class PushRate(NamedTuple):
+    """By which numbers a center rule takes one worker's push."""
+
+    rates: core.PushRates
+    num_workers: int
+
+
+class HeldPart:
+    """The parameters of one center server; not thread-safe.
+
+    Args:
+        index: of the server among the center servers.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.version = 0  # pushes (synchronous: rounds) applied
+        self.arrays: Arrays | None = None
+        self.description: dict[str, Any] | None = None
+        self.layout: Layout | None = None
+        self.rule: core.CenterRule | None = None  # None: elastic averaging
+        # What the rule keeps beside the center; empty for statistics.
+        self.slots: dict[str, Arrays] = {}
+        self._last_rate = PushRate(core.PushRates(), 1)
+        # By worker and version, what it was sent, for a rule that compensates.
+        self._sent: dict[int, dict[int, Arrays]] = {}
+        # Of a center with momentum whose workers push gradients.
+        self._total_momentum: TotalMomentum | None = None
+
+    def _describe(self, description: dict[str, Any]) -> None:
+        """Notes what a model's parameters look like, and their rule."""
+        self.description = description
+        self.layout = Layout.from_description(description)
+        rule = self.layout.rule
+        if rule is not None and rule["method"] in center_rules.METHODS:
+            self.rule = core.CenterRule(**rule)
+        self._total_momentum = TotalMomentum.of(
+            self.rule, self.layout, self.index
+        )
+
+    def _begin(self, values: Arrays) -> None:
+        """Takes first values, after `_describe`."""
+        self.arrays = values
+        if self.rule is None:
+            return
+        states = [
+            center_rules.initial_state(self.rule, array) for array in values
+        ]
+        self.slots = {
+            name: [
+                getattr(state, name) if section.role == PARAMETERS
+                else np.empty(0, array.dtype)
+                for section, array, state in zip(
+                    self.layout.sections, values, states, strict=True
+                )
+            ]
+            for name in ("velocity", "average")
+            if getattr(states[0], name) is not None
+        }
+
+    # Copies.
+
+    def _shown(self) -> Arrays:
+        """What is evaluated and saved."""
+        shown = self.slots.get("average", self.arrays)
+        return [
+            (average if average.size else array).copy()
+            for array, average in zip(self.arrays, shown, strict=True)
+        ]
+
+    def _points(self, worker: int, room: Arrays | None = None) -> Arrays:
+        """What a worker goes on from, in new arrays or in `room`."""
+        if room is None:
+            room = [np.empty_like(array) for array in self.arrays]
+        rates = self._last_rate.rates
+        for k, section in enumerate(self.layout.sections):
+            for part in blocks(room[k].size):
+                room[k][part] = (
+                    self.arrays[k][part]
+                    if self.rule is None or section.role != PARAMETERS
+                    else center_rules.answer(
+                        self.rule, self._state(k, part), rates
+                    )
+                )
+        if self._total_momentum:
+            self._total_momentum.give(worker, self.version, self.arrays)
+        if self.rule is not None and self.rule.compensates:
+            self._sent.setdefault(worker, {})[self.version] = [
+                array.copy() for array in room
+            ]
+        return room
+
+    def _sent_to(
+        self, worker: int, version: int
+    ) -> Arrays | None:
+        """Where a worker was when it made a message, if that is known.
+
+        Forgets what is older. (What is newer was under way meanwhile.)
+
+        Args:
+            worker: its index.
+            version: of the center that it knew.
+        """
+        sent = self._sent.get(worker, {})
+        for older in [v for v in sent if v < version]:
+            del sent[older]
+        return sent.get(version)
+
+    def _forget_points(self, worker: int) -> None:
+        """Forgets what a worker was sent."""
+        self._sent.pop(worker, None)
+        if self._total_momentum:
+            self._total_momentum.forget(worker)
+
+    def _kept(self) -> tuple[dict[str, Any], Arrays]:
+        """Copies of all that is kept; `_keep` takes them back."""
+        return {
+            "version": self.version,
+            "description": self.description,
+            "slots": list(self.slots),
+            "rates": [list(self._last_rate.rates), *self._last_rate[1:]],
+        }, [
+            array.copy()
+            for arrays in (self.arrays, *self.slots.values())
+            for array in arrays
+        ]
+
+    def _keep(self, state: dict[str, Any], arrays: Arrays) -> None:
+        """Takes over what `_kept` gave."""
+        self._describe(state["description"])
+        self.version = state["version"]
+        rates, num_workers = state["rates"]
+        self._last_rate = PushRate(core.PushRates(*rates), num_workers)
+        n = len(self.layout.sections)
+        self.arrays = arrays[:n]
+        self.slots = {
+            name: arrays[(k + 1) * n : (k + 2) * n]
+            for k, name in enumerate(state["slots"])
+        }
+
+    # Elastic averaging.
+
+    def _exchange(self, points: Arrays, rate: Rate, worker: int) -> float:
+        """Moves the center by its difference to a worker, in one pass.
+
+        Args:
+            points: the worker's; then the differences.
+            rate: of the push.
+            worker: whose push.
+
+        Returns:
+            The sum of the squares of the differences of parameters.
+
+        Raises:
+            NonFiniteError: the center is as before.
+        """
+        moved = [np.empty_like(array) for array in self.arrays]
+        squares = []
+        for section, center, point, result in zip(
+            self.layout.sections, self.arrays, points, moved, strict=True
+        ):
+            beta, total = self._beta(section, rate), 0.0
+            for part in blocks(center.size):
+                difference = core.elastic_difference(point[part], center[part])
+                total += sum_of_squares(difference)
+                result[part] = core.push(
+                    center[part], difference, beta, rate.num_workers
+                )
+                point[part] = difference
+            squares.append(total)
+        if not np.isfinite(squares).all():
+            # Finite parameters may be too far from the center, too; or it is
+            # but the squares that are too large.
+            self._check_finite(points, worker)
+        self.arrays = moved
+        return sum(
+            total
+            for section, total in zip(
+                self.layout.sections, squares, strict=True
+            )
+            if section.role == PARAMETERS
+        )
+
+    def _apply(self, differences: Arrays, rate: Rate) -> None:
+        for section, center, moved in zip(
+            self.layout.sections, self.arrays, differences, strict=True
+        ):
+            beta = self._beta(section, rate)
+            for part in blocks(center.size):
+                center[part] = core.push(
+                    center[part], moved[part], beta, rate.num_workers
+                )
+
+    def _beta(self, section: Section, rate: Rate) -> float:
+        if section.role == PARAMETERS:
+            return rate.beta
+        return min(rate.beta, 1.0)
+
+    # The other rules.
+
+    def _take(
+        self,
+        messages: Arrays,
+        rate: PushRate,
+        staleness: int,
+        sent: Arrays | None = None,
+    ) -> core.PushRates:
+        """`core.center_rules.take`, block by block.
+
+        Returns:
+            The rates by which the center has moved.
+        """
+        rule = self.rule
+        now = center_rules.rates_at(
+            rule, rate.rates, float(self.version), float(staleness)
+        )
+        self._last_rate = rate
+        sent = sent or self.arrays
+        for k, section in enumerate(self.layout.sections):
+            center, message = self.arrays[k], messages[k]
+            for part in blocks(center.size):
+                if section.role != PARAMETERS:
+                    center[part] = core.push(
+                        center[part], message[part], 1.0, rate.num_workers
+                    )
+                    continue
+                state = self._state(k, part)
+                moved = center_rules.take(
+                    rule, state, message[part], now, sent[k][part]
+                )
+                for kept, value in zip(state, moved, strict=True):
+                    if kept is not None:
+                        kept[...] = value
+        return now
+
+    def _state(self, k: int, part: slice) -> core.CenterState:
+        """Views of a block of the center and of what is kept beside it."""
+        return core.CenterState(
+            self.arrays[k][part],
+            *(
+                self.slots[name][k][part] if name in self.slots else None
+                for name in ("velocity", "average")
+            ),
+        )
+
+    # Pieces.
+
+    def _statistics_differ(self, values: Arrays) -> None:
+        """Turns a worker's statistics into differences, in place."""
+        chosen = [
+            k
+            for k, section in enumerate(self.layout.sections)
+            if section.role != PARAMETERS
+        ]
+        ours = [values[k] for k in chosen]
+        put_differences(ours, [self.arrays[k] for k in chosen], ours)
+
+    def _check_finite(self, values: Arrays, worker: int) -> None:
+        for section, array in zip(self.layout.sections, values, strict=True):
+            check_finite(
+                array,
+                worker,
+                self.layout,
+                section,
+                self.layout.cut(section, self.index).start,
+            )
