@@ -1,5 +1,6 @@
 """Where all workers meet at a center server: the synchronous rounds."""
 
+import collections
 from collections.abc import Collection
 from collections.abc import Hashable
 
@@ -19,20 +20,27 @@ class Meeting:
     def __init__(self) -> None:
         self.round = 0  # that is open
         self._here: set[int] = set()
-        # By the rate that their workers sent: one, unless p has just changed.
+        # By what it is to be done with: one kind, unless p has just changed.
         self._summed: dict[Hashable, Arrays] = {}
+        self._parts: collections.Counter[Hashable] = collections.Counter()
 
-    def add(self, worker: int, values: Arrays, rate: Hashable) -> None:
+    def add(self, worker: int, values: Arrays, kind: Hashable) -> None:
         """Takes a worker's part.
 
         It may be here with an earlier part, whose answer it has not got: that
         half is lost, and it takes part with this one.
+
+        Args:
+            worker: whose part.
+            values: one array for each section.
+            kind: parts of one kind are added up.
         """
-        if rate not in self._summed:
-            self._summed[rate] = [np.zeros_like(value) for value in values]
-        for value, total in zip(values, self._summed[rate], strict=True):
+        if kind not in self._summed:
+            self._summed[kind] = [np.zeros_like(value) for value in values]
+        for value, total in zip(values, self._summed[kind], strict=True):
             for part in blocks(value.size):
                 total[part] += value[part]
+        self._parts[kind] += 1
         self._here.add(worker)
 
     def leave(self, worker: int) -> None:
@@ -57,9 +65,17 @@ class Meeting:
             and len(self._here) >= awaited
         )
 
-    def end(self) -> list[tuple[Hashable, Arrays]]:
-        """Ends the round; each rate, and the sum of what came with it."""
-        summed, self._summed = self._summed, {}
-        self._here = set()
+    def end(self) -> list[tuple[Hashable, int, Arrays]]:
+        """Ends the round.
+
+        Returns:
+            Of each kind: how many parts have come, and their sum.
+        """
+        ended = [
+            (kind, self._parts[kind], summed)
+            for kind, summed in self._summed.items()
+        ]
+        self._summed, self._here = {}, set()
+        self._parts.clear()
         self.round += 1
-        return list(summed.items())
+        return ended

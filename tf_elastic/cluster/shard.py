@@ -31,6 +31,9 @@ from tf_elastic.cluster.layout import difference
 
 _STALENESS_KEPT = 4096
 
+# What counts of the messages at a meeting.
+_MEAN, _SUM = "mean", "sum"
+
 class PushId(NamedTuple):
     """What every push carries."""
 
@@ -402,7 +405,8 @@ class Shard(HeldPart):
             values: the worker's points; or, with `differ` false, its message.
                 Overwritten.
             rate: of the push.
-            differ: whether what counts is their difference to the center.
+            differ: whether what counts is their difference to the center;
+                with a rule, the mean of those who come.
 
         Returns:
             News, in which "round" is the one taken part in, and the
@@ -410,12 +414,14 @@ class Shard(HeldPart):
             worker is to read the center afterwards: if this has a rule).
         """
         with self._changed:
+            key: Rate | str
             if self.rule is None:
                 member = self._admit_push(push_id, rate)
                 key = rate
             else:
                 member = self._admit(push_id)
-                self._last_rate, key = rate, None
+                self._last_rate = rate
+                key = _MEAN if differ else _SUM
             if differ:
                 put_differences(values, self.arrays, values)
             else:
@@ -472,11 +478,14 @@ class Shard(HeldPart):
             self._end_round()
 
     def _end_round(self) -> None:
-        for rate, summed in self._meeting.end():
-            if rate is None:
-                self._take(summed, self._last_rate, 1)
-            else:
-                self._apply(summed, rate)
+        for key, came, summed in self._meeting.end():
+            if isinstance(key, Rate):
+                self._apply(summed, key)
+                continue
+            rate = self._last_rate
+            if key == _MEAN:  # Of those who have come.
+                rate = PushRate(rate.rates._replace(share=1 / came), came)
+            self._take(summed, rate, 1)
         self.version += 1
         self._changed.notify_all()
 
