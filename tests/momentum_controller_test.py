@@ -456,7 +456,7 @@ def test_a_fit_on_a_cluster_logs_it(cluster_workers):
     assert np.all(np.isfinite(history["total_momentum"]))
     # Its gradients are a push of its own old.
     assert log.seen[0]["total_momentum"] > 0.6
-    assert history["momentum"][-1] < 0.5
+    assert history["momentum"][-1] < 0.55
     assert history["total_momentum"][-1] == pytest.approx(0.5, abs=0.1)
     assert history["loss"][-1] < history["loss"][0]
 
