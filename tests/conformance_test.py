@@ -1,8 +1,8 @@
 """One table: every optimizer through every way of being used.
 
-`conformance_support.py` has the optimizers. Tests share what is trained: a
-plain model of each, and one with statistics and random masks that is saved,
-resumed and loaded. What Keras' options do is in `conformance_options_test.py`.
+`conformance_cases.py` has the optimizers. Tests share what is trained: a
+model of each, with statistics and random masks, that is saved, resumed and
+loaded. What Keras' options do is in `conformance_options_test.py`.
 """
 
 from typing import Any
@@ -14,15 +14,17 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config as tf_config
 
+from tests import conformance_cases as cases
 from tests import conformance_support as support
-from tests.conformance_support import CASES
+from tests.conformance_cases import CASES
+from tests.conformance_cases import shows
+from tests.conformance_support import LABELS
 from tests.conformance_support import TRAIN
 from tests.conformance_support import WORDS
 from tests.conformance_support import X
 from tests.conformance_support import assert_same_state
 from tests.conformance_support import compiled
 from tests.conformance_support import fit
-from tests.conformance_support import shows
 from tests.conformance_support import state
 from tf_elastic import compat
 
@@ -33,56 +35,15 @@ def case(request):
     return request.param
 
 
-class Plain(NamedTuple):
-    """A model after one epoch in graphs."""
-
-    state: list
-    loss_before: float
-    loss_after: float
-    reported: float  # by `validation_data`, at the end
-
-
-@pytest.fixture(scope="module")
-def plain(case):
-    model = compiled(case)
-    before = model.evaluate(TRAIN, verbose=0)
-    history = fit(model, validation_data=TRAIN).history.history
-    after_one = state(model)
-    return Plain(
-        after_one,
-        before,
-        model.evaluate(TRAIN, verbose=0),
-        history["val_loss"][-1],
-    )
-
-
-@shows("graph")
-def test_graph_trains_the_center(plain):
-    assert plain.loss_after < 0.99 * plain.loss_before
-    assert plain.reported == pytest.approx(plain.loss_after, rel=1e-5)
-
-
-@shows("eager")
-def test_eager_is_the_same(case, plain):
-    model = fit(compiled(case, run_eagerly=True))
-    assert_same_state(state(model), plain.state, exactly=False)
-
-
-@shows("steps_per_execution", "xla")
-def test_steps_per_execution_and_xla_are_the_same(case, plain):
-    """3 does not divide the 8 steps; the period is 3 or 1."""
-    model = compiled(
-        case, options={"jit_compile": True}, steps_per_execution=3
-    )
-    assert_same_state(state(fit(model)), plain.state, exactly=False)
-
-
 class Trained(NamedTuple):
-    """A noisy model after three epochs, and after the first of them."""
+    """A noisy model that was trained for three epochs in graphs."""
 
     model: Any
-    backup: Any  # the folder of BackupAndRestore
-    checkpoint: str
+    first: list  # its state after the first epoch
+    backup: Any  # the folder of BackupAndRestore, of then
+    checkpoint: str  # of then
+    losses: tuple  # before and after all
+    reported: float  # by `validation_data`, at the end
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +58,47 @@ def deterministic():
 def trained(case, deterministic, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     model = compiled(case, support.noisy_network)
+    before = model.evaluate(TRAIN, verbose=0)
     fit(model, callbacks=[backup_in(folder / "backup")])
+    first = state(model)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     path = checkpoint.save(str(folder / "checkpoint"))
-    fit(model, epochs=3, initial_epoch=1)
-    return Trained(model, folder / "backup", path)
+    history = fit(
+        model, epochs=3, initial_epoch=1, validation_data=TRAIN
+    ).history.history
+    return Trained(
+        model,
+        first,
+        folder / "backup",
+        path,
+        (before, model.evaluate(TRAIN, verbose=0)),
+        history["val_loss"][-1],
+    )
+
+
+@shows("graph")
+def test_graph_trains_the_center(trained):
+    before, after = trained.losses
+    assert after < 0.99 * before
+    assert trained.reported == pytest.approx(after, rel=1e-5)
+
+
+@shows("eager")
+def test_eager_is_the_same(case, trained):
+    model = fit(compiled(case, support.noisy_network, run_eagerly=True))
+    assert_same_state(state(model), trained.first, exactly=False)
+
+
+@shows("steps_per_execution", "xla")
+def test_steps_per_execution_and_xla_are_the_same(case, trained):
+    """3 does not divide the 8 steps; the period is 3 or 1."""
+    model = compiled(
+        case,
+        support.noisy_network,
+        options={"jit_compile": cases.shows_itself(case, "xla")},
+        steps_per_execution=3,
+    )
+    assert_same_state(state(fit(model)), trained.first, exactly=False)
 
 
 def backup_in(folder):
@@ -176,50 +173,38 @@ def policy():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(scope="module")
+def plain(case):
+    """One without random masks (they depend on the precision)."""
+    initial = compiled(case, run_eagerly=True)
+    weights = initial.get_weights()
+    return weights, fit(initial).get_weights()
+
+
 @shows("mixed_bfloat16", "mixed_float16")
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(case, plain, policy, name):
     """Eight steps lead to about where they do in full precision."""
     policy(name)
-    model = fit(compiled(case))
-    scaled = isinstance(
+    scaled = name == "mixed_float16"
+    model = fit(compiled(case, run_eagerly=not scaled))
+    assert scaled == isinstance(
         model.optimizer, keras.optimizers.LossScaleOptimizer
     )
-    assert scaled == (name == "mixed_float16")
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert {v.compute_dtype for v in model.layers} == {name[len("mixed_") :]}
-    before = compiled(case).get_weights()
-    for a, b, start in zip(
-        model.get_weights(), plain.state, before, strict=False
-    ):
-        np.testing.assert_allclose(a, b, atol=0.02)
-        assert np.abs(a - start).max() > 0
+    for start, full, mine in zip(*plain, model.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, full, atol=0.02)
+        assert np.abs(mine - start).max() > 0
 
 
 @shows("sparse")
 def test_sparse_gradients_equal_dense_ones(case):
-    labels = WORDS.sum(axis=1) % 3
-
-    def by_lookup():
-        inputs = keras.Input((2,), dtype="int32")
-        rows = keras.layers.Embedding(9, 4, name="table")(inputs)
-        return keras.Model(inputs, _head(rows))
-
-    def by_product():
-        inputs = keras.Input((2,), dtype="int32")
-        one_hot = keras.ops.one_hot(inputs, 9)
-        rows = keras.layers.Dense(4, use_bias=False, name="table")(one_hot)
-        return keras.Model(inputs, _head(rows))
-
-    def _head(rows):
-        flat = keras.layers.Flatten()(rows)
-        return keras.layers.Dense(3, name="head")(flat)
-
-    sparse = compiled(case, by_lookup)
-    dense = compiled(case, by_product, run_eagerly=True)
+    sparse = compiled(case, support.lookup_network)
+    dense = compiled(case, support.product_network, run_eagerly=True)
     dense.set_weights(sparse.get_weights())
     for model in (sparse, dense):
-        model.fit(WORDS, labels, batch_size=12, shuffle=False, verbose=0)
+        model.fit(WORDS, LABELS, batch_size=12, shuffle=False, verbose=0)
     support.assert_same_workers(sparse, dense)
 
 
@@ -234,5 +219,6 @@ def test_config_round_trip(case):
 
 
 def test_every_use_of_the_table_is_shown():
-    shown = {u for u, test in support.SHOWN.items() if test in globals()}
-    assert shown == set(support.USES)
+    shown = cases.SHOWN[__name__]
+    assert set(shown) == set(cases.USES)
+    assert set(shown.values()) <= set(globals())

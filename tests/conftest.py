@@ -10,6 +10,28 @@ import tensorflow as tf
 from tf_elastic import strategies
 
 NUM_DEVICES = 8
+# Processes that share the tests begin with these files, so that none is left
+# alone with a long one at the end.
+_LONGEST = {
+    f"{name}_test": rank
+    for rank, name in enumerate(
+        (
+            "conformance",
+            "conformance_cluster",
+            "conformance_options",
+            "optimizers_exact",
+            "elastic_multi_worker",
+            "train_cluster",
+            "worker_processes",
+            "multi_worker_mirrored",
+            "train_run",
+            "family_exact",
+            "delayed_gradient",
+            "chaos",
+            "cluster_processes",
+        )
+    )
+}
 
 # Tests that are run in the background, or by `nohup`, inherit that these are
 # ignored; so would the processes that they start, and be told in vain.
@@ -42,6 +64,27 @@ def _draw_no_constants_of_the_code():
 
 
 _draw_no_constants_of_the_code()
+
+
+def pytest_configure(config):
+    """Lets processes that share the tests take the files in our order."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Puts long files first; leaves out what another case of a table shows."""
+    items[:] = sorted(
+        (item for item in items if not _shown_by_another(item)),
+        key=lambda item: _LONGEST.get(item.path.stem, len(_LONGEST)),
+    )
+
+
+def _shown_by_another(item):
+    is_for = getattr(getattr(item, "function", None), "is_for", None)
+    if is_for is None or "case" not in item.callspec.params:
+        return False
+    return not is_for(item.callspec.params["case"])
 
 
 @pytest.fixture(autouse=True)

@@ -138,15 +138,20 @@ def test_sgd_is_equation_3_to_the_bit(delay):
 
 @float64
 @pytest.mark.parametrize(
-    "how", [HOW["graph"], HOW["xla"]], ids=["graph", "xla"]
-)
-@pytest.mark.parametrize(
-    "name", ["four", "not_below_two", "cut_geometric", "trace"]
+    ("name", "how"),
+    [
+        ("four", "graph"),
+        ("trace", "graph"),
+        ("four", "xla"),
+        ("not_below_two", "xla"),
+        ("cut_geometric", "xla"),
+        ("trace", "xla"),
+    ],
 )
 def test_the_same_in_eager_and_in_graphs(name, how):
     delay = DELAYS[name]
     plain = trajectory(late(keras.optimizers.SGD(0.1), delay))
-    actual = trajectory(late(keras.optimizers.SGD(0.1), delay), how=how)
+    actual = trajectory(late(keras.optimizers.SGD(0.1), delay), how=HOW[how])
     # XLA may fuse a multiplication and an addition into one rounding.
     np.testing.assert_allclose(actual, plain, rtol=1e-14, atol=1e-15)
 
@@ -167,8 +172,9 @@ def test_heavy_ball_is_equation_1_3(delay):
 
 
 @float64
-@each_delay
-def test_adam(delay):
+@pytest.mark.parametrize("name", ["one", "uniform", "cut_geometric"])
+def test_adam(name):
+    delay = DELAYS[name]
     betas = {"beta_1": 0.875, "beta_2": 1 - 2.0**-10}  # float32 numbers
     expected = delayed.delayed_adam(
         gradient,
@@ -542,7 +548,8 @@ def test_the_inner_optimizers_own_loss_scale():
     )
 
 
-# Inside of elastic averaging.
+# Inside of elastic averaging. `conformance_test.py` takes it through every way
+# of being used.
 
 
 @float64
@@ -615,14 +622,6 @@ def elastic_model(strategy, p=2, delay=None, inner=None, seed=1, **kwargs):
         return dense_model(seed, optimizer, **kwargs)
 
 
-def worker_state(model):
-    natives = [
-        compat.native_variable(v)
-        for v in model.variables + model.optimizer.variables
-    ]
-    return [v.worker_values() for v in natives] + [v.numpy() for v in natives]
-
-
 def test_workers_draw_their_own_delays(strategy):
     model = fit(elastic_model(strategy, delay=delays.GeometricDelay(2.0, 5, 3)))
     expected = sum(
@@ -640,26 +639,6 @@ def test_workers_draw_their_own_delays(strategy):
     assert inner.num_cut_delays == expected > 0
     draws = [inner.delay.draw(np.arange(12), i).tolist() for i in (0, 1)]
     assert draws[0] != draws[1]
-
-
-@pytest.mark.parametrize("kind", ["checkpoint", "weights"])
-def test_elastic_resumes_to_the_bit(strategy, tmp_path, kind):
-    whole = fit(elastic_model(strategy), 3)
-    half = fit(elastic_model(strategy), 1)
-    resumed = elastic_model(strategy, seed=2)
-    resumed.optimizer.build(resumed.trainable_variables)
-    if kind == "checkpoint":
-        path = tf.train.Checkpoint(model=half, optimizer=half.optimizer).save(
-            str(tmp_path / "checkpoint")
-        )
-        tf.train.Checkpoint(model=resumed, optimizer=resumed.optimizer).restore(
-            path
-        ).assert_existing_objects_matched()
-    else:
-        half.save_weights(tmp_path / "half.weights.h5")
-        resumed.load_weights(tmp_path / "half.weights.h5")
-    fit(resumed, 3, initial_epoch=1)
-    assert_same(worker_state(resumed), worker_state(whole))
 
 
 def test_a_ring_begins_anew_with_another_number_of_workers(strategy, tmp_path):
@@ -682,32 +661,17 @@ def test_a_ring_begins_anew_with_another_number_of_workers(strategy, tmp_path):
         assert np.abs(worker - start).max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"steps_per_execution": 5}, {"run_eagerly": True}],
-    ids=["steps_per_execution", "eager"],
-)
-def test_elastic_is_the_same_however_it_is_executed(strategy, how):
-    plain = fit(elastic_model(strategy))
-    other = fit(elastic_model(strategy, **how))
-    assert_same(worker_state(other), worker_state(plain), rtol=2e-4, atol=2e-5)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"gradient_accumulation_steps": 2},
-        {"clipnorm": 0.1},
-        {"weight_decay": 0.01},
-    ],
-    ids=lambda option: next(iter(option)),
-)
-def test_elastic_with_options_of_the_inner_optimizer(strategy, option):
+def test_elastic_with_options_of_the_inner_optimizer(strategy):
     """With p = 1 and alpha = 0 the worker is a plain one."""
     delay = delays.UniformDelay(0, 3, seed=2)
 
     def inner():
-        return keras.optimizers.SGD(0.1, **option)
+        return keras.optimizers.SGD(
+            0.1,
+            gradient_accumulation_steps=2,
+            clipnorm=0.1,
+            weight_decay=0.01,
+        )
 
     with strategy(1).scope():
         elastic = dense_model(
@@ -725,15 +689,6 @@ def test_elastic_with_options_of_the_inner_optimizer(strategy, option):
     ):
         (worker,) = compat.native_variable(a).worker_values()
         np.testing.assert_allclose(worker, b.numpy(), rtol=2e-4, atol=2e-5)
-
-
-def test_elastic_mixed_precision(strategy, policy):
-    policy("mixed_float16")
-    model = elastic_model(strategy)
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    before = model.evaluate(X, Y, verbose=0)
-    fit(model, 4)
-    assert model.evaluate(X, Y, verbose=0) < 0.97 * before
 
 
 # Configurations and refusals.

@@ -1,15 +1,9 @@
 """`ElasticMultiWorkerStrategy` under stock `fit`, with real center servers.
 
-Most workers here are in this process, over loopback; the last tests have
-processes of their own, which step when they are told to.
+All workers here are in this process, over loopback; those of
+`worker_processes_test.py` have processes of their own.
 """
 
-import json
-import os
-import queue
-import subprocess
-import sys
-import threading
 import types
 
 import keras
@@ -20,15 +14,12 @@ import tensorflow as tf
 from tests import cluster_support as support
 from tests import elastic_multi_worker_job as job
 from tests import reference
-from tests import source_tree
 from tests.reference import overlapped
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
 from tf_elastic.cluster.configuration import ClusterConfigurationError
 
-DEADLINE_S = 120
-PROCESSES = 4
 METHODS = ["easgd", "nesterov", "heavy_ball"]
 
 
@@ -96,6 +87,11 @@ def flat_center(servers, strategy):
         ):
             part[...] = array
     return strategy.extended._exchange._cut(flat)
+
+
+def parameters(servers):
+    """What the servers hold of the first section, the parameters."""
+    return np.concatenate([shard.arrays[0] for shard in servers.shards])
 
 
 # Exactly the papers' methods, one worker.
@@ -169,12 +165,14 @@ SWINGS = pytest.mark.filterwarnings(
 
 @SWINGS
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("protocol", ["blocking", "synchronous", "overlapped"])
-@pytest.mark.parametrize("tau", [1, 4])
+@pytest.mark.parametrize(
+    ("method", "tau"), [*((method, 4) for method in METHODS), ("nesterov", 1)]
+)
 def test_fit_of_one_worker_equals_the_pseudo_code(
     cluster, worker, method, protocol, tau
 ):
+    """`worker_processes_test.py` has the other methods at every step."""
     servers = cluster(2)
     strategy = worker(servers, protocol=protocol)
     model = job.build(strategy, job.optimizer_of(method, tau))
@@ -243,7 +241,8 @@ def test_several_steps_per_execution_end_the_same(cluster, worker, protocol):
     assert_close(record.center[0], expected["center"][-1])
 
 
-# Every optimizer, and every way of being used.
+# Under stock `fit`, overlapped. Every optimizer in every way of being used is
+# in `conformance_cluster_test.py`.
 
 X = np.random.default_rng(3).normal(size=(96, 6)).astype("float32")
 Y = (X @ np.random.default_rng(4).normal(size=(6, 3))).argmax(axis=1)
@@ -300,24 +299,13 @@ def center_values(servers, model):
 
 
 OPTIMIZERS = {
-    "easgd": easgd,
     "eamsgd": lambda: optimizers.EAMSGD(
         0.02, momentum=0.8, communication_period=2, jit_compile=False
     ),
-    "xla": lambda: optimizers.EAMSGD(
-        0.02, momentum=0.8, communication_period=2, jit_compile=True
-    ),
-    "adam": lambda: optimizers.Elastic(
-        keras.optimizers.Adam(0.02),
-        communication_period=2,
-        jit_compile=False,
-    ),
     "asgd": lambda: optimizers.ASGD(0.05, jit_compile=False),
-    "mvasgd": lambda: optimizers.MVASGD(
-        0.05, averaging_rate=0.2, jit_compile=False
+    "options": lambda: easgd(
+        gradient_accumulation_steps=2, global_clipnorm=1.0, weight_decay=1e-3
     ),
-    "accumulation": lambda: easgd(gradient_accumulation_steps=2),
-    "clipping": lambda: easgd(global_clipnorm=1.0, weight_decay=1e-3),
     "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(
         easgd(), initial_scale=2.0**10
     ),
@@ -325,7 +313,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_trains_the_center(cluster, worker, name):
+def test_overlapped_training_moves_the_center(cluster, worker, name):
     servers = cluster(2)
     strategy = worker(servers, protocol="overlapped")
     model = compiled(
@@ -381,43 +369,6 @@ def test_averages_equal_the_pseudo_code(cluster, worker, name, protocol):
     )
     assert_close(np.stack(record.workers), expected["workers"][:, 0])
     assert_close(np.stack(record.center), expected["center"])
-
-
-def test_mixed_precision(cluster, worker):
-    servers = cluster()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        model = compiled(worker(servers))
-        assert isinstance(
-            model.optimizer, keras.optimizers.LossScaleOptimizer
-        )
-        before = model.evaluate(dataset(), verbose=0)
-        fit(model, epochs=4)
-        assert model.evaluate(dataset(), verbose=0) < 0.98 * before
-        assert {a.dtype for a in center_values(servers, model)} == {
-            np.dtype("float32")
-        }
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-
-def test_the_centers_statistics_follow(cluster, worker):
-    servers = cluster(2)
-    model = fit(compiled(worker(servers), noisy=True))
-    moving = [v.numpy() for v in model.layers[1].non_trainable_variables]
-    flat = flat_center(servers, model.distribute_strategy)
-    found = flat[len(model.trainable_variables) :]
-    assert np.abs(moving[0]).max() > 0
-    for expected in moving:
-        assert any(np.array_equal(expected, array) for array in found)
-    plain = keras.models.clone_model(model)
-    plain.set_weights(model.get_weights())
-    np.testing.assert_allclose(
-        plain(X, training=False),
-        model.predict(X, verbose=0),
-        rtol=1e-4,
-        atol=1e-5,
-    )
 
 
 @pytest.mark.usefixtures("float64")
@@ -785,176 +736,3 @@ def test_shared_epochs_let_others_stop_the_training(worker, first):
     callbacks = [shared, stop] if first else [stop, shared]
     epochs, _ = shared_fit(compiled(worker()), 9, callbacks)
     assert epochs == 2
-
-
-# In processes of their own.
-
-
-class Process:
-    """A worker of `elastic_multi_worker_job`, told what to do."""
-
-    def __init__(self, log):
-        self.log = log
-        self.answers = queue.Queue()
-        with open(log, "wb") as stream:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.elastic_multi_worker_job"],
-                cwd=source_tree.ROOT,
-                env={
-                    **os.environ,
-                    "TF_NUM_INTRAOP_THREADS": "1",
-                    "TF_NUM_INTEROP_THREADS": "1",
-                    "TF_CPP_MIN_LOG_LEVEL": "2",
-                    "CUDA_VISIBLE_DEVICES": "",
-                },
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                text=True,
-            )
-        self.reader = threading.Thread(target=self.read, daemon=True)
-        self.reader.start()
-
-    def read(self):
-        for line in self.popen.stdout:
-            if line.startswith("@"):
-                self.answers.put(json.loads(line[1:]))
-        self.answers.put([None, "its output has ended"])
-
-    def ask(self, what, **arguments):
-        print(json.dumps([what, arguments]), file=self.popen.stdin, flush=True)
-
-    def answer(self):
-        try:
-            result, error = self.answers.get(timeout=DEADLINE_S)
-        except queue.Empty:
-            result, error = None, f"no answer within {DEADLINE_S} s"
-        assert error is None, f"{error}\n{self.log.read_text()[-3000:]}"
-        return result
-
-    def do(self, what, **arguments):
-        self.ask(what, **arguments)
-        return self.answer()
-
-    def kill(self):
-        self.popen.kill()
-        self.popen.wait(timeout=30)
-        self.reader.join(timeout=30)
-        self.popen.stdin.close()
-        self.popen.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    made = []
-    try:
-        for i in range(PROCESSES):
-            made.append(Process(folder / f"{i}.log"))
-        for process in made:
-            assert process.answer() == "ready"
-        yield made
-    finally:
-        for process in made:
-            process.kill()
-
-
-def begin(processes, servers, workers, **kwargs):
-    """Makes the first processes the workers of new servers."""
-    for i, process in enumerate(processes[:workers]):
-        begin_one(process, servers, workers, i, **kwargs)
-
-
-def begin_one(process, servers, workers, index, **kwargs):
-    config = {
-        "cluster": {
-            "worker": [f"w{i}.invalid:1" for i in range(workers)],
-            "ps": servers.centers,
-        },
-        "task": {"type": "worker", "index": index},
-    }
-    process.do("begin", config=config, **kwargs)
-
-
-def parameters(servers):
-    """What the servers hold of the first section, the parameters."""
-    return np.concatenate([shard.arrays[0] for shard in servers.shards])
-
-
-EXACT = [
-    ("easgd", "blocking", 2, 1),
-    ("nesterov", "blocking", 3, 4),
-    ("nesterov", "overlapped", 2, 4),
-    ("heavy_ball", "overlapped", 3, 1),
-    ("nesterov", "synchronous", 2, 4),
-    ("easgd", "synchronous", 3, 1),
-]
-
-
-@pytest.mark.parametrize(("method", "protocol", "p", "tau"), EXACT)
-def test_processes_equal_the_pseudo_code(
-    cluster, processes, method, protocol, p, tau
-):
-    """Step by step, served in a fixed order (synchronous: all at once)."""
-    servers = cluster(2)
-    begin(processes, servers, p, protocol=protocol)
-    workers = processes[:p]
-    for process in workers:
-        process.do("quadratic", method=method, tau=tau)
-    turns = 12
-    schedule = [
-        int(i) % p
-        for i in np.random.default_rng(p).permutation(turns * p)
-    ]
-    expected = expected_run(method, protocol, tau, schedule, p)
-    if protocol == "synchronous":
-        for t in range(turns):
-            for process in workers:
-                process.ask("step", then_center=False)
-            points = [process.answer()[0] for process in workers]
-            assert_close(np.array(points), expected["workers"][t + 1])
-            assert_close(parameters(servers), expected["center"][t + 1])
-    else:
-        for turn, i in enumerate(schedule, start=1):
-            point, center = workers[i].do("step")
-            assert_close(np.array(point), expected["workers"][turn, i])
-            assert_close(np.array(center), expected["center"][turn])
-            assert_close(parameters(servers), expected["center"][turn])
-    for process in workers:
-        process.do("end")
-
-
-def test_unlike_workers_and_a_restarted_one_end_together(cluster, processes):
-    """A quick, a slow and a killed one, whose place another process takes."""
-    servers = cluster()
-    epochs, samples = 3, 2400
-    begin(processes, servers, 3, protocol="overlapped", float64=False)
-    shared = {"samples_per_epoch": samples, "epochs": epochs}
-    quick, slow, victim, successor = processes
-    quick.ask("fit_shared", products=10, **shared)
-    slow.ask("fit_shared", products=400, **shared)
-    victim.ask("fit_shared", products=10, tell_after=5, **shared)
-    assert victim.answer() == "so far"
-    victim.kill()
-    begin_one(
-        successor, servers, 3, 2, protocol="overlapped", float64=False
-    )
-    successor.ask("fit_shared", products=10, **shared)
-    results = [process.answer() for process in (quick, slow, successor)]
-    for process in (quick, slow, successor):
-        process.do("end")
-    ledger = servers.shards[0].ledger
-    for result in results:
-        assert result["epochs"] == epochs
-        ends = [total for total, _ in result["samples"]]
-        assert all(
-            end >= (k + 1) * samples for k, end in enumerate(ends)
-        )
-    # Nobody went on alone.
-    assert epochs * samples <= ledger.total_samples < (epochs + 1) * samples
-    own = [result["samples"][-1][1] for result in results]
-    assert own[0] > own[1]
-    assert ledger.members[2].incarnation == 2
-    assert ledger.members[2].earlier_samples > 0
-    assert all(member.finished for member in ledger.members.values())
-    assert ledger.num_workers == 3

@@ -1,7 +1,7 @@
-"""Methods that push, under `ElasticMultiWorkerStrategy`, in real processes.
+"""Methods that push, under `ElasticMultiWorkerStrategy` and stock `fit`.
 
-A process takes a step when it is told to, so that the order of service is
-fixed; the center servers are in this process.
+The worker is in this process; those of `worker_processes_test.py` have
+processes of their own.
 """
 
 import keras
@@ -16,11 +16,6 @@ from tests.reference import pushes
 
 cluster = support.cluster
 worker = support.worker
-
-P, TURNS = 2, 16
-SCHEDULE = [
-    int(i) % P for i in np.random.default_rng(5).permutation(TURNS * P)
-]
 
 _RATE = {"learning_rate": job.LEARNING_RATE}
 _MOMENTUM = {**_RATE, "momentum": job.MOMENTUM}
@@ -73,105 +68,6 @@ def expected_run(method, protocol, tau, schedule, p):
         job.gradient, job.INITIAL, schedule=schedule, num_workers=p, **settings
     )
 
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    made = []
-    try:
-        # The last one is there to take a killed one's place.
-        for i in range(P + 1):
-            made.append(support.Process(folder / f"{i}.log"))
-        for process in made:
-            assert process.answer() == "ready"
-        yield made
-    finally:
-        for process in made:
-            process.kill()
-
-
-EXACT = [
-    ("downpour", "blocking", 3),
-    ("downpour", "overlapped", 3),
-    ("mvadownpour", "blocking", 2),
-    ("async_msgd", "blocking", 1),
-    ("async_msgd_all", "overlapped", 1),
-    ("mdownpour", "blocking", 1),
-    ("admm", "blocking", 2),
-    ("local_sgd", "synchronous", 3),
-    ("diloco", "synchronous", 3),
-]
-
-
-@pytest.mark.parametrize(("method", "protocol", "tau"), EXACT)
-def test_processes_equal_the_pseudo_code(
-    cluster, processes, method, protocol, tau
-):
-    """Step by step, served in a fixed order (synchronous: all at once)."""
-    servers = cluster(2)
-    workers = processes[:P]
-    support.begin(processes, servers, P, protocol=protocol)
-    for process in workers:
-        process.do("quadratic", method=method, tau=tau)
-    expected = expected_run(method, protocol, tau, SCHEDULE, P)
-    if protocol == "synchronous":
-        for row in range(1, TURNS + 1):
-            for process in workers:
-                process.ask("step", then_center=False)
-            points = [process.answer()[0] for process in workers]
-            assert_close(np.array(points), expected["workers"][row])
-            assert_close(parameters(servers), expected["center"][row])
-    else:
-        shown = expected.get("shown", expected["center"])
-        for row, i in enumerate(SCHEDULE, start=1):
-            point, looked_at = workers[i].do("step")
-            assert_close(np.array(point), expected["workers"][row, i])
-            assert_close(parameters(servers), expected["center"][row])
-            assert_close(np.array(looked_at), shown[row])
-    # What is saved and evaluated, by whichever worker.
-    answer = expected.get("shown", expected["center"])[-1]
-    for process in workers:
-        weights, loss = process.do("shown")
-        assert_close(np.array(weights), answer)
-        assert_close(loss, answer @ job.HESSIAN @ answer / 2)
-    for process in workers:
-        process.do("end")
-
-
-def test_another_process_goes_on_for_a_killed_one(cluster, processes):
-    """The center keeps its velocity, the successor begins where it says."""
-    servers = cluster(2)
-    support.begin(processes, servers, P, protocol="blocking")
-    first, victim, successor = processes
-    for process in (first, victim):
-        process.do("quadratic", method="mdownpour", tau=1)
-    for process in (first, victim, first, victim, victim):
-        process.do("step")
-    velocity = np.concatenate(
-        [shard.slots["velocity"][0] for shard in servers.shards]
-    )
-    center = parameters(servers)
-    victim.kill()
-    support.begin_one(successor, servers, P, 1, protocol="blocking")
-    successor.do("quadratic", method="mdownpour", tau=1)
-    np.testing.assert_array_equal(parameters(servers), center)
-    point, _ = successor.do("step")
-    begun_at = center + job.MOMENTUM * velocity
-    velocity = job.MOMENTUM * velocity - (
-        job.LEARNING_RATE * job.gradient(1, 0, begun_at)
-    )
-    assert_close(parameters(servers), center + velocity)
-    assert_close(
-        np.array(point), center + velocity + job.MOMENTUM * velocity
-    )
-    first.do("step")
-    assert servers.shards[0].ledger.members[1].incarnation == 2
-    assert [s.version for s in servers.shards] == [7, 7]
-    for process in (first, successor):
-        process.do("end")
-
-
-# One worker in this process, under stock `fit`.
 
 FIT = [
     ("downpour", "overlapped"),

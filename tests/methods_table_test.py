@@ -11,8 +11,9 @@ import pathlib
 import keras
 import pytest
 
+from tests import conformance_cases as cases
 from tests import conformance_support as support
-from tests.conformance_support import CASES
+from tests.conformance_cases import CASES
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import theory
@@ -23,7 +24,8 @@ from tf_elastic.optimizers.methods import METHODS
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "methods.md"
 TABLES = {
     "methods": methods.markdown_table,
-    "conformance": support.markdown_table,
+    "conformance": cases.markdown_table,
+    "conformance on a cluster": cases.cluster_markdown_table,
 }
 REMEDY = "Run: python -m tests.methods_table_test --write"
 WIDTH = 100  # of the only layer: its kernel is nearly all that there is
@@ -53,10 +55,11 @@ def test_every_method_is_in_the_conformance_table():
         if case.like:
             assert not CASES[case.like].like
             assert set(case.refused) == set(CASES[case.like].refused)
-        assert set(case.refused) <= {*support.USES, *support.OPTIONS}
-        for use in {*support.USES, *support.OPTIONS} - set(case.refused):
-            shown = support.shown_by(name, use)
-            assert support.shown_by(shown, use) == shown
+        uses = {*cases.USES, *cases.OPTIONS, *cases.CLUSTER_USES}
+        assert set(case.refused) <= uses
+        for use in uses - set(case.refused):
+            shown = cases.shown_by(name, use)
+            assert cases.shown_by(shown, use) == shown
             assert use not in CASES[shown].refused
 
 
@@ -80,7 +83,10 @@ def test_a_row_says_something_in_every_column(name):
 # What an inner optimizer keeps of each parameter is its own.
 INNER_COPIES = {
     "Elastic(Adam)": 2,
-    "Elastic(DelayedGradient)": 3 + 1,  # the largest delay and the newest
+    # The largest delay, and the newest.
+    **dict.fromkeys(
+        [name for name in CASES if "(DelayedGradient)" in name], 3 + 1
+    ),
 }
 
 

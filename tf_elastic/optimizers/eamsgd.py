@@ -96,13 +96,14 @@ class EAMSGD(ElasticOptimizer):
     def _elastic_parameters(
         self, variables: Sequence[keras.Variable]
     ) -> list[ElasticParameter]:
-        if not self.nesterov:
-            return super()._elastic_parameters(variables)
+        # The heavy ball's variables hold x itself; the velocity is there to
+        # be zero where a worker begins anew at the center.
+        ahead = self.momentum if self.nesterov else 0.0
         return [
             ElasticParameter(
                 compat.native_variable(variable),
                 compat.native_variable(velocity),
-                self.momentum,
+                ahead,
             )
             for variable, velocity in zip(
                 variables, self._velocities, strict=True

@@ -25,8 +25,13 @@ class ElasticParameter(NamedTuple):
     """
 
     variable: Any  # the strategy's variable; has worker_copies, center_copies
-    velocity: Any = None  # v's variable if the look-ahead point is stored
-    momentum: float = 0.0  # delta
+    velocity: Any = None  # v's variable, if there is one
+    momentum: float = 0.0  # delta if the look-ahead point is stored, else 0
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the variable holds the look-ahead point."""
+        return self.velocity is not None and self.momentum != 0
 
     def point(self, worker: int) -> tf.Tensor:
         """The point x of one worker, of the variable's shape.
@@ -39,13 +44,13 @@ class ElasticParameter(NamedTuple):
     def stored(self, worker: int) -> list[tf.Tensor]:
         """What a worker's point is made of."""
         variables = [self.variable]
-        if self.velocity is not None:
+        if self.looks_ahead:
             variables.append(self.velocity)
         return [v.worker_copies[worker].read_value() for v in variables]
 
     def point_of(self, stored: Sequence[Any]) -> Any:
         """The point made of what `stored` gave, or of parts of it."""
-        if self.velocity is None:
+        if not self.looks_ahead:
             return stored[0]
         return core.plain_point(*stored, self.momentum)
 

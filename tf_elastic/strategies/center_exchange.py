@@ -275,7 +275,7 @@ class ElasticCenterExchange(CenterExchange):
         left = [value.reshape(-1) for value in outgoing]
         stored: list[tuple[Callable, list[np.ndarray]]] = []
         for parameter in self.parameters:
-            count = 1 if parameter.velocity is None else 2
+            count = 2 if parameter.looks_ahead else 1
             stored.append((parameter.point_of, left[:count]))
             del left[:count]
         stored += [(lambda values: values[0], [value]) for value in left]
