@@ -115,6 +115,13 @@ class Layout:
             for section in self.sections
         ]
 
+    def copies(self, flat: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """As `empty`, with these values."""
+        copies = self.empty()
+        for copy, array in zip(copies, flat, strict=True):
+            np.copyto(copy, array)
+        return copies
+
     def zeros(self) -> list[np.ndarray]:
         """As `empty`, filled with zeros."""
         return [

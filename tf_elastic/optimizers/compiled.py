@@ -62,10 +62,19 @@ def compile_for(
     Returns:
         The compiled function.
     """
+    return tf.function(
+        function,
+        jit_compile=is_compiled_for(device, jit_compile),
+        autograph=False,
+    )
+
+
+def is_compiled_for(device: str, jit_compile: bool | str) -> bool:
+    """Whether `compile_for` uses XLA there; arguments as of it."""
     if jit_compile == "auto":
         device_type = tf.DeviceSpec.from_string(device).device_type or "CPU"
-        jit_compile = can_compile(device_type)
-    return tf.function(function, jit_compile=bool(jit_compile), autograph=False)
+        return can_compile(device_type)
+    return bool(jit_compile)
 
 
 class FusedUpdate:

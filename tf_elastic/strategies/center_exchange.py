@@ -17,6 +17,7 @@ from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.blocks import blocks
 from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.optimizers.compiled import is_compiled_for
 from tf_elastic.optimizers.exchange_rules import ElasticRule
 from tf_elastic.strategies.variables import ElasticVariable
 
@@ -40,6 +41,9 @@ class CenterExchange:
 
     moments: tuple[str, ...] = ("after",)
     differ = True  # where all meet, what counts is the difference
+    # Whether what a PULL brings is read and no more. Without XLA TensorFlow
+    # may make a variable of the memory that it is given.
+    only_reads = False
 
     def __init__(
         self,
@@ -245,6 +249,10 @@ class ElasticCenterExchange(CenterExchange):
         self.moments = ("before", "after") if overlapped else ("before",)
         device_type = tf.DeviceSpec.from_string(self._devices[0]).device_type
         self._is_on_host = device_type == "CPU"
+        self.only_reads = all(
+            is_compiled_for(device, self._jit_compile)
+            for device in self._devices
+        )
         self._room: list[np.ndarray] | None = None
         self._pull = [
             self._compile(device, self._pull_on(i))

@@ -478,14 +478,14 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._join()
         moment = exchanger.Moment(clock, samples, numbers)
         order = self._exchanger.now(moment, self._exchange.laid_out(values))
-        return _outputs(order, self._empty())
+        return self._outputs(order)
 
     def _collect(self, clock: Any, samples: Any, numbers: Any) -> list[Any]:
         self._join()
         order = self._exchanger.collect(
             exchanger.Moment(clock, samples, numbers)
         )
-        return _outputs(order, self._empty())
+        return self._outputs(order)
 
     def _send(
         self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
@@ -503,7 +503,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         order = self._exchanger.read(
             exchanger.Moment(clock, samples, numbers)
         )
-        return _outputs(order, self._empty())
+        return self._outputs(order)
 
     def _push(
         self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
@@ -515,6 +515,16 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def _read(self) -> list[np.ndarray]:
         return self._center() or self._empty()
+
+    def _outputs(self, order: exchanger.Order) -> list[Any]:
+        """What a graph gets of an order."""
+        arrays = order.arrays
+        if order.kind == exchanger.NOTHING:
+            arrays = self._empty()
+        elif order.kind != exchanger.PULL or not self._exchange.only_reads:
+            # TensorFlow may keep what it is given, and so does the client.
+            arrays = self._exchange.layout.copies(arrays)
+        return [np.int32(order.kind), np.float64(order.moving_rate), *arrays]
 
     def _empty(self) -> list[np.ndarray]:
         return [
@@ -628,16 +638,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             self.client.samples = int(self._samples.numpy())
             self._exchanger.stop(finished)
         self.client.leave(finished)
-
-
-def _outputs(
-    order: exchanger.Order, empty: Sequence[np.ndarray]
-) -> list[Any]:
-    """What a graph gets of an order."""
-    arrays = order.arrays
-    if order.kind == exchanger.NOTHING:
-        arrays = [array[:0] for array in empty]
-    return [np.int32(order.kind), np.float64(order.moving_rate), *arrays]
 
 
 def _stop_if_alive(
