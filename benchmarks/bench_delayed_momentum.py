@@ -1,12 +1,13 @@
 """The best momentum of 8 delayed workers is lower than that of 1.
 
     python benchmarks/bench_delayed_momentum.py --data_dir=DIR [--quick]
+        [--network=thesis] [--rate=0.01] [--batch_size=32] [--steps=500]
         [--json=PATH] [--png=PATH]
 
 Figure 2 of the momentum paper, small but real: CIFAR-10, a small convolutional
-network (58 k parameters, 48 times fewer multiplications than the thesis'), one
-learning rate, the momenta of the paper. 8 equal workers that push one after
-another are a delay of 7 updates, so that
+network (58 k parameters, 48 times fewer multiplications than the thesis', which
+is there too), one learning rate, the momenta of the paper. 8 equal workers that
+push one after another are a delay of 7 updates, so that
 
     x_{k+1} = x_k - eta g(x_{k-7}) + mu (x_k - x_{k-1})        (eq. 1.3),
 
@@ -33,7 +34,7 @@ WORKERS = (1, 8)
 COLORS = {1: "#0072B2", 8: "#D55E00"}
 
 
-def make_model(seed):
+def small_network(seed):
     """Two convolutions and two dense layers."""
     keras.utils.set_random_seed(seed)
     layers = keras.layers
@@ -47,6 +48,12 @@ def make_model(seed):
             layers.Dense(10, activation="softmax"),
         ]
     )
+
+
+NETWORKS = {
+    "small": small_network,
+    "thesis": lambda seed: te.models.cifar_convnet(seed=seed),
+}
 
 
 def make_optimizer(workers, rate, momentum):
@@ -76,7 +83,7 @@ class Runs:
     def run(self, workers, momentum, seed):
         """Test accuracy and training loss at the end."""
         args = self._args
-        model = make_model(seed)
+        model = NETWORKS[args.network](seed)
         model.compile(
             make_optimizer(workers, args.rate, momentum),
             loss="sparse_categorical_crossentropy",
@@ -153,6 +160,7 @@ def main():
     args = _report.parse_args(
         __doc__,
         data_dir="",
+        network="small",
         rate=0.01,
         batch_size=32,
         steps=500,
@@ -200,6 +208,7 @@ def main():
         {
             "runs": runs,
             "best_momentum": best,
+            "network": args.network,
             "learning_rate": args.rate,
             "batch_size": args.batch_size,
             "steps": args.steps,
