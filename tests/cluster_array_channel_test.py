@@ -439,7 +439,7 @@ def test_a_stranger_who_is_slow_is_cut_off(echo, part, monkeypatch):
     if part == "half":
         plain.sendall(MARK)
     assert is_cut_off(plain)
-    until(lambda: made.server._strangers == 0)
+    until(lambda: not made.server._strangers)
 
 
 def test_strangers_are_bounded(echo, monkeypatch):
@@ -447,12 +447,12 @@ def test_strangers_are_bounded(echo, monkeypatch):
     made = echo()
     _, inside = made.connect()
     silent = [made.knock() for _ in range(3)]
-    until(lambda: made.server._strangers == 3)
+    until(lambda: len(made.server._strangers) == 3)
     assert is_cut_off(made.knock())
     assert ask(inside)[0]["news"]["seen"] == 1
     for each in silent:
         each.close()
-    until(lambda: made.server._strangers == 0)
+    until(lambda: not made.server._strangers)
     made.connect()
 
 

@@ -64,7 +64,7 @@ class ArrayServer:
         self.port: int = self._listener.getsockname()[1]
         self._tickets: dict[str, float] = {}  # until when each is good
         self._guests: set[ArraySocket] = set()
-        self._strangers = 0
+        self._strangers: set[socket.socket] = set()  # not let in as yet
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._idle = threading.Condition(self._lock)
@@ -132,10 +132,11 @@ class ArrayServer:
                 continue
             with self._lock:
                 full = (
-                    self._strangers >= _MAX_STRANGERS
+                    len(self._strangers) >= _MAX_STRANGERS
                     or len(self._guests) >= _MAX_CONNECTIONS
                 )
-                self._strangers += not full
+                if not full:
+                    self._strangers.add(connected)
             if full:
                 connected.close()
                 continue
@@ -149,20 +150,20 @@ class ArrayServer:
             except RuntimeError as error:  # Too many threads.
                 logging.error("no thread for a connection: %s.", error)
                 with self._lock:
-                    self._strangers -= 1
+                    self._strangers.discard(connected)
                 connected.close()
 
     def _receive_guest(self, connected: socket.socket, peer: Any) -> None:
         """The life of a connection."""
         guest = None
         try:
-            try:
-                guest = self._let_in(connected)
-            finally:
-                with self._lock:
-                    self._strangers -= 1
-                    if guest is not None:
-                        self._guests.add(guest)
+            deadline = time.monotonic() + _ENTER_S
+            guest = ArraySocket(self._secured(connected))
+            self._check_ticket(guest, deadline)
+            with self._lock:  # Before it is told, so that it may count on it.
+                self._strangers.discard(connected)
+                self._guests.add(guest)
+            guest.send({}, (), deadline)
             while not self._stopped.is_set() and guest.wait(_IDLE_S):
                 self._serve(guest)
         except ConnectionError:
@@ -174,27 +175,23 @@ class ArrayServer:
             logging.exception("a connection for arrays has failed.")
         finally:
             with self._lock:
+                self._strangers.discard(connected)
                 self._guests.discard(guest)
             connected.close()
             if guest is not None:
                 guest.close()
 
-    def _let_in(self, connected: socket.socket) -> ArraySocket:
-        deadline = time.monotonic() + _ENTER_S
+    def _secured(self, connected: socket.socket) -> socket.socket:
         array_socket.keep_alive(connected)
-        if self._context is not None:
-            connected.settimeout(_ENTER_S)
-            connected = self._context.wrap_socket(connected, server_side=True)
-        guest = ArraySocket(connected)
-        try:
-            header = guest.receive_header(deadline, _ENTER_BYTES)
-            if not self._admits(header.get("ticket")):
-                raise errors.MessageError("A ticket is not (or no more) good.")
-            guest.send({}, (), deadline)
-        except BaseException:
-            guest.close()
-            raise
-        return guest
+        if self._context is None:
+            return connected
+        connected.settimeout(_ENTER_S)
+        return self._context.wrap_socket(connected, server_side=True)
+
+    def _check_ticket(self, guest: ArraySocket, deadline: float) -> None:
+        header = guest.receive_header(deadline, _ENTER_BYTES)
+        if not self._admits(header.get("ticket")):
+            raise errors.MessageError("A ticket is not (or no more) good.")
 
     # Calls.
 
