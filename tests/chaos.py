@@ -142,9 +142,9 @@ class JournaledShard(Shard):
         self._moved = (differences, rate)
         super()._apply(differences, rate)
 
-    def _exchange(self, points, rate, worker):
-        squares = super()._exchange(points, rate, worker)
-        self._moved = (points, rate)
+    def _exchange(self, points, rate, worker, differences):
+        squares = super()._exchange(points, rate, worker, differences)
+        self._moved = (differences, rate)
         return squares
 
     def _applied(self, push_id, member):

@@ -49,7 +49,7 @@ def end():
 @pytest.fixture
 def cluster(end):
     def make(*args, **options):
-        made = support.Cluster(*args, **options)
+        made = support.Cluster(*args, shares_memory=False, **options)
         end.callback(made.close)
         return made
 
@@ -101,7 +101,7 @@ class Echo:
         self.sockets = []
         calls = {"Double": ArrayCall(self.room, self.run)}
         self.server = ArrayServer(
-            calls, "127.0.0.1", port, security or Security()
+            calls, "127.0.0.1", port, security or Security(), False
         )
         self.server.start()
 
@@ -115,7 +115,7 @@ class Echo:
             raise errors.CenterEmptyError("nothing here")
         return [np.empty(self.size), np.empty(3, np.uint8)]
 
-    def run(self, header, arrays):
+    def run(self, header, arrays, places):
         if header.get("fail"):
             raise {"told": errors.LostSlotError, "other": OverflowError}[
                 header["fail"]
@@ -395,7 +395,7 @@ def test_a_worker_without_certificate_is_refused(echo, certificate):
 
 def test_it_listens_where_grpc_does(cluster):
     center = cluster(1)
-    host, port = center.servers[0]._arrays._listener.getsockname()
+    host, port = center.servers[0]._arrays._listeners[0].getsockname()
     assert (host, port) == ("127.0.0.1", center.servers[0].array_port)
 
 
@@ -599,9 +599,7 @@ def test_an_answer_of_another_length(cluster):
     worker = joined(center)
     connection = worker.links[0].connection
     with pytest.raises(errors.MessageError, match="were expected"):
-        connection.stream(
-            wire.READ, 20.0, {}, (), lambda _: [np.empty(3)]
-        )
+        connection.stream(wire.READ, 20.0, {}, (), [np.empty(3)])
     # The rest is not taken for the next answer.
     assert sockets_of(worker) == [0]
     assert (worker.read()[0] == 0.0).all()

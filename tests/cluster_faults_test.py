@@ -362,7 +362,7 @@ def test_the_same_message_twice_is_refused(cluster, name):
             20.0,
             header,
             support.values(1.0),
-            None if name == wire.PUSH else lambda _: center.layout.empty(),
+            () if name == wire.PUSH else center.layout.empty(),
         )
 
     send()

@@ -65,9 +65,11 @@ class Cluster:
         variables=VARIABLES,
         security=None,
         rule=None,
+        shares_memory=True,
         **shard_options,
     ):
         self.security = security or Security()
+        self.shares_memory = shares_memory
         shard_options = {"grace_s": 0.02, **shard_options}
         self.layout = layout.Layout(variables, num_shards, rule)
         self.shards = [
@@ -90,7 +92,10 @@ class Cluster:
         if shard is not None:
             self.shards[index] = shard
         server = CenterServer(
-            self.shards[index], self.centers[index], self.security
+            self.shards[index],
+            self.centers[index],
+            self.security,
+            shares_memory=self.shares_memory,
         )
         self._end.callback(server.stop, 0.0)
         server.start()

@@ -59,7 +59,7 @@ def take_raw(center, client, **fields):
         20.0,
         {"id": push_id(client, **fields), "rate": rate},
         message,
-        lambda _: [np.empty_like(part) for part in message],
+        [np.empty_like(part) for part in message],
     )
 
 

@@ -22,6 +22,8 @@ from tf_elastic.cluster.shard import Shard
 
 Header = dict[str, Any]
 Arrays = list[np.ndarray]
+Places = list[np.ndarray | None]
+Answer = tuple[Header, Arrays]
 
 
 class ArrayCall(NamedTuple):
@@ -30,8 +32,12 @@ class ArrayCall(NamedTuple):
     # The arrays to fill with what follows the header. They are the call's:
     # it may keep them, or answer with them.
     room: Callable[[Header], Arrays]
-    # Of the header and the arrays: the answer's header and arrays.
-    run: Callable[[Header, Arrays], tuple[Header, Arrays]]
+    # Of the header, the arrays, and the bytes where each array of the answer
+    # is wanted, as far as there is such a place: the answer's header and
+    # arrays. It may put them there, or leave that to others.
+    run: Callable[[Header, Arrays, Places], Answer]
+    # Whether all it does with the arrays is to read them, before it returns.
+    only_reads: Callable[[Header], bool] = lambda header: False
 
 
 def array_calls(shard: Shard) -> dict[str, ArrayCall]:
@@ -48,34 +54,42 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
     def encoded(header: Header) -> Arrays:
         return _room(shard, "none" if header["whole"] else header["codec"])
 
-    def read(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
-        del arrays
-        return shard.read(**header)
+    def is_plain(header: Header) -> bool:
+        return header["codec"] == "none"
 
-    def initialize(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
+    def read(header: Header, _: Arrays, places: Places) -> Answer:
+        return shard.read(**header, out=_as_sections(shard, places))
+
+    def initialize(header: Header, arrays: Arrays, _: Places) -> Answer:
         return shard.initialize(values=arrays, **header), []
 
-    def push(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
+    def push(header: Header, arrays: Arrays, _: Places) -> Answer:
         return shard.push(*_push_of(header, arrays)), []
 
-    def exchange(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
+    def exchange(header: Header, arrays: Arrays, places: Places) -> Answer:
+        out = None
+        if is_plain(header):
+            out = _as_sections(shard, places) or [
+                array if array.flags.writeable else np.empty_like(array)
+                for array in arrays
+            ]
         return shard.exchange(
-            *_push_of(header, arrays), header["codec"], header["whole"]
+            *_push_of(header, arrays), header["codec"], header["whole"], out
         )
 
-    def deposit(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
+    def deposit(header: Header, arrays: Arrays, _: Places) -> Answer:
         return shard.deposit(
             *_push_of(header, arrays), header.get("differ", True)
         )
 
-    def take(header: Header, arrays: Arrays) -> tuple[Header, Arrays]:
+    def take(header: Header, arrays: Arrays, _: Places) -> Answer:
         return shard.take(*_push_of(header, arrays))
 
     return {
         wire.READ: ArrayCall(nothing, read),
         wire.INITIALIZE: ArrayCall(whole, initialize),
-        wire.PUSH: ArrayCall(whole, push),
-        wire.EXCHANGE: ArrayCall(encoded, exchange),
+        wire.PUSH: ArrayCall(whole, push, lambda header: True),
+        wire.EXCHANGE: ArrayCall(encoded, exchange, is_plain),
         wire.DEPOSIT: ArrayCall(whole, deposit),
         wire.TAKE: ArrayCall(whole, take),
     }
@@ -90,6 +104,23 @@ def _push_of(
     num_workers = rate.pop("num_workers")
     rates = core.PushRates(**rate)
     return PushId(**header["id"]), arrays, PushRate(rates, num_workers)
+
+
+def _as_sections(shard: Shard, places: Places) -> Arrays | None:
+    """The places of all sections as arrays of them; None if one is missing."""
+    layout = shard.layout
+    if layout is None or len(places) != len(layout.sections):
+        return None
+    arrays = []
+    sizes = layout.shard_sizes(shard.index)
+    for section, size, place in zip(
+        layout.sections, sizes, places, strict=True
+    ):
+        dtype = np_dtype(section.dtype)
+        if place is None or place.size != size * dtype.itemsize:
+            return None
+        arrays.append(place.view(dtype))
+    return arrays
 
 
 def _room(shard: Shard, codec: str) -> Arrays:

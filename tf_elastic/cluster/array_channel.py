@@ -13,9 +13,11 @@ from absl import logging
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import array_socket
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import local_socket
 from tf_elastic.cluster import tls
 from tf_elastic.cluster.array_socket import ArraySocket
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.local_socket import LocalSocket
 
 # Shorter than the server's, so that it never closes one that is about to be
 # used.
@@ -57,6 +59,7 @@ class ArrayChannel:
         self._failures = 0
         self._avoid_until = 0.0
         self.closed = False
+        self.is_local = False  # the newest socket, if there was one
 
     @contextlib.contextmanager
     def socket(self, deadline: float) -> Iterator[ArraySocket | None]:
@@ -127,14 +130,27 @@ class ArrayChannel:
         # What is left is gRPC's, if need be.
         until = now + min(_CONNECT_S, (deadline - now) / 2)
         try:
-            opened = self._enter(port, invitation["ticket"], until)
+            opened = self._connect(port, invitation["local_name"], until)
+            try:
+                opened.send({"ticket": invitation["ticket"]}, (), until)
+                opened.receive_header(until)
+            except BaseException:
+                opened.close()
+                raise
         except (OSError, errors.MessageError) as error:
             self._note_failure(port, error)
             return None
         self._failures = 0
+        self.is_local = isinstance(opened, LocalSocket)
         return opened
 
-    def _enter(self, port: int, ticket: str, until: float) -> ArraySocket:
+    def _connect(
+        self, port: int, local_name: str | None, until: float
+    ) -> ArraySocket:
+        if local_name:
+            local = local_socket.connect(local_name, until)
+            if local is not None:
+                return LocalSocket(local)
         context = tls.client_context(self._security)
         connected = socket.create_connection(
             (self._host, port), max(until - time.monotonic(), 0.01)
@@ -145,13 +161,10 @@ class ArrayChannel:
                 connected = context.wrap_socket(
                     connected, server_hostname=self._host
                 )
-            opened = ArraySocket(connected)
-            opened.send({"ticket": ticket}, (), until)
-            opened.receive_header(until)
         except BaseException:
             connected.close()
             raise
-        return opened
+        return ArraySocket(connected)
 
     def _note_failure(self, port: int, error: Exception) -> None:
         with self._lock:

@@ -19,10 +19,12 @@ from absl import logging
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import array_socket
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import local_socket
 from tf_elastic.cluster import tls
 from tf_elastic.cluster.array_calls import ArrayCall
 from tf_elastic.cluster.array_socket import ArraySocket
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.local_socket import LocalGuest
 
 _MAX_CONNECTIONS = 256
 _MAX_STRANGERS = 64  # of them, that have not shown a ticket yet
@@ -46,6 +48,8 @@ class ArrayServer:
         host: where to listen, and nowhere else.
         port: the port; 0 for any that is free.
         security: its certificates hold here too.
+        shares_memory: whether processes of this host may let it into their
+            memory; they then come by a socket that has no port.
 
     Raises:
         OSError: the port is taken.
@@ -57,11 +61,17 @@ class ArrayServer:
         host: str,
         port: int,
         security: Security,
+        shares_memory: bool = True,
     ) -> None:
         self._calls = calls
         self._context = tls.server_context(security)
-        self._listener = _listen(host, port)
-        self.port: int = self._listener.getsockname()[1]
+        self._listeners = [_listen(host, port)]
+        self.port: int = self._listeners[0].getsockname()[1]
+        self._local_name: str | None = None
+        local = local_socket.listen() if shares_memory else None
+        if local:
+            self._listeners.append(local[0])
+            self._local_name = local[1]
         self._tickets: dict[str, float] = {}  # until when each is good
         self._guests: set[ArraySocket] = set()
         self._strangers: set[socket.socket] = set()  # not let in as yet
@@ -69,26 +79,37 @@ class ArrayServer:
         self._stopped = threading.Event()
         self._idle = threading.Condition(self._lock)
         self._busy = 0
-        self._thread = threading.Thread(
-            target=self._accept, name="arrays", daemon=True
-        )
+        self._threads = [
+            threading.Thread(
+                target=self._accept,
+                args=(listener,),
+                name="arrays",
+                daemon=True,
+            )
+            for listener in self._listeners
+        ]
 
     def start(self) -> None:
         """Begins to serve."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def is_alive(self) -> bool:
         """Whether new connections are taken."""
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def stop(self, grace_s: float = 1.0) -> None:
         """Ends what is going on, within `grace_s` seconds."""
         self._stopped.set()
         with contextlib.suppress(OSError):  # Wakes it up, on Linux.
-            self._listener.shutdown(socket.SHUT_RDWR)
-        if self._thread.is_alive():
-            self._thread.join(_LOOK_S + 1)
-        self._listener.close()
+            self._listeners[0].shutdown(socket.SHUT_RDWR)
+        if self._local_name:  # That one is woken up by a visitor.
+            local_socket.knock(self._local_name)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_LOOK_S + 1)
+        for listener in self._listeners:
+            listener.close()
         with self._idle:
             self._idle.wait_for(lambda: not self._busy, grace_s)
             for guest in self._guests:
@@ -103,7 +124,11 @@ class ArrayServer:
             while len(good) >= _MAX_TICKETS:
                 del good[next(iter(good))]  # The oldest.
             self._tickets = {**good, ticket: now + _TICKET_S}
-        return {"port": self.port, "ticket": ticket}
+        return {
+            "port": self.port,
+            "local_name": self._local_name,
+            "ticket": ticket,
+        }
 
     def _admits(self, ticket: Any) -> bool:
         """Whether a ticket is good; from now on it is not."""
@@ -119,17 +144,20 @@ class ArrayServer:
 
     # Connections.
 
-    def _accept(self) -> None:
-        self._listener.settimeout(_LOOK_S)
+    def _accept(self, listener: socket.socket) -> None:
+        listener.settimeout(_LOOK_S)
         while not self._stopped.is_set():
             try:
-                connected, peer = self._listener.accept()
+                connected, peer = listener.accept()
             except TimeoutError:
                 continue
             except OSError as error:  # Say, too many open files.
                 if not self._stopped.wait(0.1):
                     logging.error("no connection for arrays: %s.", error)
                 continue
+            if self._stopped.is_set():
+                connected.close()
+                return
             with self._lock:
                 full = (
                     len(self._strangers) >= _MAX_STRANGERS
@@ -158,7 +186,7 @@ class ArrayServer:
         guest = None
         try:
             deadline = time.monotonic() + _ENTER_S
-            guest = ArraySocket(self._secured(connected))
+            guest = self._guest(connected)
             self._check_ticket(guest, deadline)
             with self._lock:  # Before it is told, so that it may count on it.
                 self._strangers.discard(connected)
@@ -181,12 +209,14 @@ class ArrayServer:
             if guest is not None:
                 guest.close()
 
-    def _secured(self, connected: socket.socket) -> socket.socket:
+    def _guest(self, connected: socket.socket) -> ArraySocket:
+        if connected.family not in (socket.AF_INET, socket.AF_INET6):
+            return LocalGuest(connected)  # Nobody can listen in.
         array_socket.keep_alive(connected)
-        if self._context is None:
-            return connected
-        connected.settimeout(_ENTER_S)
-        return self._context.wrap_socket(connected, server_side=True)
+        if self._context is not None:
+            connected.settimeout(_ENTER_S)
+            connected = self._context.wrap_socket(connected, server_side=True)
+        return ArraySocket(connected)
 
     def _check_ticket(self, guest: ArraySocket, deadline: float) -> None:
         header = guest.receive_header(deadline, _ENTER_BYTES)
@@ -240,13 +270,20 @@ class ArrayServer:
                     f"{array_socket.sizes_of(room)} were expected."
                 )
             arrays = room
-            guest.receive(arrays, deadline)
-            return call.run(header, arrays)
+            borrowed = guest.borrowed()
+            if borrowed and call.only_reads(header):
+                arrays = [
+                    bytes_.view(array.dtype)
+                    for bytes_, array in zip(borrowed, room, strict=True)
+                ]
+            else:
+                guest.receive(arrays, deadline)
+            return call.run(header, arrays, guest.places())
         except OSError:
             raise
         except Exception as error:
             if arrays is None:  # Or what comes would be taken for a call.
-                guest.skip(sum(sizes), deadline)
+                guest.skip(sizes, deadline)
             told = errors.as_told(error)
             if isinstance(told, errors.UnexpectedError):
                 logging.error("a call failed.", exc_info=error)

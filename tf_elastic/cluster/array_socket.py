@@ -19,11 +19,13 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 
 NBYTES = "nbytes"  # in a header: the length of each array behind it
-_PREFIX = struct.Struct("<4sI")  # a mark, and the bytes of the header
+PREFIX = struct.Struct("<4sI")  # a mark, and the bytes of the header
 _MARK = b"TFE1"
 _JOINED_BYTES = 64 * 1024  # up to here one message is cheaper than several
 _PIECE_BYTES = 4 * 1024 * 1024
@@ -43,13 +45,19 @@ class ArraySocket:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         # TLS has to see every record.
-        self._waits_for_more = sys.platform == "linux" and not isinstance(
-            connected, ssl.SSLSocket
+        self._waits_for_more = (
+            sys.platform == "linux"
+            and connected.family in (socket.AF_INET, socket.AF_INET6)
+            and not isinstance(connected, ssl.SSLSocket)
         )
         self.used = time.monotonic()  # when it was last asked or answered
 
     def send(
-        self, header: dict[str, Any], arrays: Sequence[Any], deadline: float
+        self,
+        header: dict[str, Any],
+        arrays: Sequence[Any],
+        deadline: float,
+        out: Sequence[Any] = (),
     ) -> None:
         """Sends a frame.
 
@@ -57,14 +65,25 @@ class ArraySocket:
             header: JSON.
             arrays: arrays or memory views, contiguous.
             deadline: when to give up.
+            out: the arrays that are to be filled with the answer's.
 
         Raises:
             TimeoutError: the deadline is over.
             OSError: the other end is gone.
         """
+        del out
         views = [wire.as_bytes(array) for array in arrays]
-        text = wire.pack({**header, NBYTES: [len(v) for v in views]})
-        first = _PREFIX.pack(_MARK, len(text)) + text
+        header = {**header, NBYTES: [len(view) for view in views]}
+        self._send_frame(header, views, deadline)
+
+    def _send_frame(
+        self,
+        header: dict[str, Any],
+        views: Sequence[memoryview],
+        deadline: float,
+    ) -> None:
+        text = wire.pack(header)
+        first = PREFIX.pack(_MARK, len(text)) + text
         if sum(map(len, views)) <= _JOINED_BYTES:
             self._send(b"".join([first, *views]), deadline)
             return
@@ -91,9 +110,7 @@ class ArraySocket:
             TimeoutError: the deadline is over.
             OSError: the other end is gone.
         """
-        prefix = memoryview(bytearray(_PREFIX.size))
-        self._receive(prefix, deadline)
-        mark, length = _PREFIX.unpack(prefix)
+        mark, length = self._receive_prefix(deadline)
         if mark != _MARK:
             raise errors.MessageError("What came is no frame.")
         if length > most_bytes:
@@ -112,7 +129,12 @@ class ArraySocket:
             )
         return header
 
-    def receive(self, arrays: Iterable[Any], deadline: float) -> None:
+    def _receive_prefix(self, deadline: float) -> tuple[bytes, int]:
+        prefix = memoryview(bytearray(PREFIX.size))
+        self._receive(prefix, deadline)
+        return PREFIX.unpack(prefix)
+
+    def receive(self, arrays: Sequence[Any], deadline: float) -> None:
         """Fills arrays with what follows a header.
 
         Args:
@@ -126,8 +148,14 @@ class ArraySocket:
         for array in arrays:
             self._receive(wire.as_bytes(array), deadline)
 
-    def skip(self, nbytes: int, deadline: float) -> None:
-        """Receives what nobody wants; errors as of `receive`."""
+    def skip(self, sizes: Sequence[int], deadline: float) -> None:
+        """Receives what nobody wants; errors as of `receive`.
+
+        Args:
+            sizes: bytes of each array, as announced.
+            deadline: when to give up.
+        """
+        nbytes = sum(sizes)
         scratch = memoryview(bytearray(min(nbytes, _SCRATCH_BYTES)))
         while nbytes:
             part = scratch[: min(nbytes, len(scratch))]
@@ -154,6 +182,17 @@ class ArraySocket:
         except OSError:
             return False
 
+    def borrowed(self) -> list[np.ndarray] | None:
+        """What was announced, where the other end has it; None if it comes.
+
+        It may be read until the answer is sent.
+        """
+        return None
+
+    def places(self) -> list[np.ndarray | None]:
+        """Where the answer's arrays are wanted, if one can write there."""
+        return []
+
     def interrupt(self) -> None:
         """Lets the thread that uses it fail at once; safe from any thread."""
         try:
@@ -169,7 +208,7 @@ class ArraySocket:
     def _send(self, data: Any, deadline: float) -> None:
         view = memoryview(data)
         while view:
-            self._socket.settimeout(_left(deadline))
+            self._socket.settimeout(left(deadline))
             view = view[self._socket.send(view[:_PIECE_BYTES]) :]
 
     def _receive(self, view: memoryview, deadline: float) -> None:
@@ -190,18 +229,23 @@ class ArraySocket:
 
     def _receive_all(self, view: memoryview, deadline: float) -> None:
         while view:
-            self._socket.settimeout(_left(deadline))
+            self._socket.settimeout(left(deadline))
             count = self._socket.recv_into(view)
             if count == 0:
                 raise ConnectionResetError("the other end has closed it")
             view = view[count:]
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def left(deadline: float) -> float:
+    """The seconds up to a deadline.
+
+    Raises:
+        TimeoutError: it is over.
+    """
+    seconds_left = deadline - time.monotonic()
+    if seconds_left <= 0:
         raise TimeoutError("timed out")
-    return left
+    return seconds_left
 
 
 def sizes_of(arrays: Iterable[Any]) -> list[int]:

@@ -60,7 +60,7 @@ class CenterClient(Delivery):
                 self._exchange_s(),
                 {"id": push, "rate": rate},
                 parts,
-                lambda _: out,
+                out,
             )
 
         owes = self.layout.rule["method"] == center_rules.ADD
@@ -194,7 +194,7 @@ class CenterClient(Delivery):
                         self._exchange_s(),
                         header,
                         sent,
-                        lambda _, room=room: room,
+                        room,
                     )
                     break
                 except errors.LostReferenceError:
@@ -252,7 +252,7 @@ class CenterClient(Delivery):
                 self._exchange_s(),
                 {"id": push, "rate": rate},
                 parts,
-                lambda _: mine,
+                mine,
             )
             return {
                 **self._wait_for_round(link, news["round"]),

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_channel import ArrayChannel
 from tf_elastic.cluster.array_socket import NBYTES
@@ -112,7 +113,7 @@ class Connection:
         timeout_s: float,
         header: dict[str, Any],
         sent: Sequence[Any],
-        room: Callable[[dict[str, Any]], Sequence[Any]] | None = None,
+        out: Sequence[Any] = (),
     ) -> dict[str, Any]:
         """Makes a call with arrays.
 
@@ -121,8 +122,9 @@ class Connection:
             timeout_s: seconds for all of it, > 0.
             header: JSON.
             sent: arrays to send.
-            room: gives, for the answer's header, the arrays to fill with
-                what follows it; None if nothing does.
+            out: the arrays to fill with those of the answer. After an error
+                of none that the shard has raised, others may still write
+                there.
 
         Returns:
             The answer's header.
@@ -135,19 +137,17 @@ class Connection:
         deadline = begin + timeout_s
         with self._arrays.socket(deadline) as lent:
             if lent is not None:
-                told, buffers = self._by_socket(
-                    lent, name, begin, deadline, header, sent, room
+                told = self._by_socket(
+                    lent, name, begin, deadline, header, sent, out
                 )
         if lent is None:
-            answer, buffers = self._by_grpc(
-                name, begin, deadline, header, sent, room
-            )
+            answer = self._by_grpc(name, begin, deadline, header, sent, out)
         elif "error" in told:
             raise self._failed(name, begin, told["error"], told["text"])
         else:
             answer = told["news"]
         self.bytes_sent += sum(sizes_of(sent))
-        self.bytes_received += sum(sizes_of(buffers))
+        self.bytes_received += sum(sizes_of(out))
         return answer
 
     def _by_socket(
@@ -158,26 +158,26 @@ class Connection:
         deadline: float,
         header: dict[str, Any],
         sent: Sequence[Any],
-        room: Callable[[dict[str, Any]], Sequence[Any]] | None,
-    ) -> tuple[dict[str, Any], Sequence[Any]]:
-        """Returns what was told, and the arrays that are filled."""
+        out: Sequence[Any],
+    ) -> dict[str, Any]:
+        """Returns what was told."""
         asked = {
             "call": name,
             "header": header,
             "timeout_s": deadline - time.monotonic(),
         }
-        buffers: Sequence[Any] = []
+        done = False
         try:
-            lent.send(asked, sent, deadline)
+            lent.send(asked, sent, deadline, out)
             told = lent.receive_header(deadline)
-            if room and "error" not in told:
-                buffers = room(told["news"])
-            if sizes_of(buffers) != told[NBYTES]:
+            filled = () if "error" in told else out
+            if sizes_of(filled) != told[NBYTES]:
                 raise errors.MessageError(
-                    f"{told[NBYTES]} bytes came, where {sizes_of(buffers)} "
+                    f"{told[NBYTES]} bytes came, where {sizes_of(filled)} "
                     "were expected."
                 )
-            lent.receive(buffers, deadline)
+            lent.receive(filled, deadline)
+            done = True
         except OSError as error:
             if self._arrays.closed:
                 raise self._closed(name) from error
@@ -186,7 +186,10 @@ class Connection:
                 f"{self._where} did not answer {name} (waited {waited:.1f} s: "
                 f"{error})"
             ) from error
-        return told, buffers
+        finally:
+            if not done:  # The center may be at it yet.
+                shared_memory.spoil([*sent, *out])
+        return told
 
     def _by_grpc(
         self,
@@ -195,8 +198,8 @@ class Connection:
         deadline: float,
         header: dict[str, Any],
         sent: Sequence[Any],
-        room: Callable[[dict[str, Any]], Sequence[Any]] | None,
-    ) -> tuple[dict[str, Any], Sequence[Any]]:
+        out: Sequence[Any],
+    ) -> dict[str, Any]:
         try:
             answers = self._calls[name](
                 self._messages(header, sent),
@@ -207,8 +210,7 @@ class Connection:
             raise self._closed(name) from error
         try:
             answer = wire.unpack(next(answers))
-            buffers = room(answer) if room else []
-            wire.receive(answers, buffers)
+            wire.receive(answers, out)
         except grpc.RpcError as error:
             raise self._told(error, name, begin) from error
         except StopIteration:
@@ -217,7 +219,12 @@ class Connection:
             ) from None
         finally:
             answers.cancel()
-        return answer, buffers
+        return answer
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the server is on this host, and was let into its memory."""
+        return self._arrays.is_local
 
     @staticmethod
     def _messages(

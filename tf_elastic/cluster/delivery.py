@@ -55,6 +55,11 @@ class Delivery(Membership):
     # What the center has last given this worker to go on from.
     _known: Arrays = ()
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a center server is on this host, and let into memory."""
+        return any(link.connection.shares_memory for link in self.links)
+
     def join(self, layout: Layout, values: Arrays) -> Arrays:
         """Joins all center servers; see `Membership.join`."""
         center = super().join(layout, values)
@@ -154,8 +159,6 @@ class Delivery(Membership):
                     link.pushing = False
             owe(link)
             link.version_held = link.version_read
-            for part in self.layout.parts(flat, link.shard):
-                part[...] = 0 if kind == PULL else np.nan
             return False
 
         outcomes = self._with_links(one)
@@ -165,9 +168,16 @@ class Delivery(Membership):
                 with self._lock:
                     self.counts.lost_halves += took_part
                 return self._restart(points, outcome, forget=kind == TAKE)
+        if took_part < len(self.links):
+            # What was to be filled may be written to by one that is late.
+            flat = self.layout.copies(flat)
         for link, outcome in zip(self.links, outcomes, strict=True):
-            link.missed += not outcome
-            self.counts.missed += not outcome
+            if outcome:
+                continue
+            link.missed += 1
+            self.counts.missed += 1
+            for part in self.layout.parts(flat, link.shard):
+                part[...] = 0 if kind == PULL else np.nan
         if self.codec != "none":
             self.counts.codec_error = max(k.codec_error for k in self.links)
         self.counts.exchanges += took_part > 0
@@ -224,7 +234,7 @@ class Delivery(Membership):
                 self._exchange_s(),
                 {"id": {**push_id, "sequence": sequence}, "rate": rate},
                 parts,
-                lambda _: room,
+                room,
             )
             answered = 1
         except errors.DuplicatePushError:

@@ -20,6 +20,7 @@ from absl import logging
 
 from tf_elastic import core
 from tf_elastic.cluster import delivery
+from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.delivery import Moved
 
@@ -58,6 +59,33 @@ class Moment(NamedTuple):
     numbers: Sequence[float] = ()  # that the rates depend on
 
 
+class Room:
+    """Arrays of all sections, used again and again.
+
+    If a center server is on this host it shares them.
+
+    Args:
+        client: joined.
+    """
+
+    def __init__(self, client: CenterClient) -> None:
+        self._client = client
+        self._arrays: list[np.ndarray] | None = None
+        self._is_shared = False
+
+    def arrays(self) -> list[np.ndarray]:
+        """The same ones as before, unless somebody else may use them yet."""
+        shares = self._client.shares_memory
+        if (
+            self._arrays is None
+            or self._is_shared != shares
+            or shared_memory.is_spoiled(self._arrays)
+        ):
+            self._arrays = self._client.layout.empty(shares)
+            self._is_shared = shares
+        return self._arrays
+
+
 class Exchanger:
     """One worker's exchanges, by one of the protocols.
 
@@ -82,7 +110,7 @@ class Exchanger:
         self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
-        self._back: list[np.ndarray] | None = None
+        self._away, self._back = Room(client), Room(client)
         self._sender = concurrent.futures.ThreadPoolExecutor(
             1, thread_name_prefix="exchange"
         )
@@ -109,7 +137,7 @@ class Exchanger:
             )
         else:
             do = self.client.meet if meets else self.client.read_and_push
-            moved = do(list(values), rates, self._room())
+            moved = do(list(values), rates, self._back.arrays())
         self.client.counts.wait_s += time.monotonic() - begin
         return _order(moved)
 
@@ -135,11 +163,12 @@ class Exchanger:
     def _is_push(self) -> bool:
         return self.client.layout.rule is not None
 
-    def _room(self) -> list[np.ndarray]:
-        """Where differences come; points are kept by those who get them."""
-        if self._back is None:
-            self._back = self.client.layout.empty()
-        return self._back
+    def room_to_send(self) -> list[np.ndarray]:
+        """Arrays for the worker's points, one for each section.
+
+        They may be filled anew when the exchange before has ended.
+        """
+        return self._away.arrays()
 
     def _rates_at(self, moment: Moment) -> delivery.Rates:
         return lambda num_workers, _: self._rates(
@@ -186,7 +215,8 @@ class Exchanger:
         if self._is_push:
             do = functools.partial(self.client.take, overlapped=True)
         else:
-            do = functools.partial(self.client.exchange, out=self._room())
+            out = self._back.arrays()
+            do = functools.partial(self.client.exchange, out=out)
         self._pending = self._sender.submit(
             do, list(values), self._rates_at(moment)
         )

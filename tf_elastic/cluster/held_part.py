@@ -122,9 +122,7 @@ class HeldPart:
             ]
         return room
 
-    def _sent_to(
-        self, worker: int, version: int
-    ) -> Arrays | None:
+    def _sent_to(self, worker: int, version: int) -> Arrays | None:
         """Where a worker was when it made a message, if that is known.
 
         Forgets what is older. (What is newer was under way meanwhile.)
@@ -172,13 +170,16 @@ class HeldPart:
 
     # Elastic averaging.
 
-    def _exchange(self, points: Arrays, rate: Rate, worker: int) -> float:
+    def _exchange(
+        self, points: Arrays, rate: Rate, worker: int, differences: Arrays
+    ) -> float:
         """Moves the center by its difference to a worker, in one pass.
 
         Args:
-            points: the worker's; then the differences.
+            points: the worker's.
             rate: of the push.
             worker: whose push.
+            differences: what to fill; may be `points`.
 
         Returns:
             The sum of the squares of the differences of parameters.
@@ -188,22 +189,21 @@ class HeldPart:
         """
         moved = [np.empty_like(array) for array in self.arrays]
         squares = []
-        for section, center, point, result in zip(
-            self.layout.sections, self.arrays, points, moved, strict=True
-        ):
+        for k, section in enumerate(self.layout.sections):
+            center, point = self.arrays[k], points[k]
             beta, total = self._beta(section, rate), 0.0
             for part in blocks(center.size):
                 difference = core.elastic_difference(point[part], center[part])
                 total += sum_of_squares(difference)
-                result[part] = core.push(
+                moved[k][part] = core.push(
                     center[part], difference, beta, rate.num_workers
                 )
-                point[part] = difference
+                differences[k][part] = difference
             squares.append(total)
         if not np.isfinite(squares).all():
             # Finite parameters may be too far from the center, too; or it is
             # but the squares that are too large.
-            self._check_finite(points, worker)
+            self._check_finite(differences, worker)
         self.arrays = moved
         return sum(
             total

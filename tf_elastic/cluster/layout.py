@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_elastic import version
+from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster import wire
 
 PARAMETERS = "parameters"  # pulled and pushed
@@ -105,14 +106,20 @@ class Layout:
             for section, array in zip(self.sections, flat, strict=True)
         ]
 
-    def empty(self) -> list[np.ndarray]:
+    def empty(self, shared: bool = False) -> list[np.ndarray]:
         """Arrays to receive every section, of shape (size,) each.
 
         TensorFlow takes them as they are, without a copy.
+
+        Args:
+            shared: whether a center server of this host is to be let in, if
+                there is such memory.
         """
-        return [
-            _aligned(section.size, np_dtype(section.dtype))
-            for section in self.sections
+        sizes = [section.size for section in self.sections]
+        dtypes = [np_dtype(section.dtype) for section in self.sections]
+        arrays = shared_memory.empty(sizes, dtypes) if shared else None
+        return arrays or [
+            _aligned(*pair) for pair in zip(sizes, dtypes, strict=True)
         ]
 
     def copies(self, flat: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -320,7 +320,7 @@ class Membership:
         if as_worker:
             header = {"worker": self.worker, "incarnation": link.incarnation}
         news = link.connection.stream(
-            wire.READ, self._exchange_s(), header, (), lambda _: parts
+            wire.READ, self._exchange_s(), header, (), parts
         )
         self._note(link, news)
         return news

@@ -37,6 +37,8 @@ class CenterServer:
         security: token and certificates.
         array_port: the port of the same host for the calls with arrays; 0
             for any that is free, None to have them go by gRPC too.
+        shares_memory: whether processes of this host need not send arrays,
+            but let this one into their memory.
 
     Raises:
         OSError: the address is taken, or not one of this machine.
@@ -49,6 +51,7 @@ class CenterServer:
         address: str,
         security: Security,
         array_port: int | None = 0,
+        shares_memory: bool = True,
     ) -> None:
         addresses.check_not_public(address, security)
         self.shard = shard
@@ -86,7 +89,9 @@ class CenterServer:
         if array_port is not None:
             host, _ = addresses.split(address)
             try:
-                self._arrays = ArrayServer(calls, host, array_port, security)
+                self._arrays = ArrayServer(
+                    calls, host, array_port, security, shares_memory
+                )
             except BaseException:
                 self._server.stop(None)
                 raise
@@ -123,7 +128,7 @@ class CenterServer:
 
     def _invite(self) -> dict[str, Any]:
         if self._arrays is None:
-            return {"port": None, "ticket": ""}
+            return {"port": None, "local_name": None, "ticket": ""}
         return self._arrays.invite()
 
     def _tick(self) -> None:
@@ -221,7 +226,7 @@ class _Handlers(grpc.GenericRpcHandler):
                 header = wire.unpack(next(messages, b"{}"))
                 arrays = call.room(header)
                 wire.receive(messages, arrays)
-                news, answer = call.run(header, arrays)
+                news, answer = call.run(header, arrays, [])
                 yield wire.pack(news)
                 yield from wire.chunks(answer)
             except Exception as error:

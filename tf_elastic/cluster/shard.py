@@ -235,9 +235,17 @@ class Shard(HeldPart):
     # Reading and moving the center.
 
     def read(
-        self, worker: int | None = None, incarnation: int = 0
+        self,
+        worker: int | None = None,
+        incarnation: int = 0,
+        out: Arrays | None = None,
     ) -> tuple[dict[str, Any], Arrays]:
         """A copy of the center; by a worker, or by somebody who only looks.
+
+        Args:
+            worker: who reads; None for one who only looks.
+            incarnation: of the worker.
+            out: what a worker's answer may be put in.
 
         Raises:
             CenterEmptyError: there is nothing to read.
@@ -248,7 +256,7 @@ class Shard(HeldPart):
             if worker is None:
                 return self._news(), self._shown()
             self._note_read(self.ledger.admit(worker, incarnation))
-            return self._news(), self._points(worker)
+            return self._news(), self._points(worker, out)
 
     def take(
         self, push_id: PushId, messages: Arrays, rate: PushRate
@@ -315,16 +323,18 @@ class Shard(HeldPart):
         rate: Rate,
         codec: str = "none",
         whole: bool = True,
+        out: Arrays | None = None,
     ) -> tuple[dict[str, Any], list[Any]]:
         """Takes a worker's parameters, moves the center, answers.
 
         Args:
             push_id: who pushes what.
             values: the worker's points, or, compressed, what has changed.
-                Overwritten.
             rate: of the push.
             codec: how `values` and the answer are compressed.
             whole: whether `values` are whole, although a codec is used.
+            out: what an answer that is not compressed is put in; None to
+                overwrite `values`.
 
         Returns:
             News, and the differences by which the center has moved (times
@@ -334,8 +344,8 @@ class Shard(HeldPart):
             member = self._admit_push(push_id, rate)
             answer: list[Any]
             if codec == "none":
-                answer = values
-                squares = self._exchange(values, rate, push_id.worker)
+                answer = values if out is None else out
+                squares = self._exchange(values, rate, push_id.worker, answer)
             else:
                 points = self._decoded(push_id.worker, values, codec, whole)
                 answer = self._differences(points, codec, push_id.worker)

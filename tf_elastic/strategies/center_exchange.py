@@ -105,11 +105,18 @@ class CenterExchange:
         """What the worker sends, and its statistics, for `laid_out`."""
         return self._outgoing()
 
-    def laid_out(self, outgoing: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def laid_out(
+        self,
+        outgoing: Sequence[np.ndarray],
+        room: Callable[[], list[np.ndarray]],
+    ) -> list[np.ndarray]:
         """Makes of what `outgoing` gave a flat array for each section.
 
-        Its result may be overwritten by the next call.
+        Args:
+            outgoing: as TensorFlow has it.
+            room: gives arrays that may be filled, and are the result then.
         """
+        del room
         return list(outgoing)
 
     def _outgoing_values(self) -> Tensors:
@@ -253,7 +260,6 @@ class ElasticCenterExchange(CenterExchange):
             is_compiled_for(device, self._jit_compile)
             for device in self._devices
         )
-        self._room: list[np.ndarray] | None = None
         self._pull = [
             self._compile(device, self._pull_on(i))
             for i, device in enumerate(self._devices)
@@ -271,15 +277,15 @@ class ElasticCenterExchange(CenterExchange):
             *(v.worker_copies[0].read_value() for v in self._statistics),
         ]
 
-    def laid_out(self, outgoing: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Makes of what `outgoing` gave a flat array for each section.
-
-        Its result is overwritten by the next call.
-        """
+    def laid_out(
+        self,
+        outgoing: Sequence[np.ndarray],
+        room: Callable[[], list[np.ndarray]],
+    ) -> list[np.ndarray]:
+        """Makes of what `outgoing` gave a flat array for each section."""
         if not self._is_on_host:
             return list(outgoing)
-        if self._room is None:
-            self._room = self.layout.empty()
+        flat = room()
         left = [value.reshape(-1) for value in outgoing]
         stored: list[tuple[Callable, list[np.ndarray]]] = []
         for parameter in self.parameters:
@@ -287,17 +293,17 @@ class ElasticCenterExchange(CenterExchange):
             stored.append((parameter.point_of, left[:count]))
             del left[:count]
         stored += [(lambda values: values[0], [value]) for value in left]
-        for section, room in zip(
-            self.layout.sections, self._room, strict=True
-        ):
+        for section, array in zip(self.layout.sections, flat, strict=True):
             begin = 0
             for k in section.members:
                 point_of, values = stored[k]
                 end = begin + values[0].size
                 for part in blocks(values[0].size):
-                    room[begin:end][part] = point_of([v[part] for v in values])
+                    array[begin:end][part] = point_of(
+                        [v[part] for v in values]
+                    )
                 begin = end
-        return self._room
+        return flat
 
     def rates(
         self, num_workers: int, clock: int, numbers: Any

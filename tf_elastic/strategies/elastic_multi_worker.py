@@ -477,7 +477,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     ) -> list[Any]:
         self._join()
         moment = exchanger.Moment(clock, samples, numbers)
-        order = self._exchanger.now(moment, self._exchange.laid_out(values))
+        order = self._exchanger.now(moment, self._laid_out(values))
         return self._outputs(order)
 
     def _collect(self, clock: Any, samples: Any, numbers: Any) -> list[Any]:
@@ -493,8 +493,12 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         if self._exchanger.in_flight:
             return np.False_
         moment = exchanger.Moment(clock, samples, numbers)
-        self._exchanger.send(moment, self._exchange.laid_out(values))
+        self._exchanger.send(moment, self._laid_out(values))
         return np.True_
+
+    def _laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        room = self._exchanger.room_to_send
+        return self._exchange.laid_out(values, room)
 
     def _read_points(
         self, clock: Any, samples: Any, numbers: Any
