@@ -155,13 +155,16 @@ class Crew:
         self.processes.append(process)
         return process
 
-    def start_centers(self, count, num_workers, host="127.0.0.1", **options):
+    def start_centers(
+        self, count, num_workers, host="127.0.0.1", env=None, **options
+    ):
         """Starts center servers; returns their cluster and processes.
 
         Args:
             count: how many.
             num_workers: of the cluster, whose addresses nobody uses.
             host: where the servers listen.
+            env: environment variables on top of this process'.
             **options: see `start`.
         """
         ports = free_ports(count + num_workers, **options)
@@ -173,7 +176,10 @@ class Crew:
             self.start(
                 f"center {index}",
                 [sys.executable, "-m", "tf_elastic.cluster.ps"],
-                {"TF_CONFIG": tf_config(cluster, "ps", index)},
+                {
+                    "TF_CONFIG": tf_config(cluster, "ps", index),
+                    **(env or {}),
+                },
                 **options,
             )
             for index in range(count)

@@ -2,10 +2,12 @@
 
     python benchmarks/bench_exchange.py [--megabytes=64] [--json=PATH]
 
-Two center servers and one worker, each a process. TensorFlow's part: two
-processes with a `tf.distribute.Server`, and one function that sends each its
-half, negates it there, and brings it back. Processor time is told for both
-ends: it depends less on what else the machine does.
+Two center servers and one worker, each a process; once by sockets, as between
+hosts, and once with memory that they share, as on one. (There a worker fills
+the shared memory first; that is counted.) TensorFlow's part: two processes
+with a `tf.distribute.Server`, and one function that sends each its half,
+negates it there, and brings it back. Processor time is told for both ends: it
+depends less on what else the machine does.
 """
 
 import functools
@@ -21,6 +23,7 @@ import tensorflow as tf
 from tf_elastic import core
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.client import CenterClient
+from tf_elastic.cluster.exchanger import Room
 from tf_elastic.cluster.link import Timeouts
 
 SHARDS = 2
@@ -62,9 +65,17 @@ class Timed:
         return statistics.mean(here), statistics.mean(there)
 
 
-def center(crew, values):
-    """The exchanges of a worker with center servers."""
-    cluster, processes = crew.start_centers(SHARDS, 1)
+def center(crew, values, shares):
+    """The exchanges of a worker with center servers.
+
+    Args:
+        crew: of the processes.
+        values: of the worker.
+        shares: whether memory is shared.
+    """
+    cluster, processes = crew.start_centers(
+        SHARDS, 1, env={"TF_ELASTIC_SHARE_MEMORY": str(int(shares))}
+    )
     client = CenterClient(
         cluster["ps"],
         worker=0,
@@ -81,8 +92,20 @@ def center(crew, values):
         del clock
         return core.elastic_rates(num_workers)
 
+    if client.shares_memory != shares:
+        raise RuntimeError(f"Memory is shared: {client.shares_memory}.")
+    away, back = Room(client), Room(client)
+
+    def run(function):
+        sent = [values]
+        if shares:
+            sent = away.arrays()
+            np.copyto(sent[0], values)
+        function(sent, rates, back.arrays())
+
+    where = ", memory shared" if shares else ", by sockets"
     return {
-        name: Timed(functools.partial(function, [values], rates), processes)
+        name + where: Timed(functools.partial(run, function), processes)
         for name, function in (
             ("exchange", client.exchange),
             ("read and push", client.read_and_push),
@@ -148,13 +171,16 @@ def main():
     values = values.astype("float32")
     with _crew.Crew() as crew:
         ways = {"TensorFlow": tensorflow(crew, values)}
-        exchanges = center(crew, values)
+        exchanges = {
+            **center(crew, values, False),
+            **center(crew, values, True),
+        }
         ways.update(exchanges)
         seconds = _report.in_turns(ways, args.repeats)
         cpu_s = {name: way.cpu_s() for name, way in ways.items()}
     for name, times in seconds.items():
         print(
-            f"{name:14} {1e3 * statistics.median(times):7.1f} ms "
+            f"{name:28} {1e3 * statistics.median(times):7.1f} ms "
             f"({1e3 * min(times):.1f} to {1e3 * max(times):.1f}); processor "
             "time %.0f ms here, %.0f ms of the servers"
             % tuple(1e3 * each for each in cpu_s[name])
@@ -163,7 +189,8 @@ def main():
     for name in exchanges:
         found = _report.ratios(seconds[name], seconds["TensorFlow"])
         print(f"{name} / TensorFlow: %.2f (%.2f to %.2f)" % found)
-        result[f"{name.replace(' ', '_')}_over_tensorflow"] = found[0]
+        key = name.replace(",", "").replace(" ", "_")
+        result[f"{key}_over_tensorflow"] = found[0]
     _report.write(args, result)
 
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from tf_elastic import core
 from tf_elastic.cluster import array_socket
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import local_socket
+from tf_elastic.cluster import ps
 from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import ArrayCall
@@ -182,7 +184,32 @@ def test_pushes_of_other_rules_cross(cluster, method):
     assert len(set(points)) == 4
 
 
-# Who has no memory to share.
+# Who has no memory to share, or shall not.
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "shares"),
+    [
+        (None, None, True),
+        (None, "", True),
+        (None, "1", True),
+        (None, "0", False),
+        (True, "0", True),
+        (False, "1", False),
+    ],
+)
+def test_whether_it_is_shared(monkeypatch, flag, variable, shares):
+    monkeypatch.delenv("TF_ELASTIC_SHARE_MEMORY", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("TF_ELASTIC_SHARE_MEMORY", variable)
+    values = types.SimpleNamespace(share_memory=flag)
+    assert ps.shares_memory_of(values) == shares
+
+
+def test_a_variable_that_says_neither(monkeypatch):
+    monkeypatch.setenv("TF_ELASTIC_SHARE_MEMORY", "maybe")
+    with pytest.raises(ValueError, match="Received: 'maybe'"):
+        ps.shares_memory_of(types.SimpleNamespace(share_memory=None))
 
 
 def test_a_center_that_is_not_on_this_host(cluster):

@@ -60,6 +60,14 @@ flags.DEFINE_integer(
     flag_values=_FLAGS,
 )
 flags.DEFINE_bool(
+    "share_memory",
+    None,
+    "Let workers of this host share their memory with this center instead of "
+    "sending arrays. Default: the variable TF_ELASTIC_SHARE_MEMORY, or else "
+    "yes.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_bool(
     "trusted_network",
     False,
     "Serve on a public address without TLS.",
@@ -188,7 +196,13 @@ def serve(values: flags.FlagValues) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     address = configuration.centers[configuration.index]
-    server = CenterServer(shard, address, security, array_port_of(values))
+    server = CenterServer(
+        shard,
+        address,
+        security,
+        array_port_of(values),
+        shares_memory_of(values),
+    )
     server.start()
     if snapshots:
         snapshots.start()
@@ -235,6 +249,23 @@ def array_port_of(values: flags.FlagValues) -> int | None:
             )
         port = int(text)
     return None if port < 0 else port
+
+
+def shares_memory_of(values: flags.FlagValues) -> bool:
+    """Whether memory is shared, from the flag or the environment.
+
+    Raises:
+        ValueError: the variable of the environment is neither 0 nor 1.
+    """
+    if values.share_memory is not None:
+        return values.share_memory
+    text = os.environ.get("TF_ELASTIC_SHARE_MEMORY") or "1"
+    if text not in ("0", "1"):
+        raise ValueError(
+            "TF_ELASTIC_SHARE_MEMORY must be 1 to let workers of this host "
+            f"share their memory, or 0. Received: {text!r}."
+        )
+    return text == "1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
