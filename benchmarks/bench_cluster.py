@@ -1,11 +1,12 @@
 """Throughput of two workers with one core each, on CIFAR-10.
 
     python benchmarks/bench_cluster.py --data_dir=DIR [--batch_size=128]
-        [--json=PATH]
+        [--others=0] [--json=PATH]
 
 The thesis' network, EAMSGD with period 10: with no exchange at all,
 overlapped, blocking, and under `MultiWorkerMirroredStrategy`. Steps after a
-warm-up, in turns; each ratio is of turns side by side.
+warm-up, in turns; each ratio is of turns side by side. With `--others=2` two
+other programs want the second worker's core, too, so that it is slower.
 """
 
 import functools
@@ -48,6 +49,7 @@ def parse_args():
         data_dir="",
         batch_size=128,
         centers=1,
+        others=0,
         rounds=9,
         steps=30,
         mirrored_steps=15,
@@ -63,6 +65,9 @@ def main():
     if args.data_dir:
         command.append(f"--data_dir={args.data_dir}")
     with _crew.Crew() as crew:
+        for k in range(args.others):
+            busy = [sys.executable, "-c", "while True: pass"]
+            crew.start(f"other program {k}", busy, **hosts[1])
         bench = _training.Bench(crew, command, hosts, ["127.0.0.1"] * 2)
         for way, options in WAYS.items():
             bench.add_elastic(way, args.centers, **options)
@@ -92,6 +97,7 @@ def main():
         args,
         {
             "batch_size": args.batch_size,
+            "others": args.others,
             "turns": results,
             "exchanges": told,
             "over_no_exchange": ratios,
