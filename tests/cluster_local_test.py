@@ -437,7 +437,7 @@ def test_a_port_that_is_taken_meanwhile(cluster, monkeypatch, caplog):
 
 def test_a_program_that_is_not_there(cluster, tmp_path):
     one = cluster("")
-    one._command = ["no-such-program"]
+    one._tasks._command = ["no-such-program"]
     assert one.run(DEADLINE_S) == 127
     log = (tmp_path / "logs" / "worker-0.log").read_text()
     assert "no-such-program cannot be run" in log
@@ -722,7 +722,7 @@ def no_network(monkeypatch, tmp_path):
         isolation,
         "python_of_children",
         lambda: real
-        if sys._getframe(1).f_code.co_name == "_spawn"
+        if sys._getframe(1).f_code.co_name == "start"
         else [sys.executable, "-I", "-S", str(program), folder],
     )
 

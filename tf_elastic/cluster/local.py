@@ -4,11 +4,8 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
-import pathlib
 import queue
-import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,18 +23,17 @@ from tf_elastic.cluster.cluster_process import HOST
 from tf_elastic.cluster.cluster_process import ClusterProcess
 from tf_elastic.cluster.cluster_process import how_it_ended
 from tf_elastic.cluster.cluster_process import listens
-from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.errors import LocalClusterError
+from tf_elastic.cluster.local_tasks import LocalTasks
+from tf_elastic.cluster.local_tasks import check_count
 from tf_elastic.cluster.log_pump import LogPump
-from tf_elastic.cluster.machine_share import MachineShare
-from tf_elastic.cluster.machine_share import share_out
+from tf_elastic.cluster.process_keeper import ProcessKeeper
 
 _LOOK_EVERY_S = 0.05
 _PORT_ATTEMPTS = 3
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one goes on
 # Who is ended first: a center has to outlive those that write to it.
 _STAGES = ("worker", "evaluator", "ps")
-_PACKAGE_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class LocalCluster:
@@ -112,38 +108,22 @@ class LocalCluster:
         grace_s: float = 10.0,
         center_deadline_s: float = 30.0,
     ) -> None:
-        for name, value, least in (
-            ("num_workers", num_workers, 1),
-            ("num_centers", num_centers, 0),
-            ("max_restarts", max_restarts, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int):
-                value_is_right = False
-            else:
-                value_is_right = value >= least
-            if not value_is_right:
-                raise ValueError(
-                    f"`{name}` must be an integer >= {least}. Received: "
-                    f"{name}={value!r}. Give how many you want."
-                )
-        if isinstance(command, str) or not command:
-            raise ValueError(
-                "`command` must be a list of a program and its arguments. "
-                f"Received: command={command!r}. Write it as in "
-                "[sys.executable, \"train.py\"]."
-            )
-        self.log_dir = pathlib.Path(log_dir)
-        self.failure: str | None = None  # why the cluster could not go on
-        self._command = list(command)
-        self._num_workers = num_workers
-        self._num_centers = num_centers
-        self._evaluator = evaluator
-        self._env = dict(env or {})
-        self._center_command = list(
-            center_command or [sys.executable, "-m", "tf_elastic.cluster.ps"]
+        check_count("max_restarts", max_restarts, 0)
+        self._tasks = LocalTasks(
+            command,
+            num_workers,
+            num_centers,
+            log_dir,
+            evaluator,
+            env or {},
+            center_command,
+            snapshot_dir,
+            pin,
         )
-        self._snapshots = pathlib.Path(snapshot_dir) if snapshot_dir else None
-        self._pin = pin
+        self._keeper = ProcessKeeper(grace_s)
+        self.log_dir = self._tasks.log_dir
+        self.token = self._tasks.token
+        self.failure: str | None = None  # why the cluster could not go on
         self._restart_workers = restart_workers
         self._max_restarts = max_restarts
         self._isolate = isolate_network
@@ -152,18 +132,9 @@ class LocalCluster:
         self._grace_s = grace_s
         self._center_deadline_s = center_deadline_s
 
-        # Kept through restarts; the caller may bring its own.
-        self.token = self._env.get("TF_ELASTIC_TOKEN") or secrets.token_hex(32)
         self._processes: dict[tuple[str, int], ClusterProcess] = {}
-        self._workers: tuple[str, ...] = ()
-        self._centers: tuple[str, ...] = ()
-        self._shares: list[MachineShare] = []
-        self._network: isolation.PrivateNetwork | None = None
-        self._begin = 0.0
-        self._lock = threading.RLock()
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._watching = False
-        self._stopping = False
         self._leave = threading.Event()
         self._done = threading.Event()
         self._status = 0
@@ -175,7 +146,7 @@ class LocalCluster:
     @property
     def centers(self) -> tuple[str, ...]:
         """The addresses of the center servers, once it is started."""
-        return self._centers
+        return self._tasks.centers
 
     # The life of the cluster.
 
@@ -207,7 +178,7 @@ class LocalCluster:
             raise LocalClusterError(
                 "A `LocalCluster` can be started once. Make another one."
             )
-        self._begin = time.monotonic()
+        self._keeper.begin = time.monotonic()
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._catch_signals()
         atexit.register(self.stop)
@@ -227,7 +198,7 @@ class LocalCluster:
             self._shown = LogPump(chief.log_path, self._output)
             for process in self.processes():
                 if process.role != "ps":
-                    self._call(self._spawn, process)
+                    self._call(self._keeper.start, process)
             self._watching = True
         except BaseException:
             self.stop()
@@ -279,29 +250,29 @@ class LocalCluster:
         Args:
             first_signal: what workers get first, SIGTERM or SIGINT.
         """
-        with self._lock:
+        with self._keeper.lock:
             if self._thread is None or self._leave.is_set():
                 return
-            self._stopping = True
+            self._keeper.stopping = True
             if not self._done.is_set():
                 self.failure = "It was stopped before the workers were done."
                 self._status = 1
         try:
             for role in _STAGES:
                 number = first_signal if role == "worker" else signal.SIGTERM
-                self._end(self.processes(role), number)
+                self._keeper.end(self.processes(role), number)
         finally:
             # Also if a second Ctrl-C cuts the waiting short.
             for process in self.processes():
-                self._kill_group(process)
-            self._end(self.processes(), signal.SIGKILL)
+                self._keeper.kill(process)
+            self._keeper.end(self.processes(), signal.SIGKILL)
             self._leave.set()
             self._done.set()
             self._thread.join(self._grace_s)
             if self._shown is not None:
                 self._shown.close()
-            if self._network is not None:
-                self._network.close()
+            if self._keeper.network is not None:
+                self._keeper.network.close()
             self._restore_signals()
             atexit.unregister(self.stop)
 
@@ -338,9 +309,7 @@ class LocalCluster:
             Its process id.
         """
         process = self.process(role, index)
-        with self._lock:
-            if process.is_alive:
-                os.kill(process.pid, number)
+        self._keeper.signal(process, number)
         return process.pid
 
     def restart(self, role: str, index: int) -> ClusterProcess:
@@ -354,13 +323,10 @@ class LocalCluster:
         process = self.process(role, index)
 
         def again() -> None:
-            self._kill_group(process)
-            if process.is_alive and process.popen is not None:
-                process.popen.wait(self._grace_s)
-                self._note_exit(process)
+            self._keeper.kill_and_wait(process)
             process.ended, process.again_at = False, None
             self._done.clear()
-            self._spawn(process)
+            self._keeper.start(process)
 
         self._call(again)
         return process
@@ -382,9 +348,10 @@ class LocalCluster:
 
         def add() -> None:
             [port] = addresses.free_ports(1, HOST)
-            self._workers += (addresses.join(HOST, port),)
             self._done.clear()
-            self._spawn(self._prepare_one("worker", len(self._workers) - 1))
+            process = self._tasks.make_worker(port)
+            self._processes[process.role, process.index] = process
+            self._keeper.start(process)
 
         self._call(add)
         return self.processes("worker")[-1]
@@ -392,9 +359,9 @@ class LocalCluster:
     def report(self) -> dict[str, Any]:
         """What became of each process, ready for JSON."""
         return {
-            "num_workers": self._num_workers,
-            "num_centers": self._num_centers,
-            "isolated": self._network is not None,
+            "num_workers": self._tasks.num_workers,
+            "num_centers": self._tasks.num_centers,
+            "isolated": self._keeper.network is not None,
             "failure": self.failure,
             "processes": [
                 {
@@ -411,81 +378,11 @@ class LocalCluster:
             ],
         }
 
-    # What each process is given.
-
-    def _prepare(self, ports: Sequence[int]) -> None:
-        """Makes the tasks, not yet their processes."""
-        names = [addresses.join(HOST, port) for port in ports]
-        self._workers = tuple(names[: self._num_workers])
-        self._centers = tuple(names[self._num_workers :])
-        roles = [("ps", i) for i in range(self._num_centers)]
-        roles += [("worker", i) for i in range(self._num_workers)]
-        roles += [("evaluator", 0)] * self._evaluator
-        self._shares = share_out(self._num_workers)
-        for role, index in roles:
-            self._prepare_one(role, index)
-
-    def _prepare_one(self, role: str, index: int) -> ClusterProcess:
-        command = self._command
-        cores: tuple[int, ...] = ()
-        share = MachineShare((), ())
-        if role == "ps":
-            command = list(self._center_command)
-            if self._snapshots:
-                folder = self._snapshots / f"ps-{index}"
-                folder.mkdir(parents=True, exist_ok=True)
-                command.append(f"--snapshot_dir={folder}")
-        if role == "worker":
-            share = self._shares[index % self._num_workers]
-            cores = share.cores if self._pin else ()
-        config = ClusterConfiguration(
-            self._workers, self._centers, (), role, index
-        )
-        process = ClusterProcess(
-            role,
-            index,
-            command,
-            self.log_dir / f"{role}-{index}.log",
-            self._environment(share.environment(), config),
-            cores,
-        )
-        process.log_path.write_bytes(b"")
-        self._processes[role, index] = process
-        return process
-
-    def _environment(
-        self, own: Mapping[str, str], config: ClusterConfiguration
-    ) -> dict[str, str]:
-        inherited = dict(os.environ)
-        for name in ("CERT", "KEY", "CA"):
-            # Certificates of hosts do not hold for the loopback.
-            inherited.pop(f"TF_ELASTIC_TLS_{name}", None)
-        # Centers of one machine cannot share a port.
-        inherited.pop("TF_ELASTIC_ARRAY_PORT", None)
-        paths = [inherited.get("PYTHONPATH", ""), str(_PACKAGE_ROOT)]
-        proxied = inherited.get("no_proxy", inherited.get("NO_PROXY", ""))
-        no_proxy = ",".join(filter(None, [proxied, HOST, "localhost"]))
-        for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
-            if name in inherited:
-                # Chosen by the user, for every process.
-                own = {**own, name: inherited[name]}
-        return {
-            **inherited,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "PYTHONUNBUFFERED": "1",
-            "no_proxy": no_proxy,
-            "NO_PROXY": no_proxy,
-            **own,
-            **self._env,
-            "TF_ELASTIC_TOKEN": self.token,
-            "TF_CONFIG": config.to_tf_config(),
-        }
-
     # Starting.
 
     def _enter_network(self) -> None:
         try:
-            self._network = isolation.PrivateNetwork()
+            self._keeper.network = isolation.PrivateNetwork()
         except isolation.IsolationError as error:
             if not self._trusted:
                 raise
@@ -497,14 +394,15 @@ class LocalCluster:
 
     def _start_centers(self) -> None:
         """Starts the centers at ports that nobody has taken meanwhile."""
-        count = self._num_workers + self._num_centers
+        first = self._tasks.num_workers
+        count = first + self._tasks.num_centers
         for attempt in range(1, _PORT_ATTEMPTS + 1):
             ports = addresses.free_ports(count, HOST)
-            self._prepare(ports)
+            for process in self._tasks.make(ports):
+                self._processes[process.role, process.index] = process
             centers = self.processes("ps")
             for process in centers:
-                self._call(self._spawn, process)
-            first = self._num_workers
+                self._call(self._keeper.start, process)
             taken = self._wait_for_centers(
                 {p.name: ports[first + p.index] for p in centers}
             )
@@ -517,7 +415,7 @@ class LocalCluster:
                 attempt,
                 _PORT_ATTEMPTS,
             )
-            self._end(centers, signal.SIGKILL)
+            self._keeper.end(centers, signal.SIGKILL)
         raise LocalClusterError(
             "The centers found no free ports in "
             f"{_PORT_ATTEMPTS} attempts. End what takes them, and try again."
@@ -530,8 +428,8 @@ class LocalCluster:
         while waiting:
             for process in list(waiting):
                 port = ports[process.name]
-                if self._has_exited(process):
-                    if self._network is None and addresses.port_in_use(
+                if self._keeper.has_exited(process):
+                    if self._keeper.network is None and addresses.port_in_use(
                         addresses.join(HOST, port)
                     ):
                         return port
@@ -541,7 +439,7 @@ class LocalCluster:
                         f"its log, {process.log_path}:\n{process.last_lines()}"
                     )
                 if listens(process.pid, port):
-                    process.listening_s = time.monotonic() - self._begin
+                    process.listening_s = time.monotonic() - self._keeper.begin
                     waiting.remove(process)
             if waiting and time.monotonic() > deadline:
                 names = ", ".join(process.name for process in waiting)
@@ -556,38 +454,12 @@ class LocalCluster:
                 time.sleep(0.01)
         return None
 
-    def _spawn(self, process: ClusterProcess) -> None:
-        """Starts a process; in the thread that starts them all."""
-        with self._lock:
-            if self._stopping:
-                return
-            descriptors = self._network.descriptors if self._network else ()
-            wrapper = [
-                *isolation.python_of_children(),
-                f"--parent={os.getpid()}",
-                f"--cores={','.join(map(str, process.cores))}",
-                f"--namespaces={','.join(map(str, descriptors))}",
-                "--",
-            ]
-            process.again_at = None
-            with open(process.log_path, "ab") as log:
-                process.popen = subprocess.Popen(
-                    [*wrapper, *process.command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=process.environment,
-                    pass_fds=descriptors,
-                    start_new_session=True,
-                )
-            process.started_s.append(time.monotonic() - self._begin)
-
     # Watching.
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         """Has the watching thread call something, and waits for it."""
         future: concurrent.futures.Future[None] = concurrent.futures.Future()
-        if self._stopping:
+        if self._keeper.stopping:
             raise LocalClusterError("The cluster is being stopped.")
         self._requests.put((future, function, args))
         try:
@@ -602,7 +474,7 @@ class LocalCluster:
         try:
             while not self._leave.is_set():
                 self._serve_requests()
-                if self._watching and not self._stopping:
+                if self._watching and not self._keeper.stopping:
                     for process in self.processes():
                         self._look_after(process)
                     self._look_for_the_end()
@@ -624,9 +496,9 @@ class LocalCluster:
             return
         if process.again_at is not None:
             if time.monotonic() >= process.again_at:
-                self._spawn(process)
+                self._keeper.start(process)
             return
-        if not self._has_exited(process) or self._stopping:
+        if not self._keeper.has_exited(process) or self._keeper.stopping:
             return
         code = process.exit_codes[-1]
         if code == 0 and process.role != "ps":
@@ -676,62 +548,6 @@ class LocalCluster:
         elif all(process.ended for process in workers):
             self._status = 0
             self._done.set()
-
-    # Ending.
-
-    def _has_exited(self, process: ClusterProcess) -> bool:
-        """Whether the latest start has ended; notes it the first time."""
-        with self._lock:
-            if not process.is_alive or process.popen is None:
-                return True
-            look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            # Where Python has it already, there is no such child.
-            with contextlib.suppress(ChildProcessError):
-                if os.waitid(os.P_PID, process.popen.pid, look) is None:
-                    return False
-            # What it started itself goes with it, while nobody else can have
-            # got its number.
-            self._kill_group(process)
-            self._note_exit(process)
-            return True
-
-    def _note_exit(self, process: ClusterProcess) -> None:
-        with self._lock:
-            if process.is_alive and process.popen is not None:
-                process.exit_codes.append(process.popen.wait())
-
-    def _kill_group(self, process: ClusterProcess) -> None:
-        with self._lock:
-            if process.is_alive and process.popen is not None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.popen.pid, signal.SIGKILL)
-
-    def _end(self, processes: list[ClusterProcess], number: int) -> None:
-        """Sends a signal to these and waits for them; kills the rest."""
-        with self._lock:
-            for process in processes:
-                if process.is_alive and process.popen is not None:
-                    with contextlib.suppress(
-                        ProcessLookupError, PermissionError
-                    ):
-                        os.kill(process.popen.pid, number)
-                        # One that is paused hears of it only then.
-                        os.kill(process.popen.pid, signal.SIGCONT)
-        deadline = time.monotonic() + self._grace_s
-        waiting = processes
-        while waiting := [p for p in waiting if not self._has_exited(p)]:
-            if time.monotonic() > deadline:
-                if number != signal.SIGKILL:
-                    logging.warning(
-                        "%s did not end within %g s, and is killed.",
-                        ", ".join(process.name for process in waiting),
-                        self._grace_s,
-                    )
-                    for process in waiting:
-                        self._kill_group(process)
-                    self._end(waiting, signal.SIGKILL)
-                return
-            time.sleep(0.01)
 
     def _catch_signals(self) -> None:
         """Makes SIGTERM and SIGHUP end the block like an exception."""
