@@ -29,13 +29,14 @@ class Resolver:
         return types.SimpleNamespace(as_dict=lambda: self._cluster)
 
 
-def make_model(strategy):
+def make_model(strategy, run_eagerly):
     with strategy.scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         model.compile(
             te.optimizers.EASGD(0.1, jit_compile=False),
             loss="mse",
             metrics=["mae"],
+            run_eagerly=run_eagerly,
         )
         model.optimizer.build(model.trainable_variables)
     return model
@@ -58,14 +59,14 @@ def layout(monkeypatch):
 class Stage:
     """Center servers, an evaluator's model, and a worker's client."""
 
-    def __init__(self, layout):
+    def __init__(self, layout, run_eagerly=True):
         self.cluster = support.Cluster(num_shards=2)
         self.strategy = te.strategies.ElasticMultiWorkerStrategy(
             Resolver(self.cluster.centers),
             devices=["CPU:0"],
             timeouts=support.PATIENT,
         )
-        self.model = make_model(self.strategy)
+        self.model = make_model(self.strategy, run_eagerly)
         self.layout: Layout = layout()
         self.sequence = 0
 
@@ -95,7 +96,15 @@ class Stage:
 
 @pytest.fixture
 def stage(layout):
+    """A model that runs eagerly: tracing it takes longer than all else."""
     made = Stage(layout)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def traced(layout):
+    made = Stage(layout, run_eagerly=False)
     yield made
     made.close()
 
@@ -116,16 +125,16 @@ def evaluator(stage, **kwargs):
     return te.monitor.CenterEvaluator(stage.model, data(), **kwargs)
 
 
-def test_versions_best_and_tensorboard_until_all_are_done(stage, tmp_path):
-    client = stage.worker(0.0)
+def test_versions_best_and_tensorboard_until_all_are_done(traced, tmp_path):
+    client = traced.worker(0.0)
     best, logs = tmp_path / "new" / "best.keras", tmp_path / "tb"
     seen = []
-    made = evaluator(stage, best_path=best, log_dir=logs)
+    made = evaluator(traced, best_path=best, log_dir=logs)
     weights = [0.0, 1.5, 5.0]  # of versions 0, 1 and 2
     for found in made.evaluations():
         seen.append(found)
         if len(seen) < len(weights):
-            stage.push(client, weights[len(seen)])
+            traced.push(client, weights[len(seen)])
         else:
             client.leave(finished=True)
     assert [found.version for found in seen] == [0, 1, 2]
@@ -153,21 +162,21 @@ def test_versions_best_and_tensorboard_until_all_are_done(stage, tmp_path):
     assert [point.step for point in points] == [0, 1, 2]
 
 
-def test_what_is_saved_is_what_was_measured(stage, tmp_path, monkeypatch):
-    client = stage.worker(1.5)
-    evaluate = stage.model.evaluate
+def test_what_is_saved_is_what_was_measured(traced, tmp_path, monkeypatch):
+    client = traced.worker(1.5)
+    evaluate = traced.model.evaluate
 
     def slow(*args, **kwargs):
         result = evaluate(*args, **kwargs)
         # The workers go on meanwhile, for the worse; and it takes longer
         # than what counts as one look.
-        stage.push(client, 9.0)
-        stage.strategy.extended._last_look = 0.0
+        traced.push(client, 9.0)
+        traced.strategy.extended._last_look = 0.0
         return result
 
-    monkeypatch.setattr(stage.model, "evaluate", slow)
+    monkeypatch.setattr(traced.model, "evaluate", slow)
     best = tmp_path / "best.keras"
-    first = next(evaluator(stage, best_path=best).evaluations())
+    first = next(evaluator(traced, best_path=best).evaluations())
     assert first.values["loss"] == pytest.approx(loss_of(1.5), rel=1e-5)
     model = keras.models.load_model(best)
     np.testing.assert_allclose(model.get_weights()[0], [[1.5]], rtol=1e-6)

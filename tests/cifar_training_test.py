@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA_DIR = pathlib.Path(
     os.environ.get("TF_ELASTIC_DATA_DIR", ROOT.parent / "shared" / "data")
 )
-WORKERS, BATCH_SIZE, STEPS = 4, 32, 240
+WORKERS, BATCH_SIZE, STEPS = 2, 16, 200
 
 
 @pytest.mark.timeout(900)
@@ -22,7 +22,7 @@ WORKERS, BATCH_SIZE, STEPS = 4, 32, 240
     reason=f"no prepared CIFAR-10 in {DATA_DIR}; set TF_ELASTIC_DATA_DIR",
 )
 def test_error_of_the_center_falls_on_cifar10(strategy):
-    """The thesis' setting, with smaller batches and fewer steps."""
+    """The thesis' network; steps for a run of fewer and smaller batches."""
     train, test = data.load(
         "cifar10",
         split=["train", "test"],
@@ -32,21 +32,22 @@ def test_error_of_the_center_falls_on_cifar10(strategy):
         steps_per_epoch=STEPS,
         seed=1,
     )
-    test = test.take(60)  # 1920 images
+    test = test.take(60)  # 960 images
     with strategy(WORKERS).scope():
         model = models.cifar_convnet(seed=1)
         model.compile(
             optimizers.EAMSGD(
-                0.005, momentum=0.99, beta=0.9, communication_period=10
+                0.01, momentum=0.9, beta=0.9, communication_period=10
             ),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
-            steps_per_execution=24,
+            steps_per_execution=20,
         )
     before = model.evaluate(test, verbose=0, return_dict=True)
     history = model.fit(
         train, validation_data=test, verbose=0, shuffle=False
     ).history
-    assert 1 - before["accuracy"] > 0.8
-    assert 1 - history["val_accuracy"][-1] < 0.8
+    # By chance alone it is 0.9, give or take 0.01.
+    assert 1 - before["accuracy"] > 0.86
+    assert 1 - history["val_accuracy"][-1] < 0.84
     assert history["val_loss"][-1] < before["loss"] - 0.1

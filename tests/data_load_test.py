@@ -227,16 +227,9 @@ def test_missing_package_says_what_to_install(monkeypatch, tmp_path):
         tf_elastic.data.load("cifar10", data_dir=tmp_path)
 
 
-def test_import_does_not_import_tensorflow_datasets():
-    code = (
-        "import sys, tf_elastic.data\n"
-        "tf_elastic.data.load('digits')\n"
-        "sys.exit('tensorflow_datasets' in sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
 MIRRORED = """
+import sys
+
 import numpy as np
 import tensorflow as tf
 import tf_elastic.data
@@ -254,17 +247,33 @@ for (images, _), (whole, _) in zip(distributed, plain["train"]):
     np.testing.assert_array_equal(parts[0], whole[:16])
     np.testing.assert_array_equal(parts[1], whole[16:])
     steps += 1
-assert steps == 44, steps
+print("steps", steps)
 tested = 0
 for images, _ in strategy.experimental_distribute_dataset(data["test"]):
     tested += sum(map(len, strategy.experimental_local_results(images)))
-assert tested == 360, tested
+print("tested", tested)
+print("imported", "tensorflow_datasets" in sys.modules)
 """
 
 
-def test_mirrored_replicas_get_their_workers_slice():
-    # Two logical CPU devices must be set up before TensorFlow is used.
-    subprocess.run([sys.executable, "-c", MIRRORED], check=True, cwd=ROOT)
+@pytest.fixture(scope="module")
+def mirrored():
+    """What a process finds that has loaded the digits, and nothing else."""
+    return subprocess.run(
+        [sys.executable, "-c", MIRRORED],
+        check=True,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
+def test_digits_do_not_import_tensorflow_datasets(mirrored):
+    assert "imported False" in mirrored
+
+
+def test_mirrored_replicas_get_their_workers_slice(mirrored):
+    assert "steps 44\ntested 360\n" in mirrored
 
 
 @needs_cifar

@@ -1,5 +1,6 @@
 """Delayed gradients against their transcription, and in every combination."""
 
+import functools
 import json
 import math
 
@@ -75,6 +76,12 @@ def trajectory(optimizer, steps=STEPS, how=HOW["eager"]):
     return np.stack(points)
 
 
+@functools.cache
+def plain_trajectory(name):
+    """Of delayed SGD, eagerly; in float64."""
+    return trajectory(late(keras.optimizers.SGD(0.1), DELAYS[name]))
+
+
 def late(inner, delay, **kwargs):
     return optimizers.DelayedGradient(inner, delay, **kwargs)
 
@@ -123,17 +130,16 @@ def assert_same(actual, expected, **tolerance):
 
 
 @float64
-@each_delay
-def test_sgd_is_equation_3_to_the_bit(delay):
+@pytest.mark.parametrize("name", DELAYS)
+def test_sgd_is_equation_3_to_the_bit(name):
     expected = delayed.delayed_sgd(
         gradient,
         INITIAL,
         learning_rate=0.1,
-        delays=reference_delays(delay),
+        delays=reference_delays(DELAYS[name]),
         num_steps=STEPS,
     )
-    actual = trajectory(late(keras.optimizers.SGD(0.1), delay))
-    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(plain_trajectory(name), expected)
 
 
 @float64
@@ -149,16 +155,18 @@ def test_sgd_is_equation_3_to_the_bit(delay):
     ],
 )
 def test_the_same_in_eager_and_in_graphs(name, how):
-    delay = DELAYS[name]
-    plain = trajectory(late(keras.optimizers.SGD(0.1), delay))
-    actual = trajectory(late(keras.optimizers.SGD(0.1), delay), how=HOW[how])
+    optimizer = late(keras.optimizers.SGD(0.1), DELAYS[name])
+    actual = trajectory(optimizer, how=HOW[how])
     # XLA may fuse a multiplication and an addition into one rounding.
-    np.testing.assert_allclose(actual, plain, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(
+        actual, plain_trajectory(name), rtol=1e-14, atol=1e-15
+    )
 
 
 @float64
-@each_delay
-def test_heavy_ball_is_equation_1_3(delay):
+@pytest.mark.parametrize("name", ["none", "four", "cut_geometric", "trace"])
+def test_heavy_ball_is_equation_1_3(name):
+    delay = DELAYS[name]
     expected = delayed.delayed_heavy_ball(
         gradient,
         INITIAL,
@@ -172,7 +180,7 @@ def test_heavy_ball_is_equation_1_3(delay):
 
 
 @float64
-@pytest.mark.parametrize("name", ["one", "uniform", "cut_geometric"])
+@pytest.mark.parametrize("name", ["one", "uniform"])
 def test_adam(name):
     delay = DELAYS[name]
     betas = {"beta_1": 0.875, "beta_2": 1 - 2.0**-10}  # float32 numbers
@@ -287,8 +295,10 @@ def test_the_stability_bound_of_delayed_sgd(d, share):
 # Memory.
 
 
-@pytest.mark.parametrize("d", [0, 1, 4])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    ("d", "dtype"),
+    [(0, "float32"), (1, "float32"), (4, "bfloat16"), (4, "float64")],
+)
 def test_memory_is_that_of_the_gradients_in_reach(d, dtype):
     shapes = [(7, 3), (3,), ()]
     variables = [keras.Variable(np.ones(s), dtype=dtype) for s in shapes]
@@ -340,28 +350,6 @@ def test_zero_delay_is_the_inner_optimizer_under_fit():
     assert float(wrapped.optimizer.learning_rate) == pytest.approx(0.03)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"steps_per_execution": 5},
-        {"run_eagerly": True},
-        {"jit_compile": True},
-        {"jit_compile": False},
-    ],
-    ids=["steps_per_execution", "eager", "xla", "graph"],
-)
-def test_fit_is_the_same_however_it_is_executed(how):
-    def optimizer():
-        return late(
-            keras.optimizers.SGD(0.1, momentum=0.5), delays.PoissonDelay(2)
-        )
-
-    plain = fit(dense_model(optimizer=optimizer()))
-    other = fit(dense_model(optimizer=optimizer(), **how))
-    assert_same(values(other), values(plain), rtol=2e-4, atol=2e-5)
-    assert int(other.optimizer.iterations) == 12
-
-
 def optimizer_to_resume():
     return late(
         keras.optimizers.SGD(0.1, momentum=0.5),
@@ -369,10 +357,31 @@ def optimizer_to_resume():
     )
 
 
+@pytest.fixture(scope="module")
+def one_epoch():
+    """A model that was trained in graphs for an epoch."""
+    return fit(dense_model(optimizer=optimizer_to_resume()), 1)
+
+
+@pytest.fixture(scope="module")
+def two_epochs():
+    return fit(dense_model(optimizer=optimizer_to_resume()), 2)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"steps_per_execution": 5}, {"run_eagerly": True}, {"jit_compile": True}],
+    ids=["steps_per_execution", "eager", "xla"],
+)
+def test_fit_is_the_same_however_it_is_executed(one_epoch, how):
+    other = fit(dense_model(optimizer=optimizer_to_resume(), **how))
+    assert_same(values(other), values(one_epoch), rtol=2e-4, atol=2e-5)
+    assert int(other.optimizer.iterations) == 12
+
+
 @pytest.mark.parametrize("kind", ["checkpoint", "weights", "model"])
-def test_resumes_to_the_bit(tmp_path, kind):
-    whole = fit(dense_model(optimizer=optimizer_to_resume()), 3)
-    half = fit(dense_model(optimizer=optimizer_to_resume()), 1)
+def test_resumes_to_the_bit(one_epoch, two_epochs, tmp_path, kind):
+    half, whole = one_epoch, two_epochs
     resumed = dense_model(seed=2, optimizer=optimizer_to_resume())
     resumed.optimizer.build(resumed.trainable_variables)
     if kind == "checkpoint":
@@ -390,7 +399,7 @@ def test_resumes_to_the_bit(tmp_path, kind):
         resumed = keras.models.load_model(tmp_path / "half.keras")
         assert resumed.optimizer.delay == half.optimizer.delay
     assert_same(values(resumed), values(half))
-    fit(resumed, 3, initial_epoch=1)
+    fit(resumed, 2, initial_epoch=1)
     assert_same(values(resumed), values(whole))
     assert whole.optimizer.num_cut_delays == resumed.optimizer.num_cut_delays
 
@@ -518,9 +527,9 @@ def test_mixed_precision(policy, name):
     model = dense_model(optimizer=late(keras.optimizers.SGD(0.2), 2))
     is_scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert is_scaled == (name == "mixed_float16")
-    before = model.evaluate(X, Y, verbose=0)
     fit(model, 4)
-    assert model.evaluate(X, Y, verbose=0) < 0.9 * before
+    losses = model.history.history["loss"]
+    assert losses[3] < 0.9 * losses[0]
 
 
 def test_a_step_that_is_not_finite_does_not_count():
@@ -557,16 +566,15 @@ def test_the_inner_optimizers_own_loss_scale():
     "delay",
     [
         0,
-        3,
         delays.UniformDelay(0, 4, seed=7),
         delays.DelayTrace(
             [(n, n % 2, (3 * n) % 5, 0.0) for n in range(11)], by_worker=True
         ),
     ],
-    ids=["none", "constant", "uniform", "trace"],
+    ids=["none", "uniform", "trace"],
 )
 def test_elastic_averaging_of_late_workers(strategy, delay):
-    p, tau = job.WORKERS, 4
+    p, tau, steps = job.WORKERS, 4, 30
     expected = delayed.delayed_easgd_synchronous(
         job.gradient,
         job.INITIAL,
@@ -575,7 +583,7 @@ def test_elastic_averaging_of_late_workers(strategy, delay):
         beta=job.BETA,
         communication_period=tau,
         delays=reference_delays(delay),
-        num_steps=job.STEPS,
+        num_steps=steps,
     )
     with strategy(p).scope():
         model = job.Quadratic()
@@ -599,8 +607,9 @@ def test_elastic_averaging_of_late_workers(strategy, delay):
 
     note()
     model.fit(
-        np.concatenate(job.NOISE.swapaxes(0, 1)),  # a sample for each worker
-        np.zeros(p * job.STEPS),
+        # A sample for each worker.
+        np.concatenate(job.NOISE[:, :steps].swapaxes(0, 1)),
+        np.zeros(p * steps),
         batch_size=p,
         shuffle=False,
         verbose=0,

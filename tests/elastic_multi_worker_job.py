@@ -211,8 +211,10 @@ class Worker:
             protocol=protocol, timeouts=PATIENT
         )
 
-    def quadratic(self, method, tau):
-        self.model = build(self.strategy, optimizer_of(method, tau))
+    def quadratic(self, method, tau, run_eagerly=True):
+        self.model = build(
+            self.strategy, optimizer_of(method, tau), run_eagerly=run_eagerly
+        )
         self.clock = 0
 
     def step(self, then_center=True):

@@ -94,6 +94,8 @@ def tutorial(strategy, folder, steps_per_execution):
             rows(41, batch_size), verbose=0
         )
     model.save(own / f"{steps_per_execution}.keras")
+    found["steps_per_epoch"] = steps_per_epoch(model)
+    found["uneven"] = uneven(model)
     for name, file in (
         ("saved", f"{steps_per_execution}.keras"),
         ("checkpoint", path.name.format(epoch=3)),
@@ -111,16 +113,14 @@ def tutorial_numbers(strategy, steps_per_execution):
     return found
 
 
-def steps_per_epoch(strategy, steps_per_execution):
+def steps_per_epoch(model):
     """A data set without an end, as in the tutorial."""
-    model = make_model(strategy, steps_per_execution)
     found = fit(model, rows(96, 16).repeat(), epochs=2, steps_per_epoch=8)
     return {**found, "weights": model.get_weights()}
 
 
-def uneven(strategy, steps_per_execution):
+def uneven(model):
     """The last batch is of one row, so that a worker has none."""
-    model = make_model(strategy, steps_per_execution)
     found = fit(model, rows(41, 8), epochs=2)
     return {**found, "weights": model.get_weights()}
 
@@ -155,7 +155,7 @@ class StopAfter(keras.callbacks.Callback):
 
 
 def backup(strategy, folder, steps_per_execution):
-    """Trained in one go, and interrupted, to be resumed from the backup."""
+    """Trained as `tutorial`, but interrupted, and resumed from the backup."""
     dataset = rows(96, 16)
 
     def restore(**kwargs):
@@ -163,28 +163,22 @@ def backup(strategy, folder, steps_per_execution):
         path = folder / f"backup{index() is None}"
         return keras.callbacks.BackupAndRestore(path, **kwargs)
 
-    def interrupted(epochs, *callbacks):
-        model = make_model(strategy, steps_per_execution)
+    def interrupted(model, epochs, *callbacks):
         try:
             fit(model, dataset, epochs=epochs, callbacks=callbacks)
         except Stop:
             return
         raise AssertionError("nothing has interrupted it")
 
+    stopped = make_model(strategy, steps_per_execution)
+    interrupted(stopped, 3, restore(), StopAt(2))
     model = make_model(strategy, steps_per_execution)
-    whole = fit(model, dataset, epochs=4, callbacks=[restore()])
-    weights = model.get_weights()
-    interrupted(4, restore(), StopAt(2))
-    model = make_model(strategy, steps_per_execution)
-    resumed = fit(model, dataset, epochs=4, callbacks=[restore()])
-    found = {
-        "whole": whole,
-        "resumed": resumed,
-        "weights": weights,
-        "resumed weights": model.get_weights(),
-    }
-    # In the first epoch: weights are restored, the epoch begins again.
-    interrupted(1, restore(save_freq=1), StopAfter(1))
+    resumed = fit(model, dataset, epochs=3, callbacks=[restore()])
+    found = {"resumed": resumed, "resumed weights": model.get_weights()}
+    # In the first epoch: weights are restored, the epoch begins again. Workers
+    # wait for each other at a new model: none sees the backup of before.
+    make_model(strategy)
+    interrupted(stopped, 1, restore(save_freq=1), StopAfter(1))
     model = make_model(strategy, steps_per_execution)
     again = fit(model, dataset, epochs=1, callbacks=[restore()])
     return {**found, "again": again, "again weights": model.get_weights()}
@@ -225,6 +219,12 @@ def lost(strategy, victim, what):
     return {"error": None}
 
 
+def write(folder, part, found):
+    """Writes what was found, for the test."""
+    path = folder / f"{part}-{index()}.pickle"
+    path.write_bytes(pickle.dumps(found))
+
+
 def main(folder, part):
     """Does one part and writes what was found."""
     folder = pathlib.Path(folder)
@@ -243,17 +243,22 @@ def main(folder, part):
             # What one process finds does not depend on it.
             executions = (1,) if index() is None else (1, 4)
             for k in executions:
-                found[f"tutorial {k}"] = tutorial(strategy, folder, k)
-                found[f"steps_per_epoch {k}"] = steps_per_epoch(strategy, k)
-                found[f"uneven {k}"] = uneven(strategy, k)
+                parts = tutorial(strategy, folder, k)
+                for name in ("steps_per_epoch", "uneven"):
+                    found[f"{name} {k}"] = parts.pop(name)
+                found[f"tutorial {k}"] = parts
             found["backup"] = backup(strategy, folder, executions[-1])
             found["refused"] = refused(strategy)
-        else:
+            if index() is not None:
+                # The workers go on until one is lost.
+                write(folder, part, found)
+                part = "kill 1"
+                found = {}
+        if part != "train":
             name, victim = part.split()
             what = signal.Signals[f"SIG{name.upper()}"]
             found.update(lost(strategy, int(victim), what))
-    path = folder / f"{part}-{index()}.pickle"
-    path.write_bytes(pickle.dumps(found))
+    write(folder, part, found)
     # Without the other workers TensorFlow would wait for them at the exit.
     sys.stdout.flush()
     os._exit(0)

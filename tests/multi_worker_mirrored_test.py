@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import pickle
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -76,17 +78,21 @@ class Jobs:
             self.start(part, index, config, **environment)
         return addresses
 
-    def result(self, part, index):
-        """What a process has found, when it has ended well."""
+    def result(self, part, index, code=0):
+        """What a process has found, when it has ended as expected."""
         log = self.folder / f"{part}-{index}.log"
         process = self.processes[part, index]
         try:
-            code = process.wait(DEADLINE_S)
+            ended = process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
-            code = f"none after {DEADLINE_S} s"
-        if code != 0:
+            ended = f"none after {DEADLINE_S} s"
+        if ended != code:
             tail = log.read_text(errors="replace")[-4000:]
-            pytest.fail(f"{part} {index}: exit code {code}\n{tail}")
+            pytest.fail(f"{part} {index}: exit code {ended}\n{tail}")
+        return self.read(part, index)
+
+    def read(self, part, index):
+        """What a process has written."""
         path = self.folder / f"{part}-{index}.pickle"
         return pickle.loads(path.read_bytes())
 
@@ -107,15 +113,23 @@ def jobs(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """What chief, worker and a single process found, trained in all ways."""
+def ended(tmp_path_factory):
+    """Chief, worker and a single process, when the worker was killed."""
     started = Jobs(tmp_path_factory.mktemp("train"))
     try:
         started.start_pair("train", chief=True)
         started.start("train", None)
-        return [started.result("train", index) for index in (0, 1, None)]
+        for index, code in ((0, 0), (1, -signal.SIGKILL), (None, 0)):
+            started.result("train", index, code)
+        return started
     finally:
         started.kill()
+
+
+@pytest.fixture(scope="module")
+def trained(ended):
+    """What the three found, trained in all ways."""
+    return [ended.read("train", index) for index in (0, 1, None)]
 
 
 def differences(first, second):
@@ -243,11 +257,12 @@ def test_an_interrupted_training_is_resumed_to_the_bit(trained):
     """All share one folder, in which only the chief writes."""
     for found in trained:
         part = found["backup"]
-        assert differences(part["weights"], part["resumed weights"]) == []
-        whole = part["whole"]["history"]
+        whole = found["tutorial 4" if "tutorial 4" in found else "tutorial 1"]
+        assert differences(whole["weights"], part["resumed weights"]) == []
         resumed = part["resumed"]["history"]
-        for name, values in whole.items():
-            assert values[2:] == resumed[name]
+        assert {"loss", "accuracy"} <= set(resumed)
+        for name, values in resumed.items():
+            assert whole["history"][name][2:] == values
 
 
 def test_a_backup_of_the_first_epoch_is_restored_by_all(trained):
@@ -255,7 +270,7 @@ def test_a_backup_of_the_first_epoch_is_restored_by_all(trained):
     for found in trained:
         part = found["backup"]
         [again] = part["again"]["history"]["loss"]
-        assert again < part["whole"]["history"]["loss"][0]
+        assert again < found["tutorial 1"]["history"]["loss"][0]
 
 
 def test_an_elastic_optimizer_is_refused(trained):
@@ -265,9 +280,13 @@ def test_an_elastic_optimizer_is_refused(trained):
         assert "ElasticMirroredStrategy" in found["refused"]
 
 
-@pytest.mark.parametrize(
-    ("part", "left"), [("kill 1", 0), ("kill 0", 1), ("stop 1", 0)]
-)
+def test_a_lost_worker_is_an_error_that_names_it(ended):
+    found = ended.read("kill 1", 0)
+    assert found["error"] is not None
+    assert re.search("/job:worker(/replica:0)?/task:0", found["message"])
+
+
+@pytest.mark.parametrize(("part", "left"), [("kill 0", 1), ("stop 1", 0)])
 def test_a_lost_peer_is_an_error_that_names_it(jobs, part, left):
     jobs.start_pair(part)
     found = jobs.result(part, left)
@@ -275,24 +294,35 @@ def test_a_lost_peer_is_an_error_that_names_it(jobs, part, left):
     assert f"task:{1 - left}" in found["message"]
 
 
-@pytest.mark.parametrize("left", [0, 1])
-def test_a_peer_that_never_comes_is_an_error_that_names_it(jobs, left):
+def test_a_peer_that_never_comes_is_an_error_that_names_it(jobs):
     environment = {"STARTUP_TIMEOUT_S": "1"}
-    addresses = jobs.start_pair("kill 0", only=[left], **environment)
-    message = jobs.result("kill 0", left)["timeout"]
-    assert f"worker {left} waited" in message
-    assert f"worker {1 - left} ({addresses[1 - left]})" in message
+    addresses = jobs.start_pair("kill 0", only=[0], **environment)
+    message = jobs.result("kill 0", 0)["timeout"]
+    assert "worker 0 waited" in message
+    assert f"worker 1 ({addresses[1]})" in message
     assert "TF_CONFIG" in message
+
+
+def two_workers(addresses, index):
+    """How one of two workers sees the cluster."""
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": addresses}),
+        task_type="worker",
+        task_id=index,
+    )
+
+
+def test_the_first_worker_too_may_never_come():
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    with pytest.raises(TimeoutError, match="worker 1 waited") as error:
+        multi_worker_mirrored._wait_for_tasks(two_workers(addresses, 1), 0.1)
+    assert f"worker 0 ({addresses[0]})" in str(error.value)
 
 
 def test_a_port_in_use_is_an_error_that_names_it():
     with socket.create_server(("", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": [address, "127.0.0.1:1"]}),
-            task_type="worker",
-            task_id=0,
-        )
+        resolver = two_workers([address, "127.0.0.1:1"], 0)
         with pytest.raises(OSError, match=f"{address} in TF_CONFIG"):
             multi_worker_mirrored._wait_for_tasks(resolver, 60)
 
@@ -316,13 +346,14 @@ def two_devices():
     return OwnKeys._from_local_devices(["CPU:0", "CPU:1"])
 
 
-@pytest.mark.parametrize("k", STEPS)
-def test_several_devices_of_one_process(two_devices, k):
-    found = multi_worker_mirrored_job.tutorial_numbers(two_devices, k)
+def test_several_devices_of_one_process(two_devices):
     single = multi_worker_mirrored_job.tutorial_numbers(
-        tf.distribute.get_strategy(), k
+        tf.distribute.get_strategy(), 1
     )
+    found = multi_worker_mirrored_job.tutorial_numbers(two_devices, 1)
     close(found, single)
+    found = multi_worker_mirrored_job.tutorial_numbers(two_devices, 4)
+    close(without_batches(found), without_batches(single))
 
 
 def test_slices_of_unlike_shapes_have_their_first_one(two_devices):

@@ -1,5 +1,7 @@
 """What a Keras user sees of `ElasticMirroredStrategy`."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +34,22 @@ def native(variable):
     return compat.native_variable(variable)
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """A model that two workers trained for 12 steps; tests may change it."""
+    keras.utils.set_random_seed(1)
+    s = strategies.ElasticMirroredStrategy(["CPU:0", "CPU:1"])
+    model = compiled(s, lambda: [keras.layers.Dense(3)])
+
+    class Boundaries(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            s.mark_step_boundary()
+
+    model.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[Boundaries()])
+    yield model
+    gc.collect()
+
+
 def test_all_workers_start_from_the_center(strategy):
     model = compiled(strategy(3), lambda: [keras.layers.Dense(3)])
     for variable in model.trainable_variables:
@@ -41,13 +59,17 @@ def test_all_workers_start_from_the_center(strategy):
 
 def test_workers_step_on_their_own_slices(strategy):
     """Worker i's first step is plain SGD on the i-th slice of the batch."""
-    model = compiled(strategy(2), lambda: [keras.layers.Dense(3)])
+    model = compiled(
+        strategy(2), lambda: [keras.layers.Dense(3)], run_eagerly=True
+    )
     start = model.get_weights()
     model.fit(X, Y, batch_size=24, shuffle=False, verbose=0)
     for i in range(2):
         alone = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         alone.set_weights(start)
-        alone.compile(keras.optimizers.SGD(0.1), loss=model.loss)
+        alone.compile(
+            keras.optimizers.SGD(0.1), loss=model.loss, run_eagerly=True
+        )
         own = slice(12 * i, 12 * (i + 1))
         alone.fit(X[own], Y[own], batch_size=12, verbose=0)
         for variable, expected in zip(
@@ -135,9 +157,8 @@ def test_a_tape_outside_of_replicas_sees_the_center(strategy, in_scope):
         assert look() == [0, 0]
 
 
-def test_assigning_sets_center_and_workers(strategy):
-    model = compiled(strategy(2), lambda: [keras.layers.Dense(3)])
-    model.fit(X, Y, batch_size=6, epochs=2, verbose=0)
+def test_assigning_sets_center_and_workers(trained):
+    model = trained
     model.set_weights([w + 1 for w in model.get_weights()])
     for variable in model.trainable_variables:
         for worker in native(variable).worker_values():
@@ -156,54 +177,45 @@ def test_batches_that_do_not_divide_among_the_workers(strategy):
 def test_train_on_batch(strategy):
     model = compiled(strategy(2), lambda: [keras.layers.Dense(3)])
     first = model.train_on_batch(X, Y)
-    for _ in range(20):
+    for _ in range(10):
         last = model.train_on_batch(X, Y)
     assert last < first
 
 
 def test_a_network_of_keras_applications(strategy):
-    """With all its BatchNorm layers; a step of training, and the center."""
+    """Its first blocks, with BatchNorm; a few steps, and the center."""
+    whole = keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, weights=None, include_top=False
+    )
+    x = whole.get_layer("conv_pw_2_relu").output
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    plain = keras.Model(whole.input, keras.layers.Dense(3, "softmax")(x))
     with strategy(2).scope():
-        model = keras.applications.MobileNet(
-            input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=3
-        )
+        model = keras.models.clone_model(plain)
         model.compile(
             optimizers.EASGD(0.01, communication_period=1, jit_compile=False),
             loss="sparse_categorical_crossentropy",
         )
     images = np.random.default_rng(0).random((8, 32, 32, 3), "float32")
     model.fit(images, Y[:8], batch_size=4, verbose=0)
-    plain = keras.applications.MobileNet(
-        input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=3
-    )
     plain.set_weights(model.get_weights())
     np.testing.assert_allclose(
-        plain.predict(images, verbose=0),
-        model.predict(images, verbose=0),
+        plain(images, training=False),
+        model(images, training=False),
         atol=1e-5,
     )
 
 
-def test_time_is_split(strategy):
-    model = compiled(strategy(2), lambda: [keras.layers.Dense(3)])
-    s = model.distribute_strategy
-
-    class Boundaries(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch, logs=None):
-            s.mark_step_boundary()
-
-    model.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[Boundaries()])
-    times = s.step_times()
+def test_time_is_split(trained):
+    times = trained.distribute_strategy.step_times()
     assert 8 <= times.steps <= 12
     assert min(times.data_s, times.compute_s, times.exchange_s) > 0
 
 
-def test_center_steps_are_counted(strategy):
-    model = compiled(strategy(2), lambda: [keras.layers.Dense(3)])
-    model.fit(X, Y, batch_size=4, epochs=2, verbose=0)  # 12 local steps
-    assert int(model.optimizer.iterations) == 12
-    assert int(model.optimizer.center_step) == 6
-    assert model.optimizer.elastic_distances().shape == (2,)
+def test_center_steps_are_counted(trained):
+    assert int(trained.optimizer.iterations) == 12
+    assert int(trained.optimizer.center_step) == 6
+    assert trained.optimizer.elastic_distances().shape == (2,)
 
 
 def test_memory_is_weights_and_slots_for_each_and_one_center(strategy):
@@ -221,10 +233,11 @@ def test_memory_is_weights_and_slots_for_each_and_one_center(strategy):
         assert not hasattr(native(slot), "_worker_copies")
 
 
-def test_another_number_of_workers_starts_from_the_center(strategy, tmp_path):
+def test_another_number_of_workers_starts_from_the_center(
+    strategy, trained, tmp_path
+):
     path = tmp_path / "model.weights.h5"
-    model = compiled(strategy(2), lambda: [keras.layers.Dense(3)])
-    model.fit(X, Y, batch_size=6, verbose=0)
+    model = trained
     model.save_weights(path)
     other = compiled(strategy(3), lambda: [keras.layers.Dense(3)])
     other.optimizer.build(other.trainable_variables)

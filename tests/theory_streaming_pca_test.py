@@ -120,7 +120,7 @@ def test_small_learning_rates_follow_the_ode(momentum, kind):
             learning_rate=eta,
             covariance=covariance,
             steps=steps,
-            runs=2000,
+            runs=800,
             seed=4,
             record=record,
             initial=start,
@@ -142,7 +142,7 @@ def test_small_learning_rates_follow_the_ode(momentum, kind):
 # The SDE limit.
 
 
-@examples
+@settings(examples, max_examples=8)
 @given(
     spectra(),
     st.floats(0, 0.9),
@@ -166,7 +166,7 @@ def test_runs_scatter_as_the_sde(values, momentum, inputs, delay, life, seed):
         learning_rate=eta,
         covariance=covariance,
         steps=steps,
-        runs=1800,
+        runs=1200,
         seed=seed,
         initial=basis[:, 0] + np.sqrt(eta) * basis @ before,
         inputs=inputs,
@@ -196,7 +196,7 @@ def test_after_a_long_time_the_scatter_is_the_stationary_one(inputs):
         learning_rate=eta,
         covariance=PAPER,
         steps=10_000,  # four times 1 / (lambda_1 - lambda_2)
-        runs=1200,
+        runs=500,
         seed=8,
         initial=[1.0, 0.0, 0.0, 0.0],
         inputs=inputs,
@@ -297,7 +297,7 @@ def test_phase_one_against_runs(momentum):
         delay=0,
         learning_rate=eta,
         steps=record[1],
-        runs=2000,
+        runs=1000,
         seed=6,
         record=record,
         **PHASE,
@@ -315,7 +315,7 @@ def settle_runs(momentum, eta, radius, times):
         delay=0,
         learning_rate=eta,
         steps=max(record),
-        runs=1500,
+        runs=800,
         seed=2,
         record=record,
         initial=[np.sqrt(1 - radius**2), radius],
@@ -561,7 +561,7 @@ def test_runs_diverge_beyond_the_critical_delay_and_not_below(inputs):
         learning_rate=eta,
         covariance=PAPER,
         steps=6000,
-        runs=40,
+        runs=12,
         seed=3,
         initial=[1.0, 0.0, 0.0, 0.0],
         inputs=inputs,
