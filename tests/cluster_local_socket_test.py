@@ -371,6 +371,29 @@ def test_a_told_error_spoils_nothing(cluster):
     assert not center.center()[0].any()
 
 
+def test_where_sharing_fails_the_port_is_taken(cluster, monkeypatch):
+    def refuse(descriptor):
+        os.close(descriptor)
+        raise errors.MessageError("not here")
+
+    monkeypatch.setattr(shared_memory, "opened", refuse)
+    center = cluster(1, LARGE)
+    client = joined(center, timeouts=support.PATIENT)
+    away, back = Room(client), Room(client)
+    numbers = np.random.default_rng(1)
+    for missed in (1, 2, 3):
+        client.exchange(filled(away, numbers), support.rates, back.arrays())
+        assert client.counts.missed == missed
+        until(lambda: client.links[0].away_since is None)
+    assert center.shards[0].version == 0
+    for _ in range(2):
+        client.exchange(filled(away, numbers), support.rates, back.arrays())
+    assert center.shards[0].version == 2
+    assert client.counts.missed == 3
+    assert not client.shares_memory
+    assert shared_memory.place_of(away.arrays()[0]) is None
+
+
 # What a center takes from those it does not know.
 
 

@@ -24,6 +24,8 @@ from tf_elastic.cluster.local_socket import LocalSocket
 _IDLE_S = 300.0
 _MAX_IDLE = 4
 _CONNECT_S = 5.0
+# After which the port is taken: who knows what this host does not allow.
+_MAX_LOCAL_FAILURES = 3
 # After which a port that could not be reached is tried again.
 _AVOID_S = (10.0, 60.0, 300.0)  # the last one goes on
 
@@ -60,6 +62,7 @@ class ArrayChannel:
         self._avoid_until = 0.0
         self.closed = False
         self.is_local = False  # the newest socket, if there was one
+        self._local_failures = 0  # one after the other
 
     @contextlib.contextmanager
     def socket(self, deadline: float) -> Iterator[ArraySocket | None]:
@@ -82,14 +85,18 @@ class ArrayChannel:
             self._used.add(lent)
             if self.closed:
                 lent.interrupt()
-        keep = False
+        done = False
         try:
             yield lent
-            keep = True
+            done = True
         finally:
             with self._lock:
                 self._used.discard(lent)
-                keep &= not self.closed and len(self._idle) < _MAX_IDLE
+                if isinstance(lent, LocalSocket):
+                    failures = self._local_failures + 1
+                    self._local_failures = 0 if done else failures
+                full = len(self._idle) >= _MAX_IDLE
+                keep = done and not self.closed and not full
                 if keep:
                     lent.used = time.monotonic()
                     self._idle.append(lent)
@@ -147,7 +154,7 @@ class ArrayChannel:
     def _connect(
         self, port: int, local_name: str | None, until: float
     ) -> ArraySocket:
-        if local_name:
+        if local_name and self._local_failures < _MAX_LOCAL_FAILURES:
             local = local_socket.connect(local_name, until)
             if local is not None:
                 return LocalSocket(local)
