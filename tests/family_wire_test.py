@@ -208,7 +208,7 @@ WAYS = {  # a method of the kind, its center's rule, protocol and rates
 def test_as_many_bytes_cross_the_wire(cluster, proxy, way):  # noqa: F811
     """Counted by somebody else, between the worker and its center server."""
     name, rule, protocol, rates = WAYS[way]
-    center = cluster(1, rule, variables=VARIABLES)
+    center = cluster(1, rule, variables=VARIABLES, shares_memory=False)
     server = center.servers[0]
     for port in (int(center.centers[0].split(":")[1]), server.array_port):
         proxy.listen(port)
