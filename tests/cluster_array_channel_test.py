@@ -20,6 +20,8 @@ import pytest
 
 from tests import cluster_support as support
 from tests import source_tree as tree
+from tests.cluster_support import is_cut_off
+from tests.cluster_support import soon
 from tests.cluster_support import until
 from tf_elastic.cluster import array_channel
 from tf_elastic.cluster import array_server
@@ -151,10 +153,6 @@ def echo(end):
     return make
 
 
-def soon(seconds=20.0):
-    return time.monotonic() + seconds
-
-
 def ask(ours, seconds=20.0, size=1000, **header):
     """Makes the call; what was told and the doubled array."""
     sent = [np.arange(size, dtype=float), np.arange(3, dtype=np.uint8)]
@@ -166,15 +164,6 @@ def ask(ours, seconds=20.0, size=1000, **header):
         room = [np.empty(size), np.empty(3, np.uint8)]
         ours.receive(room, soon(seconds))
     return told, room
-
-
-def is_cut_off(plain):
-    """Whether the other end has closed it, within a while."""
-    plain.settimeout(20)
-    try:
-        return plain.recv(1) == b""
-    except ConnectionError:
-        return True
 
 
 # What crosses.

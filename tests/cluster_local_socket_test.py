@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from tests import cluster_support as support
+from tests.cluster_support import is_cut_off
+from tests.cluster_support import soon
 from tests.cluster_support import until
 from tf_elastic import core
 from tf_elastic.cluster import array_socket
@@ -444,18 +446,6 @@ def echo(end):
     return made
 
 
-def soon():
-    return time.monotonic() + 20.0
-
-
-def is_cut_off(plain):
-    plain.settimeout(20)
-    try:
-        return plain.recv(1) == b""
-    except ConnectionError:
-        return True
-
-
 def doubles(ours):
     sent, out = shared_memory.empty([1000, 1000], [np.dtype(float)] * 2)
     sent[...] = np.arange(1000)
@@ -481,6 +471,25 @@ def sealed(nbytes):
     descriptor = unsealed(nbytes)
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     return descriptor
+
+
+def ask_from_memory(echo, **changed):
+    """Makes a call whose array lies in segment 7; the plain socket of it."""
+    plain, ours = echo.connect()
+    descriptor = sealed(8000)
+    hand_over(plain, descriptor)
+    os.close(descriptor)
+    header = {
+        "call": "Double",
+        "header": {},
+        "timeout_s": 20.0,
+        "nbytes": [8000],
+        "sent_at": [[7, 0, 8000]],
+        "out_at": [[7, 0, 8000]],
+        **changed,
+    }
+    ours._send_frame(header, [], soon())
+    return plain
 
 
 @pytest.mark.parametrize(
@@ -533,21 +542,7 @@ def test_memory_before_the_ticket_is_refused(echo):
 @pytest.mark.parametrize("key", ["sent_at", "out_at"])
 def test_a_place_that_is_not_there_is_refused(echo, key, at):
     _, other = echo.connect()
-    plain, ours = echo.connect()
-    descriptor = sealed(8000)
-    hand_over(plain, descriptor)
-    os.close(descriptor)
-    header = {
-        "call": "Double",
-        "header": {},
-        "timeout_s": 20.0,
-        "nbytes": [8000],
-        "sent_at": [[7, 0, 8000]],
-        "out_at": [[7, 0, 8000]],
-        key: [at],
-    }
-    ours._send_frame(header, [], soon())
-    assert is_cut_off(plain)
+    assert is_cut_off(ask_from_memory(echo, **{key: [at]}))
     assert doubles(other)
 
 
@@ -562,21 +557,7 @@ def test_a_place_that_is_not_there_is_refused(echo, key, at):
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(echo, changed):
-    plain, ours = echo.connect()
-    descriptor = sealed(8000)
-    hand_over(plain, descriptor)
-    os.close(descriptor)
-    header = {
-        "call": "Double",
-        "header": {},
-        "timeout_s": 20.0,
-        "nbytes": [8000],
-        "sent_at": [[7, 0, 8000]],
-        "out_at": [],
-        **changed,
-    }
-    ours._send_frame(header, [], soon())
-    assert is_cut_off(plain)
+    assert is_cut_off(ask_from_memory(echo, **{"out_at": [], **changed}))
     assert echo.server.is_alive()
 
 

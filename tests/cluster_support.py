@@ -226,3 +226,17 @@ def until(condition, seconds=30.0):
         assert time.monotonic() < end, f"not within {seconds:g} s"
         time.sleep(0.01)
     return found
+
+
+def soon(seconds=20.0):
+    """A deadline, so many seconds from now."""
+    return time.monotonic() + seconds
+
+
+def is_cut_off(plain):
+    """Whether the other end of a socket has closed it, within a while."""
+    plain.settimeout(20)
+    try:
+        return plain.recv(1) == b""
+    except ConnectionError:
+        return True

@@ -21,7 +21,6 @@ from tf_elastic.cluster import wire
 PARAMETERS = "parameters"  # pulled and pushed
 STATISTICS = "statistics"  # pushed only; workers keep their own
 
-_ALIGNMENT = 64  # bytes
 
 
 class VariableSpec(NamedTuple):
@@ -233,9 +232,10 @@ def _rule_words(rule: dict[str, Any] | None) -> str:
 
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
     """An empty flat array, where TensorFlow wants its arrays to begin."""
-    memory = np.empty(size * dtype.itemsize + _ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + size * dtype.itemsize].view(dtype)
+    nbytes = size * dtype.itemsize
+    memory = np.empty(nbytes + shared_memory.ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % shared_memory.ALIGNMENT
+    return memory[begin : begin + nbytes].view(dtype)
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -27,7 +27,7 @@ SUPPORTED = sys.platform == "linux" and hasattr(os, "memfd_create")
 if SUPPORTED:
     import fcntl
 
-_ALIGNMENT = 64  # bytes; what TensorFlow takes without a copy
+ALIGNMENT = 64  # bytes; what TensorFlow takes without a copy
 _HUGE_PAGE = 2 * 1024 * 1024
 # Of Linux 5.14: fails if there is no memory, where a write would kill.
 _MADV_POPULATE_WRITE = 23
@@ -77,6 +77,7 @@ class Segment:
             "data": (self.address, False),
         }
 
+
 class Place(NamedTuple):
     """Where an array lies."""
 
@@ -117,7 +118,7 @@ def empty(
     offsets, end = [], 0
     for size, dtype in zip(sizes, dtypes, strict=True):
         offsets.append(end)
-        end += -(-size * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        end += -(-size * dtype.itemsize // ALIGNMENT) * ALIGNMENT
     try:
         memory = np.asarray(_new_segment(end))
     except OSError as error:
