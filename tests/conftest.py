@@ -95,11 +95,17 @@ def _seeded():
 
 @pytest.fixture
 def strategy():
-    """`strategy(p, exchange)`: p workers on logical CPU devices."""
+    """`strategy(p, exchange)`: p workers on logical CPU devices.
 
-    def make(num_workers, exchange="jacobi"):
+    The center is that of the last exchange also when `fit` has ended, as the
+    papers have it, unless `closing` is given.
+    """
+
+    def make(num_workers, exchange="jacobi", closing=False):
         return strategies.ElasticMirroredStrategy(
-            [f"CPU:{i}" for i in range(num_workers)], exchange
+            [f"CPU:{i}" for i in range(num_workers)],
+            exchange,
+            closing=closing,
         )
 
     yield make

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
 from tensorflow.python import pywrap_tfe
+from tensorflow.python.data.experimental.ops import distribute as distribute_ops
 from tensorflow.python.data.ops import multi_device_iterator_ops
 from tensorflow.python.distribute import collective_all_reduce_strategy
 from tensorflow.python.distribute import cross_device_utils
@@ -27,8 +28,13 @@ from tensorflow.python.distribute import multi_worker_util
 from tensorflow.python.distribute import values
 from tensorflow.python.distribute import values_util
 from tensorflow.python.eager import context as tf_context
+from tensorflow.python.eager.polymorphic_function import (
+    polymorphic_function as def_function,
+)
+from tensorflow.python.framework import composite_tensor
 from tensorflow.python.framework import config as tf_config
 from tensorflow.python.framework import ops
+from tensorflow.python.framework import type_spec
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
 from tensorflow.python.util import tf_decorator
@@ -41,6 +47,7 @@ MirroredExtended = mirrored_strategy.MirroredExtended
 MirroredVariable = values.MirroredVariable
 MultiWorkerExtended = collective_all_reduce_strategy.CollectiveAllReduceExtended
 
+_HOST_DEVICE = "/device:CPU:0"
 _SEED_STATE_NAME = "seed_generator_state"
 _SWAP_EMA_MODULE = "keras.src.callbacks.swap_ema_weights"
 
@@ -83,16 +90,287 @@ class UntunedDistributedDataset(input_lib.DistributedDataset):
     """
 
     on_pass: Callable[[], None] | None = None
+    whole: tf.data.Dataset | None = None  # what is distributed
 
     def __iter__(self) -> Any:
         if self.on_pass is not None:
             self.on_pass()
+        if self.whole is not None and _all_on_host(self._input_workers):
+            return HostIterator.over(self.whole, self._strategy)
         create = multi_device_iterator_ops._create_device_dataset
         multi_device_iterator_ops._create_device_dataset = _untuned(create)
         try:
             return super().__iter__()
         finally:
             multi_device_iterator_ops._create_device_dataset = create
+
+
+def _all_on_host(input_workers: Any) -> bool:
+    devices = [
+        device
+        for i in range(input_workers.num_workers)
+        for device in input_workers.compute_devices_for_worker(i)
+    ]
+    return all(
+        tf.DeviceSpec.from_string(device).device_type == "CPU"
+        for device in devices
+    )
+
+
+class _HostIteratorSpec(type_spec.TypeSpec):
+    """Of a `HostIterator`."""
+
+    __slots__ = ("_iterator_spec", "_strategy", "_sizes")
+
+    def __init__(
+        self, iterator_spec: Any, strategy: Any, sizes: tuple[int, ...]
+    ) -> None:
+        self._iterator_spec = iterator_spec
+        self._strategy = strategy
+        self._sizes = sizes
+
+    @property
+    def value_type(self) -> type:
+        return HostIterator
+
+    @property
+    def _component_specs(self) -> list[Any]:
+        return [self._iterator_spec]
+
+    def _to_components(self, value: Any) -> list[Any]:
+        return [value._iterator]
+
+    def _from_components(self, components: Sequence[Any]) -> Any:
+        return HostIterator(components[0], self._strategy, self._sizes)
+
+    def _serialize(self) -> tuple[Any, ...]:
+        return (self._iterator_spec, id(self._strategy), self._sizes)
+
+    def _with_tensor_ranks_only(self) -> "_HostIteratorSpec":
+        return self._with(self._iterator_spec._with_tensor_ranks_only())
+
+    def _without_tensor_names(self) -> "_HostIteratorSpec":
+        return self._with(self._iterator_spec._without_tensor_names())
+
+    def _with(self, iterator_spec: Any) -> "_HostIteratorSpec":
+        return _HostIteratorSpec(iterator_spec, self._strategy, self._sizes)
+
+    def _is_alike(self, other: Any) -> bool:
+        return (
+            type(self) is type(other)
+            and self._strategy is other._strategy
+            and self._sizes == other._sizes
+        )
+
+    def is_subtype_of(self, other: Any) -> bool:
+        """Whether an iterator of this kind is one of that kind, too."""
+        return self._is_alike(other) and self._iterator_spec.is_subtype_of(
+            other._iterator_spec
+        )
+
+    def most_specific_common_supertype(self, others: Sequence[Any]) -> Any:
+        """The kind of which all of these are, or None."""
+        if not all(map(self._is_alike, others)):
+            return None
+        common = self._iterator_spec.most_specific_common_supertype(
+            [other._iterator_spec for other in others]
+        )
+        if common is None:
+            return None
+        return self._with(common)
+
+
+class HostIterator(
+    input_lib.DistributedIteratorBase, composite_tensor.CompositeTensor
+):
+    """Takes batches from a data set on the host, and cuts them for devices.
+
+    TensorFlow's own hands out a slice at a time, through one more data set
+    for each device, which is made and traced anew in each pass: it is there
+    to have the next batch on a GPU in time. Where the devices are the host's
+    there is nothing to be copied.
+
+    A batch is cut as TensorFlow does it: the first device takes as much as it
+    takes of a full batch, and so on, so that a last, shorter batch may leave
+    nothing for the last devices.
+
+    Args:
+        iterator: an iterator over batches.
+        strategy: whose devices they are for.
+        sizes: rows of each device, of a full batch; empty if it is not known
+            how many rows that has: then each takes as many as the others.
+    """
+
+    def __init__(
+        self, iterator: Any, strategy: Any, sizes: tuple[int, ...]
+    ) -> None:
+        self._iterator = iterator
+        self._strategy = strategy
+        self._sizes = sizes
+
+    @classmethod
+    def over(cls, dataset: tf.data.Dataset, strategy: Any) -> "HostIterator":
+        """An iterator over a whole data set, from its beginning."""
+        sizes: tuple[int, ...] = ()
+        replicas = strategy.num_replicas_in_sync
+        if replicas > 1 and tf.executing_eagerly():
+            rows = int(distribute_ops.compute_batch_size(dataset))
+            if rows > 0:
+                sizes = tuple(
+                    rows // replicas + (i < rows % replicas)
+                    for i in range(replicas)
+                )
+        with tf.device(_HOST_DEVICE):
+            return cls(iter(dataset.prefetch(1)), strategy, sizes)
+
+    @property
+    def element_spec(self) -> Any:
+        """The specifications of what `get_next` returns."""
+        whole = self._iterator.element_spec
+        if self._num_parts == 1:
+            return whole
+        return tf.nest.map_structure(
+            lambda spec: values.PerReplicaSpec(
+                *(
+                    part_spec(spec, i, self._num_parts, self._sizes)
+                    for i in range(self._num_parts)
+                )
+            ),
+            whole,
+        )
+
+    @property
+    def _num_parts(self) -> int:
+        return self._strategy.num_replicas_in_sync
+
+    @property
+    def _type_spec(self) -> _HostIteratorSpec:
+        return _HostIteratorSpec(
+            self._iterator._type_spec, self._strategy, self._sizes
+        )
+
+    def get_next(self, name: str | None = None) -> Any:
+        """The next batch, cut up.
+
+        Raises:
+            tf.errors.OutOfRangeError: there is none.
+        """
+        del name
+        with tf.device(_HOST_DEVICE):
+            return self._cut(self._iterator.get_next())
+
+    def get_next_as_optional(self) -> Any:
+        """The next batch, cut up, as a `tf.experimental.Optional`."""
+        with tf.device(_HOST_DEVICE):
+            batch = self._iterator.get_next_as_optional()
+            return tf.cond(
+                batch.has_value(),
+                lambda: tf.experimental.Optional.from_value(
+                    self._cut(batch.get_value())
+                ),
+                lambda: tf.experimental.Optional.empty(self.element_spec),
+            )
+
+    def _cut(self, batch: Any) -> Any:
+        return split_rows(batch, self._num_parts, self._sizes)
+
+
+def split_rows(
+    structure: Any, num_parts: int, sizes: Sequence[int] = ()
+) -> Any:
+    """Cuts the tensors of a structure along their rows, one part a replica.
+
+    Args:
+        structure: of tensors, of which those without rows stay as they are.
+        num_parts: how many parts.
+        sizes: rows of each part at most, the first ones being filled first;
+            left out, they are as even as can be, the first ones having a row
+            more where it does not come out even.
+    """
+    if num_parts == 1:
+        return structure
+
+    def split(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            value = tf.convert_to_tensor(value)
+        if not isinstance(value, (tf.Tensor, tf.RaggedTensor, tf.SparseTensor)):
+            return value
+        if value.shape.rank == 0:
+            return values.PerReplica([value] * num_parts)
+        rows = _num_rows(value)
+        begin, parts = 0, []
+        for size in _part_sizes(rows, num_parts, sizes):
+            parts.append(_rows(value, begin, size))
+            begin = begin + size
+        return values.PerReplica(parts)
+
+    return tf.nest.map_structure(split, structure)
+
+
+def part_spec(
+    spec: Any, i: int, num_parts: int, sizes: Sequence[int]
+) -> Any:
+    """The specification of part i of what `split_rows` cuts."""
+    shape = getattr(spec, "shape", tf.TensorShape([]))
+    if not shape.rank or isinstance(spec, tf.SparseTensorSpec):
+        if not shape.rank:
+            return spec
+        return tf.SparseTensorSpec([None, *shape[1:]], spec.dtype)
+    rows = shape[0]
+    if rows is not None:
+        rows = _part_sizes(rows, num_parts, sizes)[i]
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return tf.RaggedTensorSpec(
+            [rows, *shape[1:]],
+            spec.dtype,
+            spec.ragged_rank,
+            spec.row_splits_dtype,
+        )
+    return tf.TensorSpec([rows, *shape[1:]], spec.dtype)
+
+
+def _num_rows(value: Any) -> Any:
+    if value.shape.rank is not None and value.shape[0] is not None:
+        return value.shape[0]
+    if isinstance(value, tf.SparseTensor):
+        return value.dense_shape[0]
+    if isinstance(value, tf.RaggedTensor):
+        return tf.cast(value.nrows(), tf.int64)
+    return tf.shape(value, tf.int64)[0]
+
+
+def _part_sizes(
+    rows: Any, num_parts: int, sizes: Sequence[int]
+) -> list[Any]:
+    if sizes:
+        ends = [sum(sizes[: i + 1]) for i in range(num_parts - 1)]
+        if isinstance(rows, int):
+            cuts = [0, *(min(end, rows) for end in ends), rows]
+        else:
+            cuts = [0, *(tf.minimum(rows, end) for end in ends), rows]
+        return [
+            end - begin for begin, end in zip(cuts, cuts[1:], strict=False)
+        ]
+    if isinstance(rows, int):
+        return [
+            rows // num_parts + (i < rows % num_parts)
+            for i in range(num_parts)
+        ]
+    return [
+        rows // num_parts + tf.cast(i < rows % num_parts, rows.dtype)
+        for i in range(num_parts)
+    ]
+
+
+def _rows(value: Any, begin: Any, size: Any) -> Any:
+    if not isinstance(value, tf.SparseTensor):
+        return value[begin : begin + size]
+    rank = value.shape.rank
+    start = tf.one_hot(0, rank, tf.cast(begin, tf.int64), dtype=tf.int64)
+    shape = tf.concat(
+        [[tf.cast(size, tf.int64)], value.dense_shape[1:]], axis=0
+    )
+    return tf.sparse.slice(value, start, shape)
 
 
 def _untuned(create: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,6 +444,47 @@ def is_single_copy_export() -> bool:
 def select_replica(replica_id: int, structure: Any) -> Any:
     """Takes one replica's part of a structure of per-replica values."""
     return distribute_utils.select_replica(replica_id, structure)
+
+
+def default_graph() -> Any:
+    """The graph that is being built; None in eager code."""
+    return None if tf.executing_eagerly() else ops.get_default_graph()
+
+
+def is_traced_function(function: Any) -> bool:
+    """Whether a function is a `tf.function`."""
+    return isinstance(function, def_function.Function)
+
+
+def is_per_replica(value: Any) -> bool:
+    """Whether a value is another one in each replica."""
+    return isinstance(value, values.PerReplica)
+
+
+def is_keras_step(function: Callable[..., Any]) -> bool:
+    """Whether a function is what `fit`, `evaluate` or `predict` run.
+
+    Relies on `Trainer.train_step` and `test_step` being handed to
+    `strategy.run` as they are, and on the name of the function that
+    `make_predict_function` hands over.
+    """
+    if is_train_step(function) or _is_method(function, "test_step"):
+        return True
+    inner = inspect.unwrap(tf_decorator.unwrap(function)[1])
+    return getattr(inner, "__qualname__", "").startswith(
+        "TensorFlowTrainer.make_predict_function."
+    )
+
+
+def is_train_step(function: Callable[..., Any]) -> bool:
+    """Whether a function is a Keras model's `train_step`."""
+    return _is_method(function, "train_step")
+
+
+def _is_method(function: Any, name: str) -> bool:
+    return isinstance(
+        getattr(function, "__self__", None), keras.Model
+    ) and getattr(function, "__name__", None) == name
 
 
 def is_mean(reduce_op: Any) -> bool:
@@ -363,6 +682,57 @@ def configure_coordination(
             if job in spec.jobs
         ],
     )
+
+
+def build_by_specification() -> None:
+    """Makes Keras build models of our strategies without a pass over data.
+
+    Before `fit` and `evaluate` Keras takes a first batch to learn its shape,
+    then begins anew. Data that cannot begin anew, a Python generator's, has
+    lost by then what was read ahead. What is to be learned stands in the
+    specification of the data set. For other strategies nothing changes. Done
+    once for a process.
+
+    Relies on `TensorFlowTrainer._maybe_symbolic_build(iterator, data_batch)`
+    and on `TFEpochIterator._distributed_dataset`.
+    """
+    original = keras.Model._maybe_symbolic_build
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        dataset = getattr(iterator, "_distributed_dataset", None)
+        whole = getattr(dataset, "whole", None)
+        if whole is not None:
+            iterator = None
+            data_batch = _symbolic_batch(whole)
+        original(self, iterator=iterator, data_batch=data_batch)
+
+    keras.Model._maybe_symbolic_build = build
+
+
+def _symbolic_batch(dataset: tf.data.Dataset) -> Any:
+    """What has the shapes and dtypes of a batch."""
+    spec = dataset.element_spec
+    if all(_has_shape(leaf) for leaf in tf.nest.flatten(spec)):
+        return tf.nest.map_structure(
+            lambda leaf: None if _is_optional(leaf) else leaf, spec
+        )
+    return next(iter(dataset.take(1)))
+
+
+def _has_shape(spec: Any) -> bool:
+    return _is_optional(spec) or (
+        isinstance(
+            spec, (tf.TensorSpec, tf.RaggedTensorSpec, tf.SparseTensorSpec)
+        )
+        and spec.shape.rank is not None
+    )
+
+
+def _is_optional(spec: Any) -> bool:
+    return isinstance(spec, tf.OptionalSpec)
 
 
 def share_backups() -> None:

@@ -10,6 +10,7 @@ from tf_elastic.optimizers.averaged import MVASGD
 from tf_elastic.optimizers.averaging import DiLoCo
 from tf_elastic.optimizers.averaging import LocalSGD
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
+from tf_elastic.optimizers.center_optimizer import ShortTrainingWarning
 from tf_elastic.optimizers.delayed_gradient import DelayedGradient
 from tf_elastic.optimizers.downpour import ADownpour
 from tf_elastic.optimizers.downpour import Downpour
@@ -42,6 +43,7 @@ __all__ = [
     "MVADownpour",
     "MVASGD",
     "Method",
+    "ShortTrainingWarning",
     "delays",
     "schedules",
 ]

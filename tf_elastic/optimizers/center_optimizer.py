@@ -1,6 +1,8 @@
 """What all optimizers of the package have in common."""
 
+import functools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +34,10 @@ _NO_MEETING = (
     '`jit_compile="auto"` in `compile` (the optimizer compiles its own '
     "update), and do not decorate `train_step`."
 )
+
+
+class ShortTrainingWarning(UserWarning):
+    """Training has ended before workers and center have met."""
 
 
 class CenterOptimizer(keras.optimizers.Optimizer):
@@ -80,7 +86,14 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._fused = FusedUpdate(jit_compile)
         self._untrained_variables: list[Any] = []
         self._exchange = None
+        self._rule = None
+        # The exchange of the step that was built last, and of steps that
+        # train some of the variables only, by the indices of these.
+        self._exchange_in_use = None
+        self._exchanges_of_some: dict[tuple[int, ...], Any] = {}
         self._center_step = None
+        self._closing_variables: list[tf.Variable] = []
+        self._finalized_at = 0
 
     @property
     def method(self) -> Method:
@@ -114,6 +127,19 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         """
         if self.built:
             return
+        if not compat.in_replica_context(self._distribution_strategy):
+            self._build(variables)
+            return
+
+        # A step of one's own, that nobody has built the optimizer for.
+        def build(strategy: tf.distribute.Strategy) -> None:
+            del strategy
+            with tf.init_scope():
+                self._build(variables)
+
+        self._in_cross_replica(build)
+
+    def _build(self, variables: Sequence[keras.Variable]) -> None:
         extended = self._distribution_strategy.extended
         if not getattr(extended, "is_elastic", False):
             # A saved model may be loaded to be looked at without a strategy.
@@ -124,9 +150,17 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._prepare(extended)
         with self._distribution_strategy.scope(), extended.worker_variables():
             self._build_variables(variables)
-        self._exchange = extended.make_exchange(
-            self._exchange_rule(variables), self.jit_compile
-        )
+        for variable in variables:
+            compat.native_variable(variable).is_trained = True
+        self._rule = self._exchange_rule(variables)
+        self._exchange = extended.make_exchange(self._rule, self.jit_compile)
+        self._exchange_in_use = self._exchange
+        if (self.communication_period or 1) > 1 and not self.use_ema:
+            extended.prepare_closing(self._exchange)
+            closing = self._exchange.closing
+            if closing is not None:
+                # Attributes for the same reason as below.
+                self._closing_variables = [closing.is_closed, *closing.held]
         # An attribute, so that a tf.train.Checkpoint finds them (Keras' seed
         # generators are not among what it finds through the model).
         self._untrained_variables = extended.untrained_variables()
@@ -194,17 +228,19 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         squares = [
             np.sum(np.square(difference), axis=1)
             for difference in (
-                (points - parameter.variable.numpy())
+                (points - self._center(k))
                 .reshape(len(points), -1)
                 .astype(np.float64)
-                for points, parameter in zip(
-                    self.worker_points(),
-                    self._exchange.parameters,
-                    strict=True,
-                )
+                for k, points in enumerate(self.worker_points())
             )
         ]
         return np.sqrt(np.sum(squares, axis=0))
+
+    def _center(self, k: int) -> np.ndarray:
+        """The center of parameter k, whatever it shows."""
+        if self._exchange.closing is not None:
+            return self._exchange.closing.center(k)
+        return self._exchange.parameters[k].variable.numpy()
 
     def _built_extended(self) -> ElasticExtended:
         if self._exchange is None:
@@ -241,18 +277,62 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             return
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-            if not self.built:
-                self.build(trainable_variables)
+            self.build(trainable_variables)
         extended = self._replica_extended()
+        extended.training_begins()
+        exchange = self._exchange_of(trainable_variables)
         grads = extended.worker_gradients(grads)
         with tf.control_dependencies([g for g in grads if g is not None]):
-            self._exchange_if_due("before", extended)
-        with extended.local_updates():
-            self._local_step(grads, trainable_variables)
-        self._exchange_if_due("after", extended)
-        self._in_cross_replica(
-            lambda strategy: strategy.extended.step_ended(self._exchange)
-        )
+            self._exchange_if_due("before", exchange)
+        self._step_if_rows(grads, trainable_variables)
+        self._exchange_if_due("after", exchange)
+        self._in_cross_replica(self._step_ended, exchange=exchange)
+
+    def _exchange_of(self, variables: Sequence[keras.Variable] | None) -> Any:
+        """The exchange of a step that trains these variables."""
+        exchange = self._exchange
+        if variables is not None and exchange is not None:
+            self._check_variables_are_known(variables)
+            indices = tuple(sorted(map(self._get_variable_index, variables)))
+            if len(indices) < len(exchange.parameters):
+                if indices not in self._exchanges_of_some:
+                    extended = self._distribution_strategy.extended
+                    self._exchanges_of_some[indices] = extended.narrow(
+                        exchange, self._rule, indices, self.jit_compile
+                    )
+                exchange = self._exchanges_of_some[indices]
+        self._exchange_in_use = exchange
+        return exchange
+
+    def _step_if_rows(
+        self, grads: Sequence[Any], trainable_variables: Sequence | None
+    ) -> None:
+        """One step of this replica's worker, if it has got any rows."""
+        extended = self._distribution_strategy.extended
+
+        def step() -> None:
+            with extended.local_updates():
+                self._local_step(grads, trainable_variables)
+
+        def idle() -> None:
+            with extended.local_updates():
+                self._idle_step(trainable_variables)
+
+        takes = extended.takes_step()
+        if takes is None:
+            step()
+        else:
+            tf.cond(takes, step, idle)
+
+    def _idle_step(self, trainable_variables: Sequence | None) -> None:
+        """What a worker does that has got no rows: nothing."""
+
+    def _step_ended(
+        self, strategy: tf.distribute.Strategy, exchange: Any
+    ) -> None:
+        """All workers have taken their step; in cross-replica context."""
+        strategy.extended.optimizer_applies(self, exchange)
+        strategy.extended.step_ended(exchange)
 
     def _local_step(
         self, grads: Sequence[Any], trainable_variables: Sequence | None
@@ -277,34 +357,77 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             )
         return strategy.extended
 
-    def _exchange_if_due(self, moment: str, extended: ElasticExtended) -> None:
+    def _exchange_if_due(self, moment: str, exchange: Any) -> None:
         if (
             self.communication_period is None
-            or self._exchange is None
-            or moment not in self._exchange.moments
+            or exchange is None
+            or moment not in exchange.moments
         ):
             return
-        clock, is_step = self._local_clock(moment)
+        clock, is_step = self.local_clock(moment)
         due = tf.logical_and(is_step, self._is_due(clock))
-        self._in_cross_replica(self._exchange_across, due, clock)
+        self._in_cross_replica(
+            self._exchange_across, due, clock, exchange=exchange
+        )
+
+    def _is_elastic(self) -> bool:
+        strategy = self._distribution_strategy
+        return getattr(strategy.extended, "is_elastic", False)
+
+    def _rest_with(
+        self, variables: Sequence[keras.Variable], slots: Sequence
+    ) -> None:
+        """Lets slots be zero from when a variable is trained no more."""
+        if not self._is_elastic():
+            return
+        for variable, slot in zip(variables, slots, strict=True):
+            if slot is not None:
+                compat.native_variable(variable).begins_anew_with(
+                    compat.native_variable(slot),
+                    at_zero=True,
+                    only_at_rest=True,
+                )
 
     def _is_due(self, clock: tf.Tensor) -> tf.Tensor:
         """Whether a worker exchanges at this count of local steps."""
         return clock % self.communication_period == 0
 
-    def _in_cross_replica(self, function: Any, *args: Any) -> None:
-        """Calls `function(strategy, *args)` once for all replicas."""
+    def period_ends(self) -> tf.Tensor:
+        """Whether the first worker's step just taken ends a period.
+
+        In cross-replica context; boolean scalar.
+        """
+        if self.communication_period is None:
+            return tf.constant(False)
+        clock, is_step = self.local_clock("after")
+        return tf.logical_and(
+            is_step, tf.equal(clock % self.communication_period, 0)
+        )
+
+    def _in_cross_replica(
+        self, function: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Calls `function(strategy, *args, **kwargs)` once for all replicas.
+
+        Keyword arguments are the same in all of them.
+        """
         if compat.in_compiled_graph():
             raise RuntimeError(_NO_MEETING)
         try:
-            tf.distribute.get_replica_context().merge_call(function, args)
+            tf.distribute.get_replica_context().merge_call(
+                functools.partial(function, **kwargs), args
+            )
         except RuntimeError as error:
             if "`merge_call` called" not in str(error):
                 raise
             raise RuntimeError(_NO_MEETING) from error
 
-    def _local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """The worker's count of local steps, and whether one is taken now."""
+    def local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """The worker's count of local steps, and whether one is taken now.
+
+        Args:
+            moment: "before" or "after" the local step.
+        """
         calls = tf.convert_to_tensor(self._stepper()._iterations)
         every = self._stepper().gradient_accumulation_steps or 1
         next_call = calls + 1 if moment == "before" else calls
@@ -315,7 +438,11 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         return self
 
     def _exchange_across(
-        self, strategy: tf.distribute.Strategy, due: Any, clock: Any
+        self,
+        strategy: tf.distribute.Strategy,
+        due: Any,
+        clock: Any,
+        exchange: Any,
     ) -> None:
         """In cross-replica context; the workers' clocks agree here."""
         first_due, first_clock = (
@@ -324,16 +451,16 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         )
         strategy.extended.exchange_if(
             first_due,
-            self._exchange,
+            exchange,
             first_clock,
             tf.convert_to_tensor(self._center_step.value),
-            then=lambda: self._exchanged(strategy.extended),
+            then=lambda: self._exchanged(strategy.extended, exchange),
         )
 
-    def _exchanged(self, extended: ElasticExtended) -> None:
+    def _exchanged(self, extended: ElasticExtended, exchange: Any) -> None:
         self._center_step.assign_add(1)
         if self.use_ema:
-            extended.refresh_center(self._exchange)
+            extended.refresh_center(exchange)
 
     # The local step, as Keras calls it.
 
@@ -370,6 +497,39 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             step, grads, trainable_variables, learning_rate, replica_device()
         )
 
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """Ends training for now: Keras calls it at the end of `fit`.
+
+        With `use_ema` the average of the center takes the model's place. Else,
+        in the middle of a period, the center shows what an exchange would
+        make of it; the next step goes on without it.
+
+        Warns:
+            ShortTrainingWarning: there were fewer steps than a period has.
+        """
+        super().finalize_variable_values(var_list)
+        if not self._is_elastic() or self._exchange_in_use is None:
+            return
+        clock, _ = self.local_clock("after")
+        steps = int(clock) - self._finalized_at
+        self._finalized_at = int(clock)
+        period = self.communication_period
+        if period is None or steps == 0:
+            return
+        if steps < period:
+            warnings.warn(
+                f"Training has ended after {steps} steps, and workers and "
+                f"center exchange every {period}: the center may know little "
+                "of them. Received: communication_period="
+                f"{period}. Train for longer, or lower it.",
+                ShortTrainingWarning,
+                stacklevel=3,
+            )
+        if "before" in self._exchange_in_use.moments or int(clock) % period:
+            self._distribution_strategy.extended.close(
+                self._exchange_in_use, clock, self._center_step.value
+            )
+
     # The average of the center.
 
     def _update_model_variables_moving_average(
@@ -381,12 +541,9 @@ class CenterOptimizer(keras.optimizers.Optimizer):
     def _overwrite_model_variables_with_average_value(
         self, trainable_variables: Sequence[keras.Variable]
     ) -> None:
-        for variable, average in zip(
-            trainable_variables,
-            self._model_variables_moving_average,
-            strict=True,
-        ):
-            variable.assign(average)
+        for variable in trainable_variables:
+            index = self._get_variable_index(variable)
+            variable.assign(self._model_variables_moving_average[index])
 
     # Saving.
 

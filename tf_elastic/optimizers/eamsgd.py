@@ -92,6 +92,7 @@ class EAMSGD(ElasticOptimizer):
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         super()._build_variables(variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
+        self._rest_with(variables, self._velocities)
 
     def _elastic_parameters(
         self, variables: Sequence[keras.Variable]

@@ -80,6 +80,26 @@ class ElasticExtended(Protocol):
         exchanges before this one.
         """
 
+    def narrow(
+        self, exchange: Any, rule: Any, indices: Sequence[int], jit_compile: Any
+    ) -> Any:
+        """The exchange of a step that trains some of the variables only."""
+
+    def prepare_closing(self, exchange: Any) -> None:
+        """Tells that training may end between two exchanges."""
+
+    def close(self, exchange: Any, clock: Any, count: Any) -> None:
+        """Training has ended for now; in eager code."""
+
+    def training_begins(self) -> None:
+        """This replica sees its worker from now on, in this step."""
+
+    def takes_step(self) -> tf.Tensor | None:
+        """Whether this replica's worker takes a step; None: it does."""
+
+    def optimizer_applies(self, optimizer: Any, exchange: Any) -> None:
+        """An optimizer has taken part in this step; cross-replica."""
+
     def refresh_center(self, exchange: Any) -> None:
         """Brings the center's copies up to date; in cross-replica context."""
 

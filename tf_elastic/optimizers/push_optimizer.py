@@ -80,6 +80,7 @@ class PushOptimizer(CenterOptimizer):
             self._slots = self._copies_of(variables, "read")
         elif self.message == exchange_rules.GRADIENT:
             self._slots = self.add_optimizer_variables(variables, "gradient")
+            self._rest_with(variables, self._slots)
         extended = self._distribution_strategy.extended
         if not getattr(extended, "holds_center", True):
             return
@@ -89,6 +90,7 @@ class PushOptimizer(CenterOptimizer):
             self._kept["velocity"] = self.add_optimizer_variables(
                 variables, "center_velocity"
             )
+            self._rest_with(variables, self._kept["velocity"])
 
     def _copies_of(
         self, variables: Sequence[keras.Variable], name: str
@@ -116,8 +118,7 @@ class PushOptimizer(CenterOptimizer):
         at_zero: bool = False,
     ) -> None:
         """Lets what is kept start anew when a model's variables are set."""
-        extended = self._distribution_strategy.extended
-        if not getattr(extended, "is_elastic", False):
+        if not self._is_elastic():
             return
         for variable, follower in zip(variables, kept, strict=True):
             compat.native_variable(variable).begins_anew_with(
@@ -319,6 +320,12 @@ class GradientPush(PushOptimizer):
         del learning_rate
         slot = self._slots[self._get_variable_index(variable)]
         self.assign(slot, tf.convert_to_tensor(gradient))
+
+    def _idle_step(self, trainable_variables: Sequence | None) -> None:
+        """A worker without rows has no gradient to push."""
+        for variable in trainable_variables or self._trainable_variables:
+            slot = self._slots[self._get_variable_index(variable)]
+            self.assign(slot, tf.zeros_like(slot))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

@@ -44,6 +44,17 @@ def save(optimizer: Any, store: Any) -> None:
             store[f"{kind}.{k}.center"] = variable.numpy()
 
 
+    closing = _closing(optimizer)
+    if closing is not None and bool(closing.is_closed.numpy()):
+        for k, held in enumerate(closing.held):
+            store[f"held.{k}"] = held.numpy()
+
+
+def _closing(optimizer: Any) -> Any:
+    """What holds the centers while they show something else, or None."""
+    return getattr(optimizer._exchange_in_use, "closing", None)
+
+
 def load(optimizer: Any, store: Any) -> None:
     """Reads the workers' state back.
 
@@ -103,6 +114,12 @@ def load(optimizer: Any, store: Any) -> None:
         for k, variable in enumerate(variables):
             variable.assign(np.asarray(store[f"{kind}.{k}.center"]))
             variable.assign_worker_values(np.asarray(store[f"{kind}.{k}"]))
+    closing = _closing(optimizer)
+    if closing is not None:
+        held = [name for name in names if name.startswith("held.")]
+        closing.restore(
+            [np.asarray(store[f"held.{k}"]) for k in range(len(held))] or None
+        )
     # Last: some of them start anew when a model's variable is set.
     for k, variable in enumerate(own):
         variable.assign_worker_values(np.asarray(store[f"variable.{k}"]))

@@ -8,6 +8,7 @@ from tf_elastic import core
 from tf_elastic.optimizers.exchange_rules import AdmmRule
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
+from tf_elastic.strategies.device_exchange import sum_in_order
 from tf_elastic.strategies.variables import ElasticVariable
 
 
@@ -53,6 +54,38 @@ class AdmmExchange(DeviceExchange):
                 i, self._visit, begins, ends, learning_rate, centers
             )
         self._set_centers(centers)
+
+    def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
+        """What the centers would be with all workers' parts as they are."""
+        del clock, count
+        parts = [self._on(i, self._parts) for i in range(self.num_workers)]
+        one = tf.ones([], tf.float64)
+        return [
+            core.push(
+                variable.center_copies[0].read_value(),
+                sum_in_order([of_worker[k] for of_worker in parts]),
+                tf.cast(one, variable.dtype),
+                self.num_workers,
+            )
+            for k, variable in enumerate(self._variables)
+        ]
+
+    def _parts(self, i: int) -> Tensors:
+        """What worker i would bring the center now."""
+        return [
+            core.admm.contribution(
+                parameter.point(i),
+                parameter.multiplier.worker_copies[i].read_value(),
+            )
+            - parameter.pushed.worker_copies[i].read_value()
+            for parameter in self.parameters
+        ] + [
+            core.elastic_difference(
+                variable.worker_copies[i].read_value(),
+                variable.center_copies[i].read_value(),
+            )
+            for variable in self._statistics
+        ]
 
     def _visit(
         self,

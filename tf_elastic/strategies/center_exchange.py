@@ -40,6 +40,7 @@ class CenterExchange:
     """
 
     moments: tuple[str, ...] = ("after",)
+    closing = None  # the centers are not here
     differ = True  # where all meet, what counts is the difference
     # Whether what a PULL brings is read and no more. Without XLA TensorFlow
     # may make a variable of the memory that it is given.
@@ -73,6 +74,11 @@ class CenterExchange:
         )
         self._jit_compile = jit_compile
         self._outgoing = self._compile(devices[0], self._outgoing_values)
+
+    @property
+    def statistics(self) -> list[ElasticVariable]:
+        """What is taken along."""
+        return self._statistics
 
     def _compile(self, device: str, function: Callable) -> Callable:
         compiled = compile_for(device, function, self._jit_compile)

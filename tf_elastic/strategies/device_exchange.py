@@ -13,7 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_elastic import core
 from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.variables import ElasticVariable
 
 Tensors = list[tf.Tensor]
@@ -47,7 +49,37 @@ class DeviceExchange:
             [v.shape.num_elements() for v in self._variables], len(devices)
         )
         self._jit_compile = jit_compile
+        # Set where training may end in the middle of a period.
+        self.closing: Closing | None = None
         self._compiled: dict[tuple[str, int], Callable[..., Tensors]] = {}
+
+    @property
+    def statistics(self) -> list[ElasticVariable]:
+        """What is taken along."""
+        return self._statistics
+
+    def can_close(self) -> None:
+        """Prepares to show what an exchange would make of the centers."""
+        if self.closing is None:
+            self.closing = Closing(self._variables, self._owners)
+
+    def close(self, clock: tf.Tensor, count: tf.Tensor) -> None:
+        """Shows what an exchange now would make of the centers.
+
+        Args:
+            clock: local steps of each worker, integer scalar.
+            count: exchanges so far, integer scalar.
+        """
+        self.closing.show(self.centers_after(clock, count))
+
+    def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
+        """What an exchange of all at once would make of the centers.
+
+        Args:
+            clock: local steps of each worker, integer scalar.
+            count: exchanges so far, integer scalar.
+        """
+        raise NotImplementedError
 
     @property
     def num_workers(self) -> int:
@@ -78,6 +110,40 @@ class DeviceExchange:
     def _owned_by(self, owner: int) -> list[int]:
         """The variables whose sums are made on a device, by index."""
         return [k for k, o in enumerate(self._owners) if o == owner]
+
+    def follow(
+        self, variables: Sequence[ElasticVariable], rate: tf.Tensor
+    ) -> None:
+        """Moves centers towards the mean of what the workers have.
+
+        Args:
+            variables: which ones.
+            rate: float64 scalar, of the way.
+        """
+        for variable in variables:
+            moved = self.followed(variable, rate)
+            for copy in variable.center_copies:
+                copy.assign(moved, read_value=False)
+
+    def followed(
+        self, variable: ElasticVariable, rate: tf.Tensor
+    ) -> tf.Tensor:
+        """A center, moved towards the mean of what the workers have."""
+        center = variable.center_copies[0].read_value()
+        difference = sum_in_order(
+            [
+                core.elastic_difference(copy.read_value(), center)
+                for copy in variable.worker_copies
+            ]
+        )
+        return core.push(
+            center, difference, tf.cast(rate, center.dtype), self.num_workers
+        )
+
+    def following_rate(self, clock: tf.Tensor) -> tf.Tensor:
+        """How much of its way the center of a statistic goes; float64."""
+        del clock
+        return tf.ones([], tf.float64)
 
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
         for i, device in enumerate(self._devices):

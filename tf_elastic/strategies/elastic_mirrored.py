@@ -18,7 +18,9 @@ from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.exchange import Exchange
 from tf_elastic.strategies.push_exchange import PushExchange
+from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import time_after
+from tf_elastic.strategies.variables import ElasticVariable
 
 
 class ElasticMirroredStrategy(ElasticStrategy):
@@ -52,6 +54,10 @@ class ElasticMirroredStrategy(ElasticStrategy):
             (1 - beta) * center), to rounding; training ends with an error
             that names the variable if not. For finding bugs: it costs about
             as much as the exchange. Needs beta = p * moving_rate.
+        closing: whether the center is shown with what the workers have done
+            since the last exchange when `fit` ends in the middle of a
+            period: as an exchange would leave it that does not take place.
+            The next `fit` goes on as if nothing had been.
 
     Raises:
         ValueError: `exchange` is unknown, or a device is given twice.
@@ -82,6 +88,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
         devices: Sequence[str] | None = None,
         exchange: str | None = None,
         check_conservation: bool = False,
+        closing: bool = True,
     ) -> None:
         if exchange is not None and exchange not in theory.EXCHANGES:
             raise ValueError(
@@ -91,7 +98,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
         check_devices(devices)
         super().__init__(
             ElasticMirroredExtended(
-                self, devices, exchange, check_conservation
+                self, devices, exchange, check_conservation, closing
             )
         )
 
@@ -107,8 +114,10 @@ class ElasticMirroredExtended(ElasticExtended):
         devices: Sequence[str] | None,
         exchange: str | None,
         check_conservation: bool,
+        closing: bool,
     ) -> None:
         super().__init__(container_strategy, devices)
+        self._closing = closing
         self._exchange_scheme = exchange
         self._check_conservation = check_conservation
 
@@ -177,6 +186,60 @@ class ElasticMirroredExtended(ElasticExtended):
             return AdmmExchange(rule, *where)
         return PushExchange(rule, scheme, *where)
 
+    def narrow(
+        self,
+        exchange: DeviceExchange,
+        rule: Any,
+        indices: Sequence[int],
+        jit_compile: bool | str,
+    ) -> DeviceExchange:
+        """The exchange of a step that trains some of the variables only.
+
+        Args:
+            exchange: that of all.
+            rule: of it.
+            indices: of the parameters that are trained.
+            jit_compile: as in `make_exchange`.
+        """
+        some = [rule.parameters[k] for k in indices]
+        narrowed = self.make_exchange(
+            rule._replace(parameters=some), jit_compile
+        )
+        if exchange.closing is not None:
+            narrowed.can_close()
+        return narrowed
+
+    def prepare_closing(self, exchange: DeviceExchange) -> None:
+        """Tells that training may end between two exchanges."""
+        if self._closing:
+            exchange.can_close()
+
+    def close(
+        self, exchange: DeviceExchange, clock: tf.Tensor, count: tf.Tensor
+    ) -> None:
+        """Training has ended for now: shows what an exchange would make.
+
+        Args:
+            exchange: of the last step.
+            clock: local steps of each worker, integer scalar.
+            count: exchanges so far, integer scalar.
+        """
+        closing = exchange.closing
+        if closing is not None and not bool(closing.is_closed.numpy()):
+            exchange.close(clock, count)
+
+    def follow(
+        self, variables: Sequence[ElasticVariable], step: Step
+    ) -> None:
+        """Lets centers follow when a period has ended, as of statistics."""
+        optimizer, exchange = step.optimizers[0]
+
+        def run() -> None:
+            clock, _ = optimizer.local_clock("after")
+            exchange.follow(variables, exchange.following_rate(clock))
+
+        tf.cond(optimizer.period_ends(), run, lambda: None)
+
     def exchange_if(
         self,
         due: tf.Tensor,
@@ -202,4 +265,14 @@ class ElasticMirroredExtended(ElasticExtended):
             self.timer.exchange_took(begin, time_after(exchange.results()))
             then()
 
-        tf.cond(due, run, lambda: None)
+        def reopen_and_run() -> None:
+            exchange.closing.reopen_if_closed()
+            tf.cond(due, run, lambda: None)
+
+        if exchange.closing is None:
+            tf.cond(due, run, lambda: None)
+        else:
+            closed = exchange.closing.is_closed.read_value()
+            tf.cond(
+                tf.logical_or(due, closed), reopen_and_run, lambda: None
+            )

@@ -34,7 +34,9 @@ from tf_elastic.strategies.center_push import PushCenterExchange
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
+from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import time_after
+from tf_elastic.strategies.variables import ElasticVariable
 
 # Reads that follow each other within this time, with no training in between,
 # are of one center: a file that is being saved, say.
@@ -352,6 +354,43 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 self._join()
         return self._exchange
 
+    def narrow(
+        self,
+        exchange: CenterExchange,
+        rule: Any,
+        indices: Sequence[int],
+        jit_compile: bool | str,
+    ) -> CenterExchange:
+        """All is exchanged: the others may train what this worker does not.
+
+        Args:
+            exchange: that of all.
+            rule: of it.
+            indices: of the parameters that are trained.
+            jit_compile: as in `make_exchange`.
+        """
+        del rule, indices, jit_compile
+        return exchange
+
+    def prepare_closing(self, exchange: CenterExchange) -> None:
+        """Tells that training may end between two exchanges."""
+
+    def close(
+        self, exchange: CenterExchange, clock: tf.Tensor, count: tf.Tensor
+    ) -> None:
+        """Training has ended for now."""
+
+    def follow(
+        self, variables: Sequence[ElasticVariable], step: Step
+    ) -> None:
+        """What is not exchanged is this process' own: worker and center."""
+        del step
+        for variable in variables:
+            for center, worker in zip(
+                variable.center_copies, variable.worker_copies, strict=True
+            ):
+                center.assign(worker.read_value(), read_value=False)
+
     def exchange_if(
         self,
         due: tf.Tensor,
@@ -448,16 +487,13 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         return self.client.total_samples + untold, own
 
     @contextlib.contextmanager
-    def step_on(self, batch: Sequence[Any]) -> Iterator[None]:
+    def step_on(self, step: Step) -> Iterator[None]:
         """Inside, all devices take a step on a batch; counts its samples."""
-        rows = tf.constant(0, tf.int64)
-        for tensor in batch[0] if batch else ():
-            if tf.is_tensor(tensor) and tensor.shape.rank:
-                rows += tf.shape(tensor, tf.int64)[0]
+        rows = step.num_rows()
         self.before_step()
         self._rows = rows
         try:
-            with super().step_on(batch):
+            with super().step_on(step):
                 yield
         finally:
             self._rows = None

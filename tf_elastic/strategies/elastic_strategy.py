@@ -12,8 +12,10 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.strategies import views
+from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import StepTimer
 from tf_elastic.strategies.step_times import StepTimes
+from tf_elastic.strategies.untrained import Untrained
 from tf_elastic.strategies.variables import ElasticVariable
 from tf_elastic.strategies.variables import SeedVariable
 from tf_elastic.strategies.variables import WorkerVariable
@@ -39,6 +41,7 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
 
     def __init__(self, extended: "ElasticExtended") -> None:
         tf.distribute.Strategy.__init__(self, extended)
+        compat.build_by_specification()
 
     @property
     def num_workers(self) -> int:
@@ -63,12 +66,22 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
         Returns:
             What `fn` returns, as per-replica values.
         """
-        batch = [
-            self.experimental_local_results(value)
-            for value in tf.nest.flatten(args)
-        ]
-        with self.extended.step_on(batch):
+        if self.extended.step is not None:  # one inside of another
             return super().run(fn, args, kwargs, options)
+        arguments = (tuple(args), kwargs or {})
+        if compat.is_keras_step(fn) and not any(
+            map(compat.is_per_replica, tf.nest.flatten(arguments))
+        ):  # `train_on_batch` and the like
+            arguments = compat.split_rows(
+                arguments, self.num_replicas_in_sync
+            )
+        step = Step(
+            compat.is_train_step(fn), arguments, self.num_replicas_in_sync
+        )
+        with self.extended.step_on(step):
+            result = super().run(fn, *arguments, options)
+            self.extended.replicas_have_run(step)
+        return result
 
     def reduce(self, reduce_op: Any, value: Any, axis: Any) -> Any:
         """Reduces a per-replica value; see `tf.distribute.Strategy.reduce`.
@@ -128,17 +141,38 @@ class ElasticExtended(compat.MirroredExtended):
         self._thread = threading.local()
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
+        self._plain = False
+        self._untrained = Untrained(self.elastic_variables)
         self.timer = StepTimer()
 
     @contextlib.contextmanager
-    def step_on(self, batch: Sequence[Any]) -> Iterator[None]:
-        """Inside, all devices take a step on a batch.
+    def step_on(self, step: Step) -> Iterator[None]:
+        """Inside, all devices take a step."""
+        self._thread.step = step
+        try:
+            with self.timer.batch(step.batch):
+                yield
+        finally:
+            self._thread.step = None
 
-        Args:
-            batch: for each tensor of the batch its slices, one a device.
-        """
-        with self.timer.batch(batch):
-            yield
+    @property
+    def step(self) -> Step | None:
+        """The step that is being built on this thread, if one is."""
+        return getattr(self._thread, "step", None)
+
+    def replicas_have_run(self, step: Step) -> None:
+        """All devices have taken their step; in cross-replica context."""
+        if step.optimizers:
+            followers = self._untrained.followers(step)
+            if followers:
+                self.follow(followers, step)
+            self._untrained.put_to_rest(step)
+
+    def follow(
+        self, variables: Sequence[ElasticVariable], step: Step
+    ) -> None:
+        """Lets centers follow what a step has assigned on the workers."""
+        raise NotImplementedError
 
     def data_pass_begins(self) -> None:
         """A pass over data begins: of training, evaluation or prediction."""
@@ -162,6 +196,8 @@ class ElasticExtended(compat.MirroredExtended):
     def _create_variable(
         self, next_creator: Callable[..., tf.Variable], **kwargs: Any
     ) -> Any:
+        if self._plain:
+            return next_creator(**kwargs)
         colocate_with = kwargs.get("colocate_with")
         if compat.is_on_read(kwargs) or (
             colocate_with is not None
@@ -175,7 +211,9 @@ class ElasticExtended(compat.MirroredExtended):
             or compat.is_clock(kwargs)
         )
         seed = compat.is_seed_state(kwargs)
-        kwargs["aggregation"] = tf.VariableAggregation.NONE
+        aggregation = (
+            kwargs.pop("aggregation", None) or tf.VariableAggregation.NONE
+        )
         copies = super()._create_variable(next_creator, **kwargs).values
         if worker_only:
             return WorkerVariable(strategy, copies)
@@ -183,7 +221,9 @@ class ElasticExtended(compat.MirroredExtended):
             variable = SeedVariable(strategy, copies, of_model=True)
             variable.diversify()
         elif not copies[0].dtype.is_floating:
-            variable = WorkerVariable(strategy, copies, of_model=True)
+            variable = WorkerVariable(
+                strategy, copies, of_model=True, aggregation=aggregation
+            )
         else:
             kwargs["initial_value"] = copies[0].read_value
             kwargs["name"] = f"{kwargs.get('name') or 'Variable'}/worker"
@@ -191,6 +231,7 @@ class ElasticExtended(compat.MirroredExtended):
                 strategy,
                 copies,
                 super()._create_variable(next_creator, **kwargs).values,
+                aggregation,
             )
         self._created.append(weakref.ref(variable))
         return variable
@@ -203,6 +244,20 @@ class ElasticExtended(compat.MirroredExtended):
             yield
         finally:
             self._worker_only = before
+
+    @contextlib.contextmanager
+    def plain_variables(self) -> Iterator[None]:
+        """Inside, a variable that is created is one, whatever the scope."""
+        self._plain, before = True, self._plain
+        try:
+            yield
+        finally:
+            self._plain = before
+
+    def elastic_variables(self) -> list[ElasticVariable]:
+        """The live model variables that have a center."""
+        variables = [reference() for reference in self._created]
+        return [v for v in variables if isinstance(v, ElasticVariable)]
 
     def untrained_variables(self) -> list[WorkerVariable]:
         """The live model variables that no gradient moves.
@@ -245,6 +300,7 @@ class ElasticExtended(compat.MirroredExtended):
             options=options,
         )
         distributed.on_pass = self.data_pass_begins
+        distributed.whole = dataset
         return distributed
 
     # What runs where.
@@ -254,12 +310,26 @@ class ElasticExtended(compat.MirroredExtended):
         """Inside, a replica updates its worker and waits for nobody."""
         self._thread.local = True
         try:
-            with views.worker_view():
+            with views.worker_view(), views.certain_of_rows():
                 yield
         finally:
             self._thread.local = False
 
     center_view = staticmethod(views.center_view)
+    training_begins = staticmethod(views.training_begins)
+
+    def takes_step(self) -> tf.Tensor | None:
+        """Whether this replica's worker takes a step, boolean scalar.
+
+        Returns:
+            None where that is certain.
+        """
+        return views.has_rows()
+
+    def optimizer_applies(self, optimizer: Any, exchange: Any) -> None:
+        """Tells that an optimizer takes part in the step of this thread."""
+        if self.step is not None:
+            self.step.optimizers.append((optimizer, exchange))
 
     def _is_local(self) -> bool:
         return getattr(self._thread, "local", False)
@@ -296,11 +366,17 @@ class ElasticExtended(compat.MirroredExtended):
         self, fn: Callable, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Runs `fn` once on each worker's device."""
+        step = self.step
+        checks = compat.is_finite_check(fn)
+        if step is not None and not compat.is_traced_function(fn):
+            fn = step.replica_function(fn)
         result = super().call_for_each_replica(fn, args, kwargs)
-        if compat.is_finite_check(fn):
+        if checks:
             finite = self._container_strategy().experimental_local_results(
                 result
             )
+            if step is not None:
+                finite = step.or_idle(finite)
             return tf.reduce_all(tf.stack([tf.identity(f) for f in finite]))
         return result
 

@@ -64,6 +64,11 @@ class Exchange(DeviceExchange):
             scheme = getattr(self, self._scheme)
             scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
 
+    def following_rate(self, clock: tf.Tensor) -> tf.Tensor:
+        """min(beta, 1): no more than all of the way."""
+        beta = self._rates(self.num_workers, clock).beta
+        return tf.minimum(tf.convert_to_tensor(beta, tf.float64), 1.0)
+
     def jacobi(self, moving_rate: tf.Tensor, beta: tf.Tensor) -> None:
         """All workers at once: eqs. 2.3 and 2.4."""
         differences = [
@@ -173,10 +178,24 @@ class Exchange(DeviceExchange):
             center, total, tf.cast(beta, total.dtype), len(self._devices)
         )
 
+    def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
+        """What the centers would be: they go no more than all of the way."""
+        del count
+        differences = [
+            self._on(i, self._differ) for i in range(len(self._devices))
+        ]
+        return self._centers_of(differences, self.following_rate(clock))
+
     def _push(
         self, differences: Sequence[Sequence[tf.Tensor]], beta: tf.Tensor
     ) -> None:
-        """Adds all workers' differences to the center, each at its owner."""
+        """Adds all workers' differences to the center."""
+        self._set_centers(self._centers_of(differences, beta))
+
+    def _centers_of(
+        self, differences: Sequence[Sequence[tf.Tensor]], beta: tf.Tensor
+    ) -> Tensors:
+        """The center with all workers' differences, each at its owner."""
         centers: list[tf.Tensor | None] = [None] * len(self._variables)
         for owner in sorted(set(self._owners)):
             mine = self._owned_by(owner)
@@ -188,7 +207,7 @@ class Exchange(DeviceExchange):
             )
             for k, center in zip(mine, pushed, strict=True):
                 centers[k] = center
-        self._set_centers(centers)
+        return centers
 
     def _push_owned(
         self,

@@ -46,12 +46,14 @@ class PushExchange(DeviceExchange):
             clock: local steps of each worker, integer scalar.
             count: exchanges before this one, integer scalar.
         """
+        self._run(self._rates_of_clock(clock), tf.cast(count, tf.float64))
+
+    def _rates_of_clock(self, clock: tf.Tensor) -> core.PushRates:
         numbers = self._rule.numbers(clock)
-        rates = self._rule.rates(
+        return self._rule.rates(
             self.num_workers,
             tf.unstack(numbers, num=numbers.shape[0]),
         )
-        self._run(rates, tf.cast(count, tf.float64))
 
     def round_robin(self, rates: core.PushRates, count: tf.Tensor) -> None:
         """One worker after another; each goes on from its own center."""
@@ -71,6 +73,25 @@ class PushExchange(DeviceExchange):
 
     def gauss_seidel(self, rates: core.PushRates, count: tf.Tensor) -> None:
         """All at once: the center first, then the workers."""
+        states, answers = self._taken(rates, count)
+        count_ = len(self.parameters)
+        self._keep(states, answers[count_:])
+        for i in range(self.num_workers):
+            self._on(i, self._go_on, answers[:count_])
+
+    def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
+        """What would be shown if the center took what all have to push."""
+        states, answers = self._taken(
+            self._rates_of_clock(clock), tf.cast(count, tf.float64)
+        )
+        return [
+            center_rules.shown(core.CenterState(*state)) for state in states
+        ] + answers[len(self.parameters) :]
+
+    def _taken(
+        self, rates: core.PushRates, count: tf.Tensor
+    ) -> tuple[list, list]:
+        """The center's states after all messages, and its answers."""
         workers = range(self.num_workers)
         messages = [self._on(i, self._messages) for i in workers]
         now = self._rates_at(rates, count, tf.constant(1.0, tf.float64))
@@ -88,10 +109,7 @@ class PushExchange(DeviceExchange):
                 answers[k] = answer
                 if k < len(states):
                     states[k] = state
-        count_ = len(self.parameters)
-        self._keep(states, answers[count_:])
-        for i in workers:
-            self._on(i, self._go_on, answers[:count_])
+        return states, answers
 
     def _rates_at(
         self, rates: core.PushRates, update: tf.Tensor, staleness: tf.Tensor

@@ -11,12 +11,17 @@ A model's floating variables are elastic. Its others (counters, seeds), of
 which no mean can be taken, and an optimizer's slots and clocks are a worker's
 own. A cross-replica assignment sets every copy, so that all workers start from
 the value assigned.
+
+A variable that was made with a `tf.VariableAggregation`, and that no optimizer
+of the package trains, is nobody's own: what replicas assign to it is put
+together as asked for, and set on every copy.
 """
 
 import weakref
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +42,7 @@ class WorkerVariable(compat.MirroredVariable):
         strategy: whose variable it is.
         values: the copies, one on each device.
         of_model: whether it is a model's variable, not an optimizer's.
+        aggregation: of what replicas assign.
     """
 
     def __init__(
@@ -44,9 +50,10 @@ class WorkerVariable(compat.MirroredVariable):
         strategy: tf.distribute.Strategy,
         values: Sequence[tf.Variable],
         of_model: bool = False,
+        aggregation: tf.VariableAggregation = tf.VariableAggregation.NONE,
     ) -> None:
         self._of_model = of_model
-        super().__init__(strategy, values, tf.VariableAggregation.NONE)
+        super().__init__(strategy, values, aggregation)
 
     @property
     def worker_copies(self) -> tuple[tf.Variable, ...]:
@@ -97,12 +104,39 @@ class WorkerVariable(compat.MirroredVariable):
         return super().assign(value, use_locking, name, read_value)
 
     def _reads_as(self, value: Any) -> bool:
+        """Whether all have this value already, or differ from it in order.
+
+        A worker that is not finite is not in order.
+        """
         value = np.asarray(value)
         present = self._values[0].numpy()
         return (
             value.dtype == present.dtype
             and value.tobytes() == present.tobytes()
+            and (
+                not self.dtype.is_floating
+                or all(
+                    bool(tf.reduce_all(tf.math.is_finite(copy)))
+                    for copy in self.worker_copies
+                )
+            )
         )
+
+    def _update_replica(
+        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+    ) -> Any:
+        if not self._of_model:
+            return super()._update_replica(update_fn, value, **kwargs)
+        views.note_moved(self)
+        if self._is_aggregated():
+            # A tensor of its own in each replica, also of a plain number.
+            value = tf.identity(tf.cast(value, self.dtype))
+            return super()._update_replica(update_fn, value, **kwargs)
+        copy = self.worker_copies[compat.current_replica_id()]
+        return _update_if_rows(update_fn, copy, value, **kwargs)
+
+    def _is_aggregated(self) -> bool:
+        return self.aggregation != tf.VariableAggregation.NONE
 
     def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
         tensors = {_VALUE_KEY: tf.identity(self._values[0])}
@@ -124,6 +158,32 @@ class WorkerVariable(compat.MirroredVariable):
         return tf.group(*updates)
 
 
+class _Follower(NamedTuple):
+    """What begins anew with a variable."""
+
+    reference: "weakref.ref[tf.Variable]"
+    at_zero: bool
+    only_at_rest: bool
+
+    def begin_at(self, value: Any) -> None:
+        follower = self.reference()
+        if follower is not None:
+            follower.assign(tf.zeros_like(value) if self.at_zero else value)
+
+
+def _update_if_rows(
+    update_fn: Callable[..., Any], copy: tf.Variable, value: Any, **kwargs: Any
+) -> Any:
+    """Updates a replica's copy, unless the replica has got no rows."""
+    has_rows = views.has_rows()
+    if has_rows is None:
+        return update_fn(copy, value, **kwargs)
+    before = copy.read_value()
+    with tf.control_dependencies([before]):
+        update_fn(copy, value, **kwargs)
+    return copy.assign(tf.where(has_rows, copy.read_value(), before))
+
+
 class ElasticVariable(WorkerVariable):
     """A model's variable: one copy for each worker, and the center.
 
@@ -137,10 +197,15 @@ class ElasticVariable(WorkerVariable):
         strategy: tf.distribute.Strategy,
         center_copies: Sequence[tf.Variable],
         worker_copies: Sequence[tf.Variable],
+        aggregation: tf.VariableAggregation = tf.VariableAggregation.NONE,
     ) -> None:
         self._worker_copies = tuple(worker_copies)
-        self._followers: list[tuple[weakref.ref[WorkerVariable], bool]] = []
-        super().__init__(strategy, center_copies, of_model=True)
+        self._followers: list[_Follower] = []
+        # Whether an optimizer of the package has it among its variables.
+        self.is_trained = False
+        super().__init__(
+            strategy, center_copies, of_model=True, aggregation=aggregation
+        )
 
     @property
     def worker_copies(self) -> tuple[tf.Variable, ...]:
@@ -161,7 +226,10 @@ class ElasticVariable(WorkerVariable):
         return self._worker_copies[replica_id].handle
 
     def begins_anew_with(
-        self, follower: WorkerVariable, at_zero: bool = False
+        self,
+        follower: tf.Variable,
+        at_zero: bool = False,
+        only_at_rest: bool = False,
     ) -> None:
         """Lets an optimizer's variable start with this one.
 
@@ -172,8 +240,11 @@ class ElasticVariable(WorkerVariable):
         Args:
             follower: of the same shape; held weakly.
             at_zero: whether it starts at zero, not at this one's value.
+            only_at_rest: whether it does so only in `come_to_rest`.
         """
-        self._followers.append((weakref.ref(follower), at_zero))
+        self._followers.append(
+            _Follower(weakref.ref(follower), at_zero, only_at_rest)
+        )
 
     def assign(
         self,
@@ -192,11 +263,30 @@ class ElasticVariable(WorkerVariable):
         )
         result = super().assign(value, use_locking, name, read_value)
         if outside and not unchanged:
-            for reference, at_zero in self._followers:
-                follower = reference()
-                if follower is not None:
-                    follower.assign(tf.zeros_like(value) if at_zero else value)
+            for follower in self._followers:
+                if not follower.only_at_rest:
+                    follower.begin_at(value)
         return result
+
+    def come_to_rest(self) -> None:
+        """Sets all workers to the center, in eager code.
+
+        So does what an optimizer remembers: whatever has moved this variable
+        moves it no more.
+        """
+        center = self._values[0].read_value()
+        for copy in (*self._worker_copies, *self._values):
+            copy.assign(center)
+        for follower in self._followers:
+            follower.begin_at(center)
+
+    def is_at_rest(self) -> bool:
+        """Whether all workers are where the center is, in eager code."""
+        center = self._values[0].read_value()
+        return all(
+            bool(tf.reduce_all(tf.equal(copy, center)))
+            for copy in self._worker_copies
+        )
 
     def _get_replica(self, replica_id: int) -> tf.Variable:
         if views.sees_worker():
@@ -218,19 +308,24 @@ class ElasticVariable(WorkerVariable):
     def _update_replica(
         self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
     ) -> Any:
-        replica_id = compat.current_replica_id()
-        if views.sees_worker():
-            return update_fn(self._worker_copies[replica_id], value, **kwargs)
-        if self.trainable:
+        if views.sees_worker() or self._is_aggregated():
+            return super()._update_replica(update_fn, value, **kwargs)
+        if self.is_trained:
             raise RuntimeError(
-                "A replica may not assign to a trainable variable outside of "
-                "the optimizer: it is unclear whether its worker or the "
-                f"center is meant. Received: variable={self.name!r}. Use a "
-                "`constraint` on the variable, or assign inside `with "
+                "A replica may not assign to a variable that is trained "
+                "before its step of training has begun: it is unclear "
+                "whether its worker or the center is meant. Received: "
+                f"variable={self.name!r}. Assign after the optimizer's step, "
+                "use a `constraint` on the variable, or assign inside `with "
                 "tf_elastic.strategies.worker_view():`."
             )
-        update_fn(self._worker_copies[replica_id], value, **kwargs)
-        return update_fn(self._values[replica_id], value, **kwargs)
+        super()._update_replica(update_fn, value, **kwargs)
+        center = self._values[compat.current_replica_id()]
+        return _update_if_rows(update_fn, center, value, **kwargs)
+
+    def _is_aggregated(self) -> bool:
+        """A trained one is each worker's own, whatever was asked for."""
+        return super()._is_aggregated() and not self.is_trained
 
     def _update_cross_replica(
         self, update_fn: Callable[..., Any], value: Any, **kwargs: Any

@@ -1,0 +1,192 @@
+"""What is shown, saved and gone on from when `fit` ends within a period."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from tf_elastic import compat
+from tf_elastic import optimizers
+
+X = np.random.default_rng(3).normal(size=(48, 4)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+SGD = keras.optimizers.SGD
+METHODS = {
+    "EAMSGD": (
+        lambda: optimizers.EAMSGD(
+            0.05, momentum=0.5, beta=0.6, communication_period=4
+        ),
+        "jacobi",
+    ),
+    "EASGD": (
+        lambda: optimizers.EASGD(0.05, communication_period=4),
+        "gauss_seidel",
+    ),
+    "Downpour": (
+        lambda: optimizers.Downpour(0.02, communication_period=4), None,
+    ),
+    "LocalSGD": (
+        lambda: optimizers.LocalSGD(SGD(0.05), communication_period=4), None,
+    ),
+    "DiLoCo": (
+        lambda: optimizers.DiLoCo(SGD(0.05), communication_period=4), None,
+    ),
+    "ADMM": (
+        lambda: optimizers.ADMM(
+            0.05, elasticity=0.5, communication_period=4
+        ),
+        None,
+    ),
+}
+
+
+def native(variable):
+    return compat.native_variable(variable)
+
+
+def made(strategy, name, closing=True):
+    make, order = METHODS[name]
+    keras.utils.set_random_seed(1)
+    with strategy(2, order, closing=closing).scope():
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(3),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(make(), loss="mse")
+    return model
+
+
+def fit(model, epochs):
+    """6 steps an epoch."""
+    model.fit(X, Y, batch_size=8, epochs=epochs, shuffle=False, verbose=0)
+
+
+def workers(model):
+    return [
+        native(v).worker_values()
+        for v in model.variables + model.optimizer.variables
+    ]
+
+
+def assert_equal(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_goes_on_as_if_it_had_not_ended(strategy, name, tmp_path):
+    """To the bit, also from a file; and the file shows what was shown."""
+    whole = made(strategy, name)
+    fit(whole, 3)
+    parts = made(strategy, name)
+    fit(parts, 1)
+    shown = parts.get_weights()
+    parts.save(tmp_path / "model.keras")
+    with parts.distribute_strategy.scope():
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_equal(loaded.get_weights(), shown)
+    for model in (parts, loaded):
+        fit(model, 2)
+        assert_equal(model.get_weights(), whole.get_weights())
+        assert_equal(workers(model), workers(whole))
+    # The workers know nothing of it.
+    without = made(strategy, name, closing=False)
+    fit(without, 3)
+    assert_equal(workers(without), workers(whole))
+
+
+@pytest.mark.parametrize("name", ["EAMSGD", "Downpour", "LocalSGD", "ADMM"])
+def test_what_is_shown(strategy, name):
+    """c + min(beta, 1) / p sum(x - c), or the method's own sum."""
+    without = made(strategy, name, closing=False)
+    fit(without, 1)
+    closed = made(strategy, name)
+    fit(closed, 1)
+    beta = 0.6 if name == "EAMSGD" else 1
+    for k, variable in enumerate(closed.variables):
+        center = without.variables[k].numpy()
+        found = variable.numpy() - center
+        if variable in closed.trainable_variables:
+            index = [v is variable for v in closed.trainable_variables]
+            points = closed.optimizer.worker_points()[index.index(True)]
+        else:
+            points = native(variable).worker_values()
+        moves = points - center
+        if name == "ADMM" and variable in closed.trainable_variables:
+            continue  # Its parts hold multipliers: see the exact bits above.
+        share = 1 if name == "Downpour" else beta / 2
+        if variable not in closed.trainable_variables:
+            share = beta / 2
+        np.testing.assert_allclose(
+            found, share * moves.sum(axis=0), rtol=2e-4, atol=1e-6
+        )
+        assert np.abs(found).max() > 1e-4
+
+
+def test_it_is_better_than_what_the_center_knew(strategy):
+    losses = {}
+    for closing in (False, True):
+        model = made(strategy, "LocalSGD", closing)
+        model.fit(X[:24], Y[:24], batch_size=8, verbose=0, shuffle=False)
+        losses[closing] = model.evaluate(X, Y, verbose=0)
+    assert losses[True] < losses[False]
+
+
+def test_distances_are_those_of_the_center_itself(strategy):
+    models = [made(strategy, "EAMSGD", closing) for closing in (False, True)]
+    for model in models:
+        fit(model, 1)
+    np.testing.assert_array_equal(
+        *(model.optimizer.elastic_distances() for model in models)
+    )
+
+
+def test_what_is_set_after_the_end_counts(strategy):
+    """`set_weights` is no part of what the next step takes back."""
+    model = made(strategy, "EAMSGD")
+    fit(model, 1)
+    weights = [np.full_like(w, 0.25) for w in model.get_weights()]
+    model.set_weights(weights)
+    rows = []
+
+    class Record(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            rows.append(self.model.get_weights())
+
+    model.fit(
+        X[:8], Y[:8], batch_size=8, verbose=0, shuffle=False,
+        callbacks=[Record()],
+    )
+    assert_equal(rows[0], weights)
+
+
+def test_an_average_of_the_center_is_what_is_shown(strategy):
+    """With `use_ema` Keras puts the average in the model's place."""
+    with strategy(2, closing=True).scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(
+            optimizers.EASGD(0.1, use_ema=True, communication_period=4),
+            loss="mse",
+        )
+    fit(model, 1)
+    average = model.optimizer._model_variables_moving_average[0].numpy()
+    np.testing.assert_array_equal(model.get_weights()[0], average)
+
+
+def test_a_run_shorter_than_a_period_warns_once(strategy):
+    model = made(strategy, "EAMSGD")
+    model.optimizer.communication_period = 40
+    message = "ended after 6 steps.*Received: communication_period=40"
+    with pytest.warns(optimizers.ShortTrainingWarning, match=message) as told:
+        fit(model, 1)
+    assert len(told) == 1
+    model.optimizer.communication_period = 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(model, 1)

@@ -1,0 +1,89 @@
+"""What the center shows when training has ended between two exchanges.
+
+At exchanges only does the center learn what the workers have done. Where
+`fit` ends in the middle of a period it would be evaluated and saved without
+their last steps; after a run shorter than a period, at its first values. So
+an exchange is shown that does not take place: the center moves as it would,
+the workers stay, and the first step that follows puts it back to where it was.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic.strategies.variables import ElasticVariable
+
+
+class Closing:
+    """Of some variables: what their centers show, and what they are.
+
+    Args:
+        variables: those that are exchanged together.
+        held_by: for each of them the device, by index, that keeps its center
+            while something else is shown.
+    """
+
+    def __init__(
+        self, variables: Sequence[ElasticVariable], held_by: Sequence[int]
+    ) -> None:
+        self._variables = list(variables)
+        extended = variables[0].distribute_strategy.extended
+        with tf.init_scope(), extended.plain_variables():
+            with tf.device("/device:CPU:0"):
+                self.is_closed = tf.Variable(False, trainable=False)
+            self.held = [
+                _held(variable, device)
+                for variable, device in zip(variables, held_by, strict=True)
+            ]
+
+    def show(self, values: Sequence[Any]) -> None:
+        """Shows other values than the centers', in eager code.
+
+        Args:
+            values: one for each variable.
+        """
+        for held, variable in zip(self.held, self._variables, strict=True):
+            held.assign(variable.center_copies[0])
+        self._set_centers(values)
+        self.is_closed.assign(True)
+
+    def restore(self, centers: Sequence[np.ndarray] | None) -> None:
+        """Takes over what a file says, whose centers have been set.
+
+        Args:
+            centers: those that are not shown; None if nothing else is shown.
+        """
+        for held, center in zip(self.held, centers or (), strict=False):
+            held.assign(center)
+        self.is_closed.assign(centers is not None)
+
+    def reopen_if_closed(self) -> None:
+        """Puts the centers back, in a step of training."""
+
+        def reopen() -> None:
+            self._set_centers([held.read_value() for held in self.held])
+            self.is_closed.assign(False)
+
+        tf.cond(self.is_closed.read_value(), reopen, lambda: None)
+
+    def center(self, k: int) -> np.ndarray:
+        """The center of a variable, by index, whatever it shows."""
+        if bool(self.is_closed.numpy()):
+            return self.held[k].numpy()
+        return self._variables[k].center_copies[0].numpy()
+
+    def _set_centers(self, values: Sequence[Any]) -> None:
+        for variable, value in zip(self._variables, values, strict=True):
+            for copy in variable.center_copies:
+                with tf.device(copy.device):
+                    copy.assign(value, read_value=False)
+
+
+def _held(variable: ElasticVariable, device: int) -> tf.Variable:
+    center = variable.center_copies[device]
+    with tf.device(center.device):
+        held = tf.Variable(center.read_value(), trainable=False)
+    variable.begins_anew_with(held)
+    return held

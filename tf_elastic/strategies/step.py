@@ -1,0 +1,118 @@
+"""One step of all replicas, as `strategy.run` builds it."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic.strategies import views
+
+
+class Step:
+    """What is known of a step while it is built, and what it is made of.
+
+    Args:
+        trains: whether it is known to be one of training.
+        arguments: of the function that each replica runs, a structure that
+            may hold per-replica values.
+        num_replicas: how many run it.
+    """
+
+    def __init__(
+        self, trains: bool, arguments: Any, num_replicas: int
+    ) -> None:
+        self.trains = trains
+        # For each replica the tensors that it has got.
+        self.batch = _tensors_of_replicas(arguments, num_replicas)
+        # The model's variables that a replica assigns to, by identity.
+        self.moved: dict[int, Any] = {}
+        # (optimizer, exchange) of those that take part, in their order.
+        self.optimizers: list[tuple[Any, Any]] = []
+        is_split = any(map(compat.is_per_replica, tf.nest.flatten(arguments)))
+        self._has_rows = [
+            _has_rows(tensors) if is_split else None for tensors in self.batch
+        ]
+        self._is_split = is_split
+        self._graph = compat.default_graph()
+
+    def num_rows(self) -> tf.Tensor:
+        """The rows of the batch, of all replicas; int64 scalar."""
+        rows = tf.constant(0, tf.int64)
+        for tensors in self.batch if self._is_split else self.batch[:1]:
+            for tensor in tensors:
+                if tensor.shape.rank:
+                    rows += tf.shape(tensor, tf.int64)[0]
+                    break
+        return rows
+
+    def replica_function(self, function: Callable) -> Callable:
+        """Makes a function know, in each replica, of which step it is.
+
+        Nothing of it happens before all replicas have their part of the
+        batch. (Where data has ended it is asked for in vain: then the step
+        is broken off, and what it does not need for, such as counting
+        itself, must not have happened.)
+        """
+        arrived = []
+        if compat.default_graph() is self._graph:
+            arrived = _flat(self.batch)
+
+        @tf.autograph.experimental.do_not_convert
+        def in_step(*args: Any, **kwargs: Any) -> Any:
+            has_rows = self._has_rows[compat.current_replica_id()]
+            with (
+                views.replica_step(self.trains, has_rows, self.moved),
+                tf.control_dependencies(arrived),
+            ):
+                return function(*args, **kwargs)
+
+        return in_step
+
+
+    def or_idle(self, finite: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Whether each replica's gradients are finite, or of no rows."""
+        return [
+            ok if has_rows is None else tf.logical_or(ok, ~has_rows)
+            for ok, has_rows in zip(finite, self._has_rows, strict=True)
+        ]
+
+
+def _tensors_of_replicas(
+    arguments: Any, num_replicas: int
+) -> list[list[tf.Tensor]]:
+    """The tensors that each replica has got for itself alone.
+
+    If there are none, those that all have got.
+    """
+    flat = tf.nest.flatten(arguments)
+    own = [v for v in flat if compat.is_per_replica(v)]
+    return [
+        [
+            tensor
+            for value in own or flat
+            for tensor in tf.nest.flatten(
+                compat.select_replica(i, value), expand_composites=True
+            )
+            if isinstance(tensor, tf.Tensor)
+        ]
+        for i in range(num_replicas)
+    ]
+
+
+def _flat(tensors: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
+    return [tensor for of_replica in tensors for tensor in of_replica]
+
+
+def _has_rows(tensors: Sequence[tf.Tensor]) -> tf.Tensor | None:
+    """Whether a part of a batch has rows; None if that is certain."""
+    for tensor in tensors:
+        if tensor.shape.rank == 0:
+            continue
+        if tensor.shape.rank is not None and tensor.shape[0]:
+            return None
+        return tf.size(tensor) > 0 if tensor.shape.rank is None else (
+            tf.shape(tensor)[0] > 0
+        )
+    return None

@@ -1,0 +1,97 @@
+"""What becomes of a model's variables that a training step does not train.
+
+- What nothing moves in a step of training (frozen layers, their statistics)
+  is the same on all workers and the center, and stays put.
+- What the step assigns to without training it (the exponential average of a
+  network, a target network) is each worker's own; its center follows.
+- What another optimizer moves in steps of its own is left to that one.
+"""
+
+import weakref
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic.strategies.step import Step
+from tf_elastic.strategies.variables import ElasticVariable
+
+
+class Untrained:
+    """Looks after these variables, step by step, as steps are built.
+
+    Args:
+        variables: gives the elastic variables of the strategy that live.
+    """
+
+    def __init__(
+        self, variables: Callable[[], Iterable[ElasticVariable]]
+    ) -> None:
+        self._variables = variables
+        # What the newest steps of an optimizer have trained and moved.
+        self._moved_by: weakref.WeakKeyDictionary[
+            Any, tuple[set[int], set[int]]
+        ] = weakref.WeakKeyDictionary()
+        self._resting: set[int] = set()
+
+    def followers(self, step: Step) -> list[ElasticVariable]:
+        """What a step moves, and no exchange of it takes along."""
+        taken = _trained(step) | {
+            id(variable)
+            for _, exchange in step.optimizers
+            for variable in exchange.statistics
+        }
+        return [
+            variable
+            for variable in self._variables()
+            if id(variable) in step.moved and id(variable) not in taken
+        ]
+
+    def put_to_rest(self, step: Step) -> None:
+        """Sets workers to the center in what nothing moves any more.
+
+        Args:
+            step: one of training, that has been built.
+        """
+        trained = _trained(step)
+        moved = set(step.moved) | trained
+        applied = [optimizer for optimizer, _ in step.optimizers]
+        others: set[int] = set()
+        for optimizer, of_other in list(self._moved_by.items()):
+            if optimizer in applied:
+                continue
+            if of_other[0] & trained or _is_frozen(optimizer):
+                del self._moved_by[optimizer]
+            else:
+                others |= of_other[1]
+        for optimizer in applied:
+            self._moved_by[optimizer] = (trained, moved)
+        resting = {
+            id(variable): variable
+            for variable in self._variables()
+            if id(variable) not in moved | others
+        }
+        if set(resting) <= self._resting and tf.executing_eagerly():
+            return  # They have been at rest since the step before.
+        self._resting = set(resting)
+        with tf.init_scope():
+            for variable in resting.values():
+                if not variable.is_at_rest():
+                    variable.come_to_rest()
+
+
+def _trained(step: Step) -> set[int]:
+    return {
+        id(parameter.variable)
+        for _, exchange in step.optimizers
+        for parameter in exchange.parameters
+    }
+
+
+def _is_frozen(optimizer: Any) -> bool:
+    """Whether something that an optimizer trains is frozen by now."""
+    return any(
+        not getattr(variable, "trainable", True)
+        for variable in optimizer._trainable_variables
+    )
