@@ -5,6 +5,7 @@ knows no rule and a rule no transport.
 """
 
 from collections.abc import Callable
+from collections.abc import Hashable
 from typing import Any
 from typing import NamedTuple
 
@@ -13,12 +14,17 @@ import numpy as np
 from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.held_part import PushRate
 from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.layout import np_dtype
 from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
+
+# What is expected of the slowest network.
+_CALL_S = 120.0
+_BYTES_PER_S = 100_000
 
 Header = dict[str, Any]
 Arrays = list[np.ndarray]
@@ -38,6 +44,8 @@ class ArrayCall(NamedTuple):
     run: Callable[[Header, Arrays, Places], Answer]
     # Whether all it does with the arrays is to read them, before it returns.
     only_reads: Callable[[Header], bool] = lambda header: False
+    # Comes first: the header as it may be, or an error.
+    checked: Callable[[Header], Header] = lambda header: header
 
 
 def array_calls(shard: Shard) -> dict[str, ArrayCall]:
@@ -56,6 +64,16 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
 
     def is_plain(header: Header) -> bool:
         return header["codec"] == "none"
+
+    def checked(name: str) -> Callable[[Header], Header]:
+        def check(header: Header) -> Header:
+            header = schema.checked(name, header)
+            worker, incarnation = sender(header)
+            if worker is not None:  # Before there is room for what it sends.
+                shard.ledger.check(worker, incarnation)
+            return header
+
+        return check
 
     def read(header: Header, _: Arrays, places: Places) -> Answer:
         return shard.read(**header, out=_as_sections(shard, places))
@@ -85,7 +103,7 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
     def take(header: Header, arrays: Arrays, _: Places) -> Answer:
         return shard.take(*_push_of(header, arrays))
 
-    return {
+    calls = {
         wire.READ: ArrayCall(nothing, read),
         wire.INITIALIZE: ArrayCall(whole, initialize),
         wire.PUSH: ArrayCall(whole, push, lambda header: True),
@@ -93,6 +111,28 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
         wire.DEPOSIT: ArrayCall(whole, deposit),
         wire.TAKE: ArrayCall(whole, take),
     }
+    return {
+        name: call._replace(checked=checked(name))
+        for name, call in calls.items()
+    }
+
+
+def whose_call(header: Header, connection: Hashable) -> Hashable:
+    """Whose call it is: the worker's, or the connection's of who but looks."""
+    worker, _ = sender(header)
+    return connection if worker is None else worker
+
+
+def seconds_of_call(arrays: Arrays) -> float:
+    """How long a call may take that goes both ways, however patient."""
+    nbytes = sum(array.nbytes for array in arrays)
+    return _CALL_S + 2 * nbytes / _BYTES_PER_S
+
+
+def sender(header: Header) -> tuple[int | None, int]:
+    """The worker that has sent a header, and its incarnation; or None."""
+    found = header.get("id", header)
+    return found.get("worker"), found.get("incarnation", 0)
 
 
 def _push_of(

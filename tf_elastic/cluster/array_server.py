@@ -14,20 +14,26 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import array_socket
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import local_socket
+from tf_elastic.cluster import open_files
 from tf_elastic.cluster import tls
+from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import ArrayCall
+from tf_elastic.cluster.array_calls import seconds_of_call
+from tf_elastic.cluster.array_calls import whose_call
 from tf_elastic.cluster.array_socket import ArraySocket
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.local_socket import LocalGuest
+from tf_elastic.cluster.waiting_room import WaitingRoom
 
 _MAX_CONNECTIONS = 256
-_MAX_STRANGERS = 64  # of them, that have not shown a ticket yet
+_MAX_STRANGERS = 64  # that have not shown a ticket yet
 _MAX_TICKETS = 1024
 _TICKET_S = 30.0
 _ENTER_S = 10.0  # for the handshake of TLS, and the ticket
@@ -37,6 +43,7 @@ _ENTER_BYTES = 1024
 # is closed while a call is on its way.
 _IDLE_S = 600.0
 _MAX_CALL_S = 3600.0
+_SKIP_S = 60.0  # for what nobody wants
 _LOOK_S = 1.0
 
 
@@ -50,6 +57,10 @@ class ArrayServer:
         security: its certificates hold here too.
         shares_memory: whether processes of this host may let it into their
             memory; they then come by a socket that has no port.
+        most_connections: that were let in, at once. Beyond them the one is
+            closed that has been idle for longest.
+        calls_room: where the calls are that are under way, here and
+            elsewhere; None for one of its own.
 
     Raises:
         OSError: the port is taken.
@@ -62,8 +73,12 @@ class ArrayServer:
         port: int,
         security: Security,
         shares_memory: bool = True,
+        most_connections: int = _MAX_CONNECTIONS,
+        calls_room: WaitingRoom | None = None,
     ) -> None:
         self._calls = calls
+        self._most = min(most_connections, open_files.for_connections() // 4)
+        self._large = calls_room or WaitingRoom(self._most, _MAX_CALL_S)
         self._context = tls.server_context(security)
         self._listeners = [_listen(host, port)]
         self.port: int = self._listeners[0].getsockname()[1]
@@ -74,7 +89,8 @@ class ArrayServer:
             self._local_name = local[1]
         self._tickets: dict[str, float] = {}  # until when each is good
         self._guests: set[ArraySocket] = set()
-        self._strangers: set[socket.socket] = set()  # not let in as yet
+        self._idle_guests: set[ArraySocket] = set()
+        self._strangers = WaitingRoom(_MAX_STRANGERS, _ENTER_S)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._idle = threading.Condition(self._lock)
@@ -132,11 +148,12 @@ class ArrayServer:
 
     def _admits(self, ticket: Any) -> bool:
         """Whether a ticket is good; from now on it is not."""
-        given = str(ticket).encode()
+        if not isinstance(ticket, str) or not ticket.isascii():
+            return False
         with self._lock:
             found = None
             for known in self._tickets:
-                if hmac.compare_digest(known.encode(), given):
+                if hmac.compare_digest(known, ticket):
                     found = known
             if found is None:
                 return False
@@ -147,6 +164,7 @@ class ArrayServer:
     def _accept(self, listener: socket.socket) -> None:
         listener.settimeout(_LOOK_S)
         while not self._stopped.is_set():
+            self._strangers.tick()
             try:
                 connected, peer = listener.accept()
             except TimeoutError:
@@ -158,65 +176,83 @@ class ArrayServer:
             if self._stopped.is_set():
                 connected.close()
                 return
-            with self._lock:
-                full = (
-                    len(self._strangers) >= _MAX_STRANGERS
-                    or len(self._guests) >= _MAX_CONNECTIONS
-                )
-                if not full:
-                    self._strangers.add(connected)
-            if full:
+            try:
+                guest = self._guest(connected)
+            except OSError:  # It has gone.
                 connected.close()
                 continue
+            host = str(peer[0]) if peer else "this host"
+            number = self._strangers.enter(host, guest.interrupt)
             try:
                 threading.Thread(
                     target=self._receive_guest,
-                    args=(connected, peer),
+                    args=(guest, number, host),
                     name="arrays-of-one",
                     daemon=True,
                 ).start()
             except RuntimeError as error:  # Too many threads.
                 logging.error("no thread for a connection: %s.", error)
-                with self._lock:
-                    self._strangers.discard(connected)
-                connected.close()
+                self._strangers.leave(number)
+                guest.close()
 
-    def _receive_guest(self, connected: socket.socket, peer: Any) -> None:
+    def _receive_guest(
+        self, guest: ArraySocket, number: int, host: str
+    ) -> None:
         """The life of a connection."""
-        guest = None
         try:
             deadline = time.monotonic() + _ENTER_S
-            guest = self._guest(connected)
+            guest.shake_hands(deadline)
             self._check_ticket(guest, deadline)
-            with self._lock:  # Before it is told, so that it may count on it.
-                self._strangers.discard(connected)
-                self._guests.add(guest)
+            self._strangers.leave(number)
+            self._let_in(guest)  # Before it is told: it may count on it.
             guest.send({}, (), deadline)
-            while not self._stopped.is_set() and guest.wait(_IDLE_S):
+            while not self._stopped.is_set() and self._waits(guest):
                 self._serve(guest)
         except ConnectionError:
             pass  # It has gone.
         except (OSError, errors.MessageError) as error:
             if not self._stopped.is_set():
-                logging.info("arrays of %s: %s", peer, error)
+                logging.info("arrays of %s: %s", host, error)
         except Exception:
             logging.exception("a connection for arrays has failed.")
         finally:
+            self._strangers.leave(number)
             with self._lock:
-                self._strangers.discard(connected)
                 self._guests.discard(guest)
-            connected.close()
-            if guest is not None:
-                guest.close()
+            guest.close()
 
     def _guest(self, connected: socket.socket) -> ArraySocket:
         if connected.family not in (socket.AF_INET, socket.AF_INET6):
             return LocalGuest(connected)  # Nobody can listen in.
         array_socket.keep_alive(connected)
         if self._context is not None:
-            connected.settimeout(_ENTER_S)
-            connected = self._context.wrap_socket(connected, server_side=True)
+            connected = self._context.wrap_socket(
+                connected, server_side=True, do_handshake_on_connect=False
+            )
         return ArraySocket(connected)
+
+    def _let_in(self, guest: ArraySocket) -> None:
+        with self._lock:
+            if len(self._guests) >= self._most:
+                if not self._idle_guests:
+                    raise ConnectionRefusedError("all are busy")
+                oldest = min(self._idle_guests, key=lambda idle: idle.used)
+                self._guests.discard(oldest)
+                self._idle_guests.discard(oldest)
+                oldest.interrupt()
+            self._guests.add(guest)
+
+    def _waits(self, guest: ArraySocket) -> bool:
+        """Waits for the next call; False if there is none."""
+        guest.used = time.monotonic()
+        with self._lock:
+            if guest not in self._guests:
+                return False
+            self._idle_guests.add(guest)
+        found = guest.wait(_IDLE_S)
+        with self._lock:
+            self._idle_guests.discard(guest)
+        return found
 
     def _check_ticket(self, guest: ArraySocket, deadline: float) -> None:
         header = guest.receive_header(deadline, _ENTER_BYTES)
@@ -227,7 +263,9 @@ class ArrayServer:
 
     def _serve(self, guest: ArraySocket) -> None:
         """Takes a call and answers it."""
-        asked = guest.receive_header(time.monotonic() + _HEADER_S)
+        asked = guest.receive_header(
+            time.monotonic() + _HEADER_S, wire.MAX_CALL_BYTES
+        )
         begin = time.monotonic()
         deadline = begin + array_socket.seconds(
             asked.get("timeout_s"), _MAX_CALL_S
@@ -236,12 +274,10 @@ class ArrayServer:
             self._busy += 1
         try:
             try:
-                news, arrays = self._answer(guest, asked, deadline)
+                self._answer(guest, asked, deadline)
             except errors.ClusterError as error:
                 told = {"error": type(error).__name__, "text": str(error)}
                 guest.send(told, (), deadline)
-            else:
-                guest.send({"news": news}, arrays, deadline)
         finally:
             with self._idle:
                 self._busy -= 1
@@ -249,45 +285,60 @@ class ArrayServer:
 
     def _answer(
         self, guest: ArraySocket, asked: dict[str, Any], deadline: float
-    ) -> tuple[dict[str, Any], Any]:
-        """Does what is asked for.
+    ) -> None:
+        """Does what is asked for, and sends the answer.
 
         Raises:
             ClusterError: to be told; all that was announced has come.
             OSError: the other end is gone, or too slow.
         """
         sizes = asked[array_socket.NBYTES]
-        arrays = None
+        came = False
         try:
             call = self._calls.get(str(asked.get("call")))
             header = asked.get("header")
             if call is None or not isinstance(header, dict):
                 raise errors.MessageError("There is no such call.")
+            header = call.checked(header)
             room = call.room(header)
             if array_socket.sizes_of(room) != sizes:
                 raise errors.MessageError(
                     f"{sizes} bytes came, where "
                     f"{array_socket.sizes_of(room)} were expected."
                 )
-            arrays = room
-            borrowed = guest.borrowed()
-            if borrowed and call.only_reads(header):
-                arrays = [
-                    bytes_.view(array.dtype)
-                    for bytes_, array in zip(borrowed, room, strict=True)
-                ]
-            else:
-                guest.receive(arrays, deadline)
-            return call.run(header, arrays, guest.places())
+            came = True  # Or is about to, and nothing else.
+            with self._large.visit(
+                whose_call(header, guest),
+                guest.interrupt,
+                seconds_of_call(room),
+            ):
+                arrays = self._received(guest, call, header, room, deadline)
+                news, answer = call.run(header, arrays, guest.places())
+                guest.send({"news": news}, answer, deadline)
         except OSError:
             raise
         except Exception as error:
-            if arrays is None:  # Or what comes would be taken for a call.
-                guest.skip(sizes, deadline)
-            told = errors.as_told(error)
-            if isinstance(told, errors.UnexpectedError):
-                logging.error("a call failed.", exc_info=error)
-            raise told from error
+            if not came:  # Or what comes would be taken for a call.
+                guest.skip(sizes, min(deadline, time.monotonic() + _SKIP_S))
+            raise errors.as_told(error) from error
+
+    @staticmethod
+    def _received(
+        guest: ArraySocket,
+        call: ArrayCall,
+        header: dict[str, Any],
+        room: list[np.ndarray],
+        deadline: float,
+    ) -> list[np.ndarray]:
+        """What was announced, in `room` or where the other end has it."""
+        borrowed = guest.borrowed()
+        if borrowed and call.only_reads(header):
+            return [
+                bytes_.view(array.dtype)
+                for bytes_, array in zip(borrowed, room, strict=True)
+            ]
+        guest.receive(room, deadline)
+        return room
 
 
 def _listen(host: str, port: int) -> socket.socket:

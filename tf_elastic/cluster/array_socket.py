@@ -52,6 +52,12 @@ class ArraySocket:
         )
         self.used = time.monotonic()  # when it was last asked or answered
 
+    def shake_hands(self, deadline: float) -> None:
+        """Begins TLS, if this is a socket of it that has not begun."""
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._socket.settimeout(left(deadline))
+            self._socket.do_handshake()
+
     def send(
         self,
         header: dict[str, Any],

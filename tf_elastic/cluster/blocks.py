@@ -50,6 +50,15 @@ def sum_of_squares(values: np.ndarray) -> float:
     return total
 
 
+def all_finite(values: np.ndarray) -> bool:
+    """Whether a flat array has neither NaN nor infinity; quick if so."""
+    dtype = np.float32 if values.dtype.itemsize < 4 else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(values, dtype=dtype)):
+            return True
+    return bool(np.isfinite(values).all())
+
+
 def squares_of_parameters(
     layout: Layout, arrays: Sequence[np.ndarray]
 ) -> float:

@@ -212,6 +212,11 @@ def _parse_json(text: str) -> Any:
             f"near {text[begin:end]!r}. Put names in double quotes and leave "
             f"no comma at an end, as in {_EXAMPLE}."
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise ClusterConfigurationError(
+            f"TF_CONFIG must be JSON. Received: one that cannot be read: "
+            f"{error}. Write it as in {_EXAMPLE}."
+        ) from error
 
 
 def _section(config: Any, key: str, meaning: str) -> dict[str, Any]:

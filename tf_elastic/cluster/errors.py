@@ -91,8 +91,8 @@ def as_told(error: Exception) -> ClusterError:
         if isinstance(error, NonFiniteError):
             logging.error("%s.", error)
         return error
+    logging.error("a call failed.", exc_info=error)
     # What came was of another form than the call's.
     if isinstance(error, (KeyError, TypeError, ValueError)):
-        logging.error("a call failed.", exc_info=error)
         return MessageError(repr(error))
     return UnexpectedError(repr(error))

@@ -6,10 +6,13 @@ block, so that what is computed stays in the cache.
 
 from typing import Any
 from typing import NamedTuple
+from typing import NoReturn
 
 import numpy as np
 
 from tf_elastic import core
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.blocks import all_finite
 from tf_elastic.cluster.blocks import blocks
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import put_differences
@@ -60,15 +63,17 @@ class HeldPart:
         self._total_momentum: TotalMomentum | None = None
 
     def _describe(self, description: dict[str, Any]) -> None:
-        """Notes what a model's parameters look like, and their rule."""
-        self.description = description
-        self.layout = Layout.from_description(description)
-        rule = self.layout.rule
-        if rule is not None and rule["method"] in center_rules.METHODS:
-            self.rule = core.CenterRule(**rule)
-        self._total_momentum = TotalMomentum.of(
-            self.rule, self.layout, self.index
-        )
+        """Notes what a model's parameters look like, and their rule.
+
+        Raises:
+            MessageError: it is no description; nothing has changed.
+        """
+        layout = Layout.from_description(description)
+        rule = None
+        if layout.rule and layout.rule["method"] in center_rules.METHODS:
+            rule = core.CenterRule(**layout.rule)
+        self._total_momentum = TotalMomentum.of(rule, layout, self.index)
+        self.description, self.layout, self.rule = description, layout, rule
 
     def _begin(self, values: Arrays) -> None:
         """Takes first values, after `_describe`."""
@@ -188,7 +193,7 @@ class HeldPart:
             NonFiniteError: the center is as before.
         """
         moved = [np.empty_like(array) for array in self.arrays]
-        squares = []
+        squares, sound = [], True
         for k, section in enumerate(self.layout.sections):
             center, point = self.arrays[k], points[k]
             beta, total = self._beta(section, rate), 0.0
@@ -198,12 +203,15 @@ class HeldPart:
                 moved[k][part] = core.push(
                     center[part], difference, beta, rate.num_workers
                 )
+                sound = sound and all_finite(moved[k][part])
                 differences[k][part] = difference
             squares.append(total)
         if not np.isfinite(squares).all():
             # Finite parameters may be too far from the center, too; or it is
             # but the squares that are too large.
             self._check_finite(differences, worker)
+        if not sound:
+            self._refuse_overflow()
         self.arrays = moved
         return sum(
             total
@@ -214,14 +222,30 @@ class HeldPart:
         )
 
     def _apply(self, differences: Arrays, rate: Rate) -> None:
-        for section, center, moved in zip(
-            self.layout.sections, self.arrays, differences, strict=True
-        ):
+        """Moves the center by differences.
+
+        Raises:
+            NonFiniteError: the center is as before.
+        """
+        moved = [np.empty_like(array) for array in self.arrays]
+        for k, section in enumerate(self.layout.sections):
             beta = self._beta(section, rate)
-            for part in blocks(center.size):
-                center[part] = core.push(
-                    center[part], moved[part], beta, rate.num_workers
+            for part in blocks(moved[k].size):
+                moved[k][part] = core.push(
+                    self.arrays[k][part],
+                    differences[k][part],
+                    beta,
+                    rate.num_workers,
                 )
+                if not all_finite(moved[k][part]):
+                    self._refuse_overflow()
+        self.arrays = moved
+
+    def _refuse_overflow(self) -> NoReturn:
+        raise errors.NonFiniteError(
+            f"center {self.index} has not taken a push of finite numbers "
+            "that would make it infinite"
+        )
 
     def _beta(self, section: Section, rate: Rate) -> float:
         if section.role == PARAMETERS:
@@ -241,28 +265,47 @@ class HeldPart:
 
         Returns:
             The rates by which the center has moved.
+
+        Raises:
+            NonFiniteError: the center is as before.
         """
         rule = self.rule
         now = center_rules.rates_at(
             rule, rate.rates, float(self.version), float(staleness)
         )
-        self._last_rate = rate
         sent = sent or self.arrays
+        moved = [np.empty_like(array) for array in self.arrays]
+        slots = {
+            name: [np.empty_like(array) for array in arrays]
+            for name, arrays in self.slots.items()
+        }
         for k, section in enumerate(self.layout.sections):
             center, message = self.arrays[k], messages[k]
             for part in blocks(center.size):
                 if section.role != PARAMETERS:
-                    center[part] = core.push(
-                        center[part], message[part], 1.0, rate.num_workers
+                    after = core.CenterState(
+                        core.push(
+                            center[part], message[part], 1.0, rate.num_workers
+                        )
                     )
-                    continue
-                state = self._state(k, part)
-                moved = center_rules.take(
-                    rule, state, message[part], now, sent[k][part]
-                )
-                for kept, value in zip(state, moved, strict=True):
-                    if kept is not None:
-                        kept[...] = value
+                else:
+                    after = center_rules.take(
+                        rule,
+                        self._state(k, part),
+                        message[part],
+                        now,
+                        sent[k][part],
+                    )
+                moved[k][part] = after.center
+                for name, arrays in slots.items():
+                    if arrays[k].size:
+                        arrays[k][part] = getattr(after, name)
+                if not all(
+                    all_finite(array[k][part])
+                    for array in (moved, *slots.values())
+                ):
+                    self._refuse_overflow()
+        self.arrays, self.slots, self._last_rate = moved, slots, rate
         return now
 
     def _state(self, k: int, part: slice) -> core.CenterState:

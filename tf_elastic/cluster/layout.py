@@ -8,6 +8,7 @@ variables.
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -15,12 +16,49 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_elastic import version
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import fields
 from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster import wire
 
 PARAMETERS = "parameters"  # pulled and pushed
 STATISTICS = "statistics"  # pushed only; workers keep their own
+ABOUT = {"format": wire.FORMAT, "tf_elastic": version.__version__}
+_WORDS = {
+    "format": "the format of the calls",
+    "tf_elastic": "the release of tf_elastic",
+    "num_shards": "the number of center servers",
+}
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+_MOST_VALUES = 2**40
 
+_DESCRIPTION = fields.record(
+    {
+        "format": fields.integer(),
+        "tf_elastic": fields.text(100),
+        "num_shards": fields.integer(1, 2**16),
+        "rule": fields.optional(
+            fields.record(
+                {"method": fields.text(100)},
+                {
+                    "averages": fields.boolean,
+                    "adjustment": fields.number(0, 100),
+                    "scales_by_staleness": fields.boolean,
+                    "compensates": fields.boolean,
+                },
+            )
+        ),
+        "variables": fields.each(
+            fields.row(
+                fields.text(10_000),
+                fields.each(fields.integer(high=_MOST_VALUES), 100),
+                fields.one_of(*DTYPES),
+                fields.one_of(PARAMETERS, STATISTICS),
+            ),
+            1_000_000,
+        ),
+    }
+)
 
 
 class VariableSpec(NamedTuple):
@@ -138,8 +176,7 @@ class Layout:
     def describe(self) -> dict[str, Any]:
         """What a center server is told, and compares; JSON."""
         return {
-            "format": wire.FORMAT,
-            "tf_elastic": version.__version__,
+            **ABOUT,
             "num_shards": self.num_shards,
             "rule": self.rule,
             "variables": [
@@ -150,7 +187,18 @@ class Layout:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Layout":
-        """The layout that `describe` has described."""
+        """The layout that `describe` has described.
+
+        Raises:
+            MessageError: what somebody has sent is no such description.
+        """
+        description = _DESCRIPTION("description", description)
+        sizes = [math.prod(shape) for _, shape, *_ in description["variables"]]
+        if sum(sizes) > _MOST_VALUES:
+            raise errors.MessageError(
+                f"A model may have {_MOST_VALUES} values. Received: "
+                f"{sum(sizes)} of them."
+            )
         return cls(
             [
                 VariableSpec(name, tuple(shape), dtype, role)
@@ -180,6 +228,15 @@ def fingerprint(description: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def other_release(theirs: dict[str, Any]) -> str | None:
+    """As `difference` to any center of this release.
+
+    Of another one a description may be in other words.
+    """
+    unlike = any(theirs.get(key) != value for key, value in ABOUT.items())
+    return difference({**theirs, **ABOUT}, theirs) if unlike else None
+
+
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
     """In words, the first thing in which two descriptions differ.
 
@@ -190,15 +247,11 @@ def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
     Returns:
         A sentence without its stop, or None if they are the same.
     """
-    for key, words in (
-        ("format", "the format of the calls"),
-        ("tf_elastic", "the release of tf_elastic"),
-        ("num_shards", "the number of center servers"),
-    ):
+    for key, words in _WORDS.items():
         if ours.get(key) != theirs.get(key):
             return (
                 f"{words} is {ours.get(key)} at the center and "
-                f"{theirs.get(key)} at the worker"
+                f"{theirs.get(key)!s:.80} at the worker"
             )
     if ours.get("rule") != theirs.get("rule"):
         return (

@@ -17,6 +17,10 @@ from tf_elastic.cluster import errors
 # For how long the workers that a cluster was begun with count in p before they
 # have joined.
 _EXPECT_S = 120.0
+MAX_WORKERS = 256
+# By how much an incarnation may go beyond the last one, so that nobody can use
+# up the numbers.
+_MOST_LIVES = 1_000_000
 
 
 @dataclasses.dataclass
@@ -61,10 +65,17 @@ class Ledger:
     Args:
         lease_s: seconds after which a silent worker loses its slot, > 0.
         now: a clock, in seconds.
+        max_workers: that may ever join.
     """
 
-    def __init__(self, lease_s: float, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        lease_s: float,
+        now: Callable[[], float],
+        max_workers: int = MAX_WORKERS,
+    ) -> None:
         self.lease_s = lease_s
+        self.max_workers = max_workers
         self.members: dict[int, Member] = {}
         self.expected = 0  # workers that the cluster was begun with
         self._now = now
@@ -126,8 +137,10 @@ class Ledger:
 
         Raises:
             ReplacedError: a newer process of this worker was here.
+            CenterRefusedError: there are too many workers.
         """
         before = self.members.get(worker)
+        self._check_numbers(worker, incarnation, expected)
         if before and (
             incarnation <= before.incarnation
             or (
@@ -172,6 +185,42 @@ class Ledger:
             UnknownWorkerError, ReplacedError, LostSlotError: it has none (any
                 more).
         """
+        member = self.check(worker, incarnation)
+        member.last_seen = self._now()
+        return member
+
+    def _check_numbers(
+        self, worker: int, incarnation: int, expected: int
+    ) -> None:
+        if len(self.members) >= self.max_workers:
+            for other in self._without_trace():
+                del self.members[other]
+        full = len(self.members) >= self.max_workers
+        known = worker in self.members
+        if expected > self.max_workers or (full and not known):
+            raise errors.CenterRefusedError(
+                f"A center takes at most {self.max_workers} workers, of "
+                f"which {len(self.members)} have joined. Received: worker "
+                f"{worker} of a cluster of {expected}. Start the centers "
+                "with a larger --max_workers"
+            )
+        most = self.last_incarnation(worker) + _MOST_LIVES
+        if incarnation > most:
+            raise errors.MessageError(
+                f"The next incarnation of worker {worker} must be at most "
+                f"{most}. Received: incarnation={incarnation}"
+            )
+
+    def _without_trace(self) -> list[int]:
+        """Those who are gone, and have given nothing."""
+        return [
+            worker
+            for worker, member in self.members.items()
+            if not (member.present or member.finished or member.pushes)
+        ]
+
+    def check(self, worker: int, incarnation: int) -> Member:
+        """As `admit`, but does not count as a sign of life; needs no lock."""
         member = self.members.get(worker)
         if member is None:
             raise errors.UnknownWorkerError(
@@ -194,7 +243,6 @@ class Ledger:
                 f"worker {worker} was not heard of for {self.lease_s:g} s "
                 "and has lost its slot"
             )
-        member.last_seen = self._now()
         return member
 
     def leave(self, worker: int, incarnation: int, finished: bool) -> None:

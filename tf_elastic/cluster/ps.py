@@ -20,9 +20,12 @@ from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import memory
+from tf_elastic.cluster import open_files
 from tf_elastic.cluster.addresses import AddressError
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.ledger import MAX_WORKERS
+from tf_elastic.cluster.log_limit import LogLimit
 from tf_elastic.cluster.server import CenterServer
 from tf_elastic.cluster.shard import Shard
 from tf_elastic.cluster.snapshots import SnapshotError
@@ -65,6 +68,14 @@ flags.DEFINE_bool(
     "Let workers of this host share their memory with this center instead of "
     "sending arrays. Default: the variable TF_ELASTIC_SHARE_MEMORY, or else "
     "yes.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+    "max_workers",
+    None,
+    "Workers that may ever join. Default: twice those in TF_CONFIG, and "
+    f"{MAX_WORKERS} at least.",
+    lower_bound=1,
     flag_values=_FLAGS,
 )
 flags.DEFINE_bool(
@@ -110,11 +121,24 @@ class Snapshots:
                 skipped.file,
                 skipped.reason,
             )
-        state = dict(found.state)
-        meta = state.pop("shard")
-        arrays = [state[f"section.{k}"] for k in range(len(state))]
-        self._shard.restore(meta, arrays)
-        self._saved = meta["version"], meta["ledger"]
+        try:
+            state = dict(found.state)
+            meta = state.pop("shard")
+            arrays = [state[f"section.{k}"] for k in range(len(state))]
+            self._shard.restore(meta, arrays)
+            self._saved = meta["version"], meta["ledger"]
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            errors.MessageError,
+        ) as error:
+            raise SnapshotError(
+                f"{found.file} is whole, but no snapshot of a center of this "
+                f"release: {error!r}. Use the release that has written it, or "
+                "another folder."
+            ) from error
         self._generation = found.generation
         return True
 
@@ -133,9 +157,22 @@ class Snapshots:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._interval_s):
-            self._save()
-        self._save()
+        going_on = True
+        while going_on:
+            going_on = not self._stopped.wait(self._interval_s)
+            try:
+                self._save()
+            except Exception as error:
+                logging.exception("a snapshot has failed:")
+                self._failed(f"No snapshot was taken: {error!r}.")
+
+    def _failed(self, reason: str) -> None:
+        self.failures += 1
+        logging.error(
+            "%s Serving goes on; the next try is in %g s.",
+            reason,
+            self._interval_s,
+        )
 
     def _save(self) -> None:
         taken = self._shard.state()
@@ -143,30 +180,37 @@ class Snapshots:
             return
         meta, arrays = taken
         now = meta["version"], meta["ledger"]
-        if now == self._saved:
+        if now == self._saved and self._store.has(self._generation):
             return
         state = {f"section.{k}": array for k, array in enumerate(arrays)}
         try:
             self._store.save({"shard": meta, **state}, self._generation + 1)
         except SnapshotError as error:
-            self.failures += 1
-            logging.error(
-                "%s Serving goes on; the next try is in %g s.",
-                error,
-                self._interval_s,
-            )
+            self._failed(str(error))
             return
         self._generation += 1
         self._saved = now
 
 
 def serve(values: flags.FlagValues) -> int:
-    """Serves until SIGTERM or SIGINT.
+    """Serves until SIGTERM, SIGINT or SIGHUP.
 
     Returns:
         The exit status.
     """
+    limit = LogLimit()
+    handler = logging.get_absl_handler().python_handler
+    handler.addFilter(limit)
+    try:
+        return _serve(values, limit)
+    finally:
+        limit.tell(at_once=True)
+        handler.removeFilter(limit)
+
+
+def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
     memory.keep()
+    open_files.raise_limit()
     configuration = ClusterConfiguration.from_tf_config()
     if configuration.role != "ps":
         raise ValueError(
@@ -176,12 +220,17 @@ def serve(values: flags.FlagValues) -> int:
     security = Security.from_environment()
     if values.trusted_network:
         security = dataclasses.replace(security, trusted_network=True)
+    max_workers = values.max_workers or max(
+        MAX_WORKERS, 2 * len(configuration.workers)
+    )
     shard = Shard(
-        configuration.index, len(configuration.centers), values.lease_s
+        configuration.index,
+        len(configuration.centers),
+        values.lease_s,
+        max_workers=max_workers,
     )
     snapshots = None
     if values.snapshot_dir:
-        os.makedirs(values.snapshot_dir, exist_ok=True)
         snapshots = Snapshots(
             shard, values.snapshot_dir, values.snapshot_interval_s
         )
@@ -193,7 +242,7 @@ def serve(values: flags.FlagValues) -> int:
                 values.snapshot_dir,
             )
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ends_of(signal.getsignal(signal.SIGHUP)):
         signal.signal(number, lambda *_: stop.set())
     address = configuration.centers[configuration.index]
     server = CenterServer(
@@ -214,6 +263,7 @@ def serve(values: flags.FlagValues) -> int:
     )
     status = 0
     while not stop.wait(1.0):
+        limit.tell()
         if not server.is_alive() or (snapshots and not snapshots.is_alive()):
             logging.error("a thread of center %d has died.", shard.index)
             status = 1
@@ -228,6 +278,16 @@ def serve(values: flags.FlagValues) -> int:
         time.process_time(),
     )
     return status
+
+
+def _ends_of(hang_up: Any) -> list[signal.Signals]:
+    """The signals that end a server.
+
+    Args:
+        hang_up: what SIGHUP does as yet; `nohup` has it ignored.
+    """
+    ends = [signal.SIGTERM, signal.SIGINT]
+    return ends if hang_up is signal.SIG_IGN else [*ends, signal.SIGHUP]
 
 
 def array_port_of(values: flags.FlagValues) -> int | None:

@@ -8,24 +8,42 @@ it is told, asks for a token, can speak TLS, and knows a dozen calls.
 import hmac
 import threading
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Any
 
 import grpc
+from absl import logging
 
 from tf_elastic.cluster import addresses
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import open_files
+from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import ArrayCall
 from tf_elastic.cluster.array_calls import array_calls
+from tf_elastic.cluster.array_calls import seconds_of_call
+from tf_elastic.cluster.array_calls import whose_call
 from tf_elastic.cluster.array_server import ArrayServer
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.port_guard import PortGuard
+from tf_elastic.cluster.port_guard import host_of
 from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.waiting_room import WaitingRoom
 
 _TICK_S = 1.0
-_MAX_CALLS = 256  # at once; whoever waits at a barrier holds one
+# Calls at once, for each worker and beside: whoever waits at a barrier holds
+# one.
+_OTHER_CALLS = 64
+_CALLS_OF_ONE = 4  # with arrays, of a worker or of an address
+_MAX_STREAMS = 32  # of a connection
+_MAX_HALF = 64  # messages that have begun, or are yet to begin
+_MESSAGE_S = 10.0
+_CHUNK_S = 60.0
+_MAX_CONNECTIONS = 4096
+_MAX_LETTERS = 2000  # of an error
 
 
 class CenterServer:
@@ -54,16 +72,38 @@ class CenterServer:
         shares_memory: bool = True,
     ) -> None:
         addresses.check_not_public(address, security)
+        _warn_if_open(shard.index, address, security)
         self.shard = shard
         self.address = address
         self._token = (security.token or "").encode()
+        max_workers = shard.ledger.max_workers
+        most_calls = max_workers + _OTHER_CALLS
+        most_connections = min(
+            open_files.for_connections() // 2, _MAX_CONNECTIONS
+        )
+        _, port = addresses.split(address)
+        self._guard = PortGuard(
+            port, min(2 * max_workers + _OTHER_CALLS, most_connections // 2)
+        )
+        self._half = WaitingRoom(_MAX_HALF, _MESSAGE_S)
+        self._large = WaitingRoom(2 * most_calls, 0.0, _CALLS_OF_ONE)
         calls = array_calls(shard)
         self._arrays: ArrayServer | None = None
         self._server = grpc.server(
             futures.ThreadPoolExecutor(
-                _MAX_CALLS, thread_name_prefix="center"
+                most_calls, thread_name_prefix="center"
             ),
-            handlers=[_Handlers(shard, calls, self._invite, self._token)],
+            handlers=[
+                _Handlers(
+                    shard,
+                    calls,
+                    self._invite,
+                    self._token,
+                    self._guard.let_in,
+                    self._half,
+                    self._large,
+                )
+            ],
             options=[
                 *wire.GRPC_OPTIONS,
                 # Or two servers would share a port, each with half the calls.
@@ -72,7 +112,13 @@ class CenterServer:
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.http2.max_ping_strikes", 0),
+                # Whoever is there holds little, and not for long.
+                ("grpc.max_concurrent_streams", _MAX_STREAMS),
+                ("grpc.max_allowed_incoming_connections", most_connections),
+                ("grpc.server_handshake_timeout_ms", 10_000),
+                ("grpc.max_connection_idle_ms", 300_000),
             ],
+            maximum_concurrent_rpcs=most_calls,
         )
         try:
             credentials = _credentials(security)
@@ -90,7 +136,13 @@ class CenterServer:
             host, _ = addresses.split(address)
             try:
                 self._arrays = ArrayServer(
-                    calls, host, array_port, security, shares_memory
+                    calls,
+                    host,
+                    array_port,
+                    security,
+                    shares_memory,
+                    2 * max_workers,
+                    self._large,
                 )
             except BaseException:
                 self._server.stop(None)
@@ -135,7 +187,34 @@ class CenterServer:
         # A longer pause than a third of a lease counts as a stop.
         interval_s = min(_TICK_S, self.shard.ledger.lease_s / 10)
         while not self._stopped.wait(interval_s):
-            self.shard.tick()
+            for tick in (
+                self.shard.tick,
+                self._guard.tick,
+                self._half.tick,
+                self._large.tick,
+            ):
+                try:
+                    tick()
+                except Exception:
+                    # The next one may do; without it no lease would end.
+                    logging.exception("center %d:", self.shard.index)
+
+
+def _warn_if_open(index: int, address: str, security: Security) -> None:
+    """Says so where a network, and not only this machine, may come in."""
+    if security.token or security.trusted_network:
+        return
+    if addresses.classify(addresses.split(address)[0]) == "loopback":
+        return
+    logging.warning(
+        "CENTER %d IS OPEN TO ITS NETWORK: it serves at %s without a token. "
+        "Whoever can connect there can read and overwrite the parameters. Set "
+        "TF_ELASTIC_TOKEN for all processes (`openssl rand -hex 32`), or, if "
+        "nobody else can connect, --trusted_network or "
+        "TF_ELASTIC_TRUSTED_NETWORK=1.",
+        index,
+        address,
+    )
 
 
 def _credentials(security: Security) -> grpc.ServerCredentials | None:
@@ -156,7 +235,11 @@ def _contents(path: str | None) -> bytes:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """The calls that a shard answers."""
+    """The calls that a shard answers.
+
+    To gRPC all are streams, even those of one message each way: it would let
+    a thread wait for the message, however long, before anybody is asked.
+    """
 
     def __init__(
         self,
@@ -164,9 +247,15 @@ class _Handlers(grpc.GenericRpcHandler):
         calls: Mapping[str, ArrayCall],
         invite: Callable[[], dict[str, Any]],
         token: bytes,
+        let_in: Callable[[str], None],
+        half: WaitingRoom,
+        large: WaitingRoom,
     ) -> None:
         self._shard = shard
         self._token = token
+        self._let_in = let_in
+        self._half = half
+        self._large = large
         self._unary: dict[str, Callable[..., dict[str, Any]]] = {
             wire.HELLO: shard.hello,
             wire.JOIN: shard.join,
@@ -184,78 +273,106 @@ class _Handlers(grpc.GenericRpcHandler):
         if service != wire.SERVICE:
             return None
         if name in self._unary:
-            return grpc.unary_unary_rpc_method_handler(
-                self._guarded(self._call(self._unary[name]))
-            )
-        if name in self._streams:
-            return grpc.stream_stream_rpc_method_handler(
-                self._guarded_stream(self._streams[name])
-            )
-        return None
+            answers = self._one_message(name)
+        elif name in self._streams:
+            answers = self._with_arrays(self._streams[name])
+        else:
+            return None
+        if not self._has_token(details.invocation_metadata):
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
+        return grpc.stream_stream_rpc_method_handler(self._guarded(answers))
 
     # Who may call, and how errors are told.
 
-    def _check_token(self, context: grpc.ServicerContext) -> None:
-        given = dict(context.invocation_metadata()).get(wire.TOKEN_KEY, "")
-        if not hmac.compare_digest(_as_bytes(given), self._token):
-            context.abort(
-                grpc.StatusCode.UNAUTHENTICATED,
-                f"Center {self._shard.index} asks for the token of its "
-                "cluster. Give all processes the same TF_ELASTIC_TOKEN",
-            )
+    def _has_token(self, metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+        given = dict(metadata or ()).get(wire.TOKEN_KEY, "")
+        return hmac.compare_digest(_as_bytes(given), self._token)
 
-    def _guarded(self, call: Callable[..., bytes]) -> Callable[..., bytes]:
-        def guarded(message: bytes, context: grpc.ServicerContext) -> bytes:
-            self._check_token(context)
-            try:
-                return call(message)
-            except Exception as error:
-                _tell(error, context)
-                raise
+    def _refuse(
+        self, messages: Iterator[bytes], context: grpc.ServicerContext
+    ) -> None:
+        del messages
+        context.abort(
+            grpc.StatusCode.UNAUTHENTICATED,
+            f"Center {self._shard.index} asks for the token of its "
+            "cluster. Give all processes the same TF_ELASTIC_TOKEN",
+        )
 
-        return guarded
-
-    def _guarded_stream(
-        self, call: ArrayCall
+    def _guarded(
+        self, answers: Callable[..., Iterator[bytes]]
     ) -> Callable[..., Iterator[bytes]]:
         def guarded(
             messages: Iterator[bytes], context: grpc.ServicerContext
         ) -> Iterator[bytes]:
-            self._check_token(context)
+            self._let_in(context.peer())
             try:
-                header = wire.unpack(next(messages, b"{}"))
-                arrays = call.room(header)
-                wire.receive(messages, arrays)
-                news, answer = call.run(header, arrays, [])
-                yield wire.pack(news)
-                yield from wire.chunks(answer)
+                yield from answers(messages, context)
+            except grpc.RpcError:
+                raise  # The caller has gone, or was too slow.
             except Exception as error:
                 _tell(errors.as_told(error), context)
-                raise
 
         return guarded
 
-    @staticmethod
-    def _call(method: Callable[..., dict[str, Any]]) -> Callable:
-        def call(message: bytes) -> bytes:
-            arguments = wire.unpack(message)
-            try:
-                return wire.pack(method(**arguments))
-            except TypeError as error:
-                raise errors.MessageError(
-                    f"{method.__name__} does not take these arguments: "
-                    f"{error}"
-                ) from error
+    def _one_message(self, name: str) -> Callable[..., Iterator[bytes]]:
+        method = self._unary[name]
+        most = wire.MAX_CALL_BYTES
+        if name == wire.JOIN:
+            most = wire.MAX_HEADER_BYTES
 
-        return call
+        def answers(
+            messages: Iterator[bytes], context: grpc.ServicerContext
+        ) -> Iterator[bytes]:
+            message = self._next(messages, context, _MESSAGE_S)
+            header = wire.unpack(message, most)
+            yield wire.pack(method(**schema.checked(name, header)))
+
+        return answers
+
+    def _with_arrays(self, call: ArrayCall) -> Callable[..., Iterator[bytes]]:
+        def answers(
+            messages: Iterator[bytes], context: grpc.ServicerContext
+        ) -> Iterator[bytes]:
+            message = self._next(messages, context, _MESSAGE_S)
+            header = call.checked(wire.unpack(message, wire.MAX_CALL_BYTES))
+            arrays = call.room(header)
+            with self._large.visit(
+                whose_call(header, context.peer()),
+                context.cancel,
+                seconds_of_call(arrays),
+            ):
+                wire.receive(self._timely(messages, context), arrays)
+                news, answer = call.run(header, arrays, [])
+                yield wire.pack(news)
+                yield from wire.chunks(answer)
+
+        return answers
+
+    def _next(
+        self,
+        messages: Iterator[bytes],
+        context: grpc.ServicerContext,
+        seconds: float,
+    ) -> bytes:
+        """The next message, or none; ends the call if it does not come."""
+        host = host_of(context.peer())
+        with self._half.visit(host, context.cancel, seconds):
+            return next(messages, b"")
+
+    def _timely(
+        self, messages: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        while message := self._next(messages, context, _CHUNK_S):
+            yield message
 
 
 def _as_bytes(value: str | bytes) -> bytes:
-    return value.encode() if isinstance(value, str) else value
+    return value.encode(errors="replace") if isinstance(value, str) else value
 
 
 def _tell(error: Exception, context: grpc.ServicerContext) -> None:
-    """Ends the call with the error's name and text, if it is one of ours."""
-    name = type(error).__name__
-    if name in errors.TOLD:
-        context.abort(grpc.StatusCode.ABORTED, f"{name}: {error}")
+    """Ends the call with the error's name and text."""
+    context.abort(
+        grpc.StatusCode.ABORTED,
+        f"{type(error).__name__}: {error}"[:_MAX_LETTERS],
+    )

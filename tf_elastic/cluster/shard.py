@@ -27,7 +27,9 @@ from tf_elastic.cluster.held_part import Arrays
 from tf_elastic.cluster.held_part import HeldPart
 from tf_elastic.cluster.held_part import PushRate
 from tf_elastic.cluster.held_part import Rate
+from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import difference
+from tf_elastic.cluster.layout import other_release
 
 _STALENESS_KEPT = 4096
 
@@ -55,6 +57,7 @@ class Shard(HeldPart):
         grace_s: how many seconds of offers are compared if this server
             holds no parameters.
         now: a clock, in seconds.
+        max_workers: that may ever join.
     """
 
     def __init__(
@@ -64,10 +67,11 @@ class Shard(HeldPart):
         lease_s: float = 15.0,
         grace_s: float = 1.0,
         now: Callable[[], float] = time.monotonic,
+        max_workers: int = ledger.MAX_WORKERS,
     ) -> None:
         super().__init__(index)
         self.num_shards = num_shards
-        self.ledger = ledger.Ledger(lease_s, now)
+        self.ledger = ledger.Ledger(lease_s, now, max_workers)
         self.offers = offers.Offers(grace_s, now)
         self.applied = 0  # pushes, by this process
         self._now = now
@@ -169,13 +173,17 @@ class Shard(HeldPart):
         if description.get("num_shards") != self.num_shards:
             raise errors.CenterRefusedError(
                 f"{where}it is one of {self.num_shards} center servers. "
-                f"Received: num_shards={description.get('num_shards')}. Give "
-                "all processes the same cluster."
+                f"Received: num_shards={description.get('num_shards')!r:.80}. "
+                "Give all processes the same cluster."
             )
-        if self.description is None:
-            self._describe(description)
-            return
-        unlike = difference(self.description, description)
+        unlike = other_release(description)
+        if unlike is None:
+            Layout.from_description(description)  # Or it is none.
+            others = set(self.ledger.present) - {worker}
+            if self.description is None or (self.arrays is None and not others):
+                # Of one that was told before, nobody is here any more.
+                self._describe(description)
+            unlike = difference(self.description, description)
         if unlike:
             raise errors.CenterRefusedError(
                 f"{where}{unlike}. Start all processes with the same script "
@@ -489,13 +497,17 @@ class Shard(HeldPart):
 
     def _end_round(self) -> None:
         for key, came, summed in self._meeting.end():
-            if isinstance(key, Rate):
-                self._apply(summed, key)
-                continue
-            rate = self._last_rate
-            if key == _MEAN:  # Of those who have come.
-                rate = PushRate(rate.rates._replace(share=1 / came), came)
-            self._take(summed, rate, 1)
+            try:
+                if isinstance(key, Rate):
+                    self._apply(summed, key)
+                    continue
+                rate = self._last_rate
+                if key == _MEAN:  # Of those who have come.
+                    rate = PushRate(rate.rates._replace(share=1 / came), came)
+                self._take(summed, rate, 1)
+            except errors.NonFiniteError as error:
+                # Nobody's call alone: the round ends without it.
+                logging.error("%s.", error)
         self.version += 1
         self._changed.notify_all()
 

@@ -22,6 +22,7 @@ import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import open_files
 
 SUPPORTED = sys.platform == "linux" and hasattr(os, "memfd_create")
 if SUPPORTED:
@@ -32,7 +33,11 @@ _HUGE_PAGE = 2 * 1024 * 1024
 # Of Linux 5.14: fails if there is no memory, where a write would kill.
 _MADV_POPULATE_WRITE = 23
 
+# Of others' segments, each of which is two open files.
+_FILES_OF_ONE = 2
+
 _keys = itertools.count(1)
+_opened: "weakref.WeakSet[Segment]" = weakref.WeakSet()
 _refused = threading.Event()
 
 
@@ -162,13 +167,20 @@ def opened(descriptor: int) -> np.ndarray:
         descriptor: what it has handed over; closed in the end, or on errors.
 
     Raises:
-        MessageError: it could be made shorter, or is no such memory.
+        MessageError: it could be made shorter, or is no such memory, or there
+            are too many.
     """
     try:
+        most = open_files.for_connections() // 4 // _FILES_OF_ONE
+        if len(_opened) >= most:
+            raise errors.MessageError(
+                f"There may be {most} segments of shared memory."
+            )
         seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
         if not seals & fcntl.F_SEAL_SHRINK:
             raise errors.MessageError("Shared memory has to be sealed.")
         segment = Segment(descriptor, os.fstat(descriptor).st_size)
+        _opened.add(segment)
     except (OSError, ValueError) as error:
         os.close(descriptor)
         raise errors.MessageError(

@@ -41,6 +41,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from tf_elastic.cluster import json_text
+
 MAGIC = b"TFECSNAP"
 VERSION = 1
 
@@ -52,6 +54,7 @@ _FILE_NAME = re.compile(r"center-(\d{6}|[1-9]\d{6,})\.snapshot")
 _PARTIAL = ".partial"
 _DAMAGED = ".damaged"
 _LOCK_NAME = "center.lock"
+_OWNER = 0o600  # reads and writes, and nobody else
 _DTYPES = {
     dtype.name: dtype
     for dtype in map(
@@ -90,7 +93,9 @@ class SnapshotStore:
 
     The folder belongs to one process at a time. It is locked from here until
     `close`, or until the process ends in whatever way. (A child that was
-    forked without starting another program keeps the lock as well.)
+    forked without starting another program keeps the lock as well.) If it is
+    removed meanwhile, the next save makes and locks it anew. Only the user
+    that writes the files can read them.
 
     Args:
         folder: where the files are; made if it is missing.
@@ -122,8 +127,7 @@ class SnapshotStore:
         self._damaged: set[int] = set()
         self._lock: int | None = None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self._prepare()
             # Of a process that died while it saved. Nobody else writes here.
             for file in self._folder.glob(f"center-*.snapshot{_PARTIAL}"):
                 file.unlink()
@@ -159,6 +163,12 @@ class SnapshotStore:
         found = map(_FILE_NAME.fullmatch, names)
         return sorted({int(match[1]) for match in found if match}, reverse=True)
 
+    def has(self, generation: int) -> bool:
+        """Whether the folder is the one that was locked, with this file."""
+        with contextlib.suppress(OSError):
+            return self._is_locked() and self._file(generation).exists()
+        return False
+
     def save(self, state: Mapping[str, Any], generation: int) -> pathlib.Path:
         """Writes a generation; returns once it is on the disk.
 
@@ -186,12 +196,13 @@ class SnapshotStore:
         """
         if self._lock is None:
             raise ValueError("This SnapshotStore is closed; make a new one.")
-        self._check_generation(generation)
         prefix, arrays, length = _layout(state, generation)
         file = self._file(generation)
         partial = file.with_name(file.name + _PARTIAL)
         try:
             try:
+                self._keep_lock()
+                self._check_generation(generation)
                 _write(partial, prefix, arrays, length)
                 os.replace(partial, file)
                 _sync_folder(self._folder)
@@ -261,9 +272,33 @@ class SnapshotStore:
     def _file(self, generation: int) -> pathlib.Path:
         return self._folder / f"center-{generation:06d}.snapshot"
 
+    def _prepare(self) -> None:
+        """Makes the folder, if there is none, and locks it."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(0o700, exist_ok=True)
+        self._take_lock()
+
+    def _is_locked(self) -> bool:
+        try:
+            there = os.stat(self._folder / _LOCK_NAME)
+        except FileNotFoundError:
+            return False
+        return self._lock is not None and os.path.samestat(
+            there, os.fstat(self._lock)
+        )
+
+    def _keep_lock(self) -> None:
+        """Locks the folder again if it is not the one that was locked."""
+        if self._is_locked():
+            return
+        former = self._lock
+        self._prepare()
+        if former is not None:
+            os.close(former)
+
     def _take_lock(self) -> None:
         path = self._folder / _LOCK_NAME
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(lock, 0)
@@ -390,7 +425,7 @@ def _write(
     length: int,
 ) -> None:
     """Writes a file and waits until it is on the disk."""
-    with open(path, "wb", buffering=0) as file:
+    with open(path, "wb", buffering=0, opener=_open_as_owner) as file:
         crc = _write_all(file, memoryview(prefix), 0)
         position = len(prefix)
         for offset, array in arrays:
@@ -401,6 +436,12 @@ def _write(
         if file.tell() != length:
             raise OSError(f"{file.tell()} bytes written instead of {length}")
         os.fsync(file.fileno())
+
+
+def _open_as_owner(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, _OWNER)
+    os.fchmod(descriptor, _OWNER)  # It may have been there before.
+    return descriptor
 
 
 def _write_all(file: io.FileIO, data: memoryview, crc: int) -> int:
@@ -443,7 +484,7 @@ def _read(path: pathlib.Path, generation: int) -> dict[str, Any]:
         raise _DamagedError("its checksum does not match its content")
     try:
         return _parse(data, header_length, generation)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _DamagedError(f"its header is wrong: {error}") from error
 
 
@@ -466,7 +507,7 @@ def _parse(
 ) -> dict[str, Any]:
     """The state in a file whose checksum is right; arrays are views."""
     end = _PREFIX.size + header_length
-    header = json.loads(data[_PREFIX.size : end].tobytes())
+    header = json_text.parse(data[_PREFIX.size : end].tobytes())
     if header["generation"] != generation:
         raise ValueError(
             f"it holds generation {header['generation']}, not {generation}"

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import json_text
 
 FORMAT = 2  # of the calls; both ends must have the same
 CHUNK_BYTES = 4 * 1024 * 1024  # measured: 1 MB and 16 MB are slower
-MAX_HEADER_BYTES = 8 * 1024 * 1024
+MAX_HEADER_BYTES = CHUNK_BYTES  # of a model's description
+MAX_CALL_BYTES = 64 * 1024  # of the header of any other call
 SERVICE = "tf_elastic.Center"
 TOKEN_KEY = "tf-elastic-token"
 
@@ -43,8 +45,8 @@ UNARY = (HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS, INVITE)
 STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT, TAKE)
 
 GRPC_OPTIONS = (
-    ("grpc.max_send_message_length", 2 * CHUNK_BYTES),
-    ("grpc.max_receive_message_length", 2 * CHUNK_BYTES),
+    ("grpc.max_send_message_length", CHUNK_BYTES),
+    ("grpc.max_receive_message_length", CHUNK_BYTES),
 )
 
 if sys.byteorder != "little":
@@ -60,18 +62,24 @@ def pack(header: dict[str, Any]) -> bytes:
     return json.dumps(header, separators=(",", ":")).encode()
 
 
-def unpack(message: bytes) -> dict[str, Any]:
+def unpack(
+    message: bytes, most_bytes: int = MAX_HEADER_BYTES
+) -> dict[str, Any]:
     """Reads a header.
+
+    Args:
+        message: what has come.
+        most_bytes: that it may have.
 
     Raises:
         MessageError: it is too long, or no JSON object.
     """
-    if len(message) > MAX_HEADER_BYTES:
+    if len(message) > most_bytes:
         raise errors.MessageError(
             f"A header of {len(message)} bytes is too long."
         )
     try:
-        header = json.loads(message)
+        header = json_text.parse(message)
     except ValueError as error:
         raise errors.MessageError(f"A header is not JSON: {error}.") from error
     if not isinstance(header, dict):

@@ -136,10 +136,10 @@ class DelayTrace(ListedDelay):
         with open(path, encoding="utf-8") as file:
             try:
                 content = json.load(file)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f"`path` must be a delay trace. Received: path={path!r}, "
-                    f"which is not JSON: {error}."
+                    f"which is not JSON: {error!r}."
                 ) from error
         is_trace = isinstance(content, dict) and (
             content.get("format"),

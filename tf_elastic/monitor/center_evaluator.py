@@ -174,7 +174,13 @@ class CenterEvaluator:
         try:
             with open(f"{base}.json", encoding="utf-8") as file:
                 return float(json.load(file)["values"][self.monitor])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+        ) as error:
             logging.warning(
                 "What %s is worth cannot be read (%r): the next evaluation "
                 "replaces it.",

@@ -1,11 +1,11 @@
 """The program: flags in, exit status out."""
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic.cluster import json_text
 from tf_elastic.program import advising
 from tf_elastic.program import command_line
 from tf_elastic.program import console
@@ -80,8 +80,8 @@ def _stopped(settings: dict[str, Any] | None) -> str:
     metadata = os.path.join(backup, run_folder.METADATA)
     try:
         with open(metadata, encoding="utf-8") as file:
-            epoch = int(json.load(file)["epoch"])
-    except (OSError, ValueError, KeyError):
+            epoch = int(json_text.parse(file.read())["epoch"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return "Stopped before the end of the first epoch: nothing was saved."
     return (
         f"Stopped. Saved: epoch {epoch} of {settings['epochs']}, in "

@@ -1,13 +1,16 @@
 """Going on with an earlier run: its settings, then its newest backup."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
 from typing import Any
 
+from tf_elastic.cluster import json_text
 from tf_elastic.program import console
 from tf_elastic.program import defaults
+from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 
@@ -39,7 +42,7 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
     path = os.path.join(folder, run_folder.SETTINGS)
     try:
         with open(path, encoding="utf-8") as file:
-            stored = json.load(file)
+            stored = _checked(json_text.parse(file.read()))
     except FileNotFoundError as error:
         raise usage.UsageError(
             f"--model_dir must hold a run to resume. Received: "
@@ -49,8 +52,8 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
         ) from error
     except ValueError as error:
         raise usage.UsageError(
-            f"{path} cannot be read as JSON ({error}). Begin anew in another "
-            "--model_dir."
+            f"{path} does not hold the settings of a run ({error}). Begin "
+            "anew in another --model_dir."
         ) from error
     _check_local_workers(settings, stored)
     for name, value in stored.items():
@@ -69,6 +72,30 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
                 f"Leave --{name} out, or begin anew in another --model_dir."
             )
     given -= set(stored)
+
+
+def _checked(stored: Any) -> dict[str, Any]:
+    """What `run_folder.write_settings` may have written.
+
+    Raises:
+        ValueError: it has not written this.
+    """
+    if not isinstance(stored, dict):
+        raise ValueError("it is no object")
+    for flag in flag_table.all_flags():
+        value = stored.get(flag.name)
+        fits = value is None or {
+            "integer": type(value) is int,
+            "number": type(value) in (int, float) and math.isfinite(value),
+            "switch": type(value) is bool,
+        }.get(flag.kind, isinstance(value, str))
+        if fits and isinstance(value, str):
+            choices = flag.kind.split("|")
+            fits = len(choices) == 1 or value in choices
+            value.encode()  # Not halves of characters.
+        if not fits:
+            raise ValueError(f"{flag.name} is {value!r:.80}")
+    return stored
 
 
 def _check_local_workers(
@@ -119,7 +146,14 @@ def restore(model: Any, settings: dict[str, Any]) -> int:
     for suffix in ("", ".bkp"):
         try:
             epoch = _load_backup(model, weights + suffix, metadata + suffix)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            RuntimeError,
+        ) as error:
             reason = str(error).split("\n", 1)[0]
             damages.append(f"  {os.path.basename(weights)}{suffix}: {reason}")
             continue
@@ -142,7 +176,7 @@ def restore(model: Any, settings: dict[str, Any]) -> int:
 
 def _load_backup(model: Any, weights: str, metadata: str) -> int:
     with open(metadata, encoding="utf-8") as file:
-        epoch = int(json.load(file)["epoch"])
+        epoch = int(json_text.parse(file.read())["epoch"])
     with tempfile.TemporaryDirectory() as folder:
         # Keras insists on the ending.
         copy = os.path.join(folder, "copy.weights.h5")

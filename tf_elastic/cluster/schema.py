@@ -1,0 +1,125 @@
+"""What each call takes: the one place where calls are checked.
+
+Who calls has the token, and may be wrong or wicked all the same. What passes
+here is of the right type, in its range, and finite; so what is behind need not
+look again.
+"""
+
+from typing import Any
+
+from tf_elastic.cluster import codec as codecs
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import fields
+from tf_elastic.cluster import wire
+
+_LARGEST_RATE = 1e6
+# Further, and the center jumps beyond a worker by more than it was away.
+_LARGEST_SHARE = 2.0
+_LONGEST_WAIT_S = 60.0
+
+_WORKER = fields.integer(high=2**31 - 1)
+_INCARNATION = fields.integer(1)
+_NUM_WORKERS = fields.integer(1, 2**31 - 1)
+_COUNT = fields.integer()
+_VERSION = fields.integer(-1)  # -1: none was seen
+
+_MEMBER = {"worker": _WORKER, "incarnation": _INCARNATION}
+_ID = fields.record(
+    {**_MEMBER, "sequence": fields.integer(1), "version_read": _VERSION},
+    {"clock": _COUNT, "samples": _COUNT},
+)
+_ELASTIC = fields.record(
+    {"beta": fields.number(0, 2.0**32), "num_workers": _NUM_WORKERS}
+)
+_PUSH = fields.record(
+    {
+        "share": fields.number(0, 1),
+        "learning_rate": fields.number(0, _LARGEST_RATE),
+        "momentum": fields.number(-_LARGEST_SHARE, _LARGEST_SHARE),
+        "averaging_rate": fields.optional(fields.number(0, 1)),
+        "compensation": fields.number(0, _LARGEST_RATE),
+        "num_workers": _NUM_WORKERS,
+    }
+)
+
+
+def _rate(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or "beta" not in value:
+        return _PUSH(name, value)
+    rate = _ELASTIC(name, value)
+    if rate["beta"] > _LARGEST_SHARE * rate["num_workers"]:
+        fields.refuse(
+            f"{name}.beta",
+            f"at most {_LARGEST_SHARE:g} for each of num_workers="
+            f"{rate['num_workers']} workers",
+            rate["beta"],
+        )
+    return rate
+
+
+_CALLS = {
+    wire.HELLO: fields.record({"worker": fields.optional(_WORKER)}),
+    wire.JOIN: fields.record(
+        {
+            **_MEMBER,
+            "expected": _NUM_WORKERS,
+            # Of another release it may be another; see `layout`.
+            "description": fields.table(lambda name, value: value, 100),
+            "process": fields.text(100),
+        },
+        {"previous": _COUNT},
+    ),
+    wire.OFFER: fields.record(
+        {**_MEMBER, "version_seen": _VERSION, "is_chief": fields.boolean}
+    ),
+    wire.HEARTBEAT: fields.record(
+        {
+            **_MEMBER,
+            "clock": _COUNT,
+            "samples": _COUNT,
+            "notes": fields.table(fields.scalar, 64),
+        }
+    ),
+    wire.LEAVE: fields.record(_MEMBER, {"finished": fields.boolean}),
+    wire.RELEASE: fields.record(
+        {
+            **_MEMBER,
+            "round_": _COUNT,
+            "wait_s": fields.number(0, _LONGEST_WAIT_S),
+            "force": fields.boolean,
+        }
+    ),
+    wire.STATUS: fields.record({}, {"staleness_since": _COUNT}),
+    wire.INVITE: fields.record({}),
+    wire.READ: fields.record({}, _MEMBER),
+    wire.INITIALIZE: fields.record({**_MEMBER, "version": _VERSION}),
+    wire.PUSH: fields.record({"id": _ID, "rate": _rate}),
+    wire.EXCHANGE: fields.record(
+        {
+            "id": _ID,
+            "rate": _rate,
+            "codec": fields.one_of(*codecs.CODECS),
+            "whole": fields.boolean,
+        }
+    ),
+    wire.DEPOSIT: fields.record(
+        {"id": _ID, "rate": _rate}, {"differ": fields.boolean}
+    ),
+    wire.TAKE: fields.record({"id": _ID, "rate": _rate}),
+}
+
+
+def checked(call: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, as it may take them.
+
+    Args:
+        call: its name, one of `wire.UNARY` or `wire.STREAMS`.
+        arguments: what was sent.
+
+    Raises:
+        MessageError: they are not as they should be.
+    """
+    try:
+        return _CALLS[call]("", arguments)
+    except errors.MessageError as error:
+        raise errors.MessageError(f"In a call to {call}: {error}") from error
