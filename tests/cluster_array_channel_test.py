@@ -98,12 +98,19 @@ def no_grpc(client):
 class Echo:
     """A server of one call, which answers with twice what came."""
 
-    def __init__(self, security=None, size=1000, port=0):
+    def __init__(self, security=None, size=1000, port=0, most_connections=9):
         self.size, self.seen = size, 0
+        self.hold = threading.Event()  # a call waits for it
+        self.hold.set()
         self.sockets = []
         calls = {"Double": ArrayCall(self.room, self.run)}
         self.server = ArrayServer(
-            calls, "127.0.0.1", port, security or Security(), False
+            calls,
+            "127.0.0.1",
+            port,
+            security or Security(),
+            False,
+            most_connections,
         )
         self.server.start()
 
@@ -122,6 +129,7 @@ class Echo:
             raise {"told": errors.LostSlotError, "other": OverflowError}[
                 header["fail"]
             ]("it failed")
+        self.hold.wait(20)
         self.seen += 1
         arrays[0] *= 2
         return {"seen": self.seen}, arrays
@@ -153,11 +161,16 @@ def echo(end):
     return make
 
 
-def ask(ours, seconds=20.0, size=1000, **header):
-    """Makes the call; what was told and the doubled array."""
+def begin_to_ask(ours, seconds=20.0, size=1000, **header):
+    """Makes the call, and does not wait for the answer."""
     sent = [np.arange(size, dtype=float), np.arange(3, dtype=np.uint8)]
     asked = {"call": "Double", "header": header, "timeout_s": seconds}
     ours.send(asked, sent, soon(seconds))
+
+
+def ask(ours, seconds=20.0, size=1000, **header):
+    """Makes the call; what was told and the doubled array."""
+    begin_to_ask(ours, seconds, size, **header)
     told = ours.receive_header(soon(seconds))
     room = []
     if "error" not in told:
@@ -431,29 +444,47 @@ def test_a_stranger_who_is_slow_is_cut_off(echo, part, monkeypatch):
     until(lambda: not made.server._strangers)
 
 
-def test_strangers_are_bounded(echo, monkeypatch):
+def test_a_stranger_more_is_the_end_of_the_oldest(echo, monkeypatch):
     monkeypatch.setattr(array_server, "_MAX_STRANGERS", 3)
     made = echo()
     _, inside = made.connect()
-    silent = [made.knock() for _ in range(3)]
-    until(lambda: len(made.server._strangers) == 3)
-    assert is_cut_off(made.knock())
+    silent = []
+    for k in range(5):
+        silent.append(made.knock())
+        until(lambda k=k: len(made.server._strangers) == min(k + 1, 3))
+    assert is_cut_off(silent[0]) and is_cut_off(silent[1])
     assert ask(inside)[0]["news"]["seen"] == 1
-    for each in silent:
+    _, other = made.connect()
+    assert ask(other)[0]["news"]["seen"] == 2
+    assert is_cut_off(silent[2])
+    for each in silent[3:]:
         each.close()
     until(lambda: not made.server._strangers)
-    made.connect()
 
 
-def test_connections_are_bounded(echo, monkeypatch):
-    monkeypatch.setattr(array_server, "_MAX_CONNECTIONS", 2)
-    made = echo()
-    kept = [made.connect() for _ in range(2)]
-    plain = made.knock()
-    assert is_cut_off(plain)
-    kept[0][0].close()
-    until(lambda: len(made.server._guests) == 1)
-    made.connect()
+def test_one_more_is_the_end_of_the_longest_idle(echo):
+    made = echo(most_connections=2)
+    plain, first = made.connect()
+    _, second = made.connect()
+    for ours in (second, first):
+        until(lambda: len(made.server._idle_guests) == 2)
+        assert "news" in ask(ours)[0]
+    until(lambda: len(made.server._idle_guests) == 2)
+    _, third = made.connect()  # `second` has waited for longest.
+    assert "news" in ask(third)[0] and "news" in ask(first)[0]
+    with pytest.raises(OSError):
+        ask(second)
+    # One that is at work is not ended, and who comes is told so at once.
+    until(lambda: len(made.server._idle_guests) == 2)
+    made.hold.clear()
+    for ours in (first, third):
+        begin_to_ask(ours)
+    until(lambda: not made.server._idle_guests)
+    with pytest.raises(OSError):
+        made.connect()
+    made.hold.set()
+    assert "news" in first.receive_header(soon())
+    plain.close()
 
 
 @pytest.mark.parametrize("cut", [3, 20, 200, 5000])
@@ -532,7 +563,9 @@ def test_idle_connections_are_closed(echo, monkeypatch):
     until(lambda: not made.server._guests)
 
 
-@pytest.mark.parametrize("timeout_s", [None, "1", 0, -1, float("nan"), True])
+@pytest.mark.parametrize(
+    "timeout_s", [None, "1", 0, -1, float("nan"), True, -(10**400)]
+)
 def test_a_call_needs_a_deadline(echo, timeout_s):
     made = echo()
     plain, ours = made.connect()

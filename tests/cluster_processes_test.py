@@ -1,13 +1,10 @@
 """Center servers as processes that are killed, stopped and started wrongly."""
 
-import contextlib
 import json
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -16,10 +13,12 @@ import numpy as np
 import pytest
 
 from tests import cluster_support as support
-from tests import source_tree as tree
 from tests.cluster_support import until
-from tf_elastic.cluster import addresses
+from tests.process_support import Processes
+from tests.process_support import free
+from tests.process_support import tf_config
 from tf_elastic.cluster import client
+from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import ps
 from tf_elastic.cluster import snapshots
@@ -28,53 +27,6 @@ from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
 
 SHORT = support.PATIENT._replace(exchange_s=0.5, control_s=0.5, heartbeat_s=0.1)
-
-
-class Processes:
-    """Starts processes, and ends all of them."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.started = []
-
-    def python(self, *arguments, name, **environment):
-        """Starts Python; its output goes to the file `name`.log."""
-        clean = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("TF_ELASTIC_", "TF_CONFIG"))
-        }
-        with open(self.folder / f"{name}.log", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=tree.ROOT,
-                env={**clean, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.started.append(process)
-        return process
-
-    def center(self, index, centers, *flags, name=None):
-        """Starts a center server."""
-        return self.python(
-            "-m",
-            "tf_elastic.cluster.ps",
-            *flags,
-            name=name or f"ps{index}",
-            TF_CONFIG=tf_config(centers, "ps", index),
-        )
-
-    def log(self, name):
-        return (self.folder / f"{name}.log").read_text()
-
-    def close(self):
-        for process in self.started:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
-            process.kill()
-            process.wait(timeout=30)
 
 
 @pytest.fixture
@@ -88,19 +40,6 @@ def processes(tmp_path):
 def _all_is_logged(caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         yield
-
-
-def tf_config(centers, role, index):
-    return json.dumps(
-        {
-            "cluster": {"worker": ["localhost:1"], "ps": centers},
-            "task": {"type": role, "index": index},
-        }
-    )
-
-
-def free(count):
-    return [f"127.0.0.1:{port}" for port in addresses.free_ports(count)]
 
 
 class Training:
@@ -215,6 +154,12 @@ def kill(process):
     process.wait(timeout=30)
 
 
+def newest(folder):
+    """The newest generation of snapshots in a folder; 0 for none."""
+    names = [path.stem for path in folder.glob("center-*.snapshot")]
+    return max((int(name.split("-")[1]) for name in names), default=0)
+
+
 def test_a_killed_center_goes_on_from_its_snapshot(
     processes, training, tmp_path, caplog
 ):
@@ -233,7 +178,9 @@ def test_a_killed_center_goes_on_from_its_snapshot(
     run = training(centers, [5.0, 3.0]).start()
     one = run.workers[0].client
     run.until(lambda: one.links[1].version > 20)
-    run.until(lambda: list(folders[1].glob("center-*.snapshot")))
+    # The second one from now on was begun after that.
+    now = newest(folders[1])
+    run.until(lambda: newest(folders[1]) > now + 1)
     kill(second)
     run.until(run.all_missed)
     assert one.links[0].away_since is None
@@ -309,6 +256,41 @@ def test_a_stopped_center_goes_on_and_nobody_loses_its_slot(
     assert status["version"] == run.expected_version()
     assert count(caplog, "trains on without it") == 2
     assert count(caplog, "is back after") == 2
+
+
+def test_who_breaks_off_does_not_wait_for_a_stopped_center(processes):
+    centers = free(2)
+    started = [processes.center(k, centers) for k in range(2)]
+    long = support.PATIENT._replace(exchange_s=300.0, control_s=100.0)
+    worker = client.CenterClient(centers, 0, True, 1, timeouts=long)
+    made = layout.Layout(support.VARIABLES, 2)
+    worker.join(made, support.values(1.0))
+    started[1].send_signal(signal.SIGSTOP)
+    failed = []
+
+    def exchange():
+        try:
+            worker.exchange(support.values(2.0), support.rates)
+        except errors.ClusterError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=exchange, daemon=True)
+    thread.start()
+    until(lambda: worker.links[1].pushing)
+    begin = time.monotonic()
+    worker.leave()
+    thread.join(50)
+    assert not thread.is_alive()
+    assert time.monotonic() - begin < 50  # of 100 and more
+    assert not failed
+    # The other one has heard of it.
+    assert "worker 0 has left; p = 1." in processes.log("ps0")
+
+
+def test_what_ends_a_center():
+    ends = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    assert ps._ends_of(signal.SIG_DFL) == ends
+    assert ps._ends_of(signal.SIG_IGN) == ends[:2]  # By `nohup`.
 
 
 WORKER = """

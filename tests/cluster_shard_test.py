@@ -7,8 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests import cluster_support as support
+from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
+from tf_elastic.cluster.held_part import PushRate
 from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
@@ -198,6 +200,114 @@ def test_samples_of_a_process_count_once(center):
     center.join(0, 3, process="another")
     center.heartbeat(0, 3, samples=7)
     assert center.shard.hello(0)["total_samples"] == 117
+
+
+# Who has the token, and is wrong.
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("variables", [["a", "b"]]),
+        ("variables", [["w", [2], "object", "parameters"]]),
+        ("variables", [["w", [-2], "float32", "parameters"]]),
+        ("variables", [["w", [2**41], "float32", "parameters"]]),
+        ("variables", [["w", [2**20, 2**21], "float32", "parameters"]]),
+        ("variables", [["w", [2], "float32", "secrets"]]),
+        ("variables", None),
+        ("rule", {"method": "heavy_ball", "adjustment": float("nan")}),
+        ("rule", {"method": "heavy_ball", "more": 1}),
+        ("rule", "heavy_ball"),
+    ],
+)
+def test_a_malformed_description_locks_nobody_out(part, wrong):
+    center = Center(empty=True)
+    description = {**LAYOUT.describe(), part: wrong}
+    with pytest.raises(errors.MessageError, match="must|may"):
+        center.shard.join(1, 1, 1, description, "process")
+    assert center.shard.description is None
+    center.join(0)
+    assert center.shard.description == LAYOUT.describe()
+
+
+def test_another_model_stays_as_long_as_its_worker():
+    center = Center(empty=True)
+    other = layout.Layout(support.VARIABLES[:1], 1).describe()
+    center.shard.join(1, 1, 1, other, "process")
+    with pytest.raises(errors.CenterRefusedError, match="has 1 variables"):
+        center.join(0)
+    center.shard.join(1, 2, 1, other, "process", 1)
+    center.pass_time(LEASE_S + 2)
+    center.join(0)
+    with pytest.raises(errors.CenterRefusedError, match="has 4 variables"):
+        center.shard.join(1, 3, 1, other, "another")
+    center.shard.leave(0, 1)
+    center.shard.join(1, 3, 1, other, "another")
+    assert center.shard.description == other
+
+
+@pytest.mark.parametrize("call", ["push", "exchange", "deposit", "take"])
+def test_numbers_that_are_too_large_together(call, caplog):
+    """Each is finite, and so is what was there; the sum would not be."""
+    huge = 1.7e308
+    if call == "take":
+        center = Center(empty=True)
+        rule = core.CenterRule(core.center_rules.HEAVY_BALL, averages=True)
+        made = layout.Layout(support.VARIABLES, 1, rule._asdict())
+        center.shard.join(0, 1, 1, made.describe(), "process")
+        center.shard.offers.accepted = 0
+        center.shard.initialize(0, 1, 0, support.values(huge))
+        rate = PushRate(core.PushRates(learning_rate=1.0), 1)
+    else:
+        center, rate = Center(huge), Rate(2.0, 1)
+    before = center.bits(), center.shard.state()[1]
+    push_id = PushId(0, 1, 1, 0)
+    sent = support.values(-huge if call == "take" else 0.9e308)
+    if call == "deposit":
+        center.shard.deposit(push_id, sent, Rate(4.0, 1))
+        assert "would make it infinite" in caplog.text
+        assert center.shard.version == 1  # The round is over.
+    else:
+        with pytest.raises(errors.NonFiniteError, match="make it infinite"):
+            if call == "push":
+                center.shard.push(push_id, support.values(huge), rate)
+            elif call == "exchange":
+                center.shard.exchange(push_id, sent, Rate(4.0, 1))
+            else:
+                center.shard.take(push_id, sent, rate)
+        assert center.shard.version == 0
+    assert center.bits() == before[0]
+    for array, kept in zip(center.shard.state()[1], before[1], strict=True):
+        assert array.tobytes() == kept.tobytes()
+    # It goes on.
+    news = center.heartbeat(0)
+    assert news["ready"]
+
+
+def test_a_center_takes_so_many_workers():
+    center = Center()
+    center.shard.ledger.max_workers = 3
+    center.join(1)
+    center.push(1, 1)
+    center.join(2)
+    for worker, expected in ((3, 1), (0, 4)):
+        with pytest.raises(errors.CenterRefusedError, match="max_workers"):
+            center.shard.join(
+                worker, 2, expected, LAYOUT.describe(), "process"
+            )
+    center.shard.leave(1, 1)  # It has given something, and may come again.
+    with pytest.raises(errors.CenterRefusedError, match="3 have joined"):
+        center.join(3)
+    center.shard.leave(2, 1)
+    center.join(3)
+    assert sorted(center.shard.ledger.members) == [0, 1, 3]
+
+
+def test_nobody_uses_up_the_lives(center):
+    with pytest.raises(errors.MessageError, match="at most 1000001"):
+        center.join(0, 1_000_002)
+    center.join(0, 1_000_001)
+    center.join(0, 2_000_001)
 
 
 # Offers.

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -210,6 +211,13 @@ def with_new_checksum(data):
     return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
 
 
+def with_header(text):
+    """A file without arrays, with a header and the right checksum."""
+    start = -(-(32 + len(text)) // 64) * 64
+    head = struct.pack("<8sI4xQQ", b"TFECSNAP", 1, len(text), start + 4)
+    return with_new_checksum((head + text).ljust(start, b"\0") + bytes(4))
+
+
 def test_the_reasons(store):
     store.save(small_state(1), 1)
     path = store.save(small_state(2), 2)
@@ -231,6 +239,19 @@ def test_the_reasons(store):
         (b"", "cut short, after 0 bytes"),
     ):
         path.write_bytes(data)
+        ((_, found),) = store.load().skipped
+        assert reason in found
+    for text, reason in (
+        (b"[" * 100_000, "nested too deep"),
+        (b"[]", "header is wrong"),
+        (b'{"generation":2}', "header is wrong: 'values'"),
+        (
+            b'{"generation":2,"values":{},"names":["a"],"arrays":[{"name":"a",'
+            b'"dtype":"int8","shape":[9],"offset":0,"nbytes":9e9}]}',
+            "header is wrong",
+        ),
+    ):
+        path.write_bytes(with_header(text))
         ((_, found),) = store.load().skipped
         assert reason in found
     path.unlink()
@@ -329,14 +350,42 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert "Not a directory" in str(error.value)
 
 
-def test_a_folder_that_goes_away(tmp_path):
+def test_a_folder_that_goes_away_is_made_and_locked_anew(tmp_path):
     folder = tmp_path / "center"
     with snapshots.SnapshotStore(folder) as store:
-        (folder / "center.lock").unlink()
-        folder.rmdir()
-        for call in (lambda: store.save(small_state(), 1), store.load):
+        store.save(small_state(1), 1)
+        for generation, others in ((2, False), (3, True)):
+            assert store.has(generation - 1)
+            shutil.rmtree(folder)
+            assert not store.has(generation - 1)
             with pytest.raises(snapshots.SnapshotError, match="No such file"):
-                call()
+                store.load()
+            if others:  # Somebody has made it anew, and uses it.
+                with (
+                    snapshots.SnapshotStore(folder),
+                    pytest.raises(snapshots.SnapshotError, match="in use by"),
+                ):
+                    store.save(small_state(generation), generation)
+            store.save(small_state(generation), generation)
+            assert_same(store.load().state, small_state(generation))
+            with pytest.raises(snapshots.SnapshotError, match="in use by"):
+                snapshots.SnapshotStore(folder)
+
+
+def test_only_the_owner_reads_a_snapshot(tmp_path):
+    before = os.umask(0)
+    try:
+        with snapshots.SnapshotStore(tmp_path / "a" / "center") as store:
+            file = store.save(small_state(), 1)
+            partial = file.with_name("center-000002.snapshot.partial")
+            partial.touch(0o666)  # As one that is as old as the umask.
+            newest = store.save(small_state(2), 2)
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in (file, newest)}
+    assert set(modes.values()) == {0o600}
+    assert (file.parent / "center.lock").stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
 FILL = """

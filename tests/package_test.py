@@ -33,6 +33,25 @@ def test_another_name_is_refused():
         te.optimisers  # noqa: B018
 
 
+def test_a_process_ends_without_looking_for_garbage():
+    """It took seconds of what one waits for after Ctrl-C."""
+    run_python(
+        """
+import os, sys
+IMPORT
+
+class Knot:
+    def __init__(self):
+        self.knot = self
+
+    def __del__(self):
+        os._exit(1)
+
+sys.knot = Knot()
+""".replace("IMPORT", "import tf_elastic")
+    )
+
+
 FIRST_ALONE = """
 import sys
 import tf_elastic

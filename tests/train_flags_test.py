@@ -366,9 +366,21 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
     assert train.main(["train.py", *resume, "--moving_rate=0.1"]) == 2
     assert "begun without --moving_rate" in capsys.readouterr().err
 
-    path.write_text("{")
-    assert train.main(["train.py", *resume]) == 2
-    assert "cannot be read as JSON" in capsys.readouterr().err
+    for text, why in (
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "nested too deep"),
+        ("[]", "no object"),
+        ('{"epochs": "3"}', "epochs is '3'"),
+        ('{"epochs": true}', "epochs is True"),
+        ('{"beta": NaN}', "beta is nan"),
+        ('{"dataset": "mnist"}', "dataset is 'mnist'"),
+        ('{"data_dir": "\\ud800"}', "surrogates not allowed"),
+    ):
+        path.write_text(text)
+        assert train.main(["train.py", *resume]) == 2
+        error = capsys.readouterr().err
+        assert f"{path} does not hold the settings of a run" in error
+        assert why in error
 
 
 def test_memory_of_a_gpu_is_shared_out():

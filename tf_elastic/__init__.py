@@ -20,6 +20,8 @@ the optimizers, import them: `import tf_elastic.optimizers`. Whoever imports
 Keras before this package has them too.
 """
 
+import atexit
+import gc
 import importlib
 import sys
 from typing import TYPE_CHECKING
@@ -59,6 +61,10 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
+
+# A model is a knot of objects: to look for what is garbage in it takes seconds
+# at the end of a process, when all of it is about to go anyway.
+atexit.register(gc.freeze)
 
 if "keras" in sys.modules:
     # Keras finds the class of a saved optimizer by the name that its module

@@ -269,7 +269,7 @@ def seconds(value: Any, most: float) -> float:
         raise errors.MessageError(
             f"A time must be a number > 0. Received: {value!r:.80}."
         )
-    return min(float(value), most)
+    return float(min(value, most))
 
 
 def keep_alive(connected: socket.socket) -> None:

@@ -32,9 +32,15 @@ def put_differences(
         centers: the center's, of the same sizes.
         results: what to fill; may be `workers` or `centers`.
     """
-    for worker, center, result in zip(workers, centers, results, strict=True):
-        for part in blocks(worker.size):
-            result[part] = core.elastic_difference(worker[part], center[part])
+    # What is not finite afterwards is found by who looks for that.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for worker, center, result in zip(
+            workers, centers, results, strict=True
+        ):
+            for part in blocks(worker.size):
+                result[part] = core.elastic_difference(
+                    worker[part], center[part]
+                )
 
 
 def sum_of_squares(values: np.ndarray) -> float:

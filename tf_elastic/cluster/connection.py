@@ -233,6 +233,10 @@ class Connection:
         yield wire.pack(header)
         yield from wire.chunks(sent)
 
+    def break_off(self) -> None:
+        """Ends the calls with arrays that are going on."""
+        self._arrays.close()
+
     def close(self) -> None:
         """Ends all calls."""
         self._arrays.close()

@@ -238,9 +238,8 @@ class Exchanger:
             finished: whether this worker has done its part.
         """
         if self._pending is not None:
-            concurrent.futures.wait(
-                [self._pending], self.client.timeouts.control_s
-            )
+            patience_s = self.client.timeouts.control_s if finished else 0.0
+            concurrent.futures.wait([self._pending], patience_s)
             self._pending = None
         self._sender.shutdown(wait=False, cancel_futures=True)
         self.client.leave(finished)

@@ -4,7 +4,6 @@ A *check* takes a name, for messages, and a value; it returns the value, or
 raises a `MessageError` that says what the value had to be.
 """
 
-import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
@@ -41,11 +40,8 @@ def number(low: float, high: float) -> Check:
     """A finite number."""
 
     def check(name: str, value: Any) -> float:
-        if (
-            type(value) not in (int, float)
-            or not math.isfinite(value)
-            or not low <= value <= high
-        ):
+        # NaN is in no range.
+        if type(value) not in (int, float) or not low <= value <= high:
             refuse(name, f"a finite number from {low:g} to {high:g}", value)
         return value
 

@@ -4,6 +4,8 @@ No thread, no worker and no network here. The rules are `core`'s, block by
 block, so that what is computed stays in the cache.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 from typing import NoReturn
@@ -24,6 +26,17 @@ from tf_elastic.cluster.total_momentum import TotalMomentum
 from tf_elastic.core import center_rules
 
 Arrays = list[np.ndarray]
+
+
+def _may_overflow(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a method overflow without a word, since it looks at the result."""
+
+    @functools.wraps(method)
+    def silent(*args: Any, **kwargs: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return method(*args, **kwargs)
+
+    return silent
 
 
 class Rate(NamedTuple):
@@ -175,6 +188,7 @@ class HeldPart:
 
     # Elastic averaging.
 
+    @_may_overflow
     def _exchange(
         self, points: Arrays, rate: Rate, worker: int, differences: Arrays
     ) -> float:
@@ -221,6 +235,7 @@ class HeldPart:
             if section.role == PARAMETERS
         )
 
+    @_may_overflow
     def _apply(self, differences: Arrays, rate: Rate) -> None:
         """Moves the center by differences.
 
@@ -254,6 +269,7 @@ class HeldPart:
 
     # The other rules.
 
+    @_may_overflow
     def _take(
         self,
         messages: Arrays,

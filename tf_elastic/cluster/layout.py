@@ -23,7 +23,6 @@ from tf_elastic.cluster import wire
 
 PARAMETERS = "parameters"  # pulled and pushed
 STATISTICS = "statistics"  # pushed only; workers keep their own
-ABOUT = {"format": wire.FORMAT, "tf_elastic": version.__version__}
 _WORDS = {
     "format": "the format of the calls",
     "tf_elastic": "the release of tf_elastic",
@@ -176,7 +175,7 @@ class Layout:
     def describe(self) -> dict[str, Any]:
         """What a center server is told, and compares; JSON."""
         return {
-            **ABOUT,
+            **_about(),
             "num_shards": self.num_shards,
             "rule": self.rule,
             "variables": [
@@ -233,8 +232,12 @@ def other_release(theirs: dict[str, Any]) -> str | None:
 
     Of another one a description may be in other words.
     """
-    unlike = any(theirs.get(key) != value for key, value in ABOUT.items())
-    return difference({**theirs, **ABOUT}, theirs) if unlike else None
+    ours = {**theirs, **_about()}
+    return difference(ours, theirs) if ours != theirs else None
+
+
+def _about() -> dict[str, Any]:
+    return {"format": wire.FORMAT, "tf_elastic": version.__version__}
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:

@@ -1,10 +1,12 @@
 """Who is there: a process' places at all center servers, kept alive."""
 
 import concurrent.futures
+import math
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +34,7 @@ _GOES_ON = (
     errors.LostSlotError,
 )
 _POLL_S = 0.05
+_BREAK_OFF_S = 0.7
 
 
 class Membership:
@@ -81,7 +84,7 @@ class Membership:
         self.total_samples = 0
         self.clock = 0  # the worker's local steps
         self.samples = 0  # that it has trained on
-        self.notes: dict[str, Any] = {}  # others see them in the status
+        self._notes: dict[str, Any] = {}
         self.sequence = 0
         self.failure: BaseException | None = None
         self._process = uuid.uuid4().hex
@@ -91,6 +94,20 @@ class Membership:
         )
         self._stopped = threading.Event()
         self._hearts: list[threading.Thread] = []
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What others see of this worker in the status."""
+        return self._notes
+
+    @notes.setter
+    def notes(self, notes: Mapping[str, Any]) -> None:
+        # JSON knows no infinity, and the center takes none.
+        self._notes = {
+            name: value
+            for name, value in notes.items()
+            if not isinstance(value, float) or math.isfinite(value)
+        }
 
     # Joining.
 
@@ -470,25 +487,32 @@ class Membership:
             if self._stopped.is_set():
                 return
             self._stopped.set()
+        # Whoever breaks off waits for nobody: its lease ends by itself.
+        patience_s = self.timeouts.control_s
+        if not finished:
+            patience_s = min(patience_s, _BREAK_OFF_S)
+            for link in self.links:
+                link.connection.break_off()
+        until = time.monotonic() + patience_s
         for heart in self._hearts:
-            heart.join(timeout=self.timeouts.control_s + 1)
+            heart.join(timeout=max(until - time.monotonic(), 0.0))
 
         def leave(link: Link) -> None:
             if link.joined and link.away_since is None:
                 try:
                     # The last word, from which a resumed run goes on.
-                    self._control(
-                        link,
+                    link.connection.call(
                         wire.HEARTBEAT,
+                        patience_s,
                         worker=self.worker,
                         incarnation=link.incarnation,
                         clock=self.clock,
                         samples=self.samples,
                         notes=self.notes,
                     )
-                    self._control(
-                        link,
+                    link.connection.call(
                         wire.LEAVE,
+                        patience_s,
                         worker=self.worker,
                         incarnation=link.incarnation,
                         finished=finished,

@@ -274,8 +274,7 @@ class SnapshotStore:
 
     def _prepare(self) -> None:
         """Makes the folder, if there is none, and locks it."""
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
-        self._folder.mkdir(0o700, exist_ok=True)
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
         self._take_lock()
 
     def _is_locked(self) -> bool:
