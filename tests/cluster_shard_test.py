@@ -284,6 +284,16 @@ def test_numbers_that_are_too_large_together(call, caplog):
     assert news["ready"]
 
 
+def test_numbers_may_be_as_large_as_they_can(center):
+    """It does not refuse what is finite after all, however near the limit."""
+    sent = [0.8e308, 0.8e308, -1e308, 3.0, 1e-300]
+    expected = 0.0
+    for sequence, value in enumerate(sent, 1):
+        center.push(0, sequence, value, rate=Rate(1.0, 1))
+        expected += value
+        assert (center.shard.arrays[0] == expected).all()
+
+
 def test_a_center_takes_so_many_workers():
     center = Center()
     center.shard.ledger.max_workers = 3

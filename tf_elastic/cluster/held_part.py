@@ -5,18 +5,21 @@ block, so that what is computed stays in the cache.
 """
 
 import functools
+import math
+import operator
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
-from typing import NoReturn
 
+import ml_dtypes
 import numpy as np
 
 from tf_elastic import core
 from tf_elastic.cluster import errors
-from tf_elastic.cluster.blocks import all_finite
 from tf_elastic.cluster.blocks import blocks
 from tf_elastic.cluster.blocks import check_finite
+from tf_elastic.cluster.blocks import largest
 from tf_elastic.cluster.blocks import put_differences
 from tf_elastic.cluster.blocks import sum_of_squares
 from tf_elastic.cluster.layout import PARAMETERS
@@ -26,6 +29,17 @@ from tf_elastic.cluster.total_momentum import TotalMomentum
 from tf_elastic.core import center_rules
 
 Arrays = list[np.ndarray]
+
+
+def _grown(rates: core.PushRates, size: float, message: float) -> float:
+    """How large, at most, any rule makes numbers of a size by a message.
+
+    See `core.center_rules.take`: velocity first, then the center by it; a time
+    average is between the two. No one term is larger than its like there.
+    """
+    momentum, rate = abs(rates.momentum), max(rates.learning_rate, 1.0)
+    velocity = momentum * size + rate * message
+    return size + (1 + momentum) * velocity + rate * message
 
 
 def _may_overflow(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,6 +84,8 @@ class HeldPart:
         # What the rule keeps beside the center; empty for statistics.
         self.slots: dict[str, Arrays] = {}
         self._last_rate = PushRate(core.PushRates(), 1)
+        # At most, of each section's values and of what is kept beside them.
+        self._largest: list[float] = []
         # By worker and version, what it was sent, for a rule that compensates.
         self._sent: dict[int, dict[int, Arrays]] = {}
         # Of a center with momentum whose workers push gradients.
@@ -91,6 +107,7 @@ class HeldPart:
     def _begin(self, values: Arrays) -> None:
         """Takes first values, after `_describe`."""
         self.arrays = values
+        self._largest = [math.inf] * len(values)
         if self.rule is None:
             return
         states = [
@@ -181,6 +198,7 @@ class HeldPart:
         self._last_rate = PushRate(core.PushRates(*rates), num_workers)
         n = len(self.layout.sections)
         self.arrays = arrays[:n]
+        self._largest = [math.inf] * n
         self.slots = {
             name: arrays[(k + 1) * n : (k + 2) * n]
             for k, name in enumerate(state["slots"])
@@ -207,7 +225,7 @@ class HeldPart:
             NonFiniteError: the center is as before.
         """
         moved = [np.empty_like(array) for array in self.arrays]
-        squares, sound = [], True
+        squares = []
         for k, section in enumerate(self.layout.sections):
             center, point = self.arrays[k], points[k]
             beta, total = self._beta(section, rate), 0.0
@@ -217,15 +235,17 @@ class HeldPart:
                 moved[k][part] = core.push(
                     center[part], difference, beta, rate.num_workers
                 )
-                sound = sound and all_finite(moved[k][part])
                 differences[k][part] = difference
             squares.append(total)
         if not np.isfinite(squares).all():
             # Finite parameters may be too far from the center, too; or it is
             # but the squares that are too large.
             self._check_finite(differences, worker)
-        if not sound:
-            self._refuse_overflow()
+        for k, section in enumerate(self.layout.sections):
+            step = self._beta(section, rate) / rate.num_workers
+            step *= math.sqrt(squares[k])
+            if not self._stays_finite(k, operator.add, step):
+                self._check_moved(moved[k])
         self.arrays = moved
         return sum(
             total
@@ -236,14 +256,31 @@ class HeldPart:
         )
 
     @_may_overflow
-    def _apply(self, differences: Arrays, rate: Rate) -> None:
+    def _apply(
+        self, differences: Arrays, rate: Rate, worker: int | None = None
+    ) -> None:
         """Moves the center by differences.
+
+        Args:
+            differences: of a worker, or the sum of several ones'.
+            rate: of the push.
+            worker: whose they are, if they may not be finite.
 
         Raises:
             NonFiniteError: the center is as before.
         """
-        moved = [np.empty_like(array) for array in self.arrays]
-        for k, section in enumerate(self.layout.sections):
+        squares = [sum_of_squares(array) for array in differences]
+        if worker is not None and not np.isfinite(squares).all():
+            self._check_finite(differences, worker)
+        sections = self.layout.sections
+        steps = [
+            self._beta(section, rate) / rate.num_workers * math.sqrt(total)
+            for section, total in zip(sections, squares, strict=True)
+        ]
+        sure = self._all_stay_finite(operator.add, steps)
+        # To move all of it where it is is quicker; but nobody could go back.
+        moved = self.arrays if sure else self._like(self.arrays)
+        for k, section in enumerate(sections):
             beta = self._beta(section, rate)
             for part in blocks(moved[k].size):
                 moved[k][part] = core.push(
@@ -252,15 +289,53 @@ class HeldPart:
                     beta,
                     rate.num_workers,
                 )
-                if not all_finite(moved[k][part]):
-                    self._refuse_overflow()
+            if not sure:
+                self._check_moved(moved[k])
         self.arrays = moved
 
-    def _refuse_overflow(self) -> NoReturn:
-        raise errors.NonFiniteError(
-            f"center {self.index} has not taken a push of finite numbers "
-            "that would make it infinite"
+    # Whether a push of finite numbers leaves finite ones.
+
+    def _stays_finite(
+        self, k: int, grow: Callable[[float, float], float], step: float
+    ) -> bool:
+        """Whether a section stays finite for sure, and what is kept with it.
+
+        Args:
+            k: the section.
+            grow: how large, at most, values become of a size by a step.
+            step: of the push.
+        """
+        most = float(ml_dtypes.finfo(self.arrays[k].dtype).max) / 4
+        after = grow(self._largest[k], step)
+        if not after < most:  # Too large, or not known as yet.
+            after = grow(self._largest_now(k), step)
+        sure = after < most
+        self._largest[k] = after if sure else math.inf
+        return sure
+
+    def _all_stay_finite(
+        self, grow: Callable[[float, float], float], steps: Sequence[float]
+    ) -> bool:
+        return all(
+            [self._stays_finite(k, grow, step) for k, step in enumerate(steps)]
         )
+
+    def _largest_now(self, k: int) -> float:
+        kept = (self.arrays[k], *(slots[k] for slots in self.slots.values()))
+        return max((largest(array) for array in kept), default=0.0)
+
+    def _check_moved(self, *moved: np.ndarray) -> None:
+        for array in moved:
+            for part in blocks(array.size):
+                if not np.isfinite(array[part]).all():
+                    raise errors.NonFiniteError(
+                        f"center {self.index} has not taken a push of finite "
+                        "numbers that would make it infinite"
+                    )
+
+    @staticmethod
+    def _like(arrays: Arrays) -> Arrays:
+        return [np.empty_like(array) for array in arrays]
 
     def _beta(self, section: Section, rate: Rate) -> float:
         if section.role == PARAMETERS:
@@ -290,37 +365,37 @@ class HeldPart:
             rule, rate.rates, float(self.version), float(staleness)
         )
         sent = sent or self.arrays
-        moved = [np.empty_like(array) for array in self.arrays]
-        slots = {
-            name: [np.empty_like(array) for array in arrays]
-            for name, arrays in self.slots.items()
-        }
+        # What was sent back then may be larger than all there is now.
+        sure = not rule.compensates and self._all_stay_finite(
+            functools.partial(_grown, now),
+            [math.sqrt(sum_of_squares(message)) for message in messages],
+        )
+        moved, slots = self.arrays, self.slots
+        if not sure:
+            moved = self._like(moved)
+            slots = {name: self._like(kept) for name, kept in slots.items()}
         for k, section in enumerate(self.layout.sections):
             center, message = self.arrays[k], messages[k]
             for part in blocks(center.size):
                 if section.role != PARAMETERS:
-                    after = core.CenterState(
-                        core.push(
-                            center[part], message[part], 1.0, rate.num_workers
-                        )
+                    moved[k][part] = core.push(
+                        center[part], message[part], 1.0, rate.num_workers
                     )
-                else:
-                    after = center_rules.take(
-                        rule,
-                        self._state(k, part),
-                        message[part],
-                        now,
-                        sent[k][part],
-                    )
+                    continue
+                after = center_rules.take(
+                    rule,
+                    self._state(k, part),
+                    message[part],
+                    now,
+                    sent[k][part],
+                )
                 moved[k][part] = after.center
                 for name, arrays in slots.items():
-                    if arrays[k].size:
-                        arrays[k][part] = getattr(after, name)
-                if not all(
-                    all_finite(array[k][part])
-                    for array in (moved, *slots.values())
-                ):
-                    self._refuse_overflow()
+                    arrays[k][part] = getattr(after, name)
+            if not sure:
+                self._check_moved(
+                    moved[k], *(arrays[k] for arrays in slots.values())
+                )
         self.arrays, self.slots, self._last_rate = moved, slots, rate
         return now
 

@@ -320,8 +320,7 @@ class Shard(HeldPart):
         """
         with self._changed:
             member = self._admit_push(push_id, rate)
-            self._check_finite(differences, push_id.worker)
-            self._apply(differences, rate)
+            self._apply(differences, rate, push_id.worker)
             return self._applied(push_id, member)
 
     def exchange(
