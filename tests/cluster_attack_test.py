@@ -185,6 +185,32 @@ def test_halves_of_large_messages(center, end, token, most):
     center.works()
 
 
+def test_calls_with_arrays_that_never_end(center, end):
+    """By who has the token: more of them than there are threads."""
+    center.works()
+    member = {"worker": 5}
+    life = center.call("Hello", member)["last_incarnation"] + 1
+    member["incarnation"] = life
+    center.call("Join", {**JOIN, **member})
+    push = json.dumps({"id": {**ID, **member}, "rate": RATE}).encode()
+    opened = []
+    for _ in range(15):
+        made = http2.Connection(center.centers[0])
+        end.callback(made.close)
+        for name, message in 4 * (("Read", b"{}"), ("Push", push)):
+            stream = made.call(
+                f"/{wire.SERVICE}/{name}", tf_elastic_token=TOKEN
+            )
+            made.send(stream, len(message), message)
+            opened.append((made, stream))
+    # Of one worker there are four.
+    pushes = opened[1::2]
+    until(lambda: sum(s in made.ended for made, s in pushes) == len(pushes) - 4)
+    assert center.call("Hello", {"worker": 5})["present"]
+    center.call("Leave", member)
+    center.works()
+
+
 def test_a_message_that_is_too_large(center, end):
     made = http2.Connection(center.centers[0])
     end.callback(made.close)

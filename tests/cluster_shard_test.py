@@ -1,5 +1,7 @@
 """One shard without a network, under a clock that the test moves."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -311,6 +313,22 @@ def test_a_center_takes_so_many_workers():
     center.shard.leave(2, 1)
     center.join(3)
     assert sorted(center.shard.ledger.members) == [0, 1, 3]
+
+
+def test_a_worker_waits_a_few_times_at_once(center):
+    center.join(1)
+    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        waiting = [
+            threads.submit(center.shard.release, 0, 1, 0, 20.0, False)
+            for _ in range(4)
+        ]
+        support.until(lambda: center.shard._waiting[0] == 4)
+        with pytest.raises(errors.MessageError, match="one more of worker 0"):
+            center.shard.release(0, 1, 0, 20.0, False)
+        center.shard.deposit(PushId(1, 1, 1, 0), support.values(1.0), HALF)
+        assert all(f.result(20)["round"] == 1 for f in waiting)
+    assert center.shard._waiting[0] == 0
 
 
 def test_nobody_uses_up_the_lives(center):

@@ -66,7 +66,7 @@ class Connection:
         return stream
 
     def send(self, stream, announced, sent):
-        """Announces a message, and sends so many of its bytes at most.
+        """Announces a message, and sends these or so many of its bytes.
 
         Returns how many the server has let in.
         """

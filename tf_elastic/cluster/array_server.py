@@ -34,6 +34,7 @@ from tf_elastic.cluster.waiting_room import WaitingRoom
 
 _MAX_CONNECTIONS = 256
 _MAX_STRANGERS = 64  # that have not shown a ticket yet
+_CALLS_OF_ONE = 4
 _MAX_TICKETS = 1024
 _TICKET_S = 30.0
 _ENTER_S = 10.0  # for the handshake of TLS, and the ticket
@@ -59,8 +60,6 @@ class ArrayServer:
             memory; they then come by a socket that has no port.
         most_connections: that were let in, at once. Beyond them the one is
             closed that has been idle for longest.
-        calls_room: where the calls are that are under way, here and
-            elsewhere; None for one of its own.
 
     Raises:
         OSError: the port is taken.
@@ -74,11 +73,10 @@ class ArrayServer:
         security: Security,
         shares_memory: bool = True,
         most_connections: int = _MAX_CONNECTIONS,
-        calls_room: WaitingRoom | None = None,
     ) -> None:
         self._calls = calls
         self._most = min(most_connections, open_files.for_connections() // 4)
-        self._large = calls_room or WaitingRoom(self._most, _MAX_CALL_S)
+        self._calls_room = WaitingRoom(self._most, _MAX_CALL_S, _CALLS_OF_ONE)
         self._context = tls.server_context(security)
         self._listeners = [_listen(host, port)]
         self.port: int = self._listeners[0].getsockname()[1]
@@ -165,6 +163,7 @@ class ArrayServer:
         listener.settimeout(_LOOK_S)
         while not self._stopped.is_set():
             self._strangers.tick()
+            self._calls_room.tick()
             try:
                 connected, peer = listener.accept()
             except TimeoutError:
@@ -307,7 +306,7 @@ class ArrayServer:
                     f"{array_socket.sizes_of(room)} were expected."
                 )
             came = True  # Or is about to, and nothing else.
-            with self._large.visit(
+            with self._calls_room.visit(
                 whose_call(header, guest),
                 guest.interrupt,
                 seconds_of_call(room),

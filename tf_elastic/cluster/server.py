@@ -37,11 +37,10 @@ _TICK_S = 1.0
 # Calls at once, for each worker and beside: whoever waits at a barrier holds
 # one.
 _OTHER_CALLS = 64
-_CALLS_OF_ONE = 4  # with arrays, of a worker or of an address
+_CALLS_OF_ONE = 4  # with arrays, of a worker or of a connection
 _MAX_STREAMS = 32  # of a connection
-_MAX_HALF = 64  # messages that have begun, or are yet to begin
+_MAX_HALF = 64  # first messages that have begun, or are yet to begin
 _MESSAGE_S = 10.0
-_CHUNK_S = 60.0
 _MAX_CONNECTIONS = 4096
 _MAX_LETTERS = 2000  # of an error
 
@@ -86,7 +85,10 @@ class CenterServer:
             port, min(2 * max_workers + _OTHER_CALLS, most_connections // 2)
         )
         self._half = WaitingRoom(_MAX_HALF, _MESSAGE_S)
-        self._large = WaitingRoom(2 * most_calls, 0.0, _CALLS_OF_ONE)
+        # Those with arrays leave threads for the others.
+        self._large = WaitingRoom(
+            most_calls - _OTHER_CALLS // 2, 0.0, _CALLS_OF_ONE
+        )
         calls = array_calls(shard)
         self._arrays: ArrayServer | None = None
         self._server = grpc.server(
@@ -142,7 +144,6 @@ class CenterServer:
                     security,
                     shares_memory,
                     2 * max_workers,
-                    self._large,
                 )
             except BaseException:
                 self._server.stop(None)
@@ -323,7 +324,7 @@ class _Handlers(grpc.GenericRpcHandler):
         def answers(
             messages: Iterator[bytes], context: grpc.ServicerContext
         ) -> Iterator[bytes]:
-            message = self._next(messages, context, _MESSAGE_S)
+            message = self._first(messages, context)
             header = wire.unpack(message, most)
             yield wire.pack(method(**schema.checked(name, header)))
 
@@ -333,7 +334,7 @@ class _Handlers(grpc.GenericRpcHandler):
         def answers(
             messages: Iterator[bytes], context: grpc.ServicerContext
         ) -> Iterator[bytes]:
-            message = self._next(messages, context, _MESSAGE_S)
+            message = self._first(messages, context)
             header = call.checked(wire.unpack(message, wire.MAX_CALL_BYTES))
             arrays = call.room(header)
             with self._large.visit(
@@ -341,29 +342,20 @@ class _Handlers(grpc.GenericRpcHandler):
                 context.cancel,
                 seconds_of_call(arrays),
             ):
-                wire.receive(self._timely(messages, context), arrays)
+                wire.receive(messages, arrays)
                 news, answer = call.run(header, arrays, [])
                 yield wire.pack(news)
                 yield from wire.chunks(answer)
 
         return answers
 
-    def _next(
-        self,
-        messages: Iterator[bytes],
-        context: grpc.ServicerContext,
-        seconds: float,
-    ) -> bytes:
-        """The next message, or none; ends the call if it does not come."""
-        host = host_of(context.peer())
-        with self._half.visit(host, context.cancel, seconds):
-            return next(messages, b"")
-
-    def _timely(
+    def _first(
         self, messages: Iterator[bytes], context: grpc.ServicerContext
-    ) -> Iterator[bytes]:
-        while message := self._next(messages, context, _CHUNK_S):
-            yield message
+    ) -> bytes:
+        """The first message, or none; ends the call if it does not come."""
+        host = host_of(context.peer())
+        with self._half.visit(host, context.cancel):
+            return next(messages, b"")
 
 
 def _as_bytes(value: str | bytes) -> bytes:

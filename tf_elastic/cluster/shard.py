@@ -32,6 +32,9 @@ from tf_elastic.cluster.layout import difference
 from tf_elastic.cluster.layout import other_release
 
 _STALENESS_KEPT = 4096
+# Calls to `release` of one worker. The one before may not know yet that nobody
+# listens to it any more.
+_MOST_WAITS = 4
 
 # What counts of the messages at a meeting.
 _MEAN, _SUM = "mean", "sum"
@@ -78,6 +81,7 @@ class Shard(HeldPart):
         self._changed = threading.Condition()
         self._references: dict[int, list[Any]] = {}
         self._meeting = meeting.Meeting()
+        self._waiting: collections.Counter[int] = collections.Counter()
         self._refusals = 0  # of processes that did not fit
         self._last_refusal = ""
         self._staleness: collections.deque = collections.deque(
@@ -480,9 +484,18 @@ class Shard(HeldPart):
             if force and self._meeting.round == round_:
                 self.ledger.expect_no_more()
                 self._end_round()
-            self._changed.wait_for(
-                lambda: self._meeting.round != round_, wait_s
-            )
+            if self._waiting[worker] >= _MOST_WAITS:
+                raise errors.MessageError(
+                    f"A worker may wait {_MOST_WAITS} times at once. "
+                    f"Received: one more of worker {worker}"
+                )
+            self._waiting[worker] += 1
+            try:
+                self._changed.wait_for(
+                    lambda: self._meeting.round != round_, wait_s
+                )
+            finally:
+                self._waiting[worker] -= 1
             missing = (
                 self._meeting.missing(self.ledger.present)
                 if self._meeting.round == round_
