@@ -375,7 +375,17 @@ def test_wrong_calls_change_nothing(center):
             continue
         with pytest.raises(grpc.RpcError, match="MessageError"):
             center.call(name, changed(WHOLE[name], path, values[0]))
-    for message in (b"", b"[]", b"\xff", b"[" * 60_000, b'{"a":' * 10_000):
+    other = {**JOIN["description"], "tf_elastic": "\ud800"}
+    with pytest.raises(grpc.RpcError, match="surrogates not allowed"):
+        center.call("Join", {**JOIN, "description": other})
+    for message in (
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"a":"\xed\xa0\x80"}',
+        b"[" * 60_000,
+        b'{"a":' * 10_000,
+    ):
         with pytest.raises(grpc.RpcError, match="MessageError: A header is"):
             center.call("Status", message)
     after = center.call("Status", {})
