@@ -52,6 +52,27 @@ sys.knot = Knot()
     )
 
 
+def test_what_a_thread_waits_for_is_ended_at_the_exit():
+    run_python(
+        """
+import concurrent.futures, os, threading
+from tf_elastic.cluster import at_exit
+
+let_go = threading.Event()
+
+def end(event):
+    event.set()
+
+def wait():
+    if not let_go.wait(60):
+        os._exit(1)
+
+concurrent.futures.ThreadPoolExecutor(1).submit(wait)
+at_exit.before_threads_end(end, let_go)
+"""
+    )
+
+
 FIRST_ALONE = """
 import sys
 import tf_elastic

@@ -16,6 +16,7 @@ import tensorflow as tf
 from absl import logging
 
 from tf_elastic import compat
+from tf_elastic.cluster import at_exit
 from tf_elastic.cluster import codec
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
@@ -244,6 +245,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         # A closure over self would keep this alive to the end.
         weakref.finalize(self, self.client.leave).atexit = False
         atexit.register(_stop_if_alive, weakref.ref(self))
+        at_exit.before_threads_end(_break_off_if_alive, weakref.ref(self))
 
     # What the optimizers ask for.
 
@@ -687,3 +689,10 @@ def _stop_if_alive(
     if extended is not None:
         # After an error that nobody has handled, the part is not done.
         extended.stop(finished=not hasattr(sys, "last_value"))
+
+
+def _break_off_if_alive(
+    reference: "weakref.ref[ElasticMultiWorkerExtended]",
+) -> None:
+    if hasattr(sys, "last_value"):  # Nobody is to wait after an error.
+        _stop_if_alive(reference)
