@@ -24,6 +24,7 @@ help:
 	@echo "make lint        ruff"
 	@echo "make types       mypy on the typed layers"
 	@echo "make doctest     run the examples in the docstrings"
+	@echo "make test-slurm  the batch script on a real Slurm (needs root)"
 	@echo "make check       lint, types, doctest, test"
 	@echo "make bench       run every benchmark"
 	@echo "make bench-network  two hosts and a slow network (needs root)"
@@ -85,3 +86,16 @@ $(DEV): setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development (once, about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(BASE) $@
+
+# On a real Slurm. Installs it (Debian, as root) where it is missing; where that
+# cannot be, the tests are skipped and say so.
+.PHONY: test-slurm
+test-slurm: $(DEV)
+	@if ! command -v slurmctld >/dev/null && [ "$$(id -u)" = 0 ] \
+	  && command -v apt-get >/dev/null; then \
+	  echo "Installing slurm-wlm and munge ..."; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq \
+	    install -y --no-install-recommends slurm-wlm munge iproute2 \
+	    >/dev/null || echo "They cannot be installed."; \
+	fi
+	@TF_ELASTIC_TEST_SLURM=1 $(BIN)/python -m pytest tests/slurm_test.py $(ARGS)

@@ -71,7 +71,7 @@ def deps_of_test(path):
 def data_of_test(path):
     """The files that a test reads, apart from those of its targets."""
     data = ["setup.cfg"]
-    if path.stem == "deploy_test":
+    if path.stem in ("deploy_test", "slurm_test"):
         deploy = sorted((tree.ROOT / "deploy").rglob("*.*"))
         data += [tree.relative(file) for file in deploy if file.is_file()]
     if path.stem == "methods_table_test":

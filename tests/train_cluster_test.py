@@ -411,6 +411,40 @@ def test_a_center_server_by_tf_config(run, tmp_path):
     assert versions(tmp_path) == [1]
 
 
+def test_a_chief_by_tf_config_makes_its_folder(run, tmp_path):
+    """Nobody has made it before, as a local launcher would."""
+    cluster = support.Cluster()
+    config = {
+        "cluster": {"worker": ["127.0.0.1:1"], "ps": cluster.centers},
+        "task": {"type": "worker", "index": 0},
+    }
+    flags = ("--epochs=1", "--steps_per_epoch=2", "--beta=0.5", "--verbose=0")
+    try:
+        ended = run(
+            *flags,
+            "--model_dir=runs/new",
+            cwd=tmp_path,
+            TF_CONFIG=json.dumps(config),
+        ).end()
+    finally:
+        cluster.close()
+    assert "center test error" in ended.out
+    folder = tmp_path / "runs" / "new"
+    assert {path.name for path in folder.iterdir()} == {
+        "history.csv",
+        "model.keras",
+    }
+    assert [row["epoch"] for row in history(folder)] == ["0"]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "new"
+    assert train.main(["train.py", f"--model_dir={folder}"]) == 2
+    told = capsys.readouterr().err
+    assert f"--model_dir={folder}, which cannot be made (Not a dir" in told
+
+
 def test_a_mirrored_cluster(run, tmp_path):
     try:
         isolation.PrivateNetwork().close()

@@ -56,6 +56,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
         output=io.StringIO() if settings["status"] else None,
     )
     if settings["model_dir"]:
+        run_folder.make(settings)
         run_folder.write_settings(settings)
     console.say(
         f"A cluster of {_count(settings['local_workers'], 'worker')}"

@@ -6,6 +6,8 @@ import json
 import os
 from typing import Any
 
+from tf_elastic.program import usage
+
 BACKUP = "backup"
 CENTERS = "centers"  # snapshots of a cluster's center servers
 LOGS = "logs"  # of a cluster's processes
@@ -16,9 +18,27 @@ MODEL = "model.keras"
 METADATA = "training_metadata.json"  # Keras' name, in the backup.
 
 
+def make(settings: dict[str, Any]) -> None:
+    """Makes the folder, if one is asked for and is not there.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    folder = settings["model_dir"]
+    if not folder:
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise usage.UsageError(
+            "--model_dir must be a folder in which files can be written. "
+            f"Received: --model_dir={folder}, which cannot be made "
+            f"({error.strerror}). Give another one."
+        ) from error
+
+
 def write_settings(settings: dict[str, Any]) -> None:
     """Writes what `--resume` takes over."""
-    os.makedirs(settings["model_dir"], exist_ok=True)
     path = os.path.join(settings["model_dir"], SETTINGS)
     with open(path, "w", encoding="utf-8") as file:
         json.dump(settings, file, indent=2)

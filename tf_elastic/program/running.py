@@ -28,6 +28,7 @@ def train(
         that is not the chief of its cluster.
     """
     began = time.perf_counter()
+    run_folder.make(settings)
     # TensorFlow's own notes on devices and instructions help nobody here;
     # where ops are deterministic it also calls a rewrite of its own an error.
     level = "3" if settings["deterministic"] else "2"
