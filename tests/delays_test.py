@@ -255,10 +255,21 @@ def test_a_trace_survives_its_file(tmp_path, by_worker):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"format": "tf_elastic delay trace"}']
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": "tf_elastic delay trace"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"format": "tf_elastic delay trace", "version": 1, "entries": 3}',
+        b'{"format": "tf_elastic delay trace", "version": 1, "entries": [3]}',
+    ],
+    ids=lambda text: str(text[:80]),
 )
 def test_another_file_is_no_trace(tmp_path, text):
     path = tmp_path / "other.json"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ValueError, match="`path` must be a .*other.json"):
         delays.DelayTrace.load(path)

@@ -138,8 +138,8 @@ class DelayTrace(ListedDelay):
                 content = json.load(file)
             except (ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"`path` must be a delay trace. Received: path={path!r}, "
-                    f"which is not JSON: {error!r}."
+                    "`path` must be a delay trace. Received: "
+                    f"path={str(path)!r}, which is not JSON: {error!r}."
                 ) from error
         is_trace = isinstance(content, dict) and (
             content.get("format"),
@@ -150,7 +150,14 @@ class DelayTrace(ListedDelay):
                 "`path` must be a file that `DelayTrace.save` wrote. "
                 f"Received: path={str(path)!r}."
             )
-        return cls(content["entries"], bool(content.get("by_worker", False)))
+        try:
+            by_worker = bool(content.get("by_worker", False))
+            return cls(content["entries"], by_worker)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "`path` must be a file that `DelayTrace.save` wrote. "
+                f"Received: path={str(path)!r}, in which: {error}"
+            ) from error
 
 
 def _checked_entry(entry: Any) -> TraceEntry:

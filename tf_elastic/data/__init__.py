@@ -1,5 +1,6 @@
 """Data sets as `tf.data` pipelines, sampled by workers as in the thesis."""
 
+from tf_elastic.data.errors import DamagedDataError
 from tf_elastic.data.loading import load
 
-__all__ = ["load"]
+__all__ = ["DamagedDataError", "load"]

@@ -109,6 +109,9 @@ def load(
         TypeError: If a number is not an integer.
         FileNotFoundError: If the data set is not prepared in `data_dir` and
             `download` is False.
+        DamagedDataError: If a file of the data set is missing, cut short or
+            overwritten, or does not fit what `dataset_info.json` tells. The
+            whole split is read here: training reads no file.
         ImportError: If CIFAR is asked for and `tensorflow_datasets` is not
             installed.
 

@@ -3,12 +3,22 @@
 import functools
 import importlib.resources
 import os
-import pathlib
+import zipfile
+import zlib
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tf_elastic.data import prepared
+from tf_elastic.data.errors import DamagedDataError
+
+_DIGITS = "digits.npz"
+# What NumPy raises of a file that is damaged, by where.
+_UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+)
 _DIGITS_TEST_EVERY = 5
 
 
@@ -32,10 +42,19 @@ def read_digits(split: str) -> Source:
 
     Returns:
         The split, images uint8 [num_examples, 8, 8, 1].
+
+    Raises:
+        DamagedDataError: If the file of the package is damaged.
     """
-    package = importlib.resources.files("tf_elastic.data")
-    with (package / "digits.npz").open("rb") as file, np.load(file) as arrays:
-        images, labels = arrays["images"], arrays["labels"]
+    path = importlib.resources.files("tf_elastic.data") / _DIGITS
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except _UNREADABLE as error:
+        raise DamagedDataError(
+            f"{str(path)!r} must be as it comes with tf_elastic. Received: "
+            f"a file that cannot be read ({error}). Install tf_elastic again."
+        ) from error
     by_class = np.argsort(labels, kind="stable")
     is_test = np.zeros(len(labels), bool)
     is_test[by_class[::_DIGITS_TEST_EVERY]] = True
@@ -70,43 +89,32 @@ def read_cifar(
         ImportError: If `tensorflow_datasets` is not installed.
         FileNotFoundError: If the data set is not prepared in `data_dir` and
             `download` is False.
+        DamagedDataError: If a file of it is not what was prepared.
     """
     folder = None if data_dir is None else os.fspath(data_dir)
     if download:
-        _builder(name, folder).download_and_prepare()
+        prepared.builder(name, folder).download_and_prepare()
     return _decode(name, split, folder)
-
-
-def _builder(name: str, data_dir: str | None):
-    """Returns the TensorFlow Datasets builder of a data set."""
-    try:
-        # Here, because it is slow to import and not always needed.
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            f"The data set {name!r} is read by `tensorflow_datasets`, which is "
-            "not installed. Install `tensorflow-datasets`, or use "
-            'load("digits"), which needs nothing.'
-        ) from error
-    return tfds.builder(name, data_dir=data_dir)
 
 
 @functools.lru_cache(maxsize=None)
 def _decode(name: str, split: str, data_dir: str | None) -> Source:
     """Reads and decodes a whole split, in the order of its files."""
-    builder = _builder(name, data_dir)
-    path = pathlib.Path(builder.data_path)
-    if not builder.is_prepared():
-        raise FileNotFoundError(
-            f"The data set {name!r} must be prepared in `data_dir`. "
-            f"Received: data_dir={data_dir!r}, in which {str(path)!r} is not "
-            "there. Pass the folder that holds the prepared folder "
-            f"{name!r} as `data_dir`, or pass `download=True` to download "
-            "and prepare it there."
-        )
+    builder = prepared.builder(name, data_dir)
+    with tf.device("CPU:0"):
+        parts = [
+            _decode_file(builder, f"{split}[{i}shard]", path)
+            for i, path in enumerate(prepared.files(builder, split))
+        ]
+        images, labels = zip(*parts, strict=True)
+        return Source(tf.concat(images, 0), tf.concat(labels, 0))
+
+
+def _decode_file(builder: Any, split: str, path: str) -> Source:
+    """Reads and decodes one file, which is the split that is given."""
     import tensorflow_datasets as tfds
 
-    with tf.device("CPU:0"):
+    try:
         encoded = builder.as_dataset(
             split=split,
             shuffle_files=False,
@@ -117,8 +125,15 @@ def _decode(name: str, split: str, data_dir: str | None) -> Source:
                 _decode_batch, num_parallel_calls=tf.data.AUTOTUNE
             )
         )
-        images, labels = zip(*batches, strict=True)
-        return Source(tf.concat(images, 0), tf.concat(labels, 0))
+    except (tf.errors.OpError, ValueError) as error:
+        raise prepared.damaged(path, error) from error
+    images, labels = zip(*batches, strict=True)
+    source = Source(tf.concat(images, 0), tf.concat(labels, 0))
+    num_classes = builder.info.features["label"].num_classes
+    wrong = tf.reduce_any((source.labels < 0) | (source.labels >= num_classes))
+    if wrong:
+        raise prepared.damaged(path, f"labels outside of [0, {num_classes})")
+    return source
 
 
 def _decode_batch(examples: dict) -> tuple[tf.Tensor, tf.Tensor]:
