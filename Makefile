@@ -25,6 +25,7 @@ help:
 	@echo "make types       mypy on the typed layers"
 	@echo "make doctest     run the examples in the docstrings"
 	@echo "make test-slurm  the batch script on a real Slurm (needs root)"
+	@echo "make test-versions  each TensorFlow and Keras that is declared (an hour)"
 	@echo "make check       lint, types, doctest, test"
 	@echo "make bench       run every benchmark"
 	@echo "make bench-network  two hosts and a slow network (needs root)"
@@ -64,7 +65,7 @@ build-file:
 	@$(PYTHON) -m tests.build_file_test --write
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .ruff_cache \
 	  .mypy_cache .hypothesis
 	find tf_elastic tests benchmarks -name __pycache__ -prune \
 	  -exec rm -rf {} +
@@ -99,3 +100,9 @@ test-slurm: $(DEV)
 	    >/dev/null || echo "They cannot be installed."; \
 	fi
 	@TF_ELASTIC_TEST_SLURM=1 $(BIN)/python -m pytest tests/slurm_test.py $(ARGS)
+
+# The core of the tests on each release that is declared, each TensorFlow in an
+# environment of its own under .venvs (about an hour, and 8 GB).
+.PHONY: test-versions
+test-versions:
+	@$(PYTHON) -m tests.versions --jobs=$(JOBS) $(ARGS)

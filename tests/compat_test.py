@@ -5,8 +5,11 @@ which, and what of the package relies on it.
 """
 
 import ast
+import configparser
 import importlib
 import inspect
+import subprocess
+import sys
 import threading
 import types
 
@@ -818,34 +821,80 @@ def test_slices_of_unlike_shapes_are_replaced_by_the_first(compat, mirrored):
 
 
 @pytest.mark.parametrize(
-    "version", ["2.18.0", "2.19.1", "2.20.0", "2.21.0", "2.21.0-rc1"]
+    ("module", "version"),
+    [
+        *((tf, v) for v in ("2.18.0", "2.19.1", "2.21.0", "2.21.0-rc1")),
+        *((keras, v) for v in ("3.10.0", "3.15.1")),
+    ],
 )
-def test_a_supported_version_passes(compat, monkeypatch, version):
-    monkeypatch.setattr(tf, "__version__", version)
-    compat.check_versions()
+def test_a_supported_version_passes(compat, monkeypatch, module, version):
+    monkeypatch.setattr(module, "__version__", version)
+    compat.supported.check_versions()
 
 
-@pytest.mark.parametrize("version", ["2.9.3", "2.17.1", "2.22.0", "3.0.0"])
-def test_another_version_is_refused(compat, monkeypatch, version):
-    monkeypatch.setattr(tf, "__version__", version)
-    first, last = compat.SUPPORTED_TENSORFLOW
-    message = f"TensorFlow {first} to {last}. Received: tensorflow=={version}"
-    with pytest.raises(compat.UnsupportedVersionError, match=message) as error:
-        compat.check_versions()
+@pytest.mark.parametrize(
+    ("module", "version"),
+    [
+        *((tf, v) for v in ("2.9.3", "2.17.1", "2.22.0", "3.0.0")),
+        *((keras, v) for v in ("2.15.0", "3.9.2", "3.16.0", "4.0.0.dev1")),
+    ],
+)
+def test_another_version_is_refused(compat, monkeypatch, module, version):
+    supported = compat.supported
+    name, package, (first, last) = (
+        ("TensorFlow", "tensorflow", supported.SUPPORTED_TENSORFLOW)
+        if module is tf
+        else ("Keras", "keras", supported.SUPPORTED_KERAS)
+    )
+    monkeypatch.setattr(module, "__version__", version)
+    with pytest.raises(supported.UnsupportedVersionError) as error:
+        supported.check_versions()
     assert isinstance(error.value, ImportError)
-    assert "Install a supported release" in str(error.value)
+    told = str(error.value)
+    assert f"{name} {first} to {last}. Received: {package}=={version}." in told
+    assert f"pip install '{package}>={first},<={last}.*'" in told
 
 
-def test_the_installed_versions_are_the_tested_ones(compat):
-    """Else whoever reads a failure below knows where to begin."""
-    compat.check_versions()
-    tested = f"TensorFlow {compat.TESTED_TENSORFLOW}"
-    assert tf.__version__.startswith(compat.TESTED_TENSORFLOW + "."), (
-        f"Tested with {tested}, installed: {VERSIONS}."
+def test_it_is_refused_before_anything_private_is_named():
+    """By a Keras that says it is another, in a process of its own."""
+    code = (
+        "import sys, keras; keras.__version__ = '3.16.0'\n"
+        "for name in [n for n in sys.modules if 'mirrored_strategy' in n]:\n"
+        "    sys.modules[name] = None\n"
+        "try:\n"
+        "    import tf_elastic.strategies\n"
+        "except ImportError as error:\n"
+        "    sys.exit(f'{type(error).__name__}: {error}')\n"
     )
-    assert keras.__version__.startswith(compat.TESTED_KERAS + "."), (
-        f"Tested with Keras {compat.TESTED_KERAS}, installed: {VERSIONS}."
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=source_tree.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
+    assert "UnsupportedVersionError: " in ended.stderr, ended.stderr
+    assert "keras==3.16.0" in ended.stderr
+
+
+def test_what_is_declared_is_what_is_supported(compat):
+    """The same bounds in setup.cfg and in the documents."""
+    supported = compat.supported
+    declared = configparser.ConfigParser()
+    declared.read(source_tree.ROOT / "setup.cfg", encoding="utf-8")
+    required = declared["options"]["install_requires"].split()
+    sentence = []
+    for name, (first, last) in (
+        ("TensorFlow", supported.SUPPORTED_TENSORFLOW),
+        ("Keras", supported.SUPPORTED_KERAS),
+    ):
+        major, minor = last.split(".")
+        above = f"{major}.{int(minor) + 1}"
+        assert f"{name.lower()}>={first},<{above}" in required
+        sentence.append(f"{name} {first} to {last}")
+    for path in ("README.md", "docs/limits.md"):
+        text = (source_tree.ROOT / path).read_text(encoding="utf-8")
+        assert " with ".join(sentence) in " ".join(text.split()), path
 
 
 # Collectives of several workers.

@@ -165,7 +165,10 @@ RECORDS = {
         lambda path: path.write_bytes(POINTER),
         "the pointer that Git LFS leaves in its place",
     ),
-    "text": (lambda path: path.write_text("404: Not Found\n"), "corrupted record at 0"),
+    "text": (
+        lambda path: path.write_text("404: Not Found\n"),
+        "corrupted record at 0",
+    ),
     "missing": (lambda path: path.unlink(), "no such file"),
     "other_records": (
         lambda path: write_records(path, [b"abc"] * 4),

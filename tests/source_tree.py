@@ -13,6 +13,7 @@ PACKAGE = "tf_elastic"
 # Lowest first. A layer is a folder or a module directly under the package.
 LAYERS = (
     "version",
+    "supported",
     "compat",
     "core",
     "theory",

@@ -14,7 +14,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+
+# First: it refuses releases in which the rest may not be there.
+from tf_elastic import supported  # noqa: F401
+
+# isort: split
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.data.experimental.ops import distribute as distribute_ops
 from tensorflow.python.data.ops import multi_device_iterator_ops
@@ -39,10 +43,6 @@ from tensorflow.python.ops import control_flow_util
 from tensorflow.python.saved_model import save_context
 from tensorflow.python.util import tf_decorator
 
-SUPPORTED_TENSORFLOW = ("2.18", "2.21")  # first and last release, inclusive
-TESTED_TENSORFLOW = "2.21"
-TESTED_KERAS = "3.15"
-
 MirroredExtended = mirrored_strategy.MirroredExtended
 MirroredVariable = values.MirroredVariable
 MultiWorkerExtended = collective_all_reduce_strategy.CollectiveAllReduceExtended
@@ -50,32 +50,6 @@ MultiWorkerExtended = collective_all_reduce_strategy.CollectiveAllReduceExtended
 _HOST_DEVICE = "/device:CPU:0"
 _SEED_STATE_NAME = "seed_generator_state"
 _SWAP_EMA_MODULE = "keras.src.callbacks.swap_ema_weights"
-
-
-class UnsupportedVersionError(ImportError):
-    """The installed TensorFlow is not one that the package knows."""
-
-
-def check_versions() -> None:
-    """Refuses a TensorFlow release that is out of the supported range.
-
-    Raises:
-        UnsupportedVersionError: the installed TensorFlow is older or newer.
-    """
-    installed = _release(tf.__version__)
-    first, last = map(_release, SUPPORTED_TENSORFLOW)
-    if not first <= installed <= last:
-        raise UnsupportedVersionError(
-            "tf_elastic relies on private parts of tf.distribute and supports "
-            f"TensorFlow {SUPPORTED_TENSORFLOW[0]} to "
-            f"{SUPPORTED_TENSORFLOW[1]}. Received: tensorflow=="
-            f"{tf.__version__}. Install a supported release."
-        )
-
-
-def _release(version: str) -> tuple[int, int]:
-    major, minor = version.split(".")[:2]
-    return int(major), int(minor)
 
 
 class UntunedDistributedDataset(input_lib.DistributedDataset):
@@ -658,7 +632,8 @@ def configure_coordination(
     service that is configured as it is. The rest is configured as the strategy
     would do it.
 
-    Relies on `Context.coordination_service`,
+    Relies on the protocol buffers that `context` has imported (their own place
+    has moved), on `Context.coordination_service`,
     `Context.configure_coordination_service` and
     `CollectiveAllReduceExtended._initialize_multi_worker`.
     """
@@ -675,7 +650,7 @@ def configure_coordination(
         heartbeat_timeout_in_ms=int(1000 * peer_timeout_s),
         shutdown_barrier_timeout_in_ms=int(1000 * shutdown_timeout_s),
         coordinated_jobs=[
-            coordination_config_pb2.CoordinatedJob(
+            tf_context.coordination_config_pb2.CoordinatedJob(
                 name=job, num_tasks=spec.num_tasks(job)
             )
             for job in jobs
@@ -788,6 +763,3 @@ def _restored_by_all(method: Callable[..., None]) -> Callable[..., None]:
             variable.assign(strategy.from_chief(variable))
 
     return restored_by_all
-
-
-check_versions()
