@@ -33,7 +33,7 @@ USES = {
     "graph": "graph (`fit`)",
     "eager": "`run_eagerly=True`",
     "steps_per_execution": "`steps_per_execution` > 1",
-    "xla": "`jit_compile=True`",
+    "xla": "`jit_compile=True` of the optimizer (of `compile`: refused)",
     "checkpoint": "`tf.train.Checkpoint`, to the bit",
     "backup": "`BackupAndRestore`, to the bit",
     "saved": "`save`, `load_model`, `save_weights`",

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -354,6 +355,30 @@ def test_several_devices_of_one_process(two_devices):
     close(found, single)
     found = multi_worker_mirrored_job.tutorial_numbers(two_devices, 4)
     close(without_batches(found), without_batches(single))
+
+
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_what_is_not_trained_is_each_replicas_own(two_devices, synchronized):
+    """What is trained is the same on all, and so are statistics of all rows."""
+    with two_devices.scope():
+        normalization = keras.layers.BatchNormalization(
+            synchronized=synchronized
+        )
+        model = keras.Sequential([keras.Input((6,)), normalization])
+        model.compile("sgd", "mse")
+    x = np.random.default_rng(1).normal(size=(8, 6)).astype("float32")
+    model.fit(x, x, batch_size=8, verbose=0)
+    same = {
+        variable.name: bool((first.numpy() == second.numpy()).all())
+        for variable in normalization.variables
+        for first, second in [variable.value.values]
+    }
+    assert same == {
+        "gamma": True,
+        "beta": True,
+        "moving_mean": synchronized,
+        "moving_variance": synchronized,
+    }
 
 
 def test_slices_of_unlike_shapes_have_their_first_one(two_devices):
