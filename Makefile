@@ -46,7 +46,8 @@ types: $(DEV)
 	@$(BIN)/mypy
 
 doctest: $(DEV)
-	@$(BIN)/python -m pytest --doctest-modules tf_elastic $(ARGS)
+	@$(BIN)/python -m pytest --doctest-modules tf_elastic \
+	  --doctest-glob='*.md' docs/theory.md $(ARGS)
 
 check: lint types doctest test
 

@@ -41,8 +41,12 @@ def builder(name: str, data_dir: str | None) -> Any:
         return tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # It reads the file, and raises anything.
         version = tfds.builder_cls(name).VERSION
-        root = os.path.expanduser(data_dir or "~/tensorflow_datasets")
-        path = os.path.join(root, name, str(version), _INFO)
+        root = data_dir or os.environ.get(
+            "TFDS_DATA_DIR", "~/tensorflow_datasets"
+        )
+        path = os.path.join(
+            os.path.expanduser(root), name, str(version), _INFO
+        )
         if not tf.io.gfile.exists(path):
             raise
         raise damaged(path, _what_is_wrong(path) or error) from error
