@@ -94,6 +94,7 @@ def test_blocking_is_algorithm_1_and_2(
     center = cluster(num_shards)
     workers = center.workers(num_workers, start)
     for row, i in enumerate(settings["schedule"]):
+        workers[i].begin()
         at = workers[i].x[0].copy()
         if workers[i].clock % tau == 0:
             workers[i].exchange()
@@ -120,6 +121,7 @@ def test_overlapped_is_the_protocol_of_section_2_2(
     center = cluster(num_shards)
     workers = center.workers(num_workers, start, "overlapped")
     for row, i in enumerate(schedule(num_workers)):
+        workers[i].begin()
         if workers[i].clock % tau == 0:
             workers[i].overlap()
         workers[i].step(gradient, ETA, momentum)
@@ -155,6 +157,7 @@ def test_synchronous_is_equations_2_3_and_2_4(
     workers = center.workers(num_workers, start, "synchronous")
 
     def turn(worker):
+        worker.begin()
         at = worker.x[0].copy()
         if worker.clock % tau == 0:
             worker.exchange()

@@ -180,6 +180,11 @@ class Worker:
     def moment(self):
         return exchanger.Moment(self.clock, self.clock)
 
+    def begin(self):
+        """Before the first turn: goes where the center is by now."""
+        if self.clock == 0:
+            self.obey(self.exchanger.begin(self.moment()))
+
     def exchange(self):
         """At once: the blocking protocol, or the synchronous."""
         self.obey(self.exchanger.now(self.moment(), self.sent()))
@@ -193,7 +198,8 @@ class Worker:
     def served(self):
         """Waits until the center has what was sent."""
         # Only to fix the order of service; nobody else looks in there.
-        self.exchanger._pending.result(timeout=60)
+        if self.exchanger.in_flight:
+            self.exchanger._pending.result(timeout=60)
 
     def pending(self):
         """alpha times the difference that is under way."""

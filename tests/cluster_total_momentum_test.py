@@ -124,7 +124,7 @@ def test_each_reading_is_what_looking_back_shows(
     for status, of_shard in zip(statuses(center), expected, strict=True):
         found = status["total_momentum"]
         # All but those of gradients that were taken at the first center.
-        first = 2 * count if protocol == "overlapped" else count
+        first = 2 if protocol == "overlapped" else 1
         assert len(found) == len(order) - first
         assert [r[0] for r in found] == list(range(1, len(found) + 1))
         assert [r[1:3] for r in found] == [list(r[:2]) for r in of_shard]

@@ -85,6 +85,8 @@ class Pusher:
 
     def step(self, learning_rate):
         """A local step; where gradients are pushed, only the gradient."""
+        if self.clock == 0:
+            self.obey(self.exchanger.begin(exchanger.Moment(0, 0)))
         self.gradient = gradient(self.client.worker, self.clock, self.x)
         self.clock += 1
         if self.message != GRADIENT:
@@ -142,6 +144,9 @@ class AdmmWorker:
         self.clock = 0
 
     def turn(self, learning_rate, tau):
+        if self.clock == 0:
+            order = self.exchanger.begin(exchanger.Moment(0, 0))
+            self.x = self.anchor = self.pushed = order.arrays[0].copy()
         slope = gradient(self.client.worker, self.clock, self.x)
         if self.clock % tau == 0:
             self.begin()

@@ -507,6 +507,18 @@ def is_clock(creator_kwargs: dict[str, Any]) -> bool:
     )
 
 
+def clock_and_rate(optimizer: keras.optimizers.Optimizer) -> tuple[Any, Any]:
+    """An optimizer's count of calls, and what its learning rate is.
+
+    Both as TensorFlow has them; the second is no variable where a schedule or
+    a function gives the rate.
+    """
+    return (
+        native_variable(optimizer._iterations),
+        native_variable(optimizer._learning_rate),
+    )
+
+
 def is_seed_state(creator_kwargs: dict[str, Any]) -> bool:
     """Whether a variable to be created is a `keras.random.SeedGenerator`'s."""
     return creator_kwargs.get("name") == _SEED_STATE_NAME

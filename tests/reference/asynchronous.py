@@ -9,6 +9,9 @@ beginning of a period the worker's parameters leave; the master answers with the
 elastic difference to the center as it then is, and moves the center; at the end
 of the period the worker applies the difference that has come back. `"pending"`,
 shape (turns + 1, p, n), holds alpha times the differences under way.
+
+A worker begins at the center of its first turn, and has nothing to give there.
+In the papers, where all begin at once, that is no exchange either: x^i = c.
 """
 
 import numpy as np
@@ -45,8 +48,10 @@ def easgd_asynchronous(
     workers, center = [np.stack(xs)], [c.copy()]
     for i in schedule:
         ti = clocks[i]
+        if ti == 0:
+            xs[i] = c.copy()
         x = xs[i].copy()
-        if ti % tau == 0:
+        if ti % tau == 0 and ti > 0:
             xs[i] = xs[i] - alpha * (x - c)
             c = c + (beta / p) * (x - c)
         xs[i] = xs[i] - learning_rate * gradient(i, ti, x)
@@ -95,8 +100,10 @@ def eamsgd_asynchronous(
     workers, center = [np.stack(xs)], [c.copy()]
     for i in schedule:
         ti = clocks[i]
+        if ti == 0:
+            xs[i] = c.copy()
         x = xs[i].copy()
-        if ti % tau == 0:
+        if ti % tau == 0 and ti > 0:
             xs[i] = xs[i] - alpha * (x - c)
             c = c + (beta / p) * (x - c)
         vs[i] = delta * vs[i] - learning_rate * gradient(
@@ -148,7 +155,9 @@ def easgd_overlapped(
     workers, center, pending = [np.stack(xs)], [c.copy()], [np.stack(ds)]
     for i in schedule:
         ti = clocks[i]
-        if ti % tau == 0:
+        if ti == 0:
+            xs[i] = c.copy()
+        elif ti % tau == 0:
             xs[i] = xs[i] - ds[i]
             ds[i] = alpha * (xs[i] - c)
             c = c + (beta / p) * (xs[i] - c)

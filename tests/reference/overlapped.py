@@ -2,7 +2,8 @@
 
 `easgd_overlapped` reads what has come back when the worker comes to its next
 step; with other workers in between the master serves it later. For one worker
-alone both are the same. Row k is the state after turn k.
+alone both are the same. Row k is the state after turn k. As in
+`asynchronous`, a worker begins at the center of its first turn.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ def overlapped_at_the_end(
 ):
     """Section 2.2's second protocol, with the step of EASGD or EAMSGD.
 
-    send x^i; the master: d^i <- alpha (x^i - c), c <- c + alpha (x^i - c)
+    x^i <- c
     Repeat
       v^i <- delta v^i - eta g^i_{t^i}(x^i + delta v^i)   (heavy ball: at x^i)
       x^i <- x^i + v^i
@@ -44,8 +45,7 @@ def overlapped_at_the_end(
     workers, center = [np.stack(xs)], [c.copy()]
     for i in schedule:
         if clocks[i] == 0:
-            ds[i] = alpha * (xs[i] - c)
-            c = c + (beta / p) * (xs[i] - c)
+            xs[i] = c.copy()
         at = xs[i] + delta * vs[i] if nesterov else xs[i]
         vs[i] = delta * vs[i] - learning_rate * gradient(i, clocks[i], at)
         xs[i] = xs[i] + vs[i]
@@ -81,8 +81,10 @@ def heavy_ball_asynchronous(
     c = np.array(initial, np.float64)
     workers, center = [np.stack(xs)], [c.copy()]
     for i in schedule:
+        if clocks[i] == 0:
+            xs[i] = c.copy()
         x = xs[i].copy()
-        if clocks[i] % communication_period == 0:
+        if clocks[i] % communication_period == 0 and clocks[i] > 0:
             xs[i] = xs[i] - alpha * (x - c)
             c = c + (beta / p) * (x - c)
         vs[i] = momentum * vs[i] - learning_rate * gradient(i, clocks[i], x)

@@ -5,6 +5,8 @@ worker takes one local step and, if tau divides its clock then, visits the
 center. Row k of a trajectory is the state before turn k. `"shown"` is what is
 evaluated: the time average where there is one.
 
+A worker begins where the center is at its first turn.
+
 Overlapped, a visit is: take what has come back for the former message, then let
 the new one leave, which was made before.
 """
@@ -58,6 +60,8 @@ def downpour(
     updates = 0
     rows = Rows(workers=x, center=c, shown=z)
     for i in schedule:
+        if clocks[i] == 0:
+            x[i] = c.copy()
         step = -learning_rate * gradient(i, clocks[i], x[i])
         x[i], v[i] = x[i] + step, v[i] + step
         clocks[i] += 1
@@ -115,6 +119,9 @@ def center_momentum(
     k = 0
     rows = Rows(workers=x, center=c, staleness=0)
     for i in schedule:
+        if clocks[i] == 0:
+            x[i] = c + mu * (c - before) if nesterov else c
+            given_at[i] = k
         g = gradient(i, clocks[i], x[i])
         clocks[i] += 1
         made_at, made_with = x[i], given_at[i]
@@ -152,7 +159,8 @@ def admm(
     At the start of a period: lambda^i <- lambda^i - (x^i - c)
     At each step: x^i <- (x^i - eta g^i + eta rho (lambda^i + c)) / (1 + eta
     rho), with the c of the period's start
-    At its end: c <- 1/p sum_j (x^j - lambda^j), the others as they last came
+    At its end: c <- 1/p sum_j (x^j - lambda^j), the others as they last came;
+    of one that has yet to come, its part is where it begins.
     """
     p, tau = num_workers, communication_period
     eta, rho = learning_rate, elasticity
@@ -164,6 +172,8 @@ def admm(
     clocks = [0] * p
     rows = Rows(workers=x, center=c)
     for i in schedule:
+        if clocks[i] == 0:
+            x[i], parts[i] = c.copy(), c.copy()
         g = gradient(i, clocks[i], x[i])
         if clocks[i] % tau == 0:
             read[i] = c
@@ -173,8 +183,9 @@ def admm(
         )
         clocks[i] += 1
         if clocks[i] % tau == 0:
-            parts[i] = x[i] - multiplier[i]
-            c = sum(parts) / p
+            part = x[i] - multiplier[i]
+            c = c + (part - parts[i]) / p
+            parts[i] = part
         rows.add(workers=x, center=c)
     return rows.stacked()
 

@@ -1,7 +1,8 @@
 """The total momentum of a center, by looking back when all is over.
 
 As in `pushes`: `schedule` is a list of worker indices; at each entry that
-worker takes a gradient and pushes it. Everything that ever was is kept.
+worker takes a gradient and pushes it, the first one where the center is by
+then. Everything that ever was is kept.
 """
 
 import numpy as np
@@ -52,6 +53,8 @@ def readings(
     clocks = [0] * num_workers
     step = np.zeros_like(points[0])
     for k, i in enumerate(schedule):
+        if clocks[i] == 0:
+            at[i] = k
         r = at[i]
         g = gradient(i, clocks[i], points[r])
         clocks[i] += 1

@@ -11,6 +11,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import put_differences
+from tf_elastic.cluster.delivery import RESTART
 from tf_elastic.cluster.delivery import TAKE
 from tf_elastic.cluster.delivery import Delivery
 from tf_elastic.cluster.delivery import Moved
@@ -128,6 +129,17 @@ class CenterClient(Delivery):
             return self._restart(self._known, error)
         self._know(flat, here)
         return Moved(TAKE, flat)
+
+    def begin(self) -> Moved:
+        """Reads the center for a worker that has taken no step yet.
+
+        Of a center server that is away it has what it got before. Returns and
+        errors as of `take`.
+        """
+        moved = self.read_points()
+        if moved.restart:
+            return moved
+        return Moved(RESTART, [array.copy() for array in self._known])
 
     def push(self, differences: Arrays, rates: Rates) -> Moved:
         """Pushes differences to a center that adds them.

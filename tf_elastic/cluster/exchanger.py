@@ -6,6 +6,9 @@
                difference comes back while training goes on, and is applied at
                the period's end.
 `synchronous`  eqs. 2.3 and 2.4: at the start of a period all workers meet.
+
+In all of them a worker that has taken no local step since it began at the
+center has nothing to give: it pushes nothing, and nobody waits for it.
 """
 
 import concurrent.futures
@@ -110,10 +113,32 @@ class Exchanger:
         self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
+        # The worker's clock when it began at the center; None if it began
+        # somewhere else.
+        self._began_at: int | None = None
         self._away, self._back = Room(client), Room(client)
         self._sender = concurrent.futures.ThreadPoolExecutor(
             1, thread_name_prefix="exchange"
         )
+
+    def begins(self, moment: Moment) -> None:
+        """Notes that the worker is at the center as it was read just now."""
+        self._tell(moment)
+        self._began_at = self.client.clock
+
+    def begin(self, moment: Moment) -> Order:
+        """Reads the center for a worker that has taken no step yet.
+
+        Returns:
+            What to do: begin there.
+        """
+        moved = self.client.begin()
+        self.begins(moment)
+        return _order(moved)
+
+    def has_something(self, moment: Moment) -> bool:
+        """Whether the worker has taken a step since it began."""
+        return self._began_at is None or moment.clock > self._began_at
 
     def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
         """An exchange while the worker waits.
@@ -126,6 +151,8 @@ class Exchanger:
             What to do. Differences are overwritten by the next exchange.
         """
         self._tell(moment)
+        if not self.has_something(moment):
+            return Order(NOTHING, 0.0, ())
         rates = self._rates_at(moment)
         meets = self.protocol == "synchronous"
         begin = time.monotonic()
@@ -139,7 +166,7 @@ class Exchanger:
             do = self.client.meet if meets else self.client.read_and_push
             moved = do(list(values), rates, self._back.arrays())
         self.client.counts.wait_s += time.monotonic() - begin
-        return _order(moved)
+        return self._ordered(moved)
 
     def read(self, moment: Moment) -> Order:
         """Reads where to go on from, while the worker waits."""
@@ -147,7 +174,7 @@ class Exchanger:
         begin = time.monotonic()
         moved = self.client.read_points()
         self.client.counts.wait_s += time.monotonic() - begin
-        return _order(moved)
+        return self._ordered(moved)
 
     def push(
         self, moment: Moment, differences: Sequence[np.ndarray]
@@ -157,6 +184,11 @@ class Exchanger:
         begin = time.monotonic()
         moved = self.client.push(list(differences), self._rates_at(moment))
         self.client.counts.wait_s += time.monotonic() - begin
+        return self._ordered(moved)
+
+    def _ordered(self, moved: Moved) -> Order:
+        if moved.restart:
+            self._began_at = self.client.clock
         return _order(moved)
 
     @property
@@ -202,15 +234,16 @@ class Exchanger:
         finally:
             self.client.counts.wait_s += time.monotonic() - begin
         self._pending, self._late = None, False
-        return _order(moved)
+        return self._ordered(moved)
 
     def send(self, moment: Moment, values: Sequence[np.ndarray]) -> bool:
         """Lets parameters or messages leave; returns at once.
 
         Returns:
-            Whether they leave: they do not while others are on their way.
+            Whether they leave: they do not while others are on their way,
+            or where the worker has nothing to give.
         """
-        if self._pending is not None:
+        if self._pending is not None or not self.has_something(moment):
             return False
         if self._is_push:
             do = functools.partial(self.client.take, overlapped=True)

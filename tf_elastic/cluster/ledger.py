@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster.instruction import Instruction
 
 # For how long the workers that a cluster was begun with count in p before they
 # have joined.
@@ -34,12 +35,18 @@ class Member:
     present: bool = True  # has its slot
     finished: bool = False  # has left after its part was done
     last_seen: float = 0.0  # the server's clock, seconds
-    clock: int = 0  # local steps of this incarnation
+    clock: int = 0  # local steps, of those before as well
     samples: int = 0  # of this process
     earlier_samples: int = 0  # of those before
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
     read_time: float = 0.0
     refused: int = 0  # calls that were turned away
+    run: int = 0  # which of the ledger's it belongs to
+
+    def hear(self, clock: int, samples: int) -> None:
+        """Notes how far it is; what comes late does not set it back."""
+        self.clock = max(self.clock, clock)
+        self.samples = max(self.samples, samples)
 
     def to_json(self) -> dict[str, Any]:
         """What a snapshot keeps."""
@@ -55,6 +62,7 @@ class Member:
                 "clock",
                 "samples",
                 "earlier_samples",
+                "run",
             )
         }
 
@@ -77,7 +85,9 @@ class Ledger:
         self.lease_s = lease_s
         self.max_workers = max_workers
         self.members: dict[int, Member] = {}
-        self.expected = 0  # workers that the cluster was begun with
+        self.expected = 0  # workers that the run was begun with
+        self.run = 0  # a center may outlast several
+        self.instruction = Instruction()  # the chief's newest
         self._now = now
         self._last_tick = now()
         self._first_join: float | None = None
@@ -92,9 +102,9 @@ class Ledger:
         """p: the present ones, those still expected, those that have finished.
 
         The last of a finishing cluster are not to be pulled the harder for it.
-        Once all have finished, who joins begins a new count.
+        In another run, see `join`, there is another count.
         """
-        finished = sum(m.finished for m in self.members.values())
+        finished = sum(m.finished for m in self._of_this_run)
         return max(len(self.present) + finished, self._still_expected())
 
     @property
@@ -102,8 +112,12 @@ class Ledger:
         """How many have to come to a synchronous exchange."""
         return max(len(self.present), self._still_expected())
 
+    @property
+    def _of_this_run(self) -> list[Member]:
+        return [m for m in self.members.values() if m.run == self.run]
+
     def _still_expected(self) -> int:
-        if len(self.members) >= self.expected or self._first_join is None:
+        if len(self._of_this_run) >= self.expected or self._first_join is None:
             return 1
         return self.expected
 
@@ -125,6 +139,9 @@ class Ledger:
         previous: int = 0,
     ) -> Member:
         """Gives a worker a slot.
+
+        Another run begins, perhaps of fewer workers, with whoever joins after
+        all have finished, or a new process of one that has.
 
         Args:
             worker: who joins.
@@ -153,14 +170,19 @@ class Ledger:
                 f"the center already. Received: incarnation={incarnation}. "
                 "A newer process has taken its place"
             )
-        if self.members and all(m.finished for m in self.members.values()):
-            # Another run, perhaps of fewer workers, goes on from its end.
-            self.expected = 0
-            for old in self.members.values():
-                old.finished = False
         now = self._now()
-        member = Member(incarnation, process, last_seen=now, read_time=now)
+        if not self.present:  # Nobody is left whom it was said to.
+            self.instruction = self.instruction._replace(stop=False)
+        if self.members and (
+            all(m.finished for m in self.members.values())
+            or (before and before.finished and before.process != process)
+        ):
+            self._begin_run(now)
+        member = Member(
+            incarnation, process, last_seen=now, read_time=now, run=self.run
+        )
         if before:
+            member.clock = before.clock
             member.earlier_samples = before.earlier_samples
             if before.process == process:
                 member.samples = before.samples
@@ -177,6 +199,16 @@ class Ledger:
             self.num_workers,
         )
         return member
+
+    def _begin_run(self, now: float) -> None:
+        """Whoever has ended before does not count any more."""
+        self.run += 1
+        self.expected = 0
+        self._first_join = now
+        for member in self.members.values():
+            member.finished = False
+            if member.present:  # It was a little quicker to join.
+                member.run = self.run
 
     def admit(self, worker: int, incarnation: int) -> Member:
         """The slot of a worker that calls.
@@ -273,13 +305,13 @@ class Ledger:
         """
         now = self._now()
         if self._first_join is not None and (
-            len(self.members) < self.expected
+            len(self._of_this_run) < self.expected
             and now - self._first_join > _EXPECT_S
         ):
             logging.warning(
                 "only %d of %d workers have joined within %g s: p = %d from "
                 "now on.",
-                len(self.members),
+                len(self._of_this_run),
                 self.expected,
                 _EXPECT_S,
                 len(self.present),
@@ -319,6 +351,8 @@ class Ledger:
         """What a snapshot keeps."""
         return {
             "expected": self.expected,
+            "run": self.run,
+            "instruction": self.instruction._asdict(),
             "members": {str(w): m.to_json() for w, m in self.members.items()},
         }
 
@@ -326,6 +360,8 @@ class Ledger:
         """Takes over what `to_json` gave; all leases begin anew."""
         now = self._now()
         self.expected = state["expected"]
+        self.run = state.get("run", 0)
+        self.instruction = Instruction.from_json(state.get("instruction"))
         self.members = {
             int(worker): Member(**fields, last_seen=now, read_time=now)
             for worker, fields in state["members"].items()

@@ -55,6 +55,7 @@ class Link:
         # made before the answer to the one before it was there.
         self.version_held = 0
         self.joined = False
+        self.clock_before = 0  # of the life before this one, local steps
         self.away_since: float | None = None
         self.missed = 0  # exchanges, since it is away
         self.pushes = 0  # of this incarnation, that were answered

@@ -18,6 +18,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.connection import Connection
+from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Link
@@ -81,10 +82,11 @@ class Membership:
         self.layout: Layout | None = None
         self.counts = Counts()
         self.num_workers = expected_workers
-        self.total_samples = 0
+        self.samples_of_others = 0  # and of this worker's earlier processes
         self.clock = 0  # the worker's local steps
         self.samples = 0  # that it has trained on
-        self._notes: dict[str, Any] = {}
+        self._notes: dict[str, Any] = {}  # others see them in the status
+        self.instruction = Instruction()  # the chief's newest that was heard
         self.sequence = 0
         self.failure: BaseException | None = None
         self._process = uuid.uuid4().hex
@@ -119,6 +121,11 @@ class Membership:
         )
 
     @property
+    def total_samples(self) -> int:
+        """Samples that all workers have trained on, as far as was heard."""
+        return self.samples_of_others + self.samples
+
+    @property
     def incarnation(self) -> int:
         """Which life of this worker it is, as the first server counts."""
         return self.links[0].incarnation
@@ -127,6 +134,38 @@ class Membership:
     def version(self) -> int:
         """The first center server's newest version that was seen."""
         return self.links[0].version
+
+    def greet(self, layout: Layout) -> bool:
+        """Waits for all center servers, and hears what there is to know.
+
+        Who is not the chief waits for their parameters, too.
+
+        Args:
+            layout: of the model.
+
+        Returns:
+            Whether all have parameters.
+
+        Raises:
+            CenterUnavailableError: a center server was not there in time, or
+                had none.
+            CenterRefusedError: it is another one.
+        """
+        self.layout = layout
+        patience = Patience(self.timeouts.join_s)
+
+        def greet(link: Link) -> bool:
+            while True:
+                known = self._patiently(
+                    link, patience, lambda: self._hello(link)
+                )
+                if known["ready"] or self.is_chief:
+                    return known["ready"]
+                self._check_patience(
+                    link, patience, "the chief has not begun it"
+                )
+
+        return all(self._with_links(greet, patience))
 
     def join(self, layout: Layout, values: Arrays) -> Arrays:
         """Joins all center servers; waits for them.
@@ -137,7 +176,8 @@ class Membership:
 
         Returns:
             The center's values. If there was no center yet and this is the
-            chief, they are `values`.
+            chief, they are `values`. `clock` is that of the worker's process
+            before this one, as far as the center has heard.
 
         Raises:
             CenterUnavailableError: a center server was not there in time.
@@ -163,6 +203,8 @@ class Membership:
         self._with_links(
             lambda link: self._enter(link, values, center, patience), patience
         )
+        known = [link.clock_before for link in self.links]
+        self.clock = max(self.clock, *known)
         return center
 
     def _enter(
@@ -203,7 +245,7 @@ class Membership:
             except (*BEGUN_ANEW, errors.LostSlotError) as error:  # Just now.
                 self._check_patience(link, patience, error)
 
-    def _slot(self, link: Link) -> dict[str, Any]:
+    def _hello(self, link: Link) -> dict[str, Any]:
         known = self._control(link, wire.HELLO, worker=self.worker)
         if known["shard"] != link.shard:
             raise errors.CenterRefusedError(
@@ -212,6 +254,13 @@ class Membership:
                 f"{link.shard} of the job ps. Give all processes the same "
                 "cluster, its addresses in the same order"
             )
+        told = None if link.joined else 0
+        self._hear(known, told)
+        return known
+
+    def _slot(self, link: Link) -> dict[str, Any]:
+        known = self._hello(link)
+        link.clock_before = known["clock"]
         previous = link.incarnation
         # A server without memory knows less than this worker. Noted before
         # the call, since its answer may be lost.
@@ -315,7 +364,8 @@ class Membership:
 
         Raises:
             CenterUnavailableError: a server did not answer within the time
-                of an exchange.
+                of an exchange, or is known to be away: nobody waits for it
+                twice.
             CenterEmptyError: a server has begun anew and is not filled yet.
         """
         flat = self.layout.empty()
@@ -323,9 +373,18 @@ class Membership:
 
         def read(link: Link) -> None:
             parts = self.layout.parts(flat, link.shard)
-            self._patiently(
-                link, patience, lambda: self._read(link, parts, False)
-            )
+            if link.away_since is not None:
+                raise errors.CenterUnavailableError(
+                    f"center {link.shard} ({link.connection.address}) is away"
+                )
+            try:
+                self._patiently(
+                    link, patience, lambda: self._read(link, parts, False)
+                )
+            except errors.CenterUnavailableError as error:
+                if link.joined:  # The heartbeat's thread looks for it.
+                    self._went_away(link, error)
+                raise
 
         self._with_links(read, patience)
         return flat
@@ -356,6 +415,8 @@ class Membership:
         """Every center server's status; None for one that is away."""
 
         def ask(link: Link) -> dict[str, Any] | None:
+            if link.away_since is not None:
+                return None
             try:
                 return self._control(
                     link, wire.STATUS, staleness_since=staleness_since
@@ -419,7 +480,7 @@ class Membership:
     def _beat_once(self, link: Link) -> None:
         if not link.joined:
             return
-        incarnation = link.incarnation
+        incarnation, samples = link.incarnation, self.samples
         try:
             if link.away_since is not None:
                 self._came_back(
@@ -432,10 +493,10 @@ class Membership:
                 worker=self.worker,
                 incarnation=incarnation,
                 clock=self.clock,
-                samples=self.samples,
+                samples=samples,
                 notes=self.notes,
             )
-            self._note(link, news)
+            self._note(link, news, samples)
         except errors.CenterUnavailableError as error:
             self._went_away(link, error)
         except (*BEGUN_ANEW, errors.LostSlotError):
@@ -445,15 +506,75 @@ class Membership:
             if link.incarnation == incarnation:
                 raise
 
-    def _note(self, link: Link, news: dict[str, Any]) -> None:
+    def _note(
+        self, link: Link, news: dict[str, Any], told: int | None = None
+    ) -> None:
+        """Notes what a server has answered.
+
+        Args:
+            link: to the server.
+            news: the answer.
+            told: how many samples of this process it knew of as it answered;
+                None if that is not known.
+        """
         if news["ready"]:  # An empty center has no version.
             link.version = news["version"]
         if link.refusals is not None and news["refusals"] > link.refusals:
             logging.warning("%s", news["last_refusal"])
         link.refusals = news["refusals"]
-        if link.shard == 0:
+        if all(k.away_since is not None for k in self.links[: link.shard]):
             self.num_workers = news["num_workers"]
-            self.total_samples = news["total_samples"]
+        self._hear(news, told)
+
+    def _hear(self, news: dict[str, Any], told: int | None) -> None:
+        """Notes what any one server knows of all; see `_note`."""
+        if told is not None:
+            # One that has begun anew knows of fewer.
+            self.samples_of_others = max(
+                self.samples_of_others, news["total_samples"] - told
+            )
+        heard = Instruction.from_json(news.get("instruction"))
+        if heard.number > self.instruction.number:
+            self.instruction = heard
+
+    def instruct(
+        self,
+        stop: bool,
+        learning_rate: float | None,
+        instead_of: float | None,
+    ) -> None:
+        """As the chief, tells all workers what to do from now on.
+
+        A center server that is away hears of it when it is back, if there is
+        another instruction, and its workers from the others.
+
+        Args:
+            stop: whether training is over.
+            learning_rate: the new one; None for the script's.
+            instead_of: what the script has.
+        """
+        told = Instruction(
+            self.instruction.number + 1, stop, learning_rate, instead_of
+        )
+        self.instruction = told
+
+        def tell(link: Link) -> None:
+            if link.away_since is not None or not link.joined:
+                return
+            try:
+                self._control(
+                    link,
+                    wire.INSTRUCT,
+                    worker=self.worker,
+                    incarnation=link.incarnation,
+                    **told._asdict(),
+                )
+            except errors.CenterUnavailableError as error:
+                self._went_away(link, error)
+            except (*BEGUN_ANEW, errors.LostSlotError):
+                pass  # The next exchange joins again.
+
+        self._with_links(tell)
 
     def _settle(self, link: Link, pushes: int, answered: int) -> int:
         """Compares what the server has applied with what was answered.

@@ -266,6 +266,7 @@ class _Handlers(grpc.GenericRpcHandler):
             wire.RELEASE: shard.release,
             wire.STATUS: shard.status,
             wire.INVITE: invite,
+            wire.INSTRUCT: shard.instruct,
         }
         self._streams = calls
 

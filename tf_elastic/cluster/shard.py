@@ -27,6 +27,7 @@ from tf_elastic.cluster.held_part import Arrays
 from tf_elastic.cluster.held_part import HeldPart
 from tf_elastic.cluster.held_part import PushRate
 from tf_elastic.cluster.held_part import Rate
+from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import difference
 from tf_elastic.cluster.layout import other_release
@@ -99,6 +100,7 @@ class Shard(HeldPart):
                 "description": self.description,
                 "last_incarnation": member.incarnation if member else 0,
                 "pushes": member.pushes if member else 0,
+                "clock": member.clock if member else 0,
                 "present": bool(member and member.present),
             }
 
@@ -147,8 +149,33 @@ class Shard(HeldPart):
         """Hears of a worker."""
         with self._changed:
             member = self.ledger.admit(worker, incarnation)
-            member.clock, member.samples = clock, samples
+            member.hear(clock, samples)
             member.notes = notes
+            return self._news()
+
+    def instruct(
+        self, worker: int, incarnation: int, **instruction: Any
+    ) -> dict[str, Any]:
+        """Passes on what the chief tells all workers.
+
+        Args:
+            worker: who tells it.
+            incarnation: of it.
+            **instruction: the fields of `Instruction`.
+
+        Raises:
+            MessageError: it is not the chief.
+        """
+        told = Instruction(**instruction)
+        with self._changed:
+            self.ledger.admit(worker, incarnation)
+            if worker != 0:
+                raise errors.MessageError(
+                    "Only the chief, worker 0, instructs the others. "
+                    f"Received: worker={worker}."
+                )
+            if told.number > self.ledger.instruction.number:
+                self.ledger.instruction = told
             return self._news()
 
     def tick(self) -> None:
@@ -203,6 +230,7 @@ class Shard(HeldPart):
             "num_workers": self.ledger.num_workers,
             "total_samples": self.ledger.total_samples,
             "round": self._meeting.round,
+            "instruction": self.ledger.instruction._asdict(),
             "refusals": self._refusals,
             "last_refusal": self._last_refusal,
         }
@@ -633,7 +661,7 @@ class Shard(HeldPart):
     def _note_push(self, push_id: PushId, member: ledger.Member) -> None:
         member.sequence = push_id.sequence
         member.pushes += 1
-        member.clock, member.samples = push_id.clock, push_id.samples
+        member.hear(push_id.clock, push_id.samples)
         self.applied += 1
         number = self._staleness[-1][0] + 1 if self._staleness else 1
         self._staleness.append(

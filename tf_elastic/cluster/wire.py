@@ -33,6 +33,7 @@ LEAVE = "Leave"
 RELEASE = "Release"
 STATUS = "Status"
 INVITE = "Invite"  # to a socket for arrays
+INSTRUCT = "Instruct"  # all workers, by the chief
 # With arrays.
 READ = "Read"
 INITIALIZE = "Initialize"
@@ -41,7 +42,10 @@ EXCHANGE = "Exchange"
 DEPOSIT = "Deposit"
 TAKE = "Take"
 
-UNARY = (HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS, INVITE)
+UNARY = (
+    *(HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS, INVITE),
+    INSTRUCT,
+)
 STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT, TAKE)
 
 GRPC_OPTIONS = (

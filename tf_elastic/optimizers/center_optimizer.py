@@ -152,6 +152,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             self._build_variables(variables)
         for variable in variables:
             compat.native_variable(variable).is_trained = True
+        extended.follow_clock(self._stepper())
         self._rule = self._exchange_rule(variables)
         self._exchange = extended.make_exchange(self._rule, self.jit_compile)
         self._exchange_in_use = self._exchange

@@ -54,6 +54,12 @@ class ElasticExtended(Protocol):
             ValueError: the strategy's protocol is none that the method has.
         """
 
+    def follow_clock(self, stepper: Any) -> None:
+        """Notes the optimizer whose clock counts the local steps.
+
+        A worker that is started again goes on with it.
+        """
+
     def make_exchange(self, rule: Any, jit_compile: bool | str) -> Any:
         """Prepares an exchange by a rule of `exchange_rules`.
 

@@ -191,6 +191,19 @@ class CenterExchange:
             lambda: None,
         )
 
+    def begin(self, anew: tf.Tensor, arrays: Tensors) -> None:
+        """A worker begins at the center, in a graph.
+
+        Args:
+            anew: whether it is somewhere else yet; boolean scalar.
+            arrays: the center, one for each section; empty for nothing.
+        """
+        tf.cond(
+            anew,
+            lambda: self.restart(self._shaped(arrays)),
+            lambda: self.show_if_any(arrays),
+        )
+
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""
         smallest = min(

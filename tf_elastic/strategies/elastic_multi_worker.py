@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 import weakref
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -32,12 +34,17 @@ from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import ElasticCenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
 from tf_elastic.strategies.center_push import PushCenterExchange
+from tf_elastic.strategies.chiefs_word import ChiefsWord
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import time_after
 from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.worker_clock import WorkerClock
+
+# What an order of `exchanger` may be here: the worker is at the center.
+_SHOW = 4
 
 # Reads that follow each other within this time, with no training in between,
 # are of one center: a file that is being saved, say.
@@ -59,8 +66,13 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
     batch size is that of one worker.
 
     Any process may die. The others go on; a worker that is started again
-    begins from the center. While a center server is away workers train on
-    without it.
+    begins from the center, and its clock goes on. While a center server is
+    away workers train on without it.
+
+    A worker begins at the center as it is when its first step does, after
+    that step was traced, and brings nothing before it has taken one. What the
+    chief's callbacks decide, to stop or to train at another learning rate,
+    reaches all workers with their next exchange.
 
     Args:
         cluster_resolver: where the processes are: any resolver of
@@ -172,6 +184,17 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         """Whether this process is the one that writes files."""
         return self.configuration.is_chief
 
+    def run(
+        self,
+        fn: Callable,
+        args: Any = (),
+        kwargs: Any = None,
+        options: Any = None,
+    ) -> Any:
+        """Runs `fn` once on each device; see `ElasticStrategy.run`."""
+        self.extended.steps_of(getattr(fn, "__self__", None))
+        return super().run(fn, args, kwargs, options)
+
     def samples_trained(self) -> tuple[int, int]:
         """Samples trained on by (all workers, this worker) so far.
 
@@ -233,7 +256,12 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             self._samples = tf.Variable(0, dtype=tf.int64)
             # The worker's clock when parameters last left.
             self._left_at = tf.Variable(-1, dtype=tf.int64)
+            # Whether no step has been taken yet.
+            self._is_fresh = tf.Variable(True)
         self._rows: tf.Tensor | None = None
+        self._step = _Step()
+        self._clock: WorkerClock | None = None
+        self._chiefs_word = ChiefsWord(self.client)
         # All workers' samples at which the last epoch that they share ends.
         self.epoch_end: int | None = None
         self._exchange: CenterExchange | None = None
@@ -241,6 +269,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._last_look = 0.0
         self._looked_at = -1  # samples trained on
         self._looking = False
+        self._is_unread = False  # told, too
         self._held = False
         # A closure over self would keep this alive to the end.
         weakref.finalize(self, self.client.leave).atexit = False
@@ -316,12 +345,15 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Every device of every worker draws its own random numbers."""
         return (self.configuration.worker_index or 0) * len(self._devices)
 
+    def follow_clock(self, stepper: Any) -> None:
+        """Notes the optimizer whose clock counts the local steps."""
+        if self._exchanger is None:
+            self._clock = WorkerClock(stepper)
+
     def make_exchange(
         self, rule: Any, jit_compile: bool | str
     ) -> CenterExchange:
         """Prepares the exchange of an optimizer's parameters.
-
-        The worker joins the center before its first step.
 
         Raises:
             RuntimeError: another model trains under this strategy already.
@@ -351,7 +383,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 else PushCenterExchange(rule, self.protocol, **where)
             )
         if not tf.executing_eagerly():
-            # The first step is being traced: there is no later chance.
+            # The first step is being traced, from its middle on: there is no
+            # later chance.
             with tf.init_scope():
                 self._join()
         return self._exchange
@@ -411,7 +444,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             then: called after the exchange, under the same condition.
         """
         del count
-        outputs = [tf.int32, tf.float64, *exchange.dtypes]
+        outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes]
         samples = self._samples.read_value()
         if self.protocol == "overlapped":
             # What has left at a period's end leaves not again at the start
@@ -419,13 +452,16 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             now = tf.cast(clock, tf.int64)
             due = tf.logical_and(due, tf.not_equal(now, self._left_at))
 
-        moment = [clock, samples, exchange.numbers(clock)]
+        moment = [
+            clock, samples, exchange.numbers(clock), self._clock.rate()
+        ]
 
         def ordered(function: Callable, *inputs: Any) -> Any:
-            kind, rate, *arrays = tf.numpy_function(
+            kind, moving_rate, rate, *arrays = tf.numpy_function(
                 function, [*moment, *inputs], outputs
             )
-            return kind, rate, arrays
+            self._clock.take_rate(rate)
+            return kind, moving_rate, arrays
 
         def overlapped() -> None:
             if isinstance(exchange, ElasticCenterExchange):
@@ -478,27 +514,63 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def step_ended(self, exchange: CenterExchange) -> None:
         """Counts the step's samples, and tells the clock."""
+        self._step.trains = True
         if self._rows is not None:
             self._samples.assign_add(self._rows)
+        self._is_fresh.assign(False)
         super().step_ended(exchange)
 
     def samples_trained(self) -> tuple[int, int]:
-        """Samples of (all workers, this worker), with what is not told yet."""
+        """Samples of (all workers, this worker); the others' as last heard."""
         own = int(self._samples.numpy())
-        untold = max(own - self.client.samples, 0)
-        return self.client.total_samples + untold, own
+        return self.client.samples_of_others + own, own
+
+    def steps_of(self, owner: Any) -> None:
+        """Notes the Keras model whose steps are taken, if it is one's."""
+        if isinstance(owner, keras.Model):
+            self._chiefs_word.is_for(owner)
 
     @contextlib.contextmanager
     def step_on(self, step: Step) -> Iterator[None]:
         """Inside, all devices take a step on a batch; counts its samples."""
         rows = step.num_rows()
-        self.before_step()
+        self._step = _Step()
+        self._begin_if_fresh(self._step)
         self._rows = rows
         try:
             with super().step_on(step):
                 yield
         finally:
             self._rows = None
+
+    def _begin_if_fresh(self, step: "_Step") -> None:
+        """Begins at the center, if this is the very first training step.
+
+        In a graph, only when it runs: all of it is traced by then.
+        """
+        exchange = self._exchange
+        if exchange is None or self.configuration.worker_index is None:
+            return
+        if tf.executing_eagerly():
+            self._join()
+            step.trains = True  # Or evaluates, after a look at the center.
+        if compat.in_compiled_graph():
+            return  # An evaluation; training is refused there.
+        outputs = [
+            tf.int32, tf.float64, tf.float64, *exchange.dtypes, tf.int64
+        ]
+
+        def begin() -> None:
+            kind, _, rate, *arrays, steps = tf.numpy_function(
+                functools.partial(self._begin, step),
+                [self._clock.steps(), self._clock.rate(), *exchange.points()],
+                outputs,
+            )
+            exchange.begin(tf.equal(kind, exchanger.RESTART), arrays)
+            self._clock.take_rate(rate)
+            self._clock.go_on_from(steps)
+
+        tf.cond(self._is_fresh, begin, lambda: None)
 
     def _check_not_compressed(self, method: str) -> None:
         if self.client.codec != "none":
@@ -510,46 +582,83 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     # From the graph.
 
-    def _now(
-        self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
+    def _begin(
+        self, step: "_Step", clock: Any, rate: Any, *points: np.ndarray
     ) -> list[Any]:
-        self._join()
-        moment = exchanger.Moment(clock, samples, numbers)
+        """Begins at the center, for the first training step."""
+        if not step.trains:
+            nothing = [np.int32(exchanger.NOTHING), np.float64(0.0)]
+            return [*nothing, np.float64(np.nan), *self._empty(), np.int64(0)]
+        if self._exchanger is None:
+            order = self._enter(points)
+        else:
+            order = self._exchanger.begin(exchanger.Moment(clock, 0))
+            order = order._replace(kind=_kind_of(points, order.arrays))
+        self._chiefs_word.begins(rate)
+        return [*self._outputs(order), np.int64(self.client.clock)]
+
+    def _now(
+        self,
+        clock: Any,
+        samples: Any,
+        numbers: Any,
+        rate: Any,
+        *values: np.ndarray,
+    ) -> list[Any]:
+        moment = self._moment(clock, samples, numbers, rate)
         order = self._exchanger.now(moment, self._laid_out(values))
         return self._outputs(order)
 
-    def _collect(self, clock: Any, samples: Any, numbers: Any) -> list[Any]:
-        self._join()
-        order = self._exchanger.collect(
-            exchanger.Moment(clock, samples, numbers)
-        )
-        return self._outputs(order)
+    def _collect(
+        self, clock: Any, samples: Any, numbers: Any, rate: Any
+    ) -> list[Any]:
+        moment = self._moment(clock, samples, numbers, rate)
+        return self._outputs(self._exchanger.collect(moment))
 
     def _send(
-        self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
+        self,
+        clock: Any,
+        samples: Any,
+        numbers: Any,
+        rate: Any,
+        *values: np.ndarray,
     ) -> np.bool_:
-        if self._exchanger.in_flight:
-            return np.False_
+        del rate
         moment = exchanger.Moment(clock, samples, numbers)
+        if self._exchanger.in_flight or not self._exchanger.has_something(
+            moment
+        ):
+            return np.False_
         self._exchanger.send(moment, self._laid_out(values))
         return np.True_
+
+    def _moment(
+        self, clock: Any, samples: Any, numbers: Any, rate: Any
+    ) -> exchanger.Moment:
+        """Of an exchange; the chief's word is told, or heard, with it."""
+        self._join()
+        self._chiefs_word.tell(rate)
+        return exchanger.Moment(clock, samples, numbers)
 
     def _laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         room = self._exchanger.room_to_send
         return self._exchange.laid_out(values, room)
 
     def _read_points(
-        self, clock: Any, samples: Any, numbers: Any
+        self, clock: Any, samples: Any, numbers: Any, rate: Any
     ) -> list[Any]:
-        self._join()
-        order = self._exchanger.read(
-            exchanger.Moment(clock, samples, numbers)
-        )
-        return self._outputs(order)
+        moment = self._moment(clock, samples, numbers, rate)
+        return self._outputs(self._exchanger.read(moment))
 
     def _push(
-        self, clock: Any, samples: Any, numbers: Any, *values: np.ndarray
+        self,
+        clock: Any,
+        samples: Any,
+        numbers: Any,
+        rate: Any,
+        *values: np.ndarray,
     ) -> list[Any]:
+        del rate
         self._exchanger.push(
             exchanger.Moment(clock, samples, numbers), values
         )
@@ -566,7 +675,12 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         elif order.kind != exchanger.PULL or not self._exchange.only_reads:
             # TensorFlow may keep what it is given, and so does the client.
             arrays = self._exchange.layout.copies(arrays)
-        return [np.int32(order.kind), np.float64(order.moving_rate), *arrays]
+        return [
+            np.int32(order.kind),
+            np.float64(order.moving_rate),
+            np.float64(self._chiefs_word.rate_to_take()),
+            *arrays,
+        ]
 
     def _empty(self) -> list[np.ndarray]:
         return [
@@ -577,16 +691,40 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     # Joining, and looking at the center.
 
     def data_pass_begins(self) -> None:
-        """Joins before the first step; shows the newest center."""
+        """Shows the newest center.
+
+        Whoever has not joined waits here until the center is there, and joins
+        when its first step begins; the chief before, where it has to give the
+        center its first values.
+        """
+        self._chiefs_word.pass_begins()
         if self._exchange is None:
             return
-        if self.configuration.worker_index is not None:
+        if not self.hear_of_others():
             self._join()
         self._look()
+
+    def hear_of_others(self) -> bool:
+        """Waits for the center, if this worker has not joined yet.
+
+        Returns:
+            False if it is for this one, the chief, to give its first values.
+        """
+        trains = self.configuration.worker_index is not None
+        if self._exchange is None or not trains or self.client.joined:
+            return True
+        return self.client.greet(self._exchange.layout)
+
+    def fit_ends(self) -> None:
+        """Training is over, until it begins again."""
+        self._chiefs_word.fit_ends()
 
     def center_is_read(self) -> None:
         """Shows the newest center, if it was not looked at just now."""
         if self._held or self._looking or not tf.executing_eagerly():
+            return
+        observes = self.configuration.worker_index is None
+        if self._exchange is None or not (observes or self.client.joined):
             return
         now = time.monotonic()
         if (
@@ -609,16 +747,12 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             self._held = False
 
     def before_step(self) -> None:
-        """Joins, if no pass over data has done so: on `train_on_batch`, say.
-
-        Where a step is traced this comes before it runs.
-        """
+        """Joins now, in eager code; the first step begins at the center."""
         if (
             self._exchange is not None
             and self.configuration.worker_index is not None
         ):
-            with tf.init_scope():
-                self._join()
+            self._join()
 
     def _check_trains(self) -> None:
         if self.configuration.worker_index is None:
@@ -630,28 +764,38 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             )
 
     def _join(self) -> None:
+        """Joins, in eager code; a worker that is elsewhere moves there."""
         if self._exchanger is not None:
             return
         self._check_trains()
         exchange = self._exchange
-        values = [tensor.numpy() for tensor in exchange.points()]
-        center = self.client.join(exchange.layout, values)
-        if any(
-            mine.tobytes() != theirs.tobytes()
-            for mine, theirs in zip(values, center, strict=True)
-        ):
-            exchange.restart(center)
+        order = self._enter([tensor.numpy() for tensor in exchange.points()])
+        if order.kind == exchanger.RESTART:
+            exchange.restart(order.arrays)
         else:
-            exchange.show(center)
-        self._exchanger = exchanger.Exchanger(
+            exchange.show(order.arrays)
+        self._clock.go_on_from(self.client.clock)
+
+    def _enter(self, values: Sequence[np.ndarray]) -> exchanger.Order:
+        """Joins; `client.clock` is then the worker's.
+
+        Args:
+            values: the worker's, one array for each section.
+
+        Returns:
+            Where to begin: at the center, or to go on as its first values.
+        """
+        exchange = self._exchange
+        center = self.client.join(exchange.layout, list(values))
+        entered = exchanger.Exchanger(
             self.client, self.protocol, exchange.rates, exchange.differ
         )
+        entered.begins(exchanger.Moment(self.client.clock, 0))
+        self._exchanger = entered
+        return exchanger.Order(_kind_of(values, center), 0.0, center)
 
     def _look(self) -> None:
         """Reads the center into this process' copies of it."""
-        observes = self.configuration.worker_index is None
-        if self._exchange is None or not (observes or self.client.joined):
-            return
         self._looking = True
         try:
             center = self._center()
@@ -665,14 +809,18 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def _center(self) -> list[np.ndarray] | None:
         """The center as it is now; None if it cannot be read."""
         try:
-            return self.client.look(self._exchange.layout)
+            center = self.client.look(self._exchange.layout)
         except errors.ClusterError as error:
-            logging.warning(
-                "The center cannot be read (%s): what is evaluated and saved "
-                "is what was read before.",
-                error,
-            )
+            if not self._is_unread:
+                logging.warning(
+                    "The center cannot be read (%s): what is evaluated and "
+                    "saved is what was read before, until it can.",
+                    error,
+                )
+            self._is_unread = True
             return None
+        self._is_unread = False
+        return center
 
     def stop(self, finished: bool) -> None:
         """Leaves the center. Never raises."""
@@ -680,6 +828,23 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             self.client.samples = int(self._samples.numpy())
             self._exchanger.stop(finished)
         self.client.leave(finished)
+
+
+def _kind_of(
+    points: Sequence[np.ndarray], center: Sequence[np.ndarray]
+) -> int:
+    """What a worker that begins is to do: nothing if it is there already."""
+    is_there = all(
+        mine.tobytes() == theirs.tobytes()
+        for mine, theirs in zip(points, center, strict=True)
+    )
+    return _SHOW if is_there else exchanger.RESTART
+
+
+class _Step:
+    """A step that was traced, or is taken."""
+
+    trains = False  # whether an optimizer has taken part
 
 
 def _stop_if_alive(

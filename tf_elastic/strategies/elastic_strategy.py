@@ -177,6 +177,9 @@ class ElasticExtended(compat.MirroredExtended):
     def data_pass_begins(self) -> None:
         """A pass over data begins: of training, evaluation or prediction."""
 
+    def follow_clock(self, stepper: Any) -> None:
+        """Notes the optimizer whose clock counts the local steps."""
+
     def center_is_read(self) -> None:
         """A variable is about to be read outside of replicas."""
 

@@ -67,7 +67,7 @@ class SharedEpochs(keras.callbacks.Callback):
             ValueError: the strategy has no center that counts, or
                 `steps_per_epoch` was given.
         """
-        strategy = self.model.distribute_strategy
+        strategy: Any = self.model.distribute_strategy
         if not isinstance(strategy, ElasticMultiWorkerStrategy):
             raise ValueError(
                 "`SharedEpochs` needs a center that counts all workers' "
@@ -82,6 +82,11 @@ class SharedEpochs(keras.callbacks.Callback):
                 f"{self.params['steps']} steps. Leave `steps_per_epoch` out, "
                 "and pass an endless data set: `train.repeat()`."
             )
+        strategy.extended.hear_of_others()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Lets the chief say whether it has stopped."""
+        self.model.distribute_strategy.extended.fit_ends()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Decides when the epoch ends."""
