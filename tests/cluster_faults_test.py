@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,6 +147,27 @@ def test_one_of_two_servers_away_is_left_out_and_comes_back(cluster, caplog):
     assert "worker 0 missed 2 exchanges with it." in back
     assert worker.counts.missed == 2
     assert worker.counts.lost_halves == 0
+
+
+def test_a_server_that_does_not_answer_is_waited_for_once(cluster, caplog):
+    center = cluster(2)
+    patience_s = 3.0
+    worker = joined(
+        center,
+        timeouts=SILENT._replace(exchange_s=patience_s, control_s=patience_s),
+    )
+    with frozen(center.shards[0]):
+        with pytest.raises(errors.CenterUnavailableError, match="center 0"):
+            worker.read()
+        begin = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(errors.CenterUnavailableError, match="is away"):
+                worker.read()
+            assert worker.status()[0] is None
+            moved = worker.exchange(support.values(1.0), support.rates)
+            assert (moved.arrays[0] != 0).any()
+        assert time.monotonic() - begin < 10 * patience_s
+    assert len(messages(caplog, "trains on without it")) == 1
 
 
 @pytest.mark.parametrize("do", ["exchange", "meet"])

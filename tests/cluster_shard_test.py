@@ -148,6 +148,46 @@ def test_whoever_has_finished_still_counts_in_p(center):
     assert center.join(1, 2)["num_workers"] == 2
 
 
+@pytest.mark.parametrize("killed", [1, 3])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_p_is_of_the_run_that_goes_on(killed, order):
+    """The run before had four workers, of which one was killed."""
+    center = Center(expected=4)
+    for worker in (1, 2, 3):
+        center.join(worker)
+    others = [worker for worker in range(4) if worker != killed]
+    center.pass_time(LEASE_S + 2, alive=others)
+    for worker in others:
+        center.shard.leave(worker, 1, finished=True)
+    assert center.shard.hello(0)["num_workers"] == 3
+    state, arrays = center.shard.state()
+    again = Center(empty=True, expected=2)
+    again.shard.restore(state, arrays)
+    for worker in order:
+        again.join(worker, 2)
+    assert again.shard.hello(0)["num_workers"] == 2
+    again.shard.leave(0, 2, finished=True)
+    assert again.shard.hello(0)["num_workers"] == 2
+
+
+def test_a_killed_ones_lease_does_not_count_for_good():
+    """The whole cluster was killed, and fewer go on."""
+    center = Center(expected=3)
+    for worker in (1, 2):
+        center.join(worker)
+    state, arrays = center.shard.state()
+    again = Center(empty=True, expected=2)
+    again.shard.restore(state, arrays)
+    again.join(0, 2)
+    again.join(1, 2)
+    for _ in range(round(LEASE_S) + 2):
+        again.clock.seconds += 1
+        for worker in (0, 1):
+            again.heartbeat(worker, 2)
+        again.shard.tick()
+    assert again.shard.hello(0)["num_workers"] == 2
+
+
 def test_a_lease_that_ends_ends_a_round_that_waited_for_it(center):
     center.join(1)
     center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
@@ -529,6 +569,55 @@ def test_a_rate_that_makes_no_sense_is_refused(center, rate):
     with pytest.raises(errors.MessageError, match="beta"):
         center.push(0, 1, rate=rate)
     assert center.bits() == before
+
+
+# A worker's clock, and what the chief has told.
+
+
+def test_a_clock_goes_on_with_the_next_life(center):
+    center.shard.heartbeat(0, 1, 70, 7, {})
+    center.shard.heartbeat(0, 1, 60, 6, {})  # It was late.
+    state, arrays = center.shard.state()
+    again = Center(empty=True)
+    again.shard.restore(state, arrays)
+    for each in (center, again):
+        assert each.shard.hello(0)["clock"] == 70
+        assert each.shard.hello(1)["clock"] == 0
+        each.join(0, 2)
+        assert each.shard.hello(0)["clock"] == 70
+        assert each.shard.hello(0)["total_samples"] == 7
+
+
+def instruct(center, number, stop=False, rate=None, worker=0):
+    return center.shard.instruct(
+        worker,
+        1,
+        number=number,
+        stop=stop,
+        learning_rate=rate,
+        instead_of=rate and 2 * rate,
+    )["instruction"]
+
+
+def test_the_chiefs_newest_word_is_passed_on(center):
+    center.join(1)
+    assert center.heartbeat(1)["instruction"]["number"] == 0
+    told = instruct(center, 2, True, 0.1)
+    assert (told["stop"], told["learning_rate"]) == (True, 0.1)
+    assert instruct(center, 1) == told  # That is an older one.
+    assert center.push(1, 1)["instruction"] == told
+    with pytest.raises(errors.MessageError, match="Only the chief"):
+        instruct(center, 3, worker=1)
+    state, arrays = center.shard.state()
+    again = Center(empty=True)
+    again.shard.restore(state, arrays)
+    assert again.shard.hello(1)["instruction"] == told
+    # Who goes on when all have ended was not told to stop.
+    for worker in (0, 1):
+        center.shard.leave(worker, 1)
+    center.join(0, 2)
+    told = center.shard.hello(1)["instruction"]
+    assert (told["stop"], told["learning_rate"]) == (False, 0.1)
 
 
 # Rounds.

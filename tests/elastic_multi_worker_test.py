@@ -736,3 +736,33 @@ def test_shared_epochs_let_others_stop_the_training(worker, first):
     callbacks = [shared, stop] if first else [stop, shared]
     epochs, _ = shared_fit(compiled(worker()), 9, callbacks)
     assert epochs == 2
+
+
+class EndServers(keras.callbacks.Callback):
+    """In the second epoch these servers end, for good."""
+
+    def __init__(self, servers):
+        super().__init__()
+        self.servers = servers
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            for server in self.servers:
+                server.stop(0.0)
+
+
+@pytest.mark.parametrize("num_servers", [1, 2])
+def test_epochs_end_while_center_0_is_away(cluster, worker, num_servers):
+    servers = cluster(num_servers)
+    first, second = (
+        fit(compiled(worker(servers, i, 2)), 1) for i in range(2)
+    )
+    trained = first.distribute_strategy.samples_trained
+    assert second.distribute_strategy.samples_trained()[1] == 96
+    support.until(lambda: trained() == (192, 96))
+    callbacks = [strategies.SharedEpochs(96), EndServers(servers.servers[:1])]
+    assert shared_fit(first, 3, callbacks) == (3, [192, 288, 384])
+    fit(second, 1)
+    assert second.distribute_strategy.samples_trained()[1] == 192
+    if num_servers == 2:  # Any one that lives tells of the others.
+        support.until(lambda: trained() == (192 + 384, 384))

@@ -124,7 +124,7 @@ class Delivery(Membership):
                 raise
             link.debt.settled()
             squares[link.shard] = news.get("squares")
-            self._note(link, news, push_id["samples"])
+            self._note(link, news)
             link.version_held = link.version_read
             link.version_read = news["version"]
             return news, answered

@@ -254,8 +254,8 @@ class Membership:
                 f"{link.shard} of the job ps. Give all processes the same "
                 "cluster, its addresses in the same order"
             )
-        told = None if link.joined else 0
-        self._hear(known, told)
+        if not link.joined:  # It knows of none of this process' samples.
+            self._hear({**known, "own_samples": 0})
         return known
 
     def _slot(self, link: Link) -> dict[str, Any]:
@@ -480,7 +480,7 @@ class Membership:
     def _beat_once(self, link: Link) -> None:
         if not link.joined:
             return
-        incarnation, samples = link.incarnation, self.samples
+        incarnation = link.incarnation
         try:
             if link.away_since is not None:
                 self._came_back(
@@ -493,10 +493,10 @@ class Membership:
                 worker=self.worker,
                 incarnation=incarnation,
                 clock=self.clock,
-                samples=samples,
+                samples=self.samples,
                 notes=self.notes,
             )
-            self._note(link, news, samples)
+            self._note(link, news)
         except errors.CenterUnavailableError as error:
             self._went_away(link, error)
         except (*BEGUN_ANEW, errors.LostSlotError):
@@ -506,17 +506,7 @@ class Membership:
             if link.incarnation == incarnation:
                 raise
 
-    def _note(
-        self, link: Link, news: dict[str, Any], told: int | None = None
-    ) -> None:
-        """Notes what a server has answered.
-
-        Args:
-            link: to the server.
-            news: the answer.
-            told: how many samples of this process it knew of as it answered;
-                None if that is not known.
-        """
+    def _note(self, link: Link, news: dict[str, Any]) -> None:
         if news["ready"]:  # An empty center has no version.
             link.version = news["version"]
         if link.refusals is not None and news["refusals"] > link.refusals:
@@ -524,14 +514,15 @@ class Membership:
         link.refusals = news["refusals"]
         if all(k.away_since is not None for k in self.links[: link.shard]):
             self.num_workers = news["num_workers"]
-        self._hear(news, told)
+        self._hear(news)
 
-    def _hear(self, news: dict[str, Any], told: int | None) -> None:
-        """Notes what any one server knows of all; see `_note`."""
-        if told is not None:
+    def _hear(self, news: dict[str, Any]) -> None:
+        """Notes what any one server that lives knows of all."""
+        if "own_samples" in news:
             # One that has begun anew knows of fewer.
             self.samples_of_others = max(
-                self.samples_of_others, news["total_samples"] - told
+                self.samples_of_others,
+                news["total_samples"] - news["own_samples"],
             )
         heard = Instruction.from_json(news.get("instruction"))
         if heard.number > self.instruction.number:

@@ -151,7 +151,7 @@ class Shard(HeldPart):
             member = self.ledger.admit(worker, incarnation)
             member.hear(clock, samples)
             member.notes = notes
-            return self._news()
+            return self._news(member)
 
     def instruct(
         self, worker: int, incarnation: int, **instruction: Any
@@ -221,8 +221,11 @@ class Shard(HeldPart):
                 "and release, or this center with an empty snapshot folder."
             )
 
-    def _news(self) -> dict[str, Any]:
+    def _news(self, member: ledger.Member | None = None) -> dict[str, Any]:
+        """What every answer tells, and of the samples the asker's own."""
+        own = {} if member is None else {"own_samples": member.samples}
         return {
+            **own,
             "shard": self.index,
             "num_shards": self.num_shards,
             "version": self.version,
@@ -295,8 +298,9 @@ class Shard(HeldPart):
             self._need_arrays()
             if worker is None:
                 return self._news(), self._shown()
-            self._note_read(self.ledger.admit(worker, incarnation))
-            return self._news(), self._points(worker, out)
+            member = self.ledger.admit(worker, incarnation)
+            self._note_read(member)
+            return self._news(member), self._points(worker, out)
 
     def take(
         self, push_id: PushId, messages: Arrays, rate: PushRate
@@ -479,7 +483,7 @@ class Shard(HeldPart):
             self._meeting.add(push_id.worker, values, key)
             self._note_push(push_id, member)
             self._note_read(member)
-            news = {**self._news(), "pushes": member.pushes}
+            news = {**self._news(member), "pushes": member.pushes}
             self._end_round_if_complete()
             return news, values if self.rule is None else []
 
@@ -503,7 +507,7 @@ class Shard(HeldPart):
             UnknownWorkerError: the worker's part is not here (any more).
         """
         with self._changed:
-            self.ledger.admit(worker, incarnation)
+            member = self.ledger.admit(worker, incarnation)
             if not self._meeting.has_known(worker, round_):
                 raise errors.UnknownWorkerError(
                     f"center {self.index} has begun anew, and does not know "
@@ -529,7 +533,7 @@ class Shard(HeldPart):
                 if self._meeting.round == round_
                 else []
             )
-            return {**self._news(), "missing": missing}
+            return {**self._news(member), "missing": missing}
 
     def _end_round_if_complete(self) -> None:
         if self._meeting.is_complete(self.ledger.present, self.ledger.awaited):
@@ -652,7 +656,7 @@ class Shard(HeldPart):
         self.version += 1
         entry = self._staleness[-1]
         return {
-            **self._news(),
+            **self._news(member),
             "pushes": member.pushes,
             "staleness": entry[2],
             "age_ms": entry[3],

@@ -193,9 +193,9 @@ class CenterEvaluator:
 def _look(strategy: Any) -> tuple[int | None, list[dict[str, Any]]]:
     """The center's version, None if it cannot be read; its members."""
     statuses = strategy.center_status()
-    first = statuses[0]
-    if first is None:
+    there = [status for status in statuses if status is not None]
+    if not there:
         return None, []
     readable = all(status and status["ready"] for status in statuses)
-    members = list(first["members"].values())
-    return (first["version"] if readable else None), members
+    members = list(there[0]["members"].values())
+    return (there[0]["version"] if readable else None), members

@@ -16,10 +16,10 @@ def epochs_done(settings: dict[str, Any], strategy: Any) -> int:
     """The epochs that the cluster has had, of those that were asked for.
 
     A worker that is started again, or a cluster that goes on from its center
-    servers' snapshots, has the rest before it.
+    servers' snapshots, has the rest before it. Waits for the center servers.
     """
-    first = strategy.center_status()[0]
-    samples = first["total_samples"] if first else 0
+    strategy.extended.hear_of_others()
+    samples, _ = strategy.samples_trained()
     return min(samples // _samples_per_epoch(settings), settings["epochs"])
 
 

@@ -183,25 +183,31 @@ class CenterExchange:
                 ):
                     variable.center_copies[i].assign(value, read_value=False)
 
-    def show_if_any(self, arrays: Tensors) -> None:
-        """The same in a graph, where arrays may be empty: then nothing."""
-        tf.cond(
-            tf.equal(tf.size(arrays[0]), self.layout.sections[0].size),
-            lambda: self.show(self._shaped(arrays)),
-            lambda: None,
-        )
+    def show_if(self, any_: tf.Tensor, arrays: Tensors) -> None:
+        """The same in a graph, if there are any arrays.
 
-    def begin(self, anew: tf.Tensor, arrays: Tensors) -> None:
+        Args:
+            any_: whether there are; boolean scalar. (TensorFlow may compute
+                `_shaped` in a branch that it does not take, where the
+                condition is on the arrays' own size.)
+            arrays: of the sections, flat, or empty.
+        """
+        tf.cond(any_, lambda: self.show(self._shaped(arrays)), lambda: None)
+
+    def begin(self, kind: tf.Tensor, arrays: Tensors) -> None:
         """A worker begins at the center, in a graph.
 
         Args:
-            anew: whether it is somewhere else yet; boolean scalar.
-            arrays: the center, one for each section; empty for nothing.
+            kind: RESTART if it is somewhere else yet, NOTHING if it does not
+                begin; integer scalar.
+            arrays: the center, one for each section; empty for NOTHING.
         """
         tf.cond(
-            anew,
+            tf.equal(kind, exchanger.RESTART),
             lambda: self.restart(self._shaped(arrays)),
-            lambda: self.show_if_any(arrays),
+            lambda: self.show_if(
+                tf.not_equal(kind, exchanger.NOTHING), arrays
+            ),
         )
 
     def results(self) -> Tensors:

@@ -509,8 +509,10 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         Args:
             exchange: what `make_exchange` returned.
         """
-        arrays = tf.numpy_function(self._read, [], exchange.dtypes)
-        exchange.show_if_any(arrays)
+        any_, *arrays = tf.numpy_function(
+            self._read, [], [tf.bool, *exchange.dtypes]
+        )
+        exchange.show_if(any_, arrays)
 
     def step_ended(self, exchange: CenterExchange) -> None:
         """Counts the step's samples, and tells the clock."""
@@ -523,6 +525,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def samples_trained(self) -> tuple[int, int]:
         """Samples of (all workers, this worker); the others' as last heard."""
         own = int(self._samples.numpy())
+        self.client.samples = own  # The next sign of life tells it.
         return self.client.samples_of_others + own, own
 
     def steps_of(self, owner: Any) -> None:
@@ -566,7 +569,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 [self._clock.steps(), self._clock.rate(), *exchange.points()],
                 outputs,
             )
-            exchange.begin(tf.equal(kind, exchanger.RESTART), arrays)
+            exchange.begin(kind, arrays)
             self._clock.take_rate(rate)
             self._clock.go_on_from(steps)
 
@@ -664,8 +667,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         )
         return []
 
-    def _read(self) -> list[np.ndarray]:
-        return self._center() or self._empty()
+    def _read(self) -> list[Any]:
+        center = self._center()
+        return [np.bool_(bool(center)), *(center or self._empty())]
 
     def _outputs(self, order: exchanger.Order) -> list[Any]:
         """What a graph gets of an order."""
@@ -717,6 +721,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def fit_ends(self) -> None:
         """Training is over, until it begins again."""
+        self.client.samples = int(self._samples.numpy())
         self._chiefs_word.fit_ends()
 
     def center_is_read(self) -> None:
