@@ -164,9 +164,9 @@ def test_a_server_that_does_not_answer_is_waited_for_once(cluster, caplog):
             with pytest.raises(errors.CenterUnavailableError, match="is away"):
                 worker.read()
             assert worker.status()[0] is None
-            moved = worker.exchange(support.values(1.0), support.rates)
-            assert (moved.arrays[0] != 0).any()
+            worker.exchange(support.values(1.0), support.rates)
         assert time.monotonic() - begin < 10 * patience_s
+    assert center.shards[1].applied == 20
     assert len(messages(caplog, "trains on without it")) == 1
 
 

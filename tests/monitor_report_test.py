@@ -1,6 +1,8 @@
 """The report at the end of a run."""
 
+import contextlib
 import json
+import time
 
 import keras
 import numpy as np
@@ -63,9 +65,11 @@ def test_what_is_in_it(trained):
         "exchange_s": 1.0,
         "other_s": 5.0,
     }
-    assert report["throughput"] == {
-        "steps_per_s": 10.0,
-        "images_per_s": 640.0,
+    assert report["throughput"] == {  # Of all the time.
+        "steps": 100,
+        "steps_per_s": pytest.approx(100 / 15),
+        "images": 6400,
+        "images_per_s": pytest.approx(6400 / 15),
     }
     assert report["settings"] == {"beta": 0.9}
     assert report["versions"]["tensorflow"] == tf.__version__
@@ -76,8 +80,9 @@ def test_the_table(trained):
     table = monitor.format_report(report_of(trained))
     for words in (
         "center test error   10.00%   (loss 0.2500)",
-        "compute 80.0%, data 10.0%, exchange 10.0%",
-        "640 images/s over 2 workers   (10.0 steps/s)",
+        "time                15.0 s: compute 8.0, data 1.0, exchange 1.0, ot",
+        "a step              100.0 ms",
+        "427 images/s of 2 workers   (6,400 in all of this time)",
         "2 of each worker",
         "runs/model.keras",
     ):
@@ -108,7 +113,7 @@ def test_a_model_without_workers():
     )
     assert report["workers"] == {"count": 1}
     assert report["center"] == {"test_loss": 1.0, "center_step": None}
-    assert report["throughput"]["steps_per_s"] is None
+    assert report["throughput"]["images_per_s"] is None
     table = monitor.format_report(report)
     assert "center test loss" in table
     assert "spread" not in table
@@ -122,3 +127,49 @@ def test_times_between_two_readings():
     assert plain.split() == {}
     assert plain.per_second(32) == 160.0
     assert monitor.RunTimes(0, 0.0).per_second(32) is None
+
+
+class Sleeper(keras.callbacks.Callback):
+    """Takes its time in every epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(0.3)
+
+
+@pytest.mark.parametrize("makes", ["elastic", "plain"])
+def test_the_parts_of_the_time_add_up(strategy, makes):
+    """Whatever a strategy measures, and where data end before they should."""
+    clock = monitor.RunClock()
+    elastic = makes == "elastic"
+    scope = strategy(2).scope() if elastic else contextlib.nullcontext()
+    with scope:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        optimizer = te.optimizers.EASGD(0.1, jit_compile=False)
+        model.compile(optimizer if elastic else "sgd", loss="mse")
+    x = np.arange(48.0, dtype="float32").reshape(24, 2) / 48
+    data = tf.data.Dataset.from_tensor_slices((x, x[:, 0])).batch(4)
+    unknown = data.filter(lambda x, y: True)
+    watch = monitor.ElasticMonitor(data, run_clock=clock)
+    model.fit(
+        unknown,
+        epochs=2,
+        validation_data=data,
+        verbose=0,
+        callbacks=clock.around([watch, Sleeper()]),
+    )
+    with clock.during("saving"):
+        time.sleep(0.1)
+    parts = clock.parts(watch.times)
+    assert sum(parts.values()) == pytest.approx(clock.wall_s, abs=0.05)
+    assert min(parts.values()) >= 0
+    assert parts["callbacks_s"] >= 0.6 and 0.1 <= parts["saving_s"] < 0.6
+    assert parts["tracing_s"] > parts["compute_s"] > 0
+    assert parts["validation_s"] > 0
+    assert clock.steps == 12
+    table = monitor.format_report(
+        monitor.build_report(
+            model, TEST, watch.times, wall_s=clock.wall_s, parts=parts
+        )
+    )
+    for name in ("start", "tracing", "validation", "callbacks", "saving"):
+        assert f"{name} {parts[name + '_s']:.1f}" in table

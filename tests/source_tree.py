@@ -14,6 +14,7 @@ PACKAGE = "tf_elastic"
 LAYERS = (
     "version",
     "supported",
+    "files",
     "compat",
     "core",
     "theory",
@@ -32,8 +33,8 @@ CONSOLE = f"{PACKAGE}/program/console.py"
 
 # A layer may import any lower one, but for these, which may import less.
 _NARROWER = {
-    "core": (),
-    "theory": ("core",),
+    "core": ("files",),
+    "theory": ("files", "core"),
     "models": ("version", "compat"),
     "data": ("version", "compat"),
 }

@@ -109,7 +109,7 @@ def test_the_defaults_learn_the_digits(first_run):
         "center test error",
         "worker spread",
         "compute",
-        "images/s over 4 workers",
+        "images/s of 4 workers",
         "run/model.keras",
     ):
         assert row in out.split("Epoch 3/3")[1]
@@ -119,7 +119,24 @@ def test_the_defaults_learn_the_digits(first_run):
     assert report["center"]["center_step"] == 14
     assert len(report["workers"]["elastic_distance"]) == 4
     assert min(report["workers"]["elastic_distance"]) > 0
-    assert report["throughput"]["images_per_s"] > 0
+    time = report["time"]
+    parts = {name for name in time if name.endswith("_s")}
+    parts -= {"wall_s", "steps_s"}
+    assert parts == {
+        f"{name}_s"
+        for name in (
+            *("start", "tracing", "compute", "data", "exchange"),
+            *("validation", "callbacks", "saving", "between"),
+        )
+    }
+    assert sum(time[name] for name in parts) == pytest.approx(time["wall_s"])
+    assert min(time[name] for name in parts) >= 0
+    assert time["tracing_s"] > 0 and time["validation_s"] > 0
+    images = 3 * 44 * 4 * 32
+    assert report["throughput"]["images"] == images
+    assert report["throughput"]["images_per_s"] == pytest.approx(
+        images / time["wall_s"]
+    )
     assert report["settings"]["optimizer"] == "eamsgd"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_elastic import files
 from tf_elastic.core.listed_delays import ListedDelay
 from tf_elastic.core.listed_delays import check_delay
 
@@ -116,9 +117,7 @@ class DelayTrace(ListedDelay):
         """
         content = {"format": _FORMAT, "version": _VERSION, **self.get_config()}
         del content["kind"]
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.write("\n")
+        files.write_text(path, json.dumps(content) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "DelayTrace":

@@ -3,6 +3,7 @@
 import csv
 import os
 
+from tf_elastic import files
 from tf_elastic.figures.figure import Figure
 
 
@@ -26,12 +27,16 @@ def write(figure: Figure, folder: str | os.PathLike[str]) -> tuple[str, str]:
     stem = os.path.join(os.fspath(folder), figure.name)
     table = figure.compute()
     columns = [column.tolist() for column in table.values()]
-    with open(f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
+    with (
+        files.whole(f"{stem}.csv") as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(table)
         writer.writerows(zip(*columns, strict=True))
     canvas = Canvas(figsize=figure.size, layout="constrained")
     FigureCanvasAgg(canvas)
     figure.draw(table, canvas)
-    canvas.savefig(f"{stem}.png", dpi=120)
+    with files.whole(f"{stem}.png") as partial:
+        canvas.savefig(partial, dpi=120)
     return f"{stem}.png", f"{stem}.csv"

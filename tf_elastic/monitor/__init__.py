@@ -5,6 +5,7 @@ from tf_elastic.monitor.curvature import largest_curvature
 from tf_elastic.monitor.elastic_monitor import ElasticMonitor
 from tf_elastic.monitor.momentum_controller import MomentumController
 from tf_elastic.monitor.plot import plot_history
+from tf_elastic.monitor.run_clock import RunClock
 from tf_elastic.monitor.run_report import RunTimes
 from tf_elastic.monitor.run_report import build_report
 from tf_elastic.monitor.run_report import format_report
@@ -14,6 +15,7 @@ __all__ = [
     "CenterEvaluator",
     "ElasticMonitor",
     "MomentumController",
+    "RunClock",
     "RunTimes",
     "build_report",
     "format_report",

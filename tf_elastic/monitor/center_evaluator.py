@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
+from tf_elastic import files
 from tf_elastic.monitor import probe
 
 
@@ -138,10 +139,8 @@ class CenterEvaluator:
                 )
             value = values[self.monitor]
             is_best = self._is_better(value)
-            if is_best:
+            if is_best and (not self.best_path or self._save(version, values)):
                 self.best = value
-                if self.best_path:
-                    self._save(version, values)
         if writer:
             with tf.device("CPU:0"), writer.as_default(version):
                 for name, value in values.items():
@@ -155,16 +154,24 @@ class CenterEvaluator:
         sign = 1 if self.mode == "min" else -1
         return self.best is None or sign * value < sign * self.best
 
-    def _save(self, version: int, values: dict[str, float]) -> None:
-        """Writes the best model whole, or not at all."""
-        path = os.fspath(self.best_path)
-        base, ending = os.path.splitext(path)
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        self.model.save(f"{base}.tmp{ending}")
-        with open(f"{base}.tmp.json", "w", encoding="utf-8") as file:
-            json.dump({"version": version, "values": values}, file)
-        os.replace(f"{base}.tmp{ending}", path)
-        os.replace(f"{base}.tmp.json", f"{base}.json")
+    def _save(self, version: int, values: dict[str, float]) -> bool:
+        """Writes the best model; whether that went well."""
+        base, _ = os.path.splitext(os.fspath(self.best_path))
+        try:
+            with files.whole(self.best_path) as partial:
+                self.model.save(partial)
+            files.write_text(
+                f"{base}.json",
+                json.dumps({"version": version, "values": values}),
+            )
+        except files.FileNotWrittenError as error:
+            logging.error(
+                "%s The next evaluation that is better than the best one "
+                "there tries again.",
+                error,
+            )
+            return False
+        return True
 
     def _best_so_far(self) -> float | None:
         """The value of the best model of an earlier run; None without one."""

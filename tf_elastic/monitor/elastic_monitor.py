@@ -1,7 +1,9 @@
 """The callback that measures an elastic run while it goes."""
 
+import contextlib
 import importlib.util
 import os
+import time
 from typing import Any
 
 import keras
@@ -9,6 +11,8 @@ import tensorflow as tf
 
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
+from tf_elastic.monitor.run_clock import VALIDATION
+from tf_elastic.monitor.run_clock import RunClock
 from tf_elastic.monitor.run_report import RunTimes
 from tf_elastic.monitor.step_clock import StepClock
 
@@ -36,7 +40,8 @@ class ElasticMonitor(keras.callbacks.Callback):
     and `center/<metric>`, `worker/loss` and `worker/<metric>`,
     `elastic_distance/worker_<i>`, `center/step`, `learning_rate`,
     `time/data_s`, `time/compute_s`, `time/exchange_s` (since the point
-    before), `throughput/images_per_s` and `throughput/steps_per_s`;
+    before), `throughput/images_per_s` and `throughput/steps_per_s` (over all
+    the time since the point before, that of validation too);
     `validation/loss` and `validation/<metric>` if `fit` validates.
 
     Under `ElasticMultiWorkerStrategy` each worker with this callback tells
@@ -62,6 +67,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             end of the epoch.
         global_batch_size: images in one step of all workers, for
             `throughput/images_per_s`; None leaves that out.
+        run_clock: is told where the time of the steps goes; see `RunClock`.
 
     Raises:
         ValueError: `update_freq` or `global_batch_size` is out of range.
@@ -89,6 +95,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         log_dir: str | os.PathLike | None = None,
         update_freq: str | int = "epoch",
         global_batch_size: int | None = None,
+        run_clock: RunClock | None = None,
     ) -> None:
         super().__init__()
         if update_freq != "epoch":
@@ -108,11 +115,15 @@ class ElasticMonitor(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.update_freq = update_freq
         self.global_batch_size = global_batch_size
+        self.run_clock = run_clock
         self._clock: StepClock | None = None
         self._writer: Any = None
         self._at_begin = self._at_epoch = self._at_write = RunTimes(0, 0.0)
         self._batches_of_epoch = 0
         self._batches_since_write = 0
+        self._steps_s = 0.0  # of the run, before the epoch
+        self._steps = self._steps_written = 0
+        self._written_at = 0.0
         self._watch: watch.ClusterWatch | None = None
 
     @property
@@ -129,6 +140,8 @@ class ElasticMonitor(keras.callbacks.Callback):
         self._clock = StepClock(self.model.distribute_strategy)
         self._at_begin = self._at_epoch = self._at_write = self._clock.read()
         self._batches_since_write = 0
+        self._steps_written = self._steps
+        self._written_at = time.perf_counter()
         strategy = self.model.distribute_strategy
         if hasattr(strategy, "center_status"):
             self._watch = watch.ClusterWatch(strategy.center_status)
@@ -141,6 +154,8 @@ class ElasticMonitor(keras.callbacks.Callback):
         """Starts the clock of the epoch."""
         self._batches_of_epoch = 0
         self._at_epoch = self._clock.read()
+        if self.run_clock:
+            self._steps_s = self.run_clock.steps_s
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Marks where a step begins."""
@@ -155,6 +170,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         """
         steps = batch + 1 - self._batches_of_epoch
         self._batches_of_epoch = batch + 1
+        self._steps += steps
         self._clock.end(steps)
         self._tell_others((logs or {}).get("loss"))
         if self.update_freq == "epoch":
@@ -173,7 +189,15 @@ class ElasticMonitor(keras.callbacks.Callback):
         """
         logs = {} if logs is None else logs
         times = self._clock.read().since(self._at_epoch)
-        center = self._evaluate_center(logs)
+        evaluating: Any = contextlib.nullcontext()
+        if self.run_clock:
+            clock = self.run_clock
+            clock.calls_took(
+                self._batches_of_epoch, clock.steps_s - self._steps_s, times
+            )
+            evaluating = clock.during(VALIDATION)
+        with evaluating:
+            center = self._evaluate_center(logs)
         scalars = {
             **(self._worker_scalars(logs) if self._writer else {}),
             **{f"center/{name}": value for name, value in center.items()},
@@ -246,6 +270,11 @@ class ElasticMonitor(keras.callbacks.Callback):
         """All tags but the evaluation's, since they were last written."""
         now = self._clock.read()
         times, self._at_write = now.since(self._at_write), now
+        steps, self._steps_written = self._steps - self._steps_written, (
+            self._steps
+        )
+        moment = time.perf_counter()
+        passed, self._written_at = moment - self._written_at, moment
         scalars = {
             f"worker/{name}": value
             for name, value in logs.items()
@@ -260,10 +289,11 @@ class ElasticMonitor(keras.callbacks.Callback):
         if times.steps:
             for name, seconds in times.split().items():
                 scalars[f"time/{name}"] = seconds
-            scalars["throughput/steps_per_s"] = times.per_second(1)
+        if steps and passed > 0:
+            scalars["throughput/steps_per_s"] = steps / passed
             if self.global_batch_size:
-                scalars["throughput/images_per_s"] = times.per_second(
-                    self.global_batch_size
+                scalars["throughput/images_per_s"] = (
+                    steps * self.global_batch_size / passed
                 )
         return scalars
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic import files
+
 # Blue and orange of Okabe and Ito, told apart by everybody; green beside.
 _CENTER = "#0072B2"
 _WORKERS = "#E69F00"
@@ -82,8 +84,8 @@ def plot_history(
         _draw(axes, x, lines, is_log)
         axes.set_xlabel(x_label)
         axes.set_ylabel(label)
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    figure.savefig(path, format="png")
+    with files.whole(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _series(history: Any) -> tuple[dict[str, list[float]], list[float]]:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_elastic import files
 from tf_elastic import version
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
@@ -70,6 +71,8 @@ def build_report(
     times: RunTimes,
     *,
     wall_s: float,
+    steps: int | None = None,
+    parts: Mapping[str, float] | None = None,
     global_batch_size: int | None = None,
     settings: Mapping[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
@@ -82,6 +85,10 @@ def build_report(
             set; it sees the center.
         times: of the steps of this run.
         wall_s: seconds from the run's begin to its end.
+        steps: local steps of each worker in this run; None for those of
+            `times`, which leave out what was traced.
+        parts: seconds by what they went to, see `RunClock.parts`; None for
+            what is known from `times`.
         global_batch_size: images in a step of all workers, for images/s.
         settings: of the run; anything that JSON knows.
         files: where things were written, by what they are.
@@ -96,8 +103,14 @@ def build_report(
     if "accuracy" in test:
         center["test_error"] = 1.0 - float(test["accuracy"])
     center["center_step"] = probe.center_step(model)
-    steps = probe.local_steps(model)
-    timed = times.split()
+    if steps is None:
+        steps = times.steps
+    if parts is None:
+        parts = {
+            **times.split(),
+            # Tracing and compiling, evaluation, callbacks, saving.
+            "other_s": max(wall_s - times.total_s, 0.0),
+        }
     return {
         "center": center,
         "workers": _spread(model),
@@ -105,19 +118,20 @@ def build_report(
             "wall_s": wall_s,
             "steps": times.steps,
             "steps_s": times.total_s,
-            **timed,
-            # Tracing and compiling, evaluation, callbacks, saving.
-            "other_s": max(wall_s - times.total_s, 0.0),
+            **parts,
         },
+        # Over the whole time.
         "throughput": {
-            "steps_per_s": times.per_second(1),
+            "steps": steps,
+            "steps_per_s": steps / wall_s,
+            "images": steps * global_batch_size if global_batch_size else None,
             "images_per_s": (
-                times.per_second(global_batch_size)
+                steps * global_batch_size / wall_s
                 if global_batch_size
                 else None
             ),
         },
-        "local_steps": steps,
+        "local_steps": probe.local_steps(model),
         **_cluster(model),
         "settings": dict(settings or {}),
         "versions": versions(),
@@ -192,12 +206,12 @@ def write_report(report: Mapping[str, Any], path: str | os.PathLike) -> None:
     Args:
         report: what `build_report` returned.
         path: the file; its folder is made.
+
+    Raises:
+        FileNotWrittenError: it could not be; one of before is as it was.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(_finite(report), file, indent=2, allow_nan=False)
-        file.write("\n")
+    text = json.dumps(_finite(report), indent=2, allow_nan=False)
+    files.write_text(path, text + "\n")
 
 
 def _finite(value: Any) -> Any:
@@ -237,19 +251,17 @@ def format_report(report: Mapping[str, Any]) -> str:
         rows.append(("exchanges", f"{center['center_step']}"))
     whose = "the chief" if "cluster" in report else "each worker"
     rows.append(("local steps", f"{report['local_steps']} of {whose}"))
-    rows.append(("time", _time_row(report["time"])))
+    rows += _time_rows(report["time"])
     speed = report["throughput"]
     if speed["images_per_s"] is not None:
+        whose = _counted(workers["count"], "worker")
+        if "cluster" in report:
+            whose = "the chief"
         rows.append(
             (
                 "throughput",
-                f"{speed['images_per_s']:,.0f} images/s "
-                + (
-                    "of the chief   "
-                    if "cluster" in report
-                    else f"over {_counted(workers['count'], 'worker')}   "
-                )
-                + f"({speed['steps_per_s']:.1f} steps/s)",
+                f"{speed['images_per_s']:,.0f} images/s of {whose}   "
+                f"({speed['images']:,} in all of this time)",
             )
         )
     if "cluster" in report:
@@ -288,18 +300,33 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'s' if number != 1 else ''}"
 
 
-def _time_row(times: Mapping[str, float]) -> str:
-    parts = ", ".join(
-        f"{name} {times[key] / times['steps_s']:.1%}"
-        for name, key in (
-            ("compute", "compute_s"),
-            ("data", "data_s"),
-            ("exchange", "exchange_s"),
-        )
-        if key in times and times["steps_s"] > 0
-    )
-    split = f" ({parts})" if parts else ""
-    return f"{times['wall_s']:.1f} s, {times['steps_s']:.1f} s in steps{split}"
+# What a row of the table calls the parts of the time, in their order.
+_PARTS = (
+    ("start", "start_s"),
+    ("tracing", "tracing_s"),
+    ("compute", "compute_s"),
+    ("data", "data_s"),
+    ("exchange", "exchange_s"),
+    ("validation", "validation_s"),
+    ("callbacks", "callbacks_s"),
+    ("saving", "saving_s"),
+    ("between", "between_s"),
+    ("other", "other_s"),
+)
+
+
+def _time_rows(times: Mapping[str, float]) -> list[tuple[str, str]]:
+    parts = [
+        f"{name} {times[key]:.1f}" for name, key in _PARTS if key in times
+    ]
+    half = -(-len(parts) // 2) if len(parts) > 5 else len(parts)
+    rows = [("time", f"{times['wall_s']:.1f} s: {', '.join(parts[:half])}")]
+    if parts[half:]:
+        rows.append(("", ", ".join(parts[half:])))
+    if times["steps"]:
+        each = 1000 * times["steps_s"] / times["steps"]
+        rows.append(("a step", f"{each:.1f} ms, tracing aside"))
+    return rows
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

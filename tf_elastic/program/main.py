@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic import files
 from tf_elastic.cluster import json_text
 from tf_elastic.program import advising
 from tf_elastic.program import command_line
@@ -43,7 +44,7 @@ def main(argv: Sequence[str], introduction: str) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = console.show_warning
             return _do(settings, argv[0])
-    except usage.UsageError as error:
+    except (usage.UsageError, files.FileNotWrittenError) as error:
         console.complain(str(error))
         return 2
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from typing import Any
 
+from tf_elastic import files
 from tf_elastic.cluster import json_text
 from tf_elastic.program import console
 from tf_elastic.program import defaults
@@ -133,9 +134,10 @@ def restore(model: Any, settings: dict[str, Any]) -> int:
         UsageError: no backup can be read.
     """
     from tf_elastic.monitor import probe
+    from tf_elastic.program import backup
 
     folder = os.path.join(settings["model_dir"], run_folder.BACKUP)
-    weights = os.path.join(folder, "latest.weights.h5")
+    weights = os.path.join(folder, run_folder.WEIGHTS)
     metadata = os.path.join(folder, run_folder.METADATA)
     if not os.path.exists(weights):
         console.say(
@@ -143,7 +145,7 @@ def restore(model: Any, settings: dict[str, Any]) -> int:
         )
         return 0
     damages = []
-    for suffix in ("", ".bkp"):
+    for suffix in ("", run_folder.BEFORE):
         try:
             epoch = _load_backup(model, weights + suffix, metadata + suffix)
         except (
@@ -158,14 +160,13 @@ def restore(model: Any, settings: dict[str, Any]) -> int:
             damages.append(f"  {os.path.basename(weights)}{suffix}: {reason}")
             continue
         if suffix:
-            shutil.copy(weights + suffix, weights)
+            files.copy(weights + suffix, weights)
             console.say("The newest backup is damaged; taking the one before.")
         # Weights are written first: after a kill in between they are ahead.
         steps = probe.local_steps(model)
         if settings["mixed_precision"] != "float16":  # It may skip steps.
             epoch = steps // settings["steps_per_epoch"]
-        with open(metadata, "w", encoding="utf-8") as file:
-            json.dump({"epoch": epoch, "batch": 0}, file)
+        backup.note_epochs(folder, epoch)
         return epoch
     raise usage.UsageError(
         f"The backup in {folder} is damaged and cannot be loaded:\n"

@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from tf_elastic import files
 from tf_elastic.program import usage
 
 BACKUP = "backup"
@@ -15,7 +16,10 @@ BEST = "best.keras"  # that the evaluator has seen
 SETTINGS = "settings.json"
 HISTORY = "history.csv"
 MODEL = "model.keras"
-METADATA = "training_metadata.json"  # Keras' name, in the backup.
+# In the backup; the names are those of Keras' `BackupAndRestore`.
+WEIGHTS = "latest.weights.h5"
+METADATA = "training_metadata.json"
+BEFORE = ".bkp"  # behind the names of the backup before
 
 
 def make(settings: dict[str, Any]) -> None:
@@ -40,17 +44,24 @@ def make(settings: dict[str, Any]) -> None:
 def write_settings(settings: dict[str, Any]) -> None:
     """Writes what `--resume` takes over."""
     path = os.path.join(settings["model_dir"], SETTINGS)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(settings, file, indent=2)
-        file.write("\n")
+    files.write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def epochs_of(path: str | os.PathLike[str]) -> dict[int, dict[str, Any]]:
+    """The rows of a history, by their epochs."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    epochs = {}
+    for row in rows:
+        with contextlib.suppress(TypeError, ValueError):  # It was cut off.
+            epochs[int(row["epoch"])] = row
+    return epochs
 
 
 def whole_history(path: str) -> dict[str, list[float]]:
-    """All epochs of a run, from the file that `CSVLogger` has written."""
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
+    """All epochs of a run, from the file that `HistoryFile` has written."""
     columns: dict[str, list[float]] = {}
-    for _, row in sorted(rows.items()):
+    for _, row in sorted(epochs_of(path).items()):
         for name, value in row.items():
             with contextlib.suppress(TypeError, ValueError):
                 columns.setdefault(name, []).append(float(value))

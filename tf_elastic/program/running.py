@@ -3,8 +3,11 @@
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
+from tf_elastic import files as whole_files
+from tf_elastic.program import backup
 from tf_elastic.program import building
 from tf_elastic.program import cluster_run
 from tf_elastic.program import console
@@ -12,6 +15,8 @@ from tf_elastic.program import defaults
 from tf_elastic.program import devices
 from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
+from tf_elastic.program import usage
+from tf_elastic.program.history_file import HistoryFile
 
 
 def train(
@@ -26,6 +31,9 @@ def train(
     Returns:
         The report, see `tf_elastic.monitor.build_report`; None on a worker
         that is not the chief of its cluster.
+
+    Raises:
+        UsageError: a file could not be written, after all else was done.
     """
     began = time.perf_counter()
     run_folder.make(settings)
@@ -63,22 +71,23 @@ def train(
     is_chief = task is None or task.is_chief
     # Under a mirrored strategy all workers evaluate together.
     evaluates = is_chief or not in_cluster
+    clock = monitor.RunClock(began)
     watch = monitor.ElasticMonitor(
         center_data=train_eval if evaluates else None,
         center_steps=min(6, int(train_eval.cardinality())),
         log_dir=settings["logdir"],
         global_batch_size=global_batch,
+        run_clock=clock,
     )
-    length = {"initial_epoch": first_epoch} if in_cluster else {}
     try:
         history = model.fit(
             train_data.repeat() if in_cluster else train_data,
             epochs=settings["epochs"],
             validation_data=test_data if evaluates else None,
-            callbacks=_callbacks(settings, watch),
+            callbacks=_callbacks(settings, watch, clock),
             shuffle=False,
             verbose=int(settings["verbose"]),
-            **length,
+            initial_epoch=first_epoch,
         )
     except BaseException:
         if in_cluster:
@@ -91,28 +100,61 @@ def train(
         strategy.extended, "holding_center", contextlib.nullcontext
     )
     with holding():
-        test = model.evaluate(test_data, verbose=0, return_dict=True)
+        with clock.during("validation"):
+            test = model.evaluate(test_data, verbose=0, return_dict=True)
         if not is_chief:
             return None
-        files = _write_files(settings, model, history)
+        with clock.during("saving"):
+            files, damages = _write_files(settings, model, history)
+        parts = clock.parts(watch.times)
         report = monitor.build_report(
             model,
             test,
             watch.times,
-            wall_s=time.perf_counter() - began,
+            wall_s=sum(parts.values()),
+            steps=clock.steps,
+            parts=parts,
             global_batch_size=global_batch,
             settings=settings,
             files=files,
         )
     if settings["report"]:
-        monitor.write_report(report, settings["report"])
+        with _noted(damages):
+            monitor.write_report(report, settings["report"])
     console.say(monitor.format_report(report))
+    if damages:
+        raise usage.UsageError("\n".join(damages))
     return report
 
 
-def _callbacks(settings: dict[str, Any], watch: Any) -> list[Any]:
+@contextlib.contextmanager
+def _noted(damages: list[str]) -> Iterator[None]:
+    """What cannot be written inside is told at the end."""
+    try:
+        yield
+    except whole_files.FileNotWrittenError as error:
+        damages.append(str(error))
+
+
+def _callbacks(settings: dict[str, Any], watch: Any, clock: Any) -> list[Any]:
     """What goes along with `fit`: the monitor, the bar, history, backups."""
     import keras
+
+    def on_epoch_end(do: Any) -> Any:
+        told = False
+
+        def save(epoch: int, logs: Any) -> None:
+            nonlocal told
+            with clock.during("saving"):
+                try:
+                    do(epoch, logs)
+                    told = False
+                except whole_files.FileNotWrittenError as error:
+                    if not told:
+                        console.complain(f"{error} Training goes on.")
+                    told = True
+
+        return keras.callbacks.LambdaCallback(on_epoch_end=save)
 
     in_cluster = settings["strategy"] == "elastic_multi_worker"
     callbacks = [watch]
@@ -123,57 +165,66 @@ def _callbacks(settings: dict[str, Any], watch: Any) -> list[Any]:
         callbacks.append(cluster_run.shared_epochs(settings))
     folder = settings["model_dir"]
     if folder:
-        callbacks.append(
-            keras.callbacks.CSVLogger(
-                os.path.join(folder, run_folder.HISTORY),
-                append=settings["resume"] or in_cluster,
-            )
+        history = HistoryFile(
+            os.path.join(folder, run_folder.HISTORY),
+            goes_on=settings["resume"] or in_cluster,
         )
+        callbacks.append(on_epoch_end(history.note))
         # In a cluster the center servers take snapshots.
         if settings["strategy"] not in defaults.CLUSTER:
+            backups = os.path.join(folder, run_folder.BACKUP)
             callbacks.append(
-                keras.callbacks.BackupAndRestore(
-                    os.path.join(folder, run_folder.BACKUP),
-                    double_checkpoint=True,
-                    delete_checkpoint=False,
+                on_epoch_end(
+                    lambda epoch, _: backup.save(
+                        watch.model, backups, epoch + 1
+                    )
                 )
             )
-    return callbacks
+    return clock.around(callbacks)
 
 
 def _write_files(
     settings: dict[str, Any], model: Any, history: Any
-) -> dict[str, str]:
-    """Saves the center and plots the run; names all files for the report."""
+) -> tuple[dict[str, str], list[str]]:
+    """Saves the center and plots the run.
+
+    Returns:
+        All files, for the report; and what to say of those that could not be
+        written.
+    """
     from tf_elastic import monitor
 
     files = {}
+    damages: list[str] = []
     folder = settings["model_dir"]
     if folder:
-        files["model"] = os.path.join(folder, run_folder.MODEL)
-        model.save(files["model"])
-        backup = os.path.join(folder, run_folder.BACKUP)
-        if os.path.exists(backup):
-            files["backup"] = backup
+        path = os.path.join(folder, run_folder.MODEL)
+        with _noted(damages), whole_files.whole(path) as partial:
+            model.save(partial)
+        if not damages:
+            files["model"] = path
+        backups = os.path.join(folder, run_folder.BACKUP)
+        if os.path.exists(backups):
+            files["backup"] = backups
     if settings["plot"]:
         values: Any = history
-        if folder:
-            values = run_folder.whole_history(
-                os.path.join(folder, run_folder.HISTORY)
-            )
-        if folder or history.epoch:
-            monitor.plot_history(
-                values,
-                settings["plot"],
-                steps_per_epoch=settings["steps_per_epoch"],
-                title=_title(settings),
-            )
-            files["plot"] = settings["plot"]
+        path = os.path.join(folder or "", run_folder.HISTORY)
+        if folder and os.path.exists(path):
+            values = run_folder.whole_history(path)
+        if values is not history or history.epoch:
+            with _noted(damages):
+                monitor.plot_history(
+                    values,
+                    settings["plot"],
+                    steps_per_epoch=settings["steps_per_epoch"],
+                    title=_title(settings),
+                )
+                files["plot"] = settings["plot"]
     if settings["logdir"]:
         files["tensorboard"] = settings["logdir"]
     if settings["report"]:
         files["report"] = settings["report"]
-    return files
+    return files, damages
 
 
 def _title(settings: dict[str, Any]) -> str:
