@@ -146,7 +146,7 @@ class AdmmWorker:
     def turn(self, learning_rate, tau):
         if self.clock == 0:
             order = self.exchanger.begin(exchanger.Moment(0, 0))
-            self.x = self.anchor = self.pushed = order.arrays[0].copy()
+            self.x = self.anchor = order.arrays[0].copy()
         slope = gradient(self.client.worker, self.clock, self.x)
         if self.clock % tau == 0:
             self.begin()

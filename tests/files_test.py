@@ -92,9 +92,8 @@ def figure(path, is_large):
 
 
 def settings(path, is_large):
-    run_folder.write_settings(
-        {"model_dir": str(path.parent), "name": "x" * (2 * ROOM if is_large else 3)}
-    )
+    text = "x" * (2 * ROOM if is_large else 3)
+    run_folder.write_settings({"model_dir": str(path.parent), "name": text})
 
 
 def network(is_large):

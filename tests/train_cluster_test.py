@@ -341,13 +341,18 @@ def test_a_resumed_run_goes_on_from_the_snapshots(resumed):
 
 def test_the_live_table(resumed):
     _, _, ended = resumed
-    assert "Epoch" not in ended.out
+    assert f"Epoch {EPOCHS + 2}/{EPOCHS + 2}" in ended.out
     assert re.search(r"^center 1: version \d+, p = 1", ended.out, re.M)
     assert re.search(r"^worker +life +steps +steps/s", ended.out, re.M)
     # The last one: the worker of this run, and that of the one before.
-    last = ended.out.strip().splitlines()[-4:]
+    before, _, result = ended.out.partition("\n---")
+    last = before.splitlines()[-4:]
     assert any(line.endswith("has finished") for line in last)
     assert any(line.endswith("is gone") for line in last)
+    # The result is the last that is seen, and it is all there.
+    for row in ("center test error", "model", "run/model.keras", "run/run.png"):
+        assert row in result
+    assert result.strip().endswith("-----")
 
 
 def test_ctrl_c_ends_all(resumed, run):

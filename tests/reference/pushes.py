@@ -160,7 +160,7 @@ def admm(
     At each step: x^i <- (x^i - eta g^i + eta rho (lambda^i + c)) / (1 + eta
     rho), with the c of the period's start
     At its end: c <- 1/p sum_j (x^j - lambda^j), the others as they last came;
-    of one that has yet to come, its part is where it begins.
+    the part of one that has yet to come is the first center.
     """
     p, tau = num_workers, communication_period
     eta, rho = learning_rate, elasticity
@@ -173,7 +173,7 @@ def admm(
     rows = Rows(workers=x, center=c)
     for i in schedule:
         if clocks[i] == 0:
-            x[i], parts[i] = c.copy(), c.copy()
+            x[i] = c.copy()
         g = gradient(i, clocks[i], x[i])
         if clocks[i] % tau == 0:
             read[i] = c
@@ -183,9 +183,8 @@ def admm(
         )
         clocks[i] += 1
         if clocks[i] % tau == 0:
-            part = x[i] - multiplier[i]
-            c = c + (part - parts[i]) / p
-            parts[i] = part
+            parts[i] = x[i] - multiplier[i]
+            c = sum(parts) / p
         rows.add(workers=x, center=c)
     return rows.stacked()
 

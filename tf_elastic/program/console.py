@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,11 +27,67 @@ def show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
     complain(f"{category.__name__}: {message}")
 
 
-def redraw(text: str, height: int) -> int:
-    """Prints lines over the `height` lines before; returns their number."""
-    up = f"\033[{height}A\033[J" if height else ""
-    print(f"{up}{text}", flush=True)
-    return text.count("\n") + 1
+class Board:
+    """What is written, and below it lines that are always new.
+
+    On a terminal these are drawn over; elsewhere they are written each time.
+    From a line of dashes on, which begins the result of a run, what is written
+    waits for the end: so it is the last that is seen. It is a stream to write
+    to, for any thread.
+    """
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._lock = threading.Lock()
+        self._below = ""
+        self._line = ""  # that has not ended yet
+        self._result: list[str] | None = None
+
+    def write(self, text: str) -> int:
+        """Writes lines above the others."""
+        with self._lock:
+            *lines, self._line = (self._line + text).split("\n")
+            above = []
+            for line in lines:
+                if self._result is None and _is_rule(line):
+                    self._result = []
+                (above if self._result is None else self._result).append(line)
+            if above:
+                self._print("\n".join(above))
+                if self._is_terminal and self._below:
+                    print(self._below, flush=True)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back that is to be seen now."""
+
+    def show(self, text: str) -> None:
+        """Draws the lines below anew."""
+        with self._lock:
+            if self._is_terminal:
+                width = shutil.get_terminal_size().columns
+                text = "\n".join(line[:width] for line in text.splitlines())
+            self._print(text)
+            self._below = text
+
+    def close(self) -> None:
+        """Writes what has waited. The lines below stay above it."""
+        with self._lock:
+            self._below = ""
+            rest = [*(self._result or ()), *filter(None, [self._line])]
+            self._result, self._line = None, ""
+            if rest:
+                self._print("\n".join(rest))
+
+    def _print(self, text: str) -> None:
+        up = ""
+        if self._is_terminal and self._below:
+            up = f"\033[{self._below.count(chr(10)) + 1}A\033[J"
+        print(f"{up}{text}", flush=True)
+
+
+def _is_rule(line: str) -> bool:
+    return len(line) > 20 and not line.strip("-")
 
 
 @contextlib.contextmanager

@@ -102,8 +102,8 @@ GROUPS: dict[str, list[Flag]] = {
         ),
         Flag(
             "status", "switch", False,
-            "Show a live table of the workers of --local_workers, in place "
-            "of the chief's output.",
+            "Show a live table of the workers of --local_workers below the "
+            "chief's output.",
         ),
         Flag(
             "trusted_network", "switch", False,

@@ -1,9 +1,10 @@
 """A cluster on this machine: `--local_workers`."""
 
-import io
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from tf_elastic.program import checks
@@ -38,6 +39,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
     log_dir = os.path.join(folder, run_folder.LOGS)
     mirrored = settings["strategy"] == "multi_worker_mirrored"
     command = [sys.executable, os.path.abspath(program), *_flags(settings)]
+    board = console.Board() if settings["status"] else None
     cluster = local.LocalCluster(
         command,
         settings["local_workers"],
@@ -53,7 +55,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
         restart_workers=settings["restart_workers"],
         isolate_network=mirrored,
         trusted_network=settings["trusted_network"],
-        output=io.StringIO() if settings["status"] else None,
+        output=board,
     )
     if settings["model_dir"]:
         run_folder.make(settings)
@@ -68,11 +70,11 @@ def launch(settings: dict[str, Any], program: str) -> int:
         + f" on this machine; logs in {log_dir}"
     )
     try:
-        with cluster:
-            if settings["status"]:
+        with _closed_at_the_end(board), cluster:
+            if board is not None:
                 from tf_elastic.program import status_table
 
-                with status_table.shown(cluster):
+                with status_table.shown(cluster, board):
                     status = cluster.wait()
             else:
                 status = cluster.wait()
@@ -81,6 +83,15 @@ def launch(settings: dict[str, Any], program: str) -> int:
     if cluster.failure:
         console.complain(cluster.failure)
     return status
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(board: console.Board | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if board is not None:
+            board.close()
 
 
 def _count(number: int, word: str) -> str:
@@ -93,6 +104,8 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     result = []
     for flag in flag_table.all_flags():
         value = settings[flag.name]
+        if flag.name == "verbose" and value == "1" and settings["status"]:
+            value = "2"  # A bar would be drawn where the table is.
         if flag.name in left_out or value is None:
             continue
         if flag.kind == "switch":

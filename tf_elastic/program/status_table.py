@@ -13,13 +13,14 @@ _EVERY_S_IN_A_FILE = 10.0
 
 
 @contextlib.contextmanager
-def shown(cluster: Any) -> Iterator[None]:
-    """Inside, a table of the cluster is on the terminal, always new.
+def shown(cluster: Any, board: console.Board) -> Iterator[None]:
+    """Inside, a table of the cluster is on the board, always new.
 
-    The last one stays: that of the end.
+    The last one is of the end.
 
     Args:
         cluster: a `LocalCluster` that was started.
+        board: where the chief's output goes, too.
     """
     from tf_elastic.cluster import watch
     from tf_elastic.cluster.client import CenterClient
@@ -33,13 +34,12 @@ def shown(cluster: Any) -> Iterator[None]:
     is_terminal = sys.stdout.isatty()
 
     def show() -> None:
-        height, is_last = 0, False
+        is_last = False
         while not is_last:
             is_last = over.wait(
                 _EVERY_S if is_terminal else _EVERY_S_IN_A_FILE
             )
-            text = watch.table(cluster_watch.view())
-            height = console.redraw(text, height if is_terminal else 0)
+            board.show(watch.table(cluster_watch.view()))
 
     thread = threading.Thread(target=show, name="status", daemon=True)
     thread.start()

@@ -41,6 +41,8 @@ class CenterExchange:
 
     moments: tuple[str, ...] = ("after",)
     closing = None  # the centers are not here
+    # Whether a worker is counted by what the center has from the first.
+    joins_at_once = False
     differ = True  # where all meet, what counts is the difference
     # Whether what a PULL brings is read and no more. Without XLA TensorFlow
     # may make a variable of the memory that it is given.
@@ -204,11 +206,15 @@ class CenterExchange:
         """
         tf.cond(
             tf.equal(kind, exchanger.RESTART),
-            lambda: self.restart(self._shaped(arrays)),
+            lambda: self._move_to(self._shaped(arrays)),
             lambda: self.show_if(
                 tf.not_equal(kind, exchanger.NOTHING), arrays
             ),
         )
+
+    def _move_to(self, flat: Sequence[Any]) -> None:
+        """A worker that has brought nothing yet begins there."""
+        self.restart(flat)
 
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""

@@ -1,6 +1,7 @@
 """A worker's pushes to the center of a cluster, and what it goes on from."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -120,10 +121,16 @@ class PushCenterExchange(CenterExchange):
 class AdmmCenterExchange(CenterExchange):
     """Reads, takes its steps, and brings its new part: eqs. 3.52 to 3.54.
 
+    The center is the mean of all parts, of which it counts a worker's from
+    when that has joined. So it joins at once, and `pushed` stays what it was
+    when the worker begins later.
+
     Args:
         rule: what the worker keeps, and the numbers of a step.
         **kwargs: of `CenterExchange`.
     """
+
+    joins_at_once = True
 
     def __init__(self, rule: AdmmRule, **kwargs: Any) -> None:
         super().__init__(
@@ -216,6 +223,18 @@ class AdmmCenterExchange(CenterExchange):
             return self._end_to_end(changes)
 
         return step
+
+    def _move_to(self, flat: Sequence[Any]) -> None:
+        copies = [
+            copy
+            for parameter in self.parameters
+            for copy in parameter.pushed.worker_copies
+        ]
+        pushed = [copy.read_value() for copy in copies]
+        self.restart(flat)
+        for copy, value in zip(copies, pushed, strict=True):
+            with tf.device(copy.device):
+                copy.assign(value, read_value=False)
 
     def _begin_anew(self, i: int) -> None:
         for parameter in self.parameters:

@@ -704,7 +704,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._chiefs_word.pass_begins()
         if self._exchange is None:
             return
-        if not self.hear_of_others():
+        there = self.hear_of_others()
+        trains = self.configuration.worker_index is not None
+        if trains and (self._exchange.joins_at_once or not there):
             self._join()
         self._look()
 
