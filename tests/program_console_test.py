@@ -24,15 +24,12 @@ def screen(printed):
     return lines[:-1]
 
 
-@pytest.fixture(params=[True, False], ids=["terminal", "file"])
-def is_terminal(request, monkeypatch, capsys):
-    del capsys  # It is to be there first.
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_chiefs_output_is_above_and_the_result_last(
+    is_terminal, capsys, monkeypatch
+):
     monkeypatch.setenv("COLUMNS", "40")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: request.param)
-    return request.param
-
-
-def test_the_chiefs_output_is_above_and_the_result_last(is_terminal, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
     board = console.Board()
     printed = ""
 
