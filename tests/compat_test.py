@@ -125,6 +125,12 @@ SIGNATURES = [
         ["var", "fn", "args", "kwargs", "group"],
         STRATEGY,
     ),
+    (
+        "MirroredExtended",
+        "_replica_ctx_all_reduce",
+        ["reduce_op", "value", "options"],
+        STRATEGY,
+    ),
     ("MirroredExtended", "_use_merge_call", [], STRATEGY),
     ("MirroredExtended", "_container_strategy", [], STRATEGY),
     (
@@ -638,6 +644,15 @@ def test_make_local_leaves_gradients_as_they_are(compat):
     pairs = [(tf.ones(2), object()), (tf.zeros(3), object())]
     found = optimizer._all_reduce_sum_gradients(iter(pairs))
     assert all(f is p for f, p in zip(found, pairs, strict=True))
+
+
+def test_an_optimizer_that_leaves_saving_saves_nothing(compat):
+    optimizer = keras.optimizers.SGD()
+    compat.leave_saving(optimizer)
+    store = {}
+    optimizer.save_own_variables(store)
+    optimizer.load_own_variables(store)
+    assert not store
 
 
 def test_keras_sums_gradients_in_one_place(mirrored, monkeypatch):

@@ -558,8 +558,7 @@ def make_local(
 
     Keras sums gradients over replicas in `_all_reduce_sum_gradients`, then
     updates in `_backend_update_step`. The first becomes the identity, the
-    second goes through `update`. Saving is left to the optimizer around it,
-    which knows all workers.
+    second goes through `update`.
 
     Args:
         optimizer: any `keras.optimizers.Optimizer`; changed in place.
@@ -568,12 +567,20 @@ def make_local(
             own update.
     """
     step = optimizer._backend_update_step
-    optimizer.save_own_variables = lambda store: None
-    optimizer.load_own_variables = lambda store: None
     optimizer._all_reduce_sum_gradients = list
     optimizer._backend_update_step = lambda grads, variables, learning_rate: (
         update(step, grads, variables, learning_rate)
     )
+
+
+def leave_saving(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes a Keras optimizer save nothing: the one around it does.
+
+    Args:
+        optimizer: any `keras.optimizers.Optimizer`; changed in place.
+    """
+    optimizer.save_own_variables = lambda store: None
+    optimizer.load_own_variables = lambda store: None
 
 
 class NestedLauncher(cross_device_utils.CollectiveReplicaLauncher):

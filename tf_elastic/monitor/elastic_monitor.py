@@ -29,7 +29,7 @@ class ElasticMonitor(keras.callbacks.Callback):
       epoch, on `center_data`, else on the validation data;
     - `center_step`: the exchanges so far;
     - `elastic_distance`: |x^i - center|, the mean over the workers;
-    - `learning_rate`;
+    - `learning_rate`; of a `MultiOptimizer` `learning_rate/<name>` of each;
     - `data_s`, `compute_s`, `exchange_s`: seconds of the epoch's steps. Steps
       whose graph was traced are not counted.
 
@@ -217,7 +217,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         if distances is not None:
             logs["center_step"] = probe.center_step(self.model)
             logs["elastic_distance"] = float(distances.mean())
-        logs["learning_rate"] = probe.learning_rate(self.model)
+        logs.update(probe.learning_rates(self.model))
         logs.update(times.split())
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -285,7 +285,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             for i, distance in enumerate(distances):
                 scalars[f"elastic_distance/worker_{i}"] = distance
             scalars["center/step"] = probe.center_step(self.model)
-        scalars["learning_rate"] = probe.learning_rate(self.model)
+        scalars.update(probe.learning_rates(self.model))
         if times.steps:
             for name, seconds in times.split().items():
                 scalars[f"time/{name}"] = seconds

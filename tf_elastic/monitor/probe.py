@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_elastic.optimizers import nested
+
 
 def training_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
     """The optimizer that takes the steps, out of a `LossScaleOptimizer`."""
@@ -22,6 +24,26 @@ def local_steps(model: keras.Model) -> int:
 def learning_rate(model: keras.Model) -> float:
     """The learning rate of the next step."""
     return float(_numpy(training_optimizer(model).learning_rate))
+
+
+def learning_rates(model: keras.Model) -> dict[str, float]:
+    """The learning rate of the next step, by the name to log it by.
+
+    That is `learning_rate`. Where optimizers are inside of the model's that
+    have rates of their own, `learning_rate/sgd` and so on.
+    """
+    if hasattr(training_optimizer(model), "learning_rate"):
+        return {"learning_rate": learning_rate(model)}
+    rates: dict[str, float] = {}
+    for stepper in nested.steppers_in(
+        getattr(training_optimizer(model), "inner_optimizer", model.optimizer)
+    ):
+        name, number = f"learning_rate/{stepper.name}", 0
+        while name in rates:
+            number += 1
+            name = f"learning_rate/{stepper.name}_{number}"
+        rates[name] = float(_numpy(stepper.learning_rate))
+    return rates
 
 
 def center_step(model: keras.Model) -> int | None:

@@ -430,13 +430,17 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             moment: "before" or "after" the local step.
         """
         calls = tf.convert_to_tensor(self._stepper()._iterations)
-        every = self._stepper().gradient_accumulation_steps or 1
+        every = self._calls_per_step()
         next_call = calls + 1 if moment == "before" else calls
         return calls // every, next_call % every == 0
 
     def _stepper(self) -> keras.optimizers.Optimizer:
         """The optimizer whose clock counts the local steps."""
         return self
+
+    def _calls_per_step(self) -> int:
+        """How many calls of `apply` make a local step."""
+        return self.gradient_accumulation_steps or 1
 
     def _exchange_across(
         self,

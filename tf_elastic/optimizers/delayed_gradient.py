@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.core import delays
+from tf_elastic.optimizers import nested
 from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.gradient_ring import GradientRing
 
@@ -93,24 +94,36 @@ class DelayedGradient(AroundInner):
         seed: int | None = None,
         name: str = "delayed_gradient",
     ) -> None:
-        inner_optimizer = _checked(inner_optimizer)
+        if isinstance(inner_optimizer, str):
+            inner_optimizer = keras.optimizers.get(inner_optimizer)
+        self._check_inner(inner_optimizer)
+        if any(o.built for o in nested.optimizers_in(inner_optimizer)):
+            raise ValueError(
+                "`inner_optimizer` must be new: it becomes part of this one. "
+                f"Received: inner_optimizer={type(inner_optimizer).__name__}, "
+                "which is in use already. Make another one for "
+                "`DelayedGradient`."
+            )
         delay = _seeded(delays.as_delay(delay), seed)
         super().__init__(0.0, name=name)
         self.delay = delay
-        # An optimizer around this one asks for these.
-        self.use_ema = inner_optimizer.use_ema
-        self.gradient_accumulation_steps = (
-            inner_optimizer.gradient_accumulation_steps
-        )
-        self._inner_update = inner_optimizer._backend_update_step
-        compat.make_local(inner_optimizer, self._delayed_update)
-        self.inner_optimizer = inner_optimizer
-        self._ring: GradientRing | None = None
+        self._late_steps: list[_LateStep] = []
+        self._reached: set[Any] = set()
+        self._set_inner(inner_optimizer)
+        self._tell_of_inner()
 
     @property
     def num_cut_delays(self) -> int:
         """How often an unbounded delay was cut to `max_delay`; eager code."""
-        return 0 if self._ring is None else self._ring.cut_of_workers()
+        # All optimizers inside draw the same delays.
+        return max(
+            (
+                late.ring.cut_of_workers()
+                for late in self._late_steps
+                if late.ring is not None
+            ),
+            default=0,
+        )
 
     def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
         """Ends training as the inner optimizer asks for."""
@@ -129,13 +142,36 @@ class DelayedGradient(AroundInner):
         if self.built:
             return
         self._check_scope()
-        self.inner_optimizer.build(variables)
-        self._ring = GradientRing(variables, self.delay, self.add_variable)
+        self._build_inner(variables)
+        self._tell_of_inner()
+        for late in self._late_steps:
+            if late.stepper.built:  # There are variables for it.
+                late.ring = GradientRing(
+                    late.stepper._trainable_variables,
+                    self.delay,
+                    self.add_variable,
+                )
         self.built = True
+
+    def _check_inner(self, inner_optimizer: Any) -> None:
+        kind = type(inner_optimizer)
+        if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
+            raise TypeError(
+                "`inner_optimizer` must be a `keras.optimizers.Optimizer` or "
+                f"the name of one. Received: inner_optimizer={kind.__module__}."
+                f"{kind.__qualname__}."
+            )
+        for inner in nested.optimizers_in(inner_optimizer):
+            advice = _advice_against(inner)
+            if advice:
+                raise TypeError(
+                    "`inner_optimizer` must be an optimizer that only takes "
+                    f"local steps. Received: inner_optimizer="
+                    f"{type(inner).__name__}. {advice}"
+                )
 
     def _check_scope(self) -> None:
         strategy = self._distribution_strategy
-        self._check_inner_scope()
         is_elastic = getattr(strategy.extended, "is_elastic", False)
         default = not tf.distribute.has_strategy()
         if not (is_elastic or default):
@@ -166,25 +202,71 @@ class DelayedGradient(AroundInner):
             trainable_variables = list(trainable_variables)
             if not self.built:
                 self.build(trainable_variables)
+        self._reached.clear()
         self.inner_optimizer.apply(grads, trainable_variables)
+        self._check_all_are_late(
+            grads,
+            trainable_variables or self.inner_optimizer._trainable_variables,
+        )
         self._iterations.assign_add(1)
 
-    # The inner optimizer calls this where it would update the parameters: its
-    # gradients are accumulated and clipped by then.
-    def _delayed_update(
-        self, step: Any, grads: Any, variables: Any, learning_rate: Any
-    ) -> None:
-        del step  # `_backend_update_step`, or what `Elastic` makes of it
-        index = self.inner_optimizer._get_variable_index
-        delayed = self._ring.exchange(
-            self.inner_optimizer.iterations, grads, [*map(index, variables)]
+    def _check_all_are_late(self, grads: Any, variables: Any) -> None:
+        """Refuses an inner optimizer with a way of its own to step."""
+        if tf.executing_eagerly() and any(
+            inner.gradient_accumulation_steps
+            for inner in nested.optimizers_in(self.inner_optimizer)
+        ):
+            return  # Not every call is a step.
+        for grad, variable in zip(grads, variables, strict=True):
+            if (
+                grad is not None
+                and not self._overwrite_variable_with_gradient(variable)
+                and self._var_key(variable) not in self._reached
+            ):
+                raise TypeError(
+                    "`inner_optimizer` must take its steps as a "
+                    "`keras.optimizers.Optimizer` does, or leave them to "
+                    "optimizers inside of it. Received: inner_optimizer="
+                    f"{type(self.inner_optimizer).__name__}, which moves "
+                    f"{variable.name!r} in another way, so that its gradient "
+                    "would not be late. Put `DelayedGradient` inside of it."
+                )
+
+    def _tell_of_inner(self) -> None:
+        """Sets what an optimizer around this one asks for."""
+        self.use_ema = any(
+            inner.use_ema
+            for inner in nested.optimizers_in(self.inner_optimizer)
         )
-        self._backend_update_step(delayed, variables, learning_rate)
+        calls = nested.calls_per_step(self.inner_optimizer)
+        self.gradient_accumulation_steps = calls if calls > 1 else None
+
+    # What is inside calls this where it would update the parameters: its
+    # gradients are accumulated and clipped by then.
+    def _make_local(self, stepper: keras.optimizers.Optimizer) -> None:
+        late = _LateStep(stepper)
+        self._late_steps.append(late)
+
+        def delayed_update(
+            step: Any, grads: Any, variables: Any, learning_rate: Any
+        ) -> None:
+            del step  # `_backend_update_step`, or what `Elastic` makes of it
+            keys = [self._var_key(variable) for variable in variables]
+            self._reached.update(keys)
+            delayed = late.ring.exchange(
+                stepper.iterations, grads, [*map(late.place_of, keys)]
+            )
+            self._backend_update_step(delayed, variables, learning_rate)
+
+        compat.make_local(stepper, delayed_update)
 
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
     ) -> None:
-        self._inner_update(grads, trainable_variables, learning_rate)
+        key = self._var_key(trainable_variables[0])
+        # The variables of one call are those of one of them.
+        [late] = [s for s in self._late_steps if s.place_of(key) is not None]
+        late.update(grads, trainable_variables, learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
@@ -208,41 +290,33 @@ class DelayedGradient(AroundInner):
         return cls(inner, delay, name=config["name"])
 
 
-def _checked(inner_optimizer: Any) -> keras.optimizers.Optimizer:
-    """The inner optimizer, if it can be one."""
-    if isinstance(inner_optimizer, str):
-        inner_optimizer = keras.optimizers.get(inner_optimizer)
-    kind = type(inner_optimizer)
-    if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
-        raise TypeError(
-            "`inner_optimizer` must be a `keras.optimizers.Optimizer` or the "
-            f"name of one. Received: inner_optimizer={kind.__module__}."
-            f"{kind.__qualname__}."
-        )
-    advice = None
-    if isinstance(inner_optimizer, keras.optimizers.LossScaleOptimizer):
-        advice = "Put it outside: `LossScaleOptimizer(DelayedGradient(...))`."
-    elif isinstance(inner_optimizer, DelayedGradient):
-        advice = "One delay is enough: add the two up."
-    elif hasattr(kind, "center_step"):
-        advice = (
+class _LateStep:
+    """An optimizer that takes steps, on gradients that are late."""
+
+    def __init__(self, stepper: keras.optimizers.Optimizer) -> None:
+        self.stepper = stepper
+        self.update = stepper._backend_update_step
+        self.ring: GradientRing | None = None
+
+    def place_of(self, key: Any) -> int | None:
+        """A variable's place among the stepper's, or None."""
+        return self.stepper._trainable_variables_indices.get(key)
+
+
+def _advice_against(inner: keras.optimizers.Optimizer) -> str | None:
+    """What to do instead where an optimizer cannot be inside."""
+    if isinstance(inner, keras.optimizers.LossScaleOptimizer):
+        return "Put it outside: `LossScaleOptimizer(DelayedGradient(...))`."
+    if isinstance(inner, DelayedGradient):
+        return "One delay is enough: add the two up."
+    if hasattr(type(inner), "center_step"):
+        return (
             "It exchanges with a center. Put it outside: "
             "`Elastic(DelayedGradient(SGD(...), delay=...))` is EASGD with "
             "late gradients; with `SGD(..., momentum=...)` it is EAMSGD's "
             "heavy-ball form."
         )
-    if advice:
-        raise TypeError(
-            "`inner_optimizer` must be an optimizer that only takes local "
-            f"steps. Received: inner_optimizer={kind.__name__}. {advice}"
-        )
-    if inner_optimizer.built:
-        raise ValueError(
-            "`inner_optimizer` must be new: it becomes part of this one. "
-            f"Received: inner_optimizer={kind.__name__}, which is in use "
-            "already. Make another one for `DelayedGradient`."
-        )
-    return inner_optimizer
+    return None
 
 
 def _seeded(delay: delays.Delay, seed: int | None) -> delays.Delay:

@@ -7,10 +7,12 @@ import keras
 import tensorflow as tf
 
 from tf_elastic import compat
+from tf_elastic.optimizers import nested
 from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.center_optimizer import replica_device
 from tf_elastic.optimizers.center_optimizer import scale_gradients
+from tf_elastic.optimizers.compiled import FusedUpdate
 
 # Arguments of `CenterOptimizer` that the inner optimizer has itself.
 _OF_INNER = (
@@ -44,18 +46,22 @@ class InnerStep(AroundInner, CenterOptimizer):
     """
 
     def __init__(self, inner_optimizer: Any, **kwargs: Any) -> None:
-        inner_optimizer = self._checked(inner_optimizer)
+        if isinstance(inner_optimizer, str):
+            inner_optimizer = keras.optimizers.get(inner_optimizer)
+        self._check_inner(inner_optimizer)
         super().__init__(0.0, **kwargs)
-        compat.make_local(inner_optimizer, self._fused_inner_update)
-        self.inner_optimizer = inner_optimizer
+        self._set_inner(inner_optimizer)
 
     def _stepper(self) -> keras.optimizers.Optimizer:
         return self.inner_optimizer
 
+    def _calls_per_step(self) -> int:
+        return nested.calls_per_step(self.inner_optimizer)
+
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
-        self._check_inner_scope()
+        self._check_inner_scope()  # also before this one has variables
         super()._build_variables(variables)
-        self.inner_optimizer.build(variables)
+        self._build_inner(variables)
 
     def _local_step(
         self, grads: Sequence[Any], trainable_variables: Sequence | None
@@ -65,10 +71,11 @@ class InnerStep(AroundInner, CenterOptimizer):
             [_one_slice_per_row(grad) for grad in grads], trainable_variables
         )
 
-    def _fused_inner_update(
-        self, step: Any, grads: Any, variables: Any, learning_rate: Any
-    ) -> None:
-        self._fused(step, grads, variables, learning_rate, replica_device())
+    def _make_local(self, stepper: keras.optimizers.Optimizer) -> None:
+        fused = FusedUpdate(self.jit_compile)
+        compat.make_local(
+            stepper, lambda *update: fused(*update, replica_device())
+        )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
@@ -92,11 +99,7 @@ class InnerStep(AroundInner, CenterOptimizer):
         )
         return cls(**{**config, "inner_optimizer": inner})
 
-    @classmethod
-    def _checked(cls, inner_optimizer: Any) -> keras.optimizers.Optimizer:
-        """The inner optimizer, if it can be one."""
-        if isinstance(inner_optimizer, str):
-            inner_optimizer = keras.optimizers.get(inner_optimizer)
+    def _check_inner(self, inner_optimizer: Any) -> None:
         if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
             kind = type(inner_optimizer)
             raise TypeError(
@@ -106,23 +109,27 @@ class InnerStep(AroundInner, CenterOptimizer):
                 "libraries work on other variables; use its counterpart in "
                 "`keras.optimizers`."
             )
-        if isinstance(
-            inner_optimizer,
-            (keras.optimizers.LossScaleOptimizer, CenterOptimizer),
-        ):
-            raise TypeError(
-                f"{type(inner_optimizer).__name__} cannot be inside of "
-                f"`{cls.__name__}`. Put a LossScaleOptimizer outside: "
-                f"`LossScaleOptimizer({cls.__name__}(...))`; an optimizer "
-                "with a center needs no second one around it."
-            )
-        if inner_optimizer.use_ema:
-            raise ValueError(
-                "`use_ema` of the inner optimizer would average each worker, "
-                "not the center. Received: use_ema=True. Leave it out; the "
-                "center is an average over time and workers already."
-            )
-        return inner_optimizer
+        name = type(self).__name__
+        for inner in nested.optimizers_in(inner_optimizer):
+            if isinstance(
+                inner, (keras.optimizers.LossScaleOptimizer, CenterOptimizer)
+            ):
+                raise TypeError(
+                    f"{type(inner).__name__} cannot be inside of `{name}`. "
+                    "Put a LossScaleOptimizer outside: "
+                    f"`LossScaleOptimizer({name}(...))`; an optimizer with a "
+                    "center needs no second one around it."
+                )
+            if inner.use_ema:
+                of = ""
+                if inner is not inner_optimizer:
+                    of = f" of {type(inner).__name__} inside of it"
+                raise ValueError(
+                    "`use_ema` of the inner optimizer would average each "
+                    f"worker, not the center. Received: use_ema=True{of}. "
+                    "Leave it out; the center is an average over time and "
+                    "workers already."
+                )
 
 
 def _one_slice_per_row(grad: Any) -> Any:

@@ -347,6 +347,15 @@ class ElasticExtended(compat.MirroredExtended):
             return fn(var, *args, **(kwargs or {}))
         return super()._replica_ctx_update(var, fn, args, kwargs, group)
 
+    def _replica_ctx_all_reduce(
+        self, reduce_op: Any, value: Any, options: Any = None
+    ) -> Any:
+        # While a worker takes its step it is alone: an optimizer inside of
+        # another one sums gradients of one worker.
+        if self._is_local():
+            return value
+        return super()._replica_ctx_all_reduce(reduce_op, value, options)
+
     def _update(
         self, var: Any, fn: Callable, args: Any, kwargs: Any, group: bool
     ) -> Any:
