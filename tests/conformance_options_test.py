@@ -141,6 +141,63 @@ def test_use_ema_averages_the_center(case):
     )
 
 
+@pytest.mark.parametrize(
+    ("make", "exchange"),
+    [
+        (optimizers.EASGD, "gauss_seidel"),
+        (optimizers.EASGD, "jacobi"),
+        (optimizers.Downpour, None),
+        (optimizers.AsyncMSGD, None),
+    ],
+)
+@pytest.mark.parametrize("accumulated", [None, 2])
+def test_use_ema_takes_the_center_after_the_exchange(
+    strategy, make, exchange, accumulated
+):
+    """On x^2 / 2 from 1, at rate 0.1: the center's way, averaged as in Keras."""
+    options = {}
+    if make is optimizers.EASGD:
+        options["beta"] = {"jacobi": 0.5, "gauss_seidel": 1}[exchange]
+    if make is not optimizers.AsyncMSGD:
+        options["communication_period"] = 1
+    with strategy(1, exchange).scope():
+        x = keras.Variable([1.0])
+        optimizer = make(
+            0.1,
+            use_ema=True,
+            ema_momentum=0.9,
+            gradient_accumulation_steps=accumulated,
+            **options,
+        )
+        optimizer.build([x])
+    center = keras.Variable([1.0])
+    keras_own = keras.optimizers.SGD(
+        1.0, use_ema=True, ema_momentum=0.9,
+        gradient_accumulation_steps=accumulated,
+    )
+    keras_own.build([center])
+
+    def step():
+        with strategies.worker_view():
+            optimizer.apply([tf.identity(x.value)], [x])
+
+    averages = []
+    for _ in range(4):
+        optimizer._distribution_strategy.run(step)
+        # Keras' average, of a model that moves as this center.
+        center.assign(x)
+        keras_own._update_model_variables_moving_average([center])
+        keras_own._iterations.assign_add(1)
+        [average], [expected] = (
+            o._model_variables_moving_average for o in (optimizer, keras_own)
+        )
+        np.testing.assert_allclose(average, expected, rtol=1e-6)
+        averages.append(float(average[0]))
+    if exchange == "gauss_seidel" and accumulated is None:
+        # Plain SGD: 0.9, 0.81, ...
+        np.testing.assert_allclose(averages[:3], [0.9, 0.891, 0.8748], 1e-6)
+
+
 @each_optimizer("train_step")
 def test_custom_train_step_of_a_subclassed_model(case):
     class Custom(keras.Model):

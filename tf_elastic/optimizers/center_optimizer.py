@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.optimizers import worker_state
+from tf_elastic.optimizers.center_average import average_center
 from tf_elastic.optimizers.compiled import FusedUpdate
 from tf_elastic.optimizers.compiled import check_jit_compile
 from tf_elastic.optimizers.methods import METHODS
@@ -287,6 +288,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             self._exchange_if_due("before", exchange)
         self._step_if_rows(grads, trainable_variables)
         self._exchange_if_due("after", exchange)
+        if self.use_ema:
+            self._average_center(extended)
         self._in_cross_replica(self._step_ended, exchange=exchange)
 
     def _exchange_of(self, variables: Sequence[keras.Variable] | None) -> Any:
@@ -540,8 +543,18 @@ class CenterOptimizer(keras.optimizers.Optimizer):
     def _update_model_variables_moving_average(
         self, trainable_variables: Sequence[keras.Variable]
     ) -> None:
-        with self._distribution_strategy.extended.center_view():
-            super()._update_model_variables_moving_average(trainable_variables)
+        """Nothing yet: an exchange may follow the local step."""
+
+    def _average_center(self, extended: ElasticExtended) -> None:
+        """Takes the center as it is at the end of a step into its average."""
+        calls = tf.convert_to_tensor(self._iterations)  # this one among them
+        with extended.center_view():
+            average_center(
+                self._model_variables_moving_average,
+                self._trainable_variables,
+                self.ema_momentum,
+                calls <= self._calls_per_step(),
+            )
 
     def _overwrite_model_variables_with_average_value(
         self, trainable_variables: Sequence[keras.Variable]
