@@ -154,7 +154,7 @@ def test_use_ema_averages_the_center(case):
 def test_use_ema_takes_the_center_after_the_exchange(
     strategy, make, exchange, accumulated
 ):
-    """On x^2 / 2 from 1, at rate 0.1: the center's way, averaged as in Keras."""
+    """On x^2 / 2 from 1, at rate 0.1: the center is averaged as by Keras."""
     options = {}
     if make is optimizers.EASGD:
         options["beta"] = {"jacobi": 0.5, "gauss_seidel": 1}[exchange]

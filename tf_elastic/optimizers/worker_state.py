@@ -3,9 +3,11 @@
 A model's layers save the center. So that training can go on to the bit, the
 optimizer's part of the file holds for every worker: its parameters, its
 untrained model variables (statistics, seeds) and the optimizer's own
-variables. It also holds the centers, see `ElasticVariable.assign`.
+variables. It also holds the centers that these belong to: the layers have the
+last word on what the center is, see `strategies.resuming`.
 """
 
+import json
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from tf_elastic import compat
 
 _FORMAT = 1
 _WORKERS = "num_workers"
+_KINDS = "untrained.kinds"
 
 
 class CheckpointWarning(UserWarning):
@@ -42,11 +45,11 @@ def save(optimizer: Any, store: Any) -> None:
         for k, variable in enumerate(variables):
             store[f"{kind}.{k}"] = variable.worker_values()
             store[f"{kind}.{k}.center"] = variable.numpy()
-
-
+    kinds = json.dumps([_kind_of(v) for v in optimizer._untrained_variables])
+    store[_KINDS] = np.frombuffer(kinds.encode(), np.uint8)
     closing = _closing(optimizer)
     if closing is not None and bool(closing.is_closed.numpy()):
-        for k, held in enumerate(closing.held):
+        for k, (_, held) in enumerate(closing.pairs()):
             store[f"held.{k}"] = held.numpy()
 
 
@@ -102,8 +105,29 @@ def load(optimizer: Any, store: Any) -> None:
             if saved_workers and variable.shape.rank == 0:
                 variable.assign(value[0])
         return
+    followers = _followers_of(optimizer)
+    # What is set with a variable: how, and to what.
+    waiting: dict[int, list[tuple[Any, Any]]] = {}
+    for k, variable in enumerate(own):
+        values = np.asarray(store[f"variable.{k}"])
+        if id(variable) in followers:
+            leader = id(followers[id(variable)])
+            waiting.setdefault(leader, []).append(
+                (variable.assign_worker_values, values)
+            )
+        else:
+            variable.assign_worker_values(values)
+    closing = _closing(optimizer)
+    if closing is not None:
+        closing.is_closed.assign("held.0" in names)
+        for k, (variable, held) in enumerate(closing.pairs()):
+            if f"held.{k}" in names:
+                waiting.setdefault(id(variable), []).append(
+                    (held.assign, np.asarray(store[f"held.{k}"]))
+                )
     for kind, variables in _model_variables(optimizer).items():
-        if not _matches(store, names, kind, variables):
+        pairs = _pairs(store, names, kind, variables)
+        if pairs is None:
             warnings.warn(
                 f"The file's {kind} variables are not those of this model: "
                 "the workers keep what the layers have loaded.",
@@ -111,18 +135,12 @@ def load(optimizer: Any, store: Any) -> None:
                 stacklevel=2,
             )
             continue
-        for k, variable in enumerate(variables):
-            variable.assign(np.asarray(store[f"{kind}.{k}.center"]))
-            variable.assign_worker_values(np.asarray(store[f"{kind}.{k}"]))
-    closing = _closing(optimizer)
-    if closing is not None:
-        held = [name for name in names if name.startswith("held.")]
-        closing.restore(
-            [np.asarray(store[f"held.{k}"]) for k in range(len(held))] or None
-        )
-    # Last: some of them start anew when a model's variable is set.
-    for k, variable in enumerate(own):
-        variable.assign_worker_values(np.asarray(store[f"variable.{k}"]))
+        for k, variable in pairs:
+            variable.resume(
+                np.asarray(store[f"{kind}.{k}.center"]),
+                np.asarray(store[f"{kind}.{k}"]),
+                waiting.get(id(variable), ()),
+            )
 
 
 def _is_elastic(optimizer: Any) -> bool:
@@ -144,14 +162,49 @@ def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:
     }
 
 
-def _matches(
+def _followers_of(optimizer: Any) -> dict[int, Any]:
+    """The model's variable that each of the optimizer's begins anew with."""
+    return {
+        id(follower): variable
+        for variables in _model_variables(optimizer).values()
+        for variable in variables
+        for follower in variable.followers
+    }
+
+
+def _kind_of(variable: Any) -> str:
+    """What a variable is in its layer, such as "moving_mean"."""
+    return variable.name.split("/")[-1].split(":")[0]
+
+
+def _pairs(
     store: Any, names: set[str], kind: str, variables: Sequence[Any]
-) -> bool:
-    saved = sum(
-        name.startswith(f"{kind}.") and name.endswith(".center")
-        for name in names
-    )
-    return saved == len(variables) and all(
-        np.asarray(store[f"{kind}.{k}.center"]).shape == tuple(v.shape)
-        for k, v in enumerate(variables)
-    )
+) -> list[tuple[int, Any]] | None:
+    """The file's number of each variable; None if they are not the same.
+
+    A strategy knows the untrained variables of all models in its scope, the
+    older first, and one that is loaded is the youngest. So of each kind the
+    youngest belong together, if there are more in the scope or in the file.
+    """
+    saved = [k for k in range(len(names)) if f"{kind}.{k}.center" in names]
+    if len(saved) == len(variables):
+        pairs = list(zip(saved, variables, strict=True))
+    elif kind == "untrained" and _KINDS in names:
+        kinds = json.loads(bytes(np.asarray(store[_KINDS])))
+        numbers: dict[str, list[int]] = {}
+        for k in saved:
+            numbers.setdefault(kinds[k], []).append(k)
+        pairs = []
+        for variable in reversed(variables):
+            left = numbers.get(_kind_of(variable))
+            if left:
+                pairs.append((left.pop(), variable))
+        if len(pairs) < min(len(saved), len(variables)):
+            return None
+    else:
+        return None
+    for k, variable in pairs:
+        shape = np.asarray(store[f"{kind}.{k}.center"]).shape
+        if shape != tuple(variable.shape):
+            return None
+    return pairs

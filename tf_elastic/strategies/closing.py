@@ -49,15 +49,9 @@ class Closing:
         self._set_centers(values)
         self.is_closed.assign(True)
 
-    def restore(self, centers: Sequence[np.ndarray] | None) -> None:
-        """Takes over what a file says, whose centers have been set.
-
-        Args:
-            centers: those that are not shown; None if nothing else is shown.
-        """
-        for held, center in zip(self.held, centers or (), strict=False):
-            held.assign(center)
-        self.is_closed.assign(centers is not None)
+    def pairs(self) -> list[tuple[ElasticVariable, tf.Variable]]:
+        """Each variable, and what holds its center."""
+        return list(zip(self._variables, self.held, strict=True))
 
     def reopen_if_closed(self) -> None:
         """Puts the centers back, in a step of training."""

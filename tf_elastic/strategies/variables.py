@@ -28,6 +28,9 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.strategies import views
+from tf_elastic.strategies.resuming import Resumption
+from tf_elastic.strategies.resuming import cast
+from tf_elastic.strategies.resuming import is_same
 
 _WORKER_KEY = "WORKER_{}"
 _VALUE_KEY = "VARIABLE_VALUE"
@@ -53,6 +56,8 @@ class WorkerVariable(compat.MirroredVariable):
         aggregation: tf.VariableAggregation = tf.VariableAggregation.NONE,
     ) -> None:
         self._of_model = of_model
+        self._was_set = False  # from outside, as the layer does that loads it
+        self._resumption: Resumption | None = None
         super().__init__(strategy, values, aggregation)
 
     @property
@@ -73,6 +78,38 @@ class WorkerVariable(compat.MirroredVariable):
         for copy, value in zip(self.worker_copies, values, strict=True):
             copy.assign(value)
 
+    @property
+    def followers(self) -> list["WorkerVariable"]:
+        """What an optimizer remembers of it, which begins anew with it."""
+        return []
+
+    def resume(
+        self,
+        center: Any,
+        workers: Any,
+        followers: Sequence[tuple["WorkerVariable", Any]] = (),
+    ) -> None:
+        """Sets the workers as a file has them, in eager code.
+
+        Where the variable was set to another value than the file's, they wait
+        until it is set to the file's: see `resuming`.
+
+        Args:
+            center: what the variable read when the file was written.
+            workers: the workers' values, shape (p, ...).
+            followers: some of `followers`, and their workers' values.
+        """
+        resumption = Resumption(
+            cast(center, self.dtype), cast(workers, self.dtype), followers
+        )
+        self._resumption = None
+        if not self._was_set and not self._reads_as(resumption.center):
+            self._set_all(resumption.center)
+        if self._reads_as(resumption.center):
+            resumption.take(self)
+        else:
+            self._resumption = resumption._replace(instead_of=self.numpy())
+
     def __float__(self) -> float:
         return float(self.numpy())
 
@@ -92,33 +129,41 @@ class WorkerVariable(compat.MirroredVariable):
         reads as this value already: then nothing changes. (A file is loaded
         through the layers, which hold what is read, and through the
         optimizer, which holds the workers, in either order; the second must
-        not undo the first.)
+        not undo the first.) Workers that wait for this value get theirs.
         """
-        if (
+        if not (
             self._of_model
             and tf.executing_eagerly()
             and compat.current_replica_id() is None
-            and self._reads_as(value)
         ):
+            return self._set_all(value, use_locking, name, read_value)
+        self._was_set = True
+        resumption, self._resumption = self._resumption, None
+        if self._reads_as(value):
             return self
-        return super().assign(value, use_locking, name, read_value)
+        if resumption is not None and not (
+            is_same(value, resumption.center)
+            and self._reads_as(resumption.instead_of)
+        ):
+            resumption = None
+        result = self._set_all(value, use_locking, name, read_value)
+        if resumption is not None:
+            resumption.take(self)
+        return result
+
+    def _set_all(self, value: Any, *args: Any) -> Any:
+        return super().assign(value, *args)
 
     def _reads_as(self, value: Any) -> bool:
         """Whether all have this value already, or differ from it in order.
 
         A worker that is not finite is not in order.
         """
-        value = np.asarray(value)
-        present = self._values[0].numpy()
-        return (
-            value.dtype == present.dtype
-            and value.tobytes() == present.tobytes()
-            and (
-                not self.dtype.is_floating
-                or all(
-                    bool(tf.reduce_all(tf.math.is_finite(copy)))
-                    for copy in self.worker_copies
-                )
+        return is_same(value, self._values[0].numpy()) and (
+            not self.dtype.is_floating
+            or all(
+                bool(tf.reduce_all(tf.math.is_finite(copy)))
+                for copy in self.worker_copies
             )
         )
 
@@ -246,23 +291,20 @@ class ElasticVariable(WorkerVariable):
             _Follower(weakref.ref(follower), at_zero, only_at_rest)
         )
 
-    def assign(
-        self,
-        value: Any,
-        use_locking: bool = False,
-        name: str | None = None,
-        read_value: bool = True,
-    ) -> Any:
-        """Sets the copies that the present context means.
+    @property
+    def followers(self) -> list[WorkerVariable]:
+        """What an optimizer remembers of it, which begins anew with it."""
+        followers = [
+            follower.reference()
+            for follower in self._followers
+            if not follower.only_at_rest
+        ]
+        return [follower for follower in followers if follower is not None]
 
-        Outside of replicas also what begins anew with this variable.
-        """
-        outside = compat.current_replica_id() is None
-        unchanged = (
-            outside and tf.executing_eagerly() and self._reads_as(value)
-        )
-        result = super().assign(value, use_locking, name, read_value)
-        if outside and not unchanged:
+    def _set_all(self, value: Any, *args: Any) -> Any:
+        """Also what begins anew with it, outside of replicas."""
+        result = super()._set_all(value, *args)
+        if compat.current_replica_id() is None:
             for follower in self._followers:
                 if not follower.only_at_rest:
                     follower.begin_at(value)
@@ -343,6 +385,16 @@ class SeedVariable(WorkerVariable):
     The first worker draws what it would draw alone; the others fold their
     number into the seed, so that dropout masks differ among workers.
     """
+
+    def resume(
+        self,
+        center: Any,
+        workers: Any,
+        followers: Sequence[tuple[WorkerVariable, Any]] = (),
+    ) -> None:
+        """Sets the workers as a file has them: no layer loads a seed."""
+        del center, followers
+        self.assign_worker_values(workers)
 
     def _update_cross_replica(
         self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
