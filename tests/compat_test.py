@@ -769,6 +769,36 @@ class Probe(tf.Module):
         return tf.no_op()
 
 
+def test_what_is_in_a_checkpoint_is_told_as_it_is_restored(compat, tmp_path):
+    class Teller(tf.__internal__.tracking.AutoTrackable):
+        def __init__(self, names):
+            self.names = names
+            self.told = []
+
+        def _serialize_to_tensors(self):
+            self.told.append(compat.restored_from())
+            return {name: tf.constant(0.0) for name in self.names}
+
+        def _restore_from_tensors(self, restored_tensors):
+            return tf.no_op()
+
+    message = broken("CheckpointPosition", "compat.tell_what_is_restored")
+    compat.tell_what_is_restored()
+    compat.tell_what_is_restored()
+    saved = Teller(["a", "b"])
+    path = tf.train.Checkpoint(x=saved).save(str(tmp_path / "c"))
+    assert set(saved.told) == {None}, message
+    seen = []
+    for _ in range(2):
+        restored = tf.train.Checkpoint(x=Teller(["a"]), y=Teller(["a"]))
+        restored.restore(path)
+        [told] = [t for t in restored.x.told if t is not None]
+        assert told.names == {"a", "b"}, message
+        seen.append(told.restore)
+    assert seen[0] != seen[1], message
+    assert compat.restored_from() is None
+
+
 def test_an_export_is_told_from_a_checkpoint(compat, tmp_path):
     message = broken("save_context.in_save_context", VARIABLES)
     probe = Probe(compat)

@@ -102,7 +102,8 @@ def load(optimizer: Any, store: Any) -> None:
         )
         for k, variable in enumerate(own):
             value = np.asarray(store[f"variable.{k}"])
-            if saved_workers and variable.shape.rank == 0:
+            is_clock = variable.shape.rank == 0 and not variable.follows
+            if saved_workers and is_clock:
                 variable.assign(value[0])
         return
     followers = _followers_of(optimizer)

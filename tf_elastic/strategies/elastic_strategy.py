@@ -138,6 +138,7 @@ class ElasticExtended(compat.MirroredExtended):
             # would need keys of their own for every strategy.
             cross_device_ops=tf.distribute.ReductionToOneDevice(),
         )
+        compat.tell_what_is_restored()
         self._thread = threading.local()
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False

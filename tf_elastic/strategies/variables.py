@@ -27,13 +27,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic import compat
+from tf_elastic.strategies import checkpoints
 from tf_elastic.strategies import views
 from tf_elastic.strategies.resuming import Resumption
 from tf_elastic.strategies.resuming import cast
 from tf_elastic.strategies.resuming import is_same
 
-_WORKER_KEY = "WORKER_{}"
-_VALUE_KEY = "VARIABLE_VALUE"
 
 
 class WorkerVariable(compat.MirroredVariable):
@@ -56,6 +55,7 @@ class WorkerVariable(compat.MirroredVariable):
         aggregation: tf.VariableAggregation = tf.VariableAggregation.NONE,
     ) -> None:
         self._of_model = of_model
+        self._follows = False  # another one, which it begins anew with
         self._was_set = False  # from outside, as the layer does that loads it
         self._resumption: Resumption | None = None
         super().__init__(strategy, values, aggregation)
@@ -79,6 +79,11 @@ class WorkerVariable(compat.MirroredVariable):
             copy.assign(value)
 
     @property
+    def follows(self) -> bool:
+        """Whether it begins anew with a model's variable."""
+        return self._follows
+
+    @property
     def followers(self) -> list["WorkerVariable"]:
         """What an optimizer remembers of it, which begins anew with it."""
         return []
@@ -87,7 +92,7 @@ class WorkerVariable(compat.MirroredVariable):
         self,
         center: Any,
         workers: Any,
-        followers: Sequence[tuple["WorkerVariable", Any]] = (),
+        followers: Sequence[tuple[Callable[[Any], Any], Any]] = (),
     ) -> None:
         """Sets the workers as a file has them, in eager code.
 
@@ -97,7 +102,7 @@ class WorkerVariable(compat.MirroredVariable):
         Args:
             center: what the variable read when the file was written.
             workers: the workers' values, shape (p, ...).
-            followers: some of `followers`, and their workers' values.
+            followers: what begins anew with it: how to set it, and to what.
         """
         resumption = Resumption(
             cast(center, self.dtype), cast(workers, self.dtype), followers
@@ -184,24 +189,35 @@ class WorkerVariable(compat.MirroredVariable):
         return self.aggregation != tf.VariableAggregation.NONE
 
     def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
-        tensors = {_VALUE_KEY: tf.identity(self._values[0])}
+        tensors = {checkpoints.VALUE_KEY: tf.identity(self._values[0])}
         if not compat.is_exporting():
-            for i, copy in enumerate(self.worker_copies):
-                tensors[_WORKER_KEY.format(i)] = tf.identity(copy)
+            keys = checkpoints.worker_keys(len(self.worker_copies))
+            for key in checkpoints.keys_to_restore(keys):
+                copy = self.worker_copies[keys.index(key)]
+                tensors[key] = tf.identity(copy)
         return tensors
 
     def _restore_from_tensors(
         self, restored_tensors: dict[str, tf.Tensor]
     ) -> tf.Operation:
-        value = restored_tensors[_VALUE_KEY]
+        value = restored_tensors[checkpoints.VALUE_KEY]
+        if len(restored_tensors) == 1:
+            return self._begin_at(value)
+        keys = checkpoints.worker_keys(len(self.worker_copies))
         updates = [
-            copy.assign(restored_tensors.get(_WORKER_KEY.format(i), value)).op
-            for i, copy in enumerate(self.worker_copies)
+            copy.assign(restored_tensors[key]).op
+            for key, copy in zip(keys, self.worker_copies, strict=True)
         ]
         if self.worker_copies[0] is not self._values[0]:  # A center.
             updates += [copy.assign(value).op for copy in self._values]
         return tf.group(*updates)
 
+    def _begin_at(self, value: tf.Tensor) -> tf.Operation:
+        """All workers begin at a center's value, with empty slots."""
+        is_clock = self.shape.rank == 0 and not self._follows
+        if self._of_model or is_clock:
+            self._set_all(value)
+        return tf.no_op()
 
 class _Follower(NamedTuple):
     """What begins anew with a variable."""
@@ -287,6 +303,7 @@ class ElasticVariable(WorkerVariable):
             at_zero: whether it starts at zero, not at this one's value.
             only_at_rest: whether it does so only in `come_to_rest`.
         """
+        follower._follows = True
         self._followers.append(
             _Follower(weakref.ref(follower), at_zero, only_at_rest)
         )
@@ -390,7 +407,7 @@ class SeedVariable(WorkerVariable):
         self,
         center: Any,
         workers: Any,
-        followers: Sequence[tuple[WorkerVariable, Any]] = (),
+        followers: Sequence[tuple[Callable[[Any], Any], Any]] = (),
     ) -> None:
         """Sets the workers as a file has them: no layer loads a seed."""
         del center, followers
