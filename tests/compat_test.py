@@ -843,23 +843,24 @@ def test_a_mean_is_told_from_other_reductions(compat):
         assert not compat.is_mean(other)
 
 
-def test_slices_of_unlike_shapes_are_replaced_by_the_first(compat, mirrored):
-    def slices(*rows):
+def test_the_first_of_slices_that_have_no_mean(compat, mirrored):
+    def slices(*parts):
         return mirrored.experimental_distribute_values_from_function(
-            lambda context: tf.ones(
-                (rows[context.replica_id_in_sync_group], 2)
-            )
+            lambda context: parts[context.replica_id_in_sync_group]
         )
 
     message = broken("values.PerReplica", f"{STRATEGY}.reduce")
-    unlike, like = slices(3, 1), slices(2, 2)
-    structure = {"x": unlike, "y": (like, 7)}
-    found = compat.first_where_shapes_differ(structure)
-    shapes = [
-        v.shape[0] for v in mirrored.experimental_local_results(found["x"])
-    ]
-    assert shapes == [3, 3], message
-    assert found["y"][0] is like and found["y"][1] == 7, message
+    ragged = tf.ragged.constant([[1], [2, 3]])
+    for parts in (
+        (tf.ones((3, 2)), tf.ones((1, 2))),
+        (tf.constant(True), tf.constant(False)),
+        (tf.constant("a"), tf.constant("b")),
+        (ragged, ragged),
+        (tf.sparse.from_dense([1, 0]), tf.sparse.from_dense([0, 2])),
+    ):
+        assert compat.first_if_no_mean(slices(*parts)) is parts[0], message
+    for value in (slices(tf.ones(2), tf.zeros(2)), 7, None, ragged):
+        assert compat.first_if_no_mean(value) is value, message
 
 
 # Versions.

@@ -517,22 +517,33 @@ def is_mean(reduce_op: Any) -> bool:
     )
 
 
-def first_where_shapes_differ(structure: Any) -> Any:
-    """Replaces per-replica tensors of unlike shapes by the first of them."""
+def first_if_no_mean(value: Any) -> Any:
+    """The first component of per-replica values that cannot be averaged.
 
-    def first_if_unlike(value: Any) -> Any:
-        if not isinstance(value, values.PerReplica):
-            return value
+    These are tensors of unlike shapes, of booleans or strings, and ragged or
+    sparse ones.
+
+    Args:
+        value: of any kind.
+
+    Returns:
+        The first component, or `value` if it has a mean or is not per-replica.
+    """
+    if not isinstance(value, values.PerReplica):
+        return value
+    parts = value.values
+    has_mean = all(
+        isinstance(part, tf.Tensor)
+        and (part.dtype.is_floating or part.dtype.is_integer)
+        for part in parts
+    )
+    if has_mean:
         shapes = {
-            tuple(v.shape.as_list()) if v.shape.rank is not None else None
-            for v in value.values
-            if isinstance(v, tf.Tensor)
+            tuple(part.shape.as_list()) if part.shape.rank is not None else None
+            for part in parts
         }
-        if len(shapes) < 2:
-            return value
-        return values.PerReplica([value.values[0]] * len(value.values))
-
-    return tf.nest.map_structure(first_if_unlike, structure)
+        has_mean = len(shapes) < 2
+    return value if has_mean else parts[0]
 
 
 def is_on_read(creator_kwargs: dict[str, Any]) -> bool:

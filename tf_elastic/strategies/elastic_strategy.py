@@ -87,12 +87,18 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
         """Reduces a per-replica value; see `tf.distribute.Strategy.reduce`.
 
         Keras averages the slices of a first batch to learn its shape, which
-        fails where they do not have the same number of rows. A mean of such
-        slices is their first one here.
+        fails where they do not have the same number of rows, are booleans or
+        strings, or are ragged or sparse. A mean of such is their first here.
         """
-        if compat.is_mean(reduce_op) and axis is None:
-            value = compat.first_where_shapes_differ(value)
-        return super().reduce(reduce_op, value, axis)
+        reduce = super().reduce
+        if not compat.is_mean(reduce_op) or axis is not None:
+            return reduce(reduce_op, value, axis)
+
+        def mean(part: Any) -> Any:
+            first = compat.first_if_no_mean(part)
+            return reduce(reduce_op, part, axis) if first is part else first
+
+        return tf.nest.map_structure(mean, value)
 
     def step_times(self) -> StepTimes:
         """Where the time of the training steps so far went.

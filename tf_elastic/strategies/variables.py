@@ -34,7 +34,6 @@ from tf_elastic.strategies.resuming import cast
 from tf_elastic.strategies.resuming import is_same
 
 
-
 class WorkerVariable(compat.MirroredVariable):
     """One independent copy for each worker, and no center.
 
