@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests import source_tree as tree
+from tests.drawing import examples
 from tf_elastic.cluster import codec as codecs
 
 DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
@@ -218,7 +219,7 @@ def test_bad_arguments():
 
 @every_codec
 @every_dtype
-@hypothesis.settings(max_examples=15, deadline=None)
+@examples(15)
 @hypothesis.given(data=st.data())
 def test_both_ends_hold_the_same_bits(codec, dtype, data):
     size = data.draw(st.sampled_from((0, 1, 1023, 1025, 3000)), label="size")

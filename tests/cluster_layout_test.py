@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic import version
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import wire
@@ -25,7 +25,7 @@ specs = st.builds(
 layouts = st.builds(
     layout.Layout, st.lists(specs, max_size=8), st.integers(1, 9)
 )
-quick = settings(max_examples=40, deadline=None)
+quick = examples(40)
 
 
 def size_of(spec):

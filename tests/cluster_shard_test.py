@@ -5,10 +5,10 @@ import concurrent.futures
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from tests import cluster_support as support
+from tests.drawing import examples
 from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
@@ -480,7 +480,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps)
 def test_the_center_is_its_start_and_what_was_applied(plan):
     center = Center(start=2.0)

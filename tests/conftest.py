@@ -3,10 +3,12 @@
 import gc
 import signal
 
+import hypothesis
 import keras
 import pytest
 import tensorflow as tf
 
+from tests import drawing  # noqa: F401 (it registers the profiles)
 from tf_elastic import strategies
 
 NUM_DEVICES = 8
@@ -64,6 +66,8 @@ def _draw_no_constants_of_the_code():
 
 
 _draw_no_constants_of_the_code()
+# What `--hypothesis-profile` names comes after this, and before any test file.
+hypothesis.settings.load_profile("same")
 
 
 def pytest_configure(config):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -345,7 +344,6 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("scheme", ["jacobi", "round_robin"])
 @given(state=exchanges(), alpha=RATES)
-@settings(deadline=None, derandomize=True)
 def test_an_exchange_conserves_workers_plus_center(scheme, state, alpha):
     workers, center = state
     moved = EXCHANGES[scheme](workers, center, alpha, len(workers) * alpha)
@@ -353,7 +351,6 @@ def test_an_exchange_conserves_workers_plus_center(scheme, state, alpha):
 
 
 @given(state=exchanges(), alpha=RATES, beta=RATES)
-@settings(deadline=None, derandomize=True)
 def test_free_rates_conserve_a_weighted_sum(state, alpha, beta):
     """Both forms that pull and push by one difference: beta/p and alpha."""
     workers, center = state
@@ -366,7 +363,6 @@ def test_free_rates_conserve_a_weighted_sum(state, alpha, beta):
 
 
 @given(state=exchanges(), alpha=RATES)
-@settings(deadline=None, derandomize=True)
 def test_gauss_seidel_conserves_another_sum(state, alpha):
     """Its pull follows a smaller difference than its push.
 
@@ -389,7 +385,6 @@ def test_gauss_seidel_conserves_another_sum(state, alpha):
 
 @pytest.mark.parametrize("scheme", EXCHANGES)
 @given(state=exchanges(), beta=RATES)
-@settings(deadline=None, derandomize=True)
 def test_alpha_0_leaves_the_workers(scheme, state, beta):
     workers, center = state
     moved = EXCHANGES[scheme](workers, center, 0.0, beta)
@@ -401,7 +396,6 @@ def test_alpha_0_leaves_the_workers(scheme, state, beta):
 
 @pytest.mark.parametrize("scheme", EXCHANGES)
 @given(state=exchanges(), alpha=RATES)
-@settings(deadline=None, derandomize=True)
 def test_beta_0_leaves_the_center(scheme, state, alpha):
     workers, center = state
     moved = EXCHANGES[scheme](workers, center, alpha, 0.0)
@@ -412,7 +406,6 @@ def test_beta_0_leaves_the_center(scheme, state, alpha):
 
 @pytest.mark.parametrize("scheme", EXCHANGES)
 @given(state=exchanges(), alpha=RATES, beta=RATES)
-@settings(deadline=None, derandomize=True)
 def test_a_consensus_stays(scheme, state, alpha, beta):
     workers, center = state
     moved = EXCHANGES[scheme]([center] * len(workers), center, alpha, beta)
@@ -421,7 +414,6 @@ def test_a_consensus_stays(scheme, state, alpha, beta):
 
 
 @given(state=exchanges(), alpha=RATES)
-@settings(deadline=None, derandomize=True)
 def test_one_worker_makes_jacobi_and_round_robin_one(state, alpha):
     workers, center = state
     both = [
@@ -436,7 +428,6 @@ def test_one_worker_makes_jacobi_and_round_robin_one(state, alpha):
     pair=hnp.arrays(np.float64, (2, 4), elements=NUMBERS),
     momentum=st.floats(0, 1, width=32),
 )
-@settings(deadline=None, derandomize=True)
 def test_plain_point_inverts_lookahead_point(pair, momentum):
     x, v = pair
     y = core.lookahead_point(x, v, momentum)
@@ -447,7 +438,6 @@ def test_plain_point_inverts_lookahead_point(pair, momentum):
 
 
 @given(values=hnp.arrays(np.float64, (12, 3), elements=NUMBERS))
-@settings(deadline=None, derandomize=True)
 def test_polyak_average_is_the_mean_so_far(values):
     average = np.full(3, np.pi)  # forgotten in the first step
     for t, value in enumerate(values):
@@ -459,7 +449,6 @@ def test_polyak_average_is_the_mean_so_far(values):
     values=hnp.arrays(np.float64, (12, 3), elements=NUMBERS),
     rate=st.floats(0, 1, width=32),
 )
-@settings(deadline=None, derandomize=True)
 def test_constant_rate_average_is_a_geometric_sum(values, rate):
     average = values[0]
     for value in values[1:]:

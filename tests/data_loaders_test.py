@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic.data import loaders
 
-SETTINGS = hypothesis.settings(
-    max_examples=60, deadline=None, derandomize=True, database=None
-)
+SETTINGS = examples(60)
 
 
 @st.composite

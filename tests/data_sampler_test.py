@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic.data import loader_sampler
 from tf_elastic.data import loaders
 from tf_elastic.data import uniform_sampler
 
-SETTINGS = hypothesis.settings(
-    max_examples=40, deadline=None, derandomize=True, database=None
-)
+SETTINGS = examples(40)
 
 
 def make(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import assume
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import same_examples
 from tf_elastic import theory
 from tf_elastic.theory import additive
 from tf_elastic.theory._monte_carlo import estimate
 
-simulated = settings(derandomize=True, deadline=None, max_examples=20)
+simulated = same_examples(20)
 seeds = st.integers(0, 2**32 - 1)
 RUNS = 16000
 

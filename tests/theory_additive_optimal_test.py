@@ -5,14 +5,15 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import example
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic import theory
 from tf_elastic.theory import additive
 
-derived = settings(derandomize=True, deadline=None, max_examples=20)
+derived = examples(20)
 
 
 def momentum_radius(eta_h, delta_h):
@@ -31,19 +32,35 @@ def elastic_radius(eta_h, alpha, beta):
 # Momentum.
 
 
+def rounding_of_a_triple(matrix, value):
+    """How far a triple eigenvalue may be computed from what it is.
+
+    With N = M - lambda 1, where N^3 = 0, an error E of M moves lambda by the
+    cube root of at most |E| |N^2|. Eigenvalues of small matrices are those of
+    one within a few roundings: 8, which double the cube root.
+    """
+    nilpotent = matrix - value * np.eye(3)
+    error = 8 * np.finfo(float).eps * np.linalg.norm(matrix, 2)
+    return np.cbrt(error * np.linalg.norm(nilpotent @ nilpotent, 2))
+
+
 @derived
 @given(eta=st.floats(0.001, 3.95))
+@example(eta=3.8667272193825215)  # where 3e-5 held on some processors only
 def test_no_momentum_is_faster(eta):
     best = additive.optimal_momentum(eta_h=eta)
     assert best == pytest.approx((math.sqrt(eta) - 1) ** 2, rel=1e-12)
-    # A triple eigenvalue: exact to the cube root of the rounding.
+    error = rounding_of_a_triple(
+        additive.msgd_moment_matrix(eta_h=eta, delta_h=best), best
+    )
+    assert error < 2e-4
     radius = momentum_radius(eta, best)
-    assert radius == pytest.approx(best, abs=3e-5)
+    assert radius == pytest.approx(best, abs=error)
     others = np.linspace(-1, 1, 4001)
-    assert momentum_radius(eta, others).min() > radius - 1e-4
+    assert momentum_radius(eta, others).min() > best - error
     # It is a minimum, not just a low place: both sides are higher.
     for other in (best - 0.03, best + 0.03):
-        assert momentum_radius(eta, other) > radius + 0.01
+        assert momentum_radius(eta, other) > best + 0.02
 
 
 @pytest.mark.parametrize(

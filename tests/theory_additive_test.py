@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic import theory
 from tf_elastic.theory import additive
 
-derived = settings(derandomize=True, deadline=None, max_examples=20)
+derived = examples(20)
 
 rates = st.floats(-1.5, 2.5)
 etas = st.floats(-0.5, 3.0)

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic.theory import additive
 
-derived = settings(derandomize=True, deadline=None, max_examples=20)
+derived = examples(20)
 workers = st.integers(1, 5)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 
+from tests.drawing import examples
 from tests.theory_support import seeds
 from tests.theory_support import whole
 from tf_elastic.theory.curvature import largest_eigenvalue
@@ -18,7 +18,7 @@ def symmetric(seed, size, spread=3.0):
     return vectors * values @ vectors.T
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
+@examples(25)
 @given(seeds, whole(1, 60))
 def test_it_is_the_rightmost_of_the_spectrum(seed, size):
     matrix = symmetric(seed, size)

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import linalg
 
+from tests.drawing import examples
 from tf_elastic.theory import delay_equations
 from tf_elastic.theory._monte_carlo import estimate
 
-EXAMPLES = settings(derandomize=True, deadline=None, max_examples=20)
-SLOW = settings(derandomize=True, deadline=None, max_examples=12)
+EXAMPLES = examples(20)
+SLOW = examples(12)
 # Of the critical delay.
 FRACTIONS = st.just(0.0) | st.floats(0.01, 0.9)
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import special
 
+from tests.drawing import examples
 from tf_elastic.theory import delay_equations
 
-EXAMPLES = settings(derandomize=True, deadline=None, max_examples=40)
+EXAMPLES = examples(40)
 
 
 def residual(matrix, delay, root):

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import linalg
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tf_elastic.theory import delay_equations
 from tf_elastic.theory._monte_carlo import estimate
 
-EXAMPLES = settings(derandomize=True, deadline=None, max_examples=20)
+EXAMPLES = examples(20)
 DELAYS = (0, 1, 2, 3, 5, 8, 13, 24)
 
 
@@ -153,7 +154,7 @@ def test_the_variance_is_that_of_the_lyapunov_equation(delay, fraction):
     assert variance == pytest.approx(covariance[0, 0], rel=1e-8)
 
 
-@EXAMPLES
+@same_examples(20)
 @given(
     delay=st.integers(0, 8),
     fraction=st.floats(0.1, 0.85),

@@ -5,16 +5,17 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tests.reference import gauss_seidel as reference
 from tf_elastic import core
 from tf_elastic import theory
 from tf_elastic.theory import gauss_seidel
 from tf_elastic.theory import gauss_seidel_simulation as simulation
 
-fixed = settings(derandomize=True, deadline=None, max_examples=25)
+fixed = examples(25)
 # The edges of the theorem's rows are among them.
 ETAS = np.append(np.arange(0.04, 6.2, 0.173), [0.125, 1.0, 2.0, 4.0, 5.0])
 BETAS = np.append(np.arange(0.05, 4.4, 0.137), [1.0, 2.0, 4.0, 8.0, 16.0, 40.0])
@@ -415,7 +416,7 @@ def four_standard_errors(samples, mean, variance):
     assert np.all(np.abs(measured - variance) <= 4 * error + 1e-12)
 
 
-@fixed
+@same_examples(25)
 @given(
     st.integers(1, 6),
     st.floats(0.05, 1.5),

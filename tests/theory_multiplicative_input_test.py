@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import integrate
 
+from tests.drawing import same_examples
 from tf_elastic.theory import multiplicative
 
 INPUTS = ((0.1, 0.3), (0.5, 0.5), (1.0, 1.0), (2.0, 5.0), (10.0, 10.0))
@@ -25,11 +25,11 @@ spreads = st.floats(1.0, 8.0)
 rates = st.floats(0.5, 3.0)
 steps_of_mean = st.floats(0.05, 0.6)  # eta lambda / omega
 seeds = st.integers(0, 2**32 - 1)
-examples = settings(derandomize=True, deadline=None, max_examples=20)
+drawn = same_examples(20)
 workers = st.integers(1, 5)
 
 
-@examples
+@drawn
 @given(spreads, rates, steps_of_mean, workers, seeds)
 def test_minibatch_follows_its_rate(shape, rate, step, p, seed):
     """The batch is drawn input by input, not as a Gamma distribution of p."""

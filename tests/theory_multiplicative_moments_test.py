@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import same_examples
 from tf_elastic import theory
 from tf_elastic.theory import multiplicative
 
@@ -24,7 +24,7 @@ steps_of_mean = st.floats(0.05, 0.6)  # eta lambda / omega
 small = st.floats(-0.2, 0.9)
 workers = st.integers(1, 5)
 seeds = st.integers(0, 2**32 - 1)
-examples = settings(derandomize=True, deadline=None, max_examples=20)
+drawn = same_examples(20)
 
 
 def full_system(eta, alpha, beta, p, delta, shape, rate):
@@ -241,7 +241,7 @@ def assert_within_errors(found, expected):
     assert distance[worst] <= 1, (worst, SIGMAS * distance[worst])
 
 
-@examples
+@drawn
 @given(spreads, rates, steps_of_mean, small, small, small, workers, seeds)
 def test_eamsgd_follows_its_moments(
     shape, rate, step, alpha, beta, delta, p, seed
@@ -273,7 +273,7 @@ def test_eamsgd_follows_its_moments(
     assert_within_errors(found, np.stack(moments))
 
 
-@examples
+@drawn
 @given(spreads, rates, steps_of_mean, small, workers, seeds)
 def test_easgd_follows_its_moments(shape, rate, step, beta, p, seed):
     options = {
@@ -296,7 +296,7 @@ def test_easgd_follows_its_moments(shape, rate, step, beta, p, seed):
     assert_within_errors(four, np.stack(moments))
 
 
-@examples
+@drawn
 @given(spreads, rates, steps_of_mean, small, seeds)
 def test_msgd_follows_its_moments(shape, rate, step, delta, seed):
     options = {

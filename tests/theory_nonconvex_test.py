@@ -6,14 +6,14 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.drawing import examples
 from tf_elastic.theory import nonconvex
 from tf_elastic.theory import nonconvex_descent
 
 elasticities = st.floats(0.02, 1.5)
-fixed = settings(derandomize=True, deadline=None, max_examples=25)
+fixed = examples(25)
 
 
 def gradient(x, z, rho):

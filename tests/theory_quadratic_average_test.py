@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tests.theory_support import seeds
 from tests.theory_support import uniform
 from tests.theory_support import whole
@@ -16,9 +18,7 @@ from tf_elastic.theory import quadratic_simulation
 
 SIGMAS = 4
 
-slow = hypothesis.settings(
-    derandomize=True, deadline=None, max_examples=20, database=None
-)
+sampled = same_examples(20)
 
 
 def positive_definite(rng, n, low, high):
@@ -66,7 +66,7 @@ def test_the_double_average_is_the_mean_of_all_so_far():
         )
 
 
-@slow
+@sampled
 @hypothesis.given(settings(), whole(1, 40), seeds)
 def test_the_average_at_any_time_is_that_of_many_runs(setting, t, seed):
     simulated = simulate(setting, t - 1, 3000, seed)
@@ -85,7 +85,7 @@ def test_the_average_at_any_time_is_that_of_many_runs(setting, t, seed):
     ).all()
 
 
-@hypothesis.settings(slow, max_examples=40)
+@examples(40)
 @hypothesis.given(settings(slowest=1e-3))
 def test_the_asymptotic_covariance_is_where_the_exact_one_leads(setting):
     """Lemma 3.1.3, and with it that neither rate matters."""
@@ -103,7 +103,7 @@ def test_the_asymptotic_covariance_is_where_the_exact_one_leads(setting):
     np.testing.assert_allclose(exact / scale, closed / scale, atol=1e-5)
 
 
-@slow
+@sampled
 @hypothesis.given(settings(slowest=0.15), seeds)
 def test_the_asymptotic_covariance_is_that_of_many_long_runs(setting, seed):
     """Lemmas 3.1.2 and 3.1.3 themselves, without what is between.

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tests.theory_support import seeds
 from tests.theory_support import uniform
 from tests.theory_support import whole
@@ -19,10 +21,8 @@ SIGMAS = 4
 CLOSE = 1e-9  # cells whose radius is 1 up to rounding are on the bound
 SETTING = dict(learning_rate=0.1, curvature=1.0, num_workers=4, beta=0.9)
 
-slow = hypothesis.settings(
-    derandomize=True, deadline=None, max_examples=20, database=None
-)
-quick = hypothesis.settings(slow, max_examples=60)
+sampled = same_examples(20)
+quick = examples(60)
 
 
 @st.composite
@@ -141,7 +141,7 @@ def test_the_lemma_as_it_is_printed(setting, t, center):
     )
 
 
-@slow
+@sampled
 @hypothesis.given(settings(), whole(1, 40), seeds)
 def test_the_moments_are_those_of_many_runs(setting, t, seed):
     noise, center, worker = 1.5, 2.0, -1.0

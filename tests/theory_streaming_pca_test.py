@@ -5,11 +5,12 @@ import functools
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import integrate
 from scipy import special
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tf_elastic import theory
 from tf_elastic.figures import streaming_pca as figure
 from tf_elastic.theory import _monte_carlo
@@ -20,7 +21,7 @@ PAPER = figure.COVARIANCE  # diag(4, 3, 2, 1)
 MOMENTA = (0.7, 0.8, 0.85, 0.9, 0.95)
 PRINTED_DELAYS = (120, 80, 60, 30, 10)
 
-examples = settings(derandomize=True, deadline=None, max_examples=20)
+drawn = examples(20)
 
 
 def rotation(seed, size):
@@ -45,7 +46,7 @@ def within(samples, expected, errors=4):
 # The ODE limit.
 
 
-@examples
+@drawn
 @given(
     spectra((2, 5)),
     st.floats(0, 0.95),
@@ -142,7 +143,7 @@ def test_small_learning_rates_follow_the_ode(momentum, kind):
 # The SDE limit.
 
 
-@settings(examples, max_examples=8)
+@same_examples(8)
 @given(
     spectra(),
     st.floats(0, 0.9),
@@ -238,7 +239,7 @@ PLANE = {"covariance": np.diag([2.0, 1.0]), "inputs": "sphere"}
 GAP, PHI = 1.0, 8 / 3 * (3 + 2 + 1)  # of PHASE: alpha_1i^2 = 4 l_i (4/6)
 
 
-@examples
+@drawn
 @given(st.floats(0, 0.95), st.floats(1e-4, 0.3))
 def test_phase_two_ends_where_it_should(momentum, radius):
     """The printed T2 is half of the right one, and ends half-way."""
@@ -255,7 +256,7 @@ def test_phase_two_ends_where_it_should(momentum, radius):
     )
 
 
-@examples
+@drawn
 @given(st.floats(0, 0.9), st.floats(0.05, 0.9), st.floats(0.5, 4.0))
 def test_phase_one_ends_for_the_share_of_runs_it_names(momentum, nu, radius):
     """In the SDE's law: P(|U| >= radius / sqrt(eta)) at T1 is 1 - nu."""
@@ -352,7 +353,7 @@ def test_phase_three_ends_in_three_runs_of_four(momentum):
     assert mean + 4 * error < 0.75
 
 
-@examples
+@drawn
 @given(
     st.floats(0, 0.95), st.floats(0.01, 0.45), st.floats(0.01, 0.05),
     st.floats(0.3, 0.6),
@@ -412,7 +413,7 @@ def test_a_learning_rate_that_never_settles():
     )
 
 
-@examples
+@drawn
 @given(
     st.floats(0, 0.95), st.floats(0.05, 0.5), st.floats(0.01, 0.2),
     st.floats(1.0, 50.0),
@@ -513,7 +514,7 @@ def test_the_critical_delay_undoes_the_largest_learning_rate(mu):
     np.testing.assert_allclose(critical, delays, rtol=1e-8)
 
 
-@examples
+@drawn
 @given(
     st.floats(0, 0.95), st.floats(0.01, 0.5), st.floats(1e-6, 1e-3), spectra()
 )

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tests.theory_support import seeds
 from tests.theory_support import uniform
 from tests.theory_support import whole
@@ -22,10 +24,7 @@ SETTING = dict(
     beta=0.9,
 )
 
-slow = hypothesis.settings(
-    derandomize=True, deadline=None, max_examples=20, database=None
-)
-quick = hypothesis.settings(slow, max_examples=60)
+quick = examples(60)
 
 
 @st.composite
@@ -151,7 +150,7 @@ def simulated_errors(setting, gradient, n, t, noise, seed):
     ]
 
 
-@hypothesis.settings(slow, max_examples=40)
+@same_examples(40)
 @hypothesis.given(
     settings(),
     st.booleans(),

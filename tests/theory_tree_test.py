@@ -5,16 +5,17 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings
 from hypothesis import strategies as st
 from scipy import linalg
 
+from tests.drawing import examples
+from tests.drawing import same_examples
 from tf_elastic import theory
 from tf_elastic.theory import tree as trees
 from tf_elastic.theory import tree_moments
 from tf_elastic.theory import tree_simulation
 
-fixed = settings(derandomize=True, deadline=None, max_examples=20)
+fixed = examples(20)
 
 
 @st.composite
@@ -289,7 +290,7 @@ def test_beyond_these_rates_the_spectrum_decides():
 # The simulator.
 
 
-@fixed
+@same_examples(20)
 @given(small_trees(), rates, st.integers(0, 10_000))
 def test_the_simulator_agrees(tree, setting, seed):
     runs, steps = 4000, 3 * tree.period + 2

@@ -7,11 +7,11 @@ from unittest import mock
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import train
 from tests import source_tree as tree
+from tests.drawing import examples
 from tf_elastic.program import command_line
 from tf_elastic.program import devices
 from tf_elastic.program import flag_table
@@ -548,7 +548,7 @@ def some_of(table):
     )
 
 
-@hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
+@examples(150)
 @given(
     st.one_of(
         some_of({**VALUES, **ELASTIC}),
