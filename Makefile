@@ -13,14 +13,18 @@ BIN := $(VENV)/bin
 # What `make train` runs on, and what the checks run on.
 BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint types doctest check bench bench-network \
+.PHONY: help train test test-all test-keras test-random lint types doctest check bench bench-network \
   chaos build-file clean
 
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
-	@echo "make test        run the tests"
+	@echo "make test        run the tests, each code path once"
+	@echo "make test-all    run all tests, and the next two"
+	@echo "make test-keras  Keras' own tests under our strategy"
+	@echo "make test-random  a longer search by random examples"
 	@echo "make lint        ruff"
 	@echo "make types       mypy on the typed layers"
 	@echo "make doctest     run the examples in the docstrings"
@@ -37,7 +41,18 @@ train: $(BASE)
 	@$(BIN)/python train.py $(ARGS)
 
 test: $(DEV)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist=loadfile $(ARGS)
+	@$(PYTEST) -m "not full" $(ARGS)
+
+test-all: test-keras test-random
+	@$(PYTEST) $(ARGS)
+
+test-keras: $(DEV)
+	@$(BIN)/python -m tests.keras_suite --jobs=$(JOBS) $(ARGS)
+
+# Also with the arithmetic of an older processor.
+test-random: $(DEV)
+	@$(PYTEST) -m hypothesis --hypothesis-profile=search $(ARGS)
+	@OPENBLAS_CORETYPE=Nehalem $(PYTEST) -m hypothesis $(ARGS)
 
 lint: $(DEV)
 	@$(BIN)/ruff check .

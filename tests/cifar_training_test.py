@@ -16,6 +16,7 @@ DATA_DIR = pathlib.Path(
 WORKERS, BATCH_SIZE, STEPS = 2, 16, 200
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(
     not (DATA_DIR / "cifar10").is_dir(),

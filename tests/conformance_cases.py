@@ -10,6 +10,7 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
+import pytest
 
 from tf_elastic import optimizers
 from tf_elastic.cluster import exchanger
@@ -23,6 +24,9 @@ class Case(NamedTuple):
     wraps: bool = False  # whether options go to an inner optimizer
     # The case whose code all of `OPTIONS` go through, if not its own.
     like: str | None = None
+    # Whether `make test` leaves it out, since others there have all its code;
+    # so it does with those that are `like` another. `make test-all` has all.
+    full: bool = False
     # {use: (what the refusal says, why in the table)}
     refused: dict[str, tuple[str, str]] = {}
 
@@ -105,7 +109,7 @@ _NO_DECAY_ADMM = {
 _SGD = keras.optimizers.SGD
 _PERIOD = {"communication_period": 3}
 CASES = {
-    "EASGD": Case(_alone(optimizers.EASGD, **_PERIOD)),
+    "EASGD": Case(_alone(optimizers.EASGD, **_PERIOD), full=True),
     "EAMSGD": Case(_alone(optimizers.EAMSGD, momentum=0.8, **_PERIOD)),
     "EAMSGD(nesterov=False)": Case(
         _alone(optimizers.EAMSGD, momentum=0.8, nesterov=False, **_PERIOD),
@@ -119,6 +123,7 @@ CASES = {
     "Elastic(DelayedGradient)": Case(
         _around(optimizers.Elastic, _delayed_sgd),
         wraps=True,
+        full=True,
         refused=_INNER_EMA,
     ),
     "ASGD": Case(_alone(optimizers.ASGD), num_workers=1),
@@ -192,6 +197,23 @@ _SAME = {
 }
 
 
+def tier(case):
+    """The first of the two commands that has it."""
+    return "test-all" if case.full or case.like else "test"
+
+
+def params(chosen=None):
+    """Cases to parametrize with, each in its tier; all of them by default."""
+    return [
+        pytest.param(
+            case,
+            id=name,
+            marks=[pytest.mark.full] if tier(case) == "test-all" else [],
+        )
+        for name, case in (chosen or CASES).items()
+    ]
+
+
 def shown_by(name, use):
     """The case that shows a use for this one: often itself."""
     if use in _BY_CODE:
@@ -245,8 +267,11 @@ def markdown_table():
     """What is tested on the devices of one process, as the docs show it."""
     uses = USES | OPTIONS
     return _markdown(
-        ["optimizer", *uses.values()],
-        [[f"`{name}`", *_cells(name, uses)] for name in CASES],
+        ["optimizer", "tier", *uses.values()],
+        [
+            [f"`{name}`", f"`make {tier(case)}`", *_cells(name, uses)]
+            for name, case in CASES.items()
+        ],
     )
 
 
@@ -254,6 +279,7 @@ def cluster_markdown_table():
     """What is tested on a cluster, likewise."""
     head = [
         "optimizer",
+        "tier",
         *CLUSTER_USES.values(),
         *(f'`protocol="{protocol}"`' for protocol in exchanger.PROTOCOLS),
         "`MultiWorkerMirroredStrategy`",
@@ -266,11 +292,17 @@ def cluster_markdown_table():
             for protocol in exchanger.PROTOCOLS
         ]
         rows.append(
-            [f"`{name}`", *_cells(name, CLUSTER_USES), *protocols, "refused"]
+            [
+                f"`{name}`",
+                f"`make {tier(case)}`",
+                *_cells(name, CLUSTER_USES),
+                *protocols,
+                "refused",
+            ]
         )
     others = len(CLUSTER_USES) + len(exchanger.PROTOCOLS)
     rows.append(
-        ["one of Keras' own", *["refused: `Elastic` around it"] * others]
+        ["one of Keras' own", "`make test`", *["refused: `Elastic` around it"] * others]
         + ["yes"]
     )
     return _markdown(head, rows)

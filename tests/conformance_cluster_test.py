@@ -36,7 +36,7 @@ from tf_elastic import compat
 HALF = 4  # of the 8 steps: in the middle of a period
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+@pytest.fixture(scope="module", params=cases.params())
 def case(request):
     """Every optimizer in turn; what is made for one goes with it."""
     return request.param

@@ -29,7 +29,7 @@ def each_optimizer(use, refused=False):
         if (use in case.refused) == refused
         and (refused or cases.shown_by(name, use) == name)
     }
-    each = pytest.mark.parametrize("case", chosen.values(), ids=chosen)
+    each = pytest.mark.parametrize("case", cases.params(chosen))
     if refused:
         return each
     return lambda test: cases.shows(use)(each(test))

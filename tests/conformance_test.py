@@ -30,7 +30,7 @@ from tests.conformance_support import state
 from tf_elastic import compat
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+@pytest.fixture(scope="module", params=cases.params())
 def case(request):
     """Every optimizer in turn; what is made for one goes with it."""
     return request.param

@@ -167,7 +167,13 @@ SWINGS = pytest.mark.filterwarnings(
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("protocol", ["blocking", "synchronous", "overlapped"])
 @pytest.mark.parametrize(
-    ("method", "tau"), [*((method, 4) for method in METHODS), ("nesterov", 1)]
+    ("method", "tau"),
+    [
+        ("nesterov", 4),
+        pytest.param("easgd", 4, marks=pytest.mark.full),
+        pytest.param("heavy_ball", 4, marks=pytest.mark.full),
+        pytest.param("nesterov", 1, marks=pytest.mark.full),
+    ],
 )
 def test_fit_of_one_worker_equals_the_pseudo_code(
     cluster, worker, method, protocol, tau
@@ -312,7 +318,15 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eamsgd",
+        "options",
+        pytest.param("asgd", marks=pytest.mark.full),
+        pytest.param("loss_scale", marks=pytest.mark.full),
+    ],
+)
 def test_overlapped_training_moves_the_center(cluster, worker, name):
     servers = cluster(2)
     strategy = worker(servers, protocol="overlapped")
@@ -337,8 +351,15 @@ def test_overlapped_training_moves_the_center(cluster, worker, name):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", ["asgd", "mvasgd"])
-@pytest.mark.parametrize("protocol", ["blocking", "synchronous"])
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        ("asgd", "blocking"),
+        ("mvasgd", "synchronous"),
+        pytest.param("asgd", "synchronous", marks=pytest.mark.full),
+        pytest.param("mvasgd", "blocking", marks=pytest.mark.full),
+    ],
+)
 def test_averages_equal_the_pseudo_code(cluster, worker, name, protocol):
     servers = cluster()
     make, run, settings = {

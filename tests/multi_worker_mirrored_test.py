@@ -287,7 +287,10 @@ def test_a_lost_worker_is_an_error_that_names_it(ended):
     assert re.search("/job:worker(/replica:0)?/task:0", found["message"])
 
 
-@pytest.mark.parametrize(("part", "left"), [("kill 0", 1), ("stop 1", 0)])
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [("stop 1", 0), pytest.param("kill 0", 1, marks=pytest.mark.full)],
+)
 def test_a_lost_peer_is_an_error_that_names_it(jobs, part, left):
     jobs.start_pair(part)
     found = jobs.result(part, left)

@@ -129,18 +129,18 @@ def begin_one(process, servers, workers, index, **kwargs):
 
 # The method, the protocol, the number of workers and the period.
 ELASTIC = [
-    ("easgd", "blocking", 2, 1),
     ("nesterov", "blocking", 3, 4),
     ("nesterov", "overlapped", 2, 4),
-    ("heavy_ball", "overlapped", 2, 1),
     ("nesterov", "synchronous", 2, 4),
-    ("easgd", "synchronous", 3, 1),
+    pytest.param("easgd", "blocking", 2, 1, marks=pytest.mark.full),
+    pytest.param("easgd", "synchronous", 3, 1, marks=pytest.mark.full),
+    pytest.param("heavy_ball", "overlapped", 2, 1, marks=pytest.mark.full),
 ]
 PUSHING = [
-    ("downpour", "blocking", 2, 3),
+    pytest.param("downpour", "blocking", 2, 3, marks=pytest.mark.full),
     ("downpour", "overlapped", 2, 3),
     ("mvadownpour", "blocking", 2, 2),
-    ("async_msgd", "blocking", 2, 1),
+    pytest.param("async_msgd", "blocking", 2, 1, marks=pytest.mark.full),
     ("async_msgd_all", "overlapped", 2, 1),
     ("mdownpour", "blocking", 2, 1),
     ("admm", "blocking", 2, 2),

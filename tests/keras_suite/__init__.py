@@ -1,0 +1,1 @@
+"""Keras' own tests under an elastic strategy; see `__main__.py`."""

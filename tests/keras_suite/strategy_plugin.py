@@ -1,0 +1,228 @@
+"""A pytest plugin: Keras' own tests run in the scope of a strategy.
+
+The tests are those of the wheel and know nothing of it. Stock optimizers
+become `LocalSGD(optimizer, communication_period=1)`, which averages the workers
+after each step, so that all numbers are to be Keras'. What the tests call
+outside of replicas, `optimizer.apply`, runs in each replica. `jit_compile=True`
+of `compile`, which is refused (see docs/limits.md), becomes "auto", so that the
+rest of such a test counts.
+
+Which strategy is in the environment: KERAS_SUITE="elastic 2", for two
+devices; "mirrored 2" for TensorFlow's, "none" for none at all. The outcomes
+are written to the file KERAS_SUITE_OUTCOMES.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import sys
+import types
+import weakref
+
+import keras
+import pytest
+import tensorflow as tf
+from keras.src.optimizers import base_optimizer
+from keras.src.optimizers import multi_optimizer
+from keras.src.trainers import trainer
+
+from tf_elastic import optimizers
+from tf_elastic import strategies
+
+KIND, _, NUMBER = os.environ.get("KERAS_SUITE", "none").partition(" ")
+DEVICES = [f"CPU:{i}" for i in range(int(NUMBER or 1))]
+# These make a strategy of their own, on two devices.
+MAKE_THEIR_OWN = ("DistributeTest", "test_swap_ema_weights_with_tf_distribute")
+StockStrategy = tf.distribute.MirroredStrategy
+
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(2)
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+
+
+def new_strategy():
+    if KIND == "elastic":
+        return strategies.ElasticMirroredStrategy(DEVICES)
+    if KIND == "mirrored":
+        return StockStrategy(DEVICES)
+    return None
+
+
+# Optimizers.
+
+_inner = weakref.WeakSet()  # those that are part of another one
+_standing_for = weakref.WeakKeyDictionary()
+
+
+def elastic(optimizer):
+    """What stands for a stock optimizer: its steps, averaged after each."""
+    if isinstance(optimizer, (str, dict)):
+        optimizer = keras.optimizers.get(optimizer)
+    if isinstance(optimizer, optimizers.CenterOptimizer) or not isinstance(
+        optimizer, keras.optimizers.Optimizer
+    ):
+        return optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return keras.optimizers.LossScaleOptimizer(
+            elastic(optimizer.inner_optimizer),
+            initial_scale=optimizer.initial_scale,
+            dynamic_growth_steps=optimizer.dynamic_growth_steps,
+        )
+    if isinstance(optimizer, keras.optimizers.SGD) and optimizer.use_ema:
+        # An average is the center's: not for an inner optimizer.
+        config = optimizer.get_config()
+        for name in ("momentum", "nesterov"):
+            assert not config.pop(name), f"SGD with `use_ema` and `{name}`"
+        return optimizers.EASGD.from_config(
+            config
+            | {
+                "communication_period": 1,
+                "beta": 1.0,
+                "jit_compile": False,
+            }
+        )
+    _inner.add(optimizer)
+    return optimizers.LocalSGD(
+        optimizer, communication_period=1, jit_compile=False
+    )
+
+
+def elastic_scope(model):
+    """The scope in which a model's optimizer is made, or None."""
+    strategy = getattr(model, "distribute_strategy", None)
+    if strategy is None and tf.distribute.has_strategy():
+        strategy = tf.distribute.get_strategy()
+    if not isinstance(strategy, strategies.ElasticMirroredStrategy):
+        return None
+    if tf.distribute.has_strategy():
+        return contextlib.nullcontext()
+    return strategy.scope()
+
+
+def with_elastic_optimizer(compile_):
+    @functools.wraps(compile_)
+    def compile(self, optimizer="rmsprop", *args, **kwargs):
+        scope = elastic_scope(self)
+        if scope is not None:
+            with scope:
+                optimizer = elastic(optimizer)
+            if kwargs.get("jit_compile") is True:
+                kwargs["jit_compile"] = "auto"
+        return compile_(self, optimizer, *args, **kwargs)
+
+    return compile
+
+
+def stand_in(optimizer):
+    """The elastic optimizer in the place of one, which may be itself."""
+    if KIND != "elastic" or optimizer in _inner:
+        return optimizer
+    if optimizer not in _standing_for:
+        _standing_for[optimizer] = elastic(optimizer)
+    return _standing_for[optimizer]
+
+
+def in_each_replica(apply):
+    """`optimizer.apply` outside of replicas, as a training step calls it."""
+
+    @functools.wraps(apply)
+    def wrapped(self, grads, trainable_variables=None):
+        if KIND == "none" or not tf.distribute.has_strategy():
+            return apply(self, grads, trainable_variables)
+        if not tf.distribute.in_cross_replica_context():
+            made = tf.distribute.get_replica_context().merge_call(
+                lambda _: stand_in(self)
+            )
+            call = functools.partial(apply, self)
+            call = call if made is self else made.apply
+            return call(grads, trainable_variables)
+        strategy = tf.distribute.get_strategy()
+        share = 1.0 / strategy.num_replicas_in_sync  # they are summed
+        grads = [
+            None
+            if gradient is None
+            else tf.math.scalar_mul(tf.cast(share, gradient.dtype), gradient)
+            for gradient in map(as_gradient, grads)
+        ]
+        optimizer, call = stand_in(self), functools.partial(apply, self)
+        if optimizer is not self:
+            call = optimizer.apply
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            if not optimizer.built:
+                optimizer.build(trainable_variables)
+        strategy.run(call, args=(grads, trainable_variables))
+
+    return wrapped
+
+
+def as_gradient(value):
+    if value is None or isinstance(value, tf.IndexedSlices):
+        return value
+    return tf.convert_to_tensor(value)
+
+
+for _class in (
+    base_optimizer.BaseOptimizer,
+    keras.optimizers.LossScaleOptimizer,
+    multi_optimizer.MultiOptimizer,
+):
+    _class.apply = in_each_replica(_class.apply)
+if KIND == "elastic":
+    trainer.Trainer.compile = with_elastic_optimizer(trainer.Trainer.compile)
+
+# The scope.
+
+# Before each test Keras clears its session; the scope would be left by that.
+tf.compat.v1.reset_default_graph = lambda: None
+# `trainer_test.py` imports it for tests of that backend.
+sys.modules.setdefault("jax", types.ModuleType("jax"))
+
+
+@pytest.fixture(autouse=True)
+def _in_scope(request, monkeypatch):
+    if any(name in request.node.nodeid for name in MAKE_THEIR_OWN):
+        if KIND == "elastic":
+            monkeypatch.setattr(
+                tf.distribute,
+                "MirroredStrategy",
+                strategies.ElasticMirroredStrategy,
+            )
+        yield
+        return
+    strategy = new_strategy()
+    if strategy is None:
+        yield
+        return
+    with strategy.scope():
+        yield
+        assert tf.distribute.get_strategy() is strategy, "the scope was left"
+
+
+# Outcomes.
+
+_outcomes = {}
+
+
+def pytest_runtest_logreport(report):
+    """Notes whether a test failed, in whichever phase, and how."""
+    if report.failed:
+        error = getattr(report.longrepr, "reprcrash", None)
+        said = error.message if error else str(report.longrepr)
+        _outcomes[report.nodeid] = ["failed", said.strip()]
+    else:
+        _outcomes.setdefault(report.nodeid, ["passed", ""])
+        if report.skipped:
+            _outcomes[report.nodeid] = ["skipped", ""]
+
+
+def pytest_sessionfinish(session):
+    """Writes them, in the process that gathers all."""
+    if not hasattr(session.config, "workerinput"):
+        path = pathlib.Path(os.environ["KERAS_SUITE_OUTCOMES"])
+        path.write_text(json.dumps(_outcomes), encoding="utf-8")
