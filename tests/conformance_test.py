@@ -16,7 +16,6 @@ from tensorflow.python.framework import config as tf_config
 
 from tests import conformance_cases as cases
 from tests import conformance_support as support
-from tests.conformance_cases import CASES
 from tests.conformance_cases import shows
 from tests.conformance_support import LABELS
 from tests.conformance_support import TRAIN

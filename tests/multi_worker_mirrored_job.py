@@ -20,7 +20,7 @@ from tf_elastic import optimizers
 from tf_elastic import strategies
 
 PEER_TIMEOUT_S = 10
-STARTUP_TIMEOUT_S = 60
+STARTUP_TIMEOUT_S = 300
 
 
 def index():

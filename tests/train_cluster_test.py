@@ -27,7 +27,7 @@ from tf_elastic.cluster import layout
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.snapshots import SnapshotStore
 
-TIMEOUT_S = 300
+TIMEOUT_S = 500
 STEPS = 40  # of each worker, in an epoch
 BATCH = 32
 EPOCHS = 4

@@ -22,7 +22,7 @@ from tests import source_tree as tree
 from tf_elastic.program import building
 from tf_elastic.program import running
 
-TIMEOUT_S = 150
+TIMEOUT_S = 500
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": str(tree.ROOT),

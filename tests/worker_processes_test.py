@@ -23,7 +23,7 @@ from tests.elastic_multi_worker_test import parameters
 
 cluster = elastic.cluster
 
-DEADLINE_S = 120
+DEADLINE_S = 300
 
 
 class Process:

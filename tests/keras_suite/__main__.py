@@ -6,10 +6,10 @@
 
 Keras' wheel has its tests. `differences.json` lists those that fail, each with
 the reason why that is meant. This fails where any other test fails, and where
-one that is listed passes. `--write` runs them under TensorFlow's
-`MirroredStrategy` and without a strategy too, drops from the list what passes,
-keeps the reasons, and adds what is new: what fails in the same place elsewhere
-is so marked, the rest needs a reason, to be written by hand.
+one that is listed passes. `--write` runs those that fail without a strategy and
+under TensorFlow's `MirroredStrategy` too, drops from the list what passes,
+keeps the reasons, and adds what is new: what fails there as well is so marked,
+the rest needs a reason, to be written by hand.
 """
 
 import argparse
@@ -54,9 +54,11 @@ def chosen_files(words):
     ]
 
 
-def outcomes(strategy, files, jobs):
-    """{test: [outcome, what was said]} of all tests, in a new process."""
+def outcomes(strategy, chosen, jobs):
+    """{test: [outcome, what was said]} of files or tests, in a new process."""
     print(f"== {strategy}", flush=True)
+    if not chosen:
+        return {}
     with tempfile.TemporaryDirectory() as folder:
         found = pathlib.Path(folder) / "outcomes.json"
         environment = {
@@ -76,7 +78,7 @@ def outcomes(strategy, files, jobs):
             *("-p", "no:cacheprovider", "--timeout=300"),
             *(("-n", str(jobs), "--dist=loadfile") if jobs > 1 else ()),
         ]
-        ended = subprocess.run([*command, *files], env=environment, check=False)
+        ended = subprocess.run([*command, *chosen], env=environment, check=False)
         if ended.returncode not in (0, 1):  # 1: tests failed
             raise SystemExit(f"pytest ended with code {ended.returncode}")
         return json.loads(found.read_text(encoding="utf-8"))
@@ -84,7 +86,9 @@ def outcomes(strategy, files, jobs):
 
 def failures(found):
     """{test: what was said} of those that failed."""
-    return {test: said for test, (how, said) in found.items() if how == "failed"}
+    return {
+        test: said for test, (how, said) in found.items() if how == "failed"
+    }
 
 
 def read():
@@ -134,6 +138,21 @@ def first_line(said):
     return " ".join(said.split())[:200] or "no message"
 
 
+def controls(failed, jobs):
+    """What of the failures fails without a strategy, and under TensorFlow's."""
+
+    def of(devices):
+        return [f"{KERAS / test}" for test, n in failed if n in devices]
+
+    plain = failures(outcomes("none", sorted(set(of(DEVICES))), jobs))
+    mirrored = {
+        (test, n)
+        for n in DEVICES
+        for test in failures(outcomes(f"mirrored {n}", of([n]), jobs))
+    }
+    return plain, mirrored
+
+
 def new_reason(key, said, plain, mirrored):
     """What can be said of a failure that has no reason yet."""
     test, _ = key
@@ -158,21 +177,16 @@ def main(arguments):
     if not files:
         raise SystemExit(f"No file is named so: {options.words}")
 
-    def run(kind):
-        found = {
-            (test, devices): outcome
-            for devices in DEVICES
-            for test, outcome in outcomes(
-                f"{kind} {devices}", files, options.jobs
-            ).items()
-        }
-        return failures(found), set(found)
-
-    listed = read()
-    failed, ran = run("elastic")
+    found = {
+        (test, devices): outcome
+        for devices in DEVICES
+        for test, outcome in outcomes(
+            f"elastic {devices}", files, options.jobs
+        ).items()
+    }
+    listed, failed, ran = read(), failures(found), set(found)
     if options.write:
-        plain = failures(outcomes("none", files, options.jobs))
-        mirrored, _ = run("mirrored")
+        plain, mirrored = controls(failed, options.jobs)
         kept = {key: r for key, r in listed.items() if key not in ran}
         # What may have become another failure is looked at anew.
         known = {

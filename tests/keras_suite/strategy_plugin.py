@@ -27,6 +27,7 @@ import tensorflow as tf
 from keras.src.optimizers import base_optimizer
 from keras.src.optimizers import multi_optimizer
 from keras.src.trainers import trainer
+from tensorflow.python.framework import ops
 
 from tf_elastic import optimizers
 from tf_elastic import strategies
@@ -178,8 +179,21 @@ if KIND == "elastic":
 
 # The scope.
 
-# Before each test Keras clears its session; the scope would be left by that.
-tf.compat.v1.reset_default_graph = lambda: None
+_reset_default_graph = tf.compat.v1.reset_default_graph
+
+
+def reset_default_graph():
+    """Keras does it before each test; the scope, which is of it, stays."""
+    old = ops.get_default_graph()
+    stack = list(old._distribution_strategy_stack)
+    creators = old._variable_creator_stack
+    _reset_default_graph()
+    new = ops.get_default_graph()
+    new._distribution_strategy_stack.extend(stack)
+    new._variable_creator_stack = creators
+
+
+tf.compat.v1.reset_default_graph = reset_default_graph
 # `trainer_test.py` imports it for tests of that backend.
 sys.modules.setdefault("jax", types.ModuleType("jax"))
 
