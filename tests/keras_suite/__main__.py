@@ -78,7 +78,8 @@ def outcomes(strategy, chosen, jobs):
             *("-p", "no:cacheprovider", "--timeout=300"),
             *(("-n", str(jobs), "--dist=loadfile") if jobs > 1 else ()),
         ]
-        ended = subprocess.run([*command, *chosen], env=environment, check=False)
+        command += chosen
+        ended = subprocess.run(command, env=environment, check=False)
         if ended.returncode not in (0, 1):  # 1: tests failed
             raise SystemExit(f"pytest ended with code {ended.returncode}")
         return json.loads(found.read_text(encoding="utf-8"))
