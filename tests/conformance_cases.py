@@ -118,6 +118,7 @@ CASES = {
     "Elastic(Adam)": Case(
         _around(optimizers.Elastic, keras.optimizers.Adam, 0.03),
         wraps=True,
+        full=True,
         refused=_INNER_EMA,
     ),
     "Elastic(DelayedGradient)": Case(

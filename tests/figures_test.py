@@ -1,6 +1,7 @@
 """`figures`: every figure of the catalog is computed, drawn and written."""
 
 import csv
+import functools
 import os
 import subprocess
 import sys
@@ -38,6 +39,12 @@ def tiny(name, column=(1.0, 0.1 + 0.2, np.nan, 1e-300)):
         lambda table, figure: figure.subplots().plot(table["x"]),
         size=(3.0, 2.0),
     )
+
+
+@functools.cache
+def computed(name):
+    """A figure of the catalog, computed once for several tests."""
+    return figures.all_figures()[name].compute()
 
 
 def read_back(path):
@@ -91,7 +98,7 @@ def test_two_figures_of_one_name_are_refused(monkeypatch):
 @pytest.mark.parametrize("name", [name for name in NAMES if name != SLOW])
 def test_a_figure_is_computed_drawn_and_written(name, tmp_path):
     figure = figures.all_figures()[name]
-    table = figure.compute()
+    table = computed(name)
     lengths = {column.shape for column in table.values()}
     assert len(lengths) == 1, {n: c.shape for n, c in table.items()}
     ((length,),) = lengths
@@ -109,8 +116,7 @@ def test_a_figure_is_computed_drawn_and_written(name, tmp_path):
 
 @pytest.mark.parametrize("name", SIMULATED)
 def test_a_simulation_can_be_repeated(name):
-    compute = figures.all_figures()[name].compute
-    first, second = compute(), compute()
+    first, second = computed(name), figures.all_figures()[name].compute()
     for column in first:
         np.testing.assert_array_equal(first[column], second[column])
 

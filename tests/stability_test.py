@@ -12,6 +12,13 @@ from tf_elastic import core
 from tf_elastic import theory
 
 WORKERS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
+each_number_of_workers = pytest.mark.parametrize(
+    "p",
+    [
+        pytest.param(p, marks=[pytest.mark.full] if p in (4, 5, 7, 8) else [])
+        for p in WORKERS
+    ],
+)
 # On no bound but the round ones that `CLOSE` takes care of.
 ALPHAS = np.round(np.arange(0.01, 2.6, 0.0301), 4)
 BETAS = np.round(np.append(np.arange(0.0, 3.0, 0.167), [5.0, 8.0, 16.0]), 4)
@@ -41,7 +48,7 @@ def wrong_cells(p, exchange, rates, bounds):
     return wrong
 
 
-@pytest.mark.parametrize("p", WORKERS)
+@each_number_of_workers
 @pytest.mark.parametrize("exchange", theory.EXCHANGES)
 def test_no_cell_with_free_rates_is_wrong(exchange, p):
     wrong = wrong_cells(
@@ -53,7 +60,7 @@ def test_no_cell_with_free_rates_is_wrong(exchange, p):
     assert not wrong
 
 
-@pytest.mark.parametrize("p", WORKERS)
+@each_number_of_workers
 @pytest.mark.parametrize("exchange", theory.EXCHANGES)
 def test_no_symmetric_cell_is_wrong(exchange, p):
     """With beta = p alpha the interval is the one that begins at 0.
@@ -78,7 +85,7 @@ def test_no_symmetric_cell_is_wrong(exchange, p):
     assert not wrong
 
 
-@pytest.mark.parametrize("p", WORKERS)
+@each_number_of_workers
 @pytest.mark.parametrize("exchange", theory.EXCHANGES)
 def test_bounds_are_tight(exchange, p):
     """Just inside contracts, just outside does not."""
@@ -185,7 +192,7 @@ def rates_on_a_grid(p):
     return [*free, *((alpha, p * alpha) for alpha in ALPHAS[::5])]
 
 
-@pytest.mark.parametrize("p", WORKERS)
+@each_number_of_workers
 @pytest.mark.parametrize("exchange", theory.EXCHANGES)
 def test_a_warning_comes_exactly_where_the_rates_are_unstable(exchange, p):
     wrong = []
@@ -197,7 +204,7 @@ def test_a_warning_comes_exactly_where_the_rates_are_unstable(exchange, p):
     assert not wrong
 
 
-@pytest.mark.parametrize("p", WORKERS)
+@each_number_of_workers
 @pytest.mark.parametrize("exchange", theory.EXCHANGES)
 def test_the_value_named_as_stable_is_stable(exchange, p):
     """The message is parsed as a reader would take it, digits and all."""
@@ -237,7 +244,7 @@ def test_a_beta_that_no_moving_rate_goes_with(beta):
     assert low < 0.1 < high
 
 
-@pytest.mark.parametrize("p", WORKERS)
+@each_number_of_workers
 @pytest.mark.parametrize("exchange", theory.EXCHANGES)
 def test_workers_that_are_not_pulled(exchange, p):
     """With alpha = 0 what counts is the center alone, the last eigenvalue."""

@@ -21,6 +21,8 @@ from tf_elastic.theory import streaming_pca
 from tf_elastic.theory.advise import period_map
 from tf_elastic.theory.advise import setting as settings
 
+pytestmark = pytest.mark.full
+
 SETTINGS = 18  # of each method, number of workers, period and protocol
 PERIODS = 1600
 UNDECIDED = 2e-4  # growth in a period that such a run cannot tell from none

@@ -26,8 +26,8 @@ import pytest
 import tensorflow as tf
 from keras.src.optimizers import base_optimizer
 from keras.src.optimizers import multi_optimizer
+from keras.src.testing import test_case
 from keras.src.trainers import trainer
-from tensorflow.python.framework import ops
 
 from tf_elastic import optimizers
 from tf_elastic import strategies
@@ -179,43 +179,61 @@ if KIND == "elastic":
 
 # The scope.
 
+_entered = []  # of the present test: its strategy
 _reset_default_graph = tf.compat.v1.reset_default_graph
+_set_up = test_case.TestCase.setUp
 
 
 def reset_default_graph():
-    """Keras does it before each test; the scope, which is of it, stays."""
-    old = ops.get_default_graph()
-    stack = list(old._distribution_strategy_stack)
-    creators = old._variable_creator_stack
-    _reset_default_graph()
-    new = ops.get_default_graph()
-    new._distribution_strategy_stack.extend(stack)
-    new._variable_creator_stack = creators
+    """Clearing Keras' session within a test does not leave the scope."""
+    if not _entered:
+        _reset_default_graph()
+
+
+def set_up(self):
+    """Keras' own, which clears its session, and then the scope."""
+    _set_up(self)
+    strategy = new_strategy()
+    if strategy is None or makes_its_own(self.id()):
+        return
+    scope = strategy.scope()
+    scope.__enter__()
+    _entered.append(strategy)
+
+    def leave():
+        _entered.clear()
+        scope.__exit__(None, None, None)
+
+    self.addCleanup(leave)
+
+
+def makes_its_own(test):
+    return any(name in test for name in MAKE_THEIR_OWN)
 
 
 tf.compat.v1.reset_default_graph = reset_default_graph
+test_case.TestCase.setUp = set_up
 # `trainer_test.py` imports it for tests of that backend.
 sys.modules.setdefault("jax", types.ModuleType("jax"))
 
 
 @pytest.fixture(autouse=True)
-def _in_scope(request, monkeypatch):
-    if any(name in request.node.nodeid for name in MAKE_THEIR_OWN):
-        if KIND == "elastic":
-            monkeypatch.setattr(
-                tf.distribute,
-                "MirroredStrategy",
-                strategies.ElasticMirroredStrategy,
-            )
-        yield
-        return
-    strategy = new_strategy()
-    if strategy is None:
-        yield
-        return
-    with strategy.scope():
-        yield
-        assert tf.distribute.get_strategy() is strategy, "the scope was left"
+def _own_strategies(request, monkeypatch):
+    if KIND == "elastic" and makes_its_own(request.node.nodeid):
+        monkeypatch.setattr(
+            tf.distribute,
+            "MirroredStrategy",
+            strategies.ElasticMirroredStrategy,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A test that is not in the scope at its end has shown nothing."""
+    result = yield
+    if _entered:
+        assert tf.distribute.get_strategy() is _entered[0], "not in the scope"
+    return result
 
 
 # Outcomes.
