@@ -43,8 +43,9 @@ train: $(BASE)
 test: $(DEV)
 	@$(PYTEST) -m "not full" $(ARGS)
 
-test-all: test-keras test-random
+test-all: $(DEV)
 	@$(PYTEST) $(ARGS)
+	@$(MAKE) --no-print-directory test-keras test-random ARGS=
 
 test-keras: $(DEV)
 	@$(BIN)/python -m tests.keras_suite --jobs=$(JOBS) $(ARGS)

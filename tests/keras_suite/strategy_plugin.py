@@ -69,6 +69,10 @@ def elastic(optimizer):
     ):
         return optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        if isinstance(
+            optimizer.inner_optimizer, optimizers.CenterOptimizer
+        ):
+            return optimizer
         return keras.optimizers.LossScaleOptimizer(
             elastic(optimizer.inner_optimizer),
             initial_scale=optimizer.initial_scale,
