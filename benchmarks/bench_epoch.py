@@ -115,7 +115,10 @@ def main():
             median, low, high = _report.ratios(
                 *([r[what] for r in turns[name]] for name in (mine, other))
             )
-            print(f"{mine} / {other}, {what}: {median:.2f} ({low:.2f} to {high:.2f})")
+            print(
+                f"{mine} / {other}, {what}: {median:.2f} "
+                f"({low:.2f} to {high:.2f})"
+            )
             result[f"{mine} / {other}, {what}"] = [median, low, high]
     _report.write(args, {**result, "seconds": turns})
 

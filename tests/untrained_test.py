@@ -321,6 +321,10 @@ def test_aggregation_is_not_followed_where_a_worker_owns_a_variable(strategy):
             [0.0], aggregation=tf.VariableAggregation.MEAN
         )
         optimizer = optimizers.EASGD(1.0, communication_period=None)
-    gradients = compat.values.PerReplica([tf.constant([1.0]), tf.constant([3.0])])
-    s.run(lambda g: optimizer.apply([g], [variable]), args=(gradients,))
+    gradients = s.experimental_distribute_values_from_function(
+        lambda context: tf.constant(
+            [1.0 + 2.0 * context.replica_id_in_sync_group]
+        )
+    )
+    s.run(lambda g: optimizer.apply([g / 2], [variable]), args=(gradients,))
     np.testing.assert_array_equal(variable.worker_values(), [[-1], [-3]])

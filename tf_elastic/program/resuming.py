@@ -1,6 +1,5 @@
 """Going on with an earlier run: its settings, then its newest backup."""
 
-import json
 import math
 import os
 import shutil
