@@ -599,6 +599,71 @@ def test_train_on_batch_joins_before_its_first_gradient(cluster, worker):
     assert loss == pytest.approx(plain.evaluate(X, Y, verbose=0), rel=1e-4)
 
 
+# Some of a model's layers.
+
+
+@pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
+def test_layers_are_frozen_and_thawed(cluster, worker, protocol):
+    """By a new optimizer: what is frozen stays, the rest goes on."""
+    servers = cluster(2)
+    strategy = worker(servers, protocol=protocol)
+    model = fit(compiled(strategy))
+    kernel = compat.native_variable(model.layers[0].kernel)
+    head = compat.native_variable(model.layers[1].kernel)
+
+    def compiled_again(trainable):
+        model.layers[0].trainable = trainable
+        with strategy.scope():
+            model.compile(
+                optimizers.EAMSGD(
+                    0.05, momentum=0.5, beta=0.5, communication_period=2
+                ),
+                loss=model.loss,
+            )
+        before = [v.numpy() for v in (kernel, head)]
+        fit(model)
+        return [
+            np.abs(v.numpy() - b).max()
+            for v, b in zip((kernel, head), before, strict=True)
+        ]
+
+    frozen, moved = compiled_again(trainable=False)
+    assert frozen < 1e-6
+    assert moved > 1e-3
+    np.testing.assert_allclose(
+        kernel.worker_values()[0], kernel.numpy(), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        center_of(servers, model, 0), kernel.numpy(), atol=1e-6
+    )
+    thawed, _ = compiled_again(trainable=True)
+    assert thawed > 1e-3
+
+
+def center_of(servers, model, k):
+    """The servers' values of parameter k."""
+    return flat_center(servers, model.distribute_strategy)[k]
+
+
+def test_workers_agree_on_what_they_have_frozen(cluster, worker):
+    """Each freezes when it has seen another center than the others."""
+    servers = cluster()
+    models = [fit(compiled(worker(servers, i, 2))) for i in range(2)]
+    kernels = [compat.native_variable(m.layers[0].kernel) for m in models]
+    for model in models:
+        model.layers[0].trainable = False
+        with model.distribute_strategy.scope():
+            model.compile(easgd(), loss=model.loss)
+    for _ in range(4):
+        for model in models:
+            fit(model)
+    center = center_of(servers, models[0], 0)
+    for kernel in kernels:
+        np.testing.assert_allclose(
+            kernel.worker_values()[0], center, atol=1e-5
+        )
+
+
 # What is refused.
 
 

@@ -136,6 +136,11 @@ class Exchanger:
         self.begins(moment)
         return _order(moved)
 
+    def follow_rates(self, rates: Rates) -> None:
+        """Takes the rates, and the clock, of another optimizer from now on."""
+        self._rates = rates
+        self._began_at = None
+
     def has_something(self, moment: Moment) -> bool:
         """Whether the worker has taken a step since it began."""
         return self._began_at is None or moment.clock > self._began_at

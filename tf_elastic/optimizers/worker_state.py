@@ -41,16 +41,18 @@ def save(optimizer: Any, store: Any) -> None:
     store[_WORKERS] = np.int64(_num_copies(optimizer))
     for k, variable in enumerate(own):
         store[f"variable.{k}"] = variable.worker_values()
+    held = {}
+    closing = _closing(optimizer)
+    if closing is not None and bool(closing.is_closed.numpy()):
+        held = closing.held_by_variable()
     for kind, variables in _model_variables(optimizer).items():
         for k, variable in enumerate(variables):
             store[f"{kind}.{k}"] = variable.worker_values()
             store[f"{kind}.{k}.center"] = variable.numpy()
+            if id(variable) in held:
+                store[f"{kind}.{k}.held"] = held[id(variable)].numpy()
     kinds = json.dumps([_kind_of(v) for v in optimizer._untrained_variables])
     store[_KINDS] = np.frombuffer(kinds.encode(), np.uint8)
-    closing = _closing(optimizer)
-    if closing is not None and bool(closing.is_closed.numpy()):
-        for k, (_, held) in enumerate(closing.pairs()):
-            store[f"held.{k}"] = held.numpy()
 
 
 def _closing(optimizer: Any) -> Any:
@@ -119,13 +121,9 @@ def load(optimizer: Any, store: Any) -> None:
         else:
             variable.assign_worker_values(values)
     closing = _closing(optimizer)
+    held = {} if closing is None else closing.held_by_variable()
     if closing is not None:
-        closing.is_closed.assign("held.0" in names)
-        for k, (variable, held) in enumerate(closing.pairs()):
-            if f"held.{k}" in names:
-                waiting.setdefault(id(variable), []).append(
-                    (held.assign, np.asarray(store[f"held.{k}"]))
-                )
+        closing.is_closed.assign(any(n.endswith(".held") for n in names))
     for kind, variables in _model_variables(optimizer).items():
         pairs = _pairs(store, names, kind, variables)
         if pairs is None:
@@ -137,6 +135,11 @@ def load(optimizer: Any, store: Any) -> None:
             )
             continue
         for k, variable in pairs:
+            if id(variable) in held and f"{kind}.{k}.held" in names:
+                center = np.asarray(store[f"{kind}.{k}.held"])
+                waiting.setdefault(id(variable), []).append(
+                    (held[id(variable)].assign, center)
+                )
             variable.resume(
                 np.asarray(store[f"{kind}.{k}.center"]),
                 np.asarray(store[f"{kind}.{k}"]),

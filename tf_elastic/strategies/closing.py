@@ -49,9 +49,12 @@ class Closing:
         self._set_centers(values)
         self.is_closed.assign(True)
 
-    def pairs(self) -> list[tuple[ElasticVariable, tf.Variable]]:
-        """Each variable, and what holds its center."""
-        return list(zip(self._variables, self.held, strict=True))
+    def held_by_variable(self) -> dict[int, tf.Variable]:
+        """What holds a variable's center, by the variable's identity."""
+        return {
+            id(variable): held
+            for variable, held in zip(self._variables, self.held, strict=True)
+        }
 
     def reopen_if_closed(self) -> None:
         """Puts the centers back, in a step of training."""

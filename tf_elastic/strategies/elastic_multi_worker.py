@@ -29,6 +29,7 @@ from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Timeouts
 from tf_elastic.optimizers import methods
 from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.optimizers.exchange_rules import ElasticParameter
 from tf_elastic.optimizers.exchange_rules import ElasticRule
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import ElasticCenterExchange
@@ -347,8 +348,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def follow_clock(self, stepper: Any) -> None:
         """Notes the optimizer whose clock counts the local steps."""
-        if self._exchanger is None:
-            self._clock = WorkerClock(stepper)
+        self._clock = WorkerClock(stepper)
 
     def make_exchange(
         self, rule: Any, jit_compile: bool | str
@@ -356,15 +356,12 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Prepares the exchange of an optimizer's parameters.
 
         Raises:
-            RuntimeError: another model trains under this strategy already.
+            RuntimeError: another model, or part of this one, trains under
+                this strategy already.
             ValueError: the optimizer has no such exchange.
         """
         if self._exchanger is not None:
-            raise RuntimeError(
-                "An ElasticMultiWorkerStrategy trains one model, whose center "
-                "it shares with others. Received: a second optimizer, after "
-                "training has begun. Start another cluster for it."
-            )
+            return self._next_exchange(rule, jit_compile)
         self.protocol = self._protocol_of(rule.method)
         where = {
             "statistics": self.statistics(),
@@ -387,6 +384,51 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             # later chance.
             with tf.init_scope():
                 self._join()
+        return self._exchange
+
+    def _next_exchange(
+        self, rule: Any, jit_compile: bool | str
+    ) -> CenterExchange:
+        """The exchange of a new optimizer for what is trained already.
+
+        The center has all that it had: what the new one does not train comes
+        to rest, and is exchanged as before, so that all workers agree on it.
+        """
+        before = self._exchange
+        parameters = {id(p.variable): p for p in rule.parameters}
+        known = [p.variable for p in before.parameters]
+        reason = None
+        if not isinstance(rule, ElasticRule) or not isinstance(
+            before, ElasticCenterExchange
+        ):
+            reason = f"{rule.method}, that is no elastic averaging"
+        elif not set(parameters) <= set(map(id, known)):
+            reason = "for variables that the first one does not train"
+        if reason:
+            raise RuntimeError(
+                "An ElasticMultiWorkerStrategy trains one model, whose center "
+                "it shares with others. Received: a second optimizer after "
+                f"training has begun, {reason}. Give the first optimizer all "
+                "that will be trained (`layer.trainable = False` and a new "
+                "`compile` may freeze some of it later), or save the model and "
+                "start another cluster for it."
+            )
+        rule = rule._replace(
+            parameters=[
+                parameters.get(id(variable), ElasticParameter(variable))
+                for variable in known
+            ]
+        )
+        self._exchange = ElasticCenterExchange(
+            rule,
+            self._protocol_of(rule.method) == "overlapped",
+            statistics=before.statistics,
+            devices=self._devices,
+            num_shards=len(self.configuration.centers),
+            jit_compile=jit_compile,
+        )
+        self._exchanger.follow_rates(self._exchange.rates)
+        self._left_at.assign(-1)
         return self._exchange
 
     def narrow(
