@@ -25,7 +25,8 @@ METHODS = {
         "gauss_seidel",
     ),
     "Downpour": (
-        lambda: optimizers.Downpour(0.02, communication_period=4), None,
+        lambda: optimizers.Downpour(0.02, communication_period=4),
+        "gauss_seidel",
     ),
     "LocalSGD": (
         lambda: optimizers.LocalSGD(SGD(0.05), communication_period=4), None,

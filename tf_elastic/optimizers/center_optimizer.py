@@ -290,7 +290,11 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._exchange_if_due("after", exchange)
         if self.use_ema:
             self._average_center(extended)
-        self._in_cross_replica(self._step_ended, exchange=exchange)
+        self._in_cross_replica(
+            self._step_ended,
+            exchange=exchange,
+            variables=trainable_variables or self._trainable_variables,
+        )
 
     def _exchange_of(self, variables: Sequence[keras.Variable] | None) -> Any:
         """The exchange of a step that trains these variables."""
@@ -332,10 +336,15 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         """What a worker does that has got no rows: nothing."""
 
     def _step_ended(
-        self, strategy: tf.distribute.Strategy, exchange: Any
+        self,
+        strategy: tf.distribute.Strategy,
+        exchange: Any,
+        variables: Sequence[Any],
     ) -> None:
         """All workers have taken their step; in cross-replica context."""
-        strategy.extended.optimizer_applies(self, exchange)
+        strategy.extended.optimizer_applies(
+            self, exchange, [compat.native_variable(v) for v in variables]
+        )
         strategy.extended.step_ended(exchange)
 
     def _local_step(

@@ -103,8 +103,10 @@ class ElasticExtended(Protocol):
     def takes_step(self) -> tf.Tensor | None:
         """Whether this replica's worker takes a step; None: it does."""
 
-    def optimizer_applies(self, optimizer: Any, exchange: Any) -> None:
-        """An optimizer has taken part in this step; cross-replica."""
+    def optimizer_applies(
+        self, optimizer: Any, exchange: Any, variables: Sequence[Any]
+    ) -> None:
+        """An optimizer has trained variables in this step; cross-replica."""
 
     def refresh_center(self, exchange: Any) -> None:
         """Brings the center's copies up to date; in cross-replica context."""

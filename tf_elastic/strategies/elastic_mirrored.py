@@ -232,7 +232,7 @@ class ElasticMirroredExtended(ElasticExtended):
         self, variables: Sequence[ElasticVariable], step: Step
     ) -> None:
         """Lets centers follow when a period has ended, as of statistics."""
-        optimizer, exchange = step.optimizers[0]
+        optimizer, exchange, _ = step.optimizers[0]
 
         def run() -> None:
             clock, _ = optimizer.local_clock("after")

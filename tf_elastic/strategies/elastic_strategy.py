@@ -336,10 +336,14 @@ class ElasticExtended(compat.MirroredExtended):
         """
         return views.has_rows()
 
-    def optimizer_applies(self, optimizer: Any, exchange: Any) -> None:
-        """Tells that an optimizer takes part in the step of this thread."""
+    def optimizer_applies(
+        self, optimizer: Any, exchange: Any, variables: Sequence[Any]
+    ) -> None:
+        """Tells that an optimizer trains variables in this thread's step."""
         if self.step is not None:
-            self.step.optimizers.append((optimizer, exchange))
+            self.step.optimizers.append(
+                (optimizer, exchange, list(variables))
+            )
 
     def _is_local(self) -> bool:
         return getattr(self._thread, "local", False)

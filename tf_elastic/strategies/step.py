@@ -28,8 +28,9 @@ class Step:
         self.batch = _tensors_of_replicas(arguments, num_replicas)
         # The model's variables that a replica assigns to, by identity.
         self.moved: dict[int, Any] = {}
-        # (optimizer, exchange) of those that take part, in their order.
-        self.optimizers: list[tuple[Any, Any]] = []
+        # Of those that take part, in their order: the optimizer, its
+        # exchange, the variables that it trains in this step.
+        self.optimizers: list[tuple[Any, Any, list[Any]]] = []
         is_split = any(map(compat.is_per_replica, tf.nest.flatten(arguments)))
         self._has_rows = [
             _has_rows(tensors) if is_split else None for tensors in self.batch

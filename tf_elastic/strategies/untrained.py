@@ -37,10 +37,13 @@ class Untrained:
 
     def followers(self, step: Step) -> list[ElasticVariable]:
         """What a step moves, and no exchange of it takes along."""
-        taken = _trained(step) | {
+        taken = {
             id(variable)
-            for _, exchange in step.optimizers
-            for variable in exchange.statistics
+            for _, exchange, _ in step.optimizers
+            for variable in (
+                *exchange.statistics,
+                *(parameter.variable for parameter in exchange.parameters),
+            )
         }
         return [
             variable
@@ -54,9 +57,13 @@ class Untrained:
         Args:
             step: one of training, that has been built.
         """
-        trained = _trained(step)
+        trained = {
+            id(variable)
+            for _, _, variables in step.optimizers
+            for variable in variables
+        }
         moved = set(step.moved) | trained
-        applied = [optimizer for optimizer, _ in step.optimizers]
+        applied = [optimizer for optimizer, _, _ in step.optimizers]
         others: set[int] = set()
         for optimizer, of_other in list(self._moved_by.items()):
             if optimizer in applied:
@@ -79,14 +86,6 @@ class Untrained:
             for variable in resting.values():
                 if not variable.is_at_rest():
                     variable.come_to_rest()
-
-
-def _trained(step: Step) -> set[int]:
-    return {
-        id(parameter.variable)
-        for _, exchange in step.optimizers
-        for parameter in exchange.parameters
-    }
 
 
 def _is_frozen(optimizer: Any) -> bool:
