@@ -144,7 +144,9 @@ def test_data_of_unknown_length_is_as_good_as_any(
         if unknown:
             data = data.filter(lambda x, y: True)
         model = compiled(
-            strategy(2, None), UNKNOWN[name], steps_per_execution=steps_per_execution
+            strategy(2, None),
+            UNKNOWN[name],
+            steps_per_execution=steps_per_execution,
         )
         ends = pytest.warns(UserWarning, match="ran out of data")
         with ends if unknown else contextlib.nullcontext():
