@@ -40,7 +40,10 @@ class LogLimit(logging.Filter):
         place = record.pathname, record.lineno
         if record.pathname == __file__:
             return True
-        text = record.getMessage()
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):  # The handler says what is wrong.
+            return True
         most = _TRACEBACKS if record.exc_info else _MESSAGES
         with self._lock:
             written = self._written.setdefault(place, collections.Counter())
