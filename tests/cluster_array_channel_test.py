@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -23,6 +22,7 @@ from tests import source_tree as tree
 from tests.cluster_support import is_cut_off
 from tests.cluster_support import soon
 from tests.cluster_support import until
+from tests.process_support import self_signed
 from tf_elastic.cluster import array_channel
 from tf_elastic.cluster import array_server
 from tf_elastic.cluster import errors
@@ -61,20 +61,7 @@ def cluster(end):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that vouches for itself, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("the program openssl is not here")
-    folder = tmp_path_factory.mktemp("tls")
-    paths = str(folder / "certificate.pem"), str(folder / "key.pem")
-    subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -out {paths[0]} "
-        f"-keyout {paths[1]} -subj /CN=center "
-        "-addext subjectAltName=IP:127.0.0.1",
-        shell=True,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return paths
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def joined(center, worker=0, value=0.0, **options):

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import resource
 import signal
 import socket
@@ -23,6 +24,7 @@ from tests.cluster_support import is_cut_off
 from tests.cluster_support import until
 from tests.process_support import Processes
 from tests.process_support import free
+from tests.process_support import self_signed
 from tests.process_support import tf_config
 from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
@@ -492,3 +494,38 @@ def test_a_hang_up_leaves_a_last_snapshot(center):
     assert f"ends at version {version}" in log
     assert "more messages of array_server.py" in log  # What was left out.
     assert "Traceback" not in log
+
+
+def test_strangers_who_do_not_speak_tls(tmp_path):
+    processes = Processes(tmp_path)
+    certificate, key = self_signed(tmp_path)
+    centers = free(1)
+    try:
+        process = processes.python(
+            "-m",
+            "tf_elastic.cluster.ps",
+            name="ps0",
+            TF_CONFIG=tf_config(centers, "ps", 0),
+            TF_ELASTIC_TOKEN=TOKEN,
+            TF_ELASTIC_TLS_CERT=certificate,
+            TF_ELASTIC_TLS_KEY=key,
+        )
+        until(lambda: "serves on" in processes.log("ps0"))
+        log = processes.log("ps0")
+        arrays = re.search(r"arrays on port (\d+)", log)[1]
+        host, port = centers[0].rsplit(":", 1)
+        for _ in range(50):
+            for to in (port, arrays):
+                with socket.create_connection((host, int(to)), 20) as plain:
+                    plain.sendall(bytes(range(100)))
+                    assert is_cut_off(plain)
+        secure = Security(TOKEN, authority=certificate)
+        worker = client.CenterClient(
+            centers, 0, True, 1, secure, timeouts=support.PATIENT
+        )
+        worker.join(LAYOUT, support.values(1.0))
+        worker.leave()
+        assert process.poll() is None
+        assert len(processes.log("ps0").splitlines()) < 40
+    finally:
+        processes.close()

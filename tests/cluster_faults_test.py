@@ -4,8 +4,6 @@ import concurrent.futures
 import contextlib
 import logging
 import re
-import shutil
-import subprocess
 import threading
 import time
 
@@ -14,6 +12,7 @@ import pytest
 
 from tests import cluster_support as support
 from tests.cluster_support import until
+from tests.process_support import self_signed
 from tf_elastic import core
 from tf_elastic import version
 from tf_elastic.cluster import errors
@@ -615,20 +614,7 @@ def test_a_wrong_token_is_refused(cluster, token):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that vouches for itself, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("the program openssl is not here")
-    folder = tmp_path_factory.mktemp("tls")
-    paths = str(folder / "certificate.pem"), str(folder / "key.pem")
-    subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -out {paths[0]} "
-        f"-keyout {paths[1]} -subj /CN=center "
-        "-addext subjectAltName=IP:127.0.0.1",
-        shell=True,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    return paths
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls(cluster, certificate):

@@ -3,9 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+
+import pytest
 
 from tests import source_tree as tree
 from tf_elastic.cluster import addresses
@@ -69,3 +72,20 @@ def tf_config(centers, role, index):
 
 def free(count):
     return [f"127.0.0.1:{port}" for port in addresses.free_ports(count)]
+
+
+def self_signed(folder):
+    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("the program openssl is not here")
+    paths = str(folder / "certificate.pem"), str(folder / "key.pem")
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -out {paths[0]} "
+        f"-keyout {paths[1]} -subj /CN=center "
+        "-addext subjectAltName=IP:127.0.0.1",
+        shell=True,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return paths

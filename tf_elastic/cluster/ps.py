@@ -19,6 +19,7 @@ from absl import flags
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import grpc_log  # noqa: F401 - before gRPC
 from tf_elastic.cluster import memory
 from tf_elastic.cluster import open_files
 from tf_elastic.cluster.addresses import AddressError
