@@ -138,9 +138,9 @@ class JournaledShard(Shard):
                 self._note("snapshot", self.arrays)
             return super().state()
 
-    def _apply(self, differences, rate):
+    def _apply(self, differences, rate, worker=None):
         self._moved = (differences, rate)
-        super()._apply(differences, rate)
+        super()._apply(differences, rate, worker)
 
     def _exchange(self, points, rate, worker, differences):
         squares = super()._exchange(points, rate, worker, differences)
