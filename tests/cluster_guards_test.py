@@ -173,6 +173,14 @@ def test_of_too_many_the_longest_silent_goes(port, clock):
     assert [is_open(plain) for plain, _ in made] == [True, False, True]
 
 
+def test_who_has_many_connections_loses_one():
+    peers = [("good", 1), *(("bad", k) for k in range(4)), ("other", 1)]
+    too_many = port_guard._too_many
+    assert too_many(peers, 6) == []
+    assert too_many(peers, 4) == [("bad", 0), ("bad", 1)]
+    assert too_many(peers, 3) == [("bad", 0), ("bad", 1), ("bad", 2)]
+
+
 @pytest.mark.parametrize(
     ("peer", "expected"),
     [

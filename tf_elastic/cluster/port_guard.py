@@ -5,6 +5,7 @@ a call with the cluster's token, the calls' handlers know; the others are
 strangers, of which there are to be few, and not for long.
 """
 
+import collections
 import contextlib
 import functools
 import socket
@@ -12,6 +13,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable
+from collections.abc import Sequence
 
 from tf_elastic.cluster import open_files
 from tf_elastic.cluster.waiting_room import WaitingRoom
@@ -28,7 +30,8 @@ class PortGuard:
     Args:
         port: of this process.
         most: connections at once that were let in; beyond them the one is
-            closed that has been silent for longest.
+            closed that has been silent for longest, of the host that has the
+            most of them.
         now: a clock, in seconds.
     """
 
@@ -72,7 +75,7 @@ class PortGuard:
                 if peer in there or called >= begin
             }
             by_age = sorted(self._known, key=self._known.__getitem__)
-        self._to_close.update(by_age[: max(len(by_age) - self._most, 0)])
+        self._to_close.update(_too_many(by_age, self._most))
         strangers = there.difference(by_age)
         for peer in self._numbers.keys() - strangers:
             self._strangers.leave(self._numbers.pop(peer))
@@ -93,6 +96,18 @@ class PortGuard:
                 with contextlib.suppress(OSError):  # It has gone.
                     connected.shutdown(socket.SHUT_RDWR)
         self._to_close.clear()
+
+
+def _too_many(peers: Sequence[Peer], most: int) -> list[Peer]:
+    """Those beyond a number: each the first of the host that has the most."""
+    left = list(peers)
+    gone = []
+    while len(left) > most:
+        counts = collections.Counter(host for host, _ in left)
+        [(host, _)] = counts.most_common(1)
+        gone.append(next(peer for peer in left if peer[0] == host))
+        left.remove(gone[-1])
+    return gone
 
 
 def parse_peer(peer: str) -> Peer | None:
