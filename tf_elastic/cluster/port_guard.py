@@ -100,14 +100,13 @@ class PortGuard:
 
 def _too_many(peers: Sequence[Peer], most: int) -> list[Peer]:
     """Those beyond a number: each the first of the host that has the most."""
-    left = list(peers)
-    gone = []
-    while len(left) > most:
-        counts = collections.Counter(host for host, _ in left)
-        [(host, _)] = counts.most_common(1)
-        gone.append(next(peer for peer in left if peer[0] == host))
-        left.remove(gone[-1])
-    return gone
+    of_host: dict[str, collections.deque[Peer]] = {}
+    for peer in peers:
+        of_host.setdefault(peer[0], collections.deque()).append(peer)
+    return [
+        max(of_host.values(), key=len).popleft()
+        for _ in range(len(peers) - most)
+    ]
 
 
 def parse_peer(peer: str) -> Peer | None:
