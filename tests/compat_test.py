@@ -183,6 +183,7 @@ SIGNATURES = [
         ["grads_and_vars"],
         "compat.make_local",
     ),
+    ("MirroredVariable", "_gather_saveables_for_checkpoint", [], VARIABLES),
     ("Optimizer", "_clip_gradients", ["grads"], OPTIMIZERS),
     (
         "Optimizer",
@@ -833,6 +834,17 @@ def test_determinism_is_seen(compat):
     finally:
         if before:
             tf.config.experimental.enable_op_determinism()
+
+
+def test_errors_that_scopes_explain_are_told_from_others(compat, mirrored):
+    """As TensorFlow and Keras raise them: see tests/scopes_test.py."""
+    other = tf.distribute.MirroredStrategy(["CPU:2"])
+    with mirrored.scope():
+        with pytest.raises(RuntimeError) as mixed, other.scope():
+            pass
+        assert compat.mixes_strategies(mixed.value), STRATEGY
+        assert not compat.lacks_call(mixed.value)
+    assert not compat.mixes_strategies(RuntimeError("another"))
 
 
 def test_a_mean_is_told_from_other_reductions(compat):

@@ -509,6 +509,20 @@ def _is_method(function: Any, name: str) -> bool:
     ) and getattr(function, "__name__", None) == name
 
 
+def mixes_strategies(error: RuntimeError) -> bool:
+    """Whether TensorFlow found things of two strategies together."""
+    return "Mixing different tf.distribute.Strategy objects" in str(error)
+
+
+def lacks_call(error: RuntimeError) -> bool:
+    """Whether Keras could not build a model that has no `call`."""
+    text = str(error)
+    return (
+        "Unable to automatically build the model" in text
+        and "does not have a `call()` method implemented" in text
+    )
+
+
 def is_mean(reduce_op: Any) -> bool:
     """Whether a reduction, by name or as `ReduceOp`, is the mean."""
     return tf.distribute.ReduceOp.MEAN in (

@@ -144,6 +144,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         extended = self._distribution_strategy.extended
         if not getattr(extended, "is_elastic", False):
             # A saved model may be loaded to be looked at without a strategy.
+            self._check_no_scope(variables)
             self._build_variables(variables)
             return
         self._check_scope(extended, variables)
@@ -197,6 +198,21 @@ class CenterOptimizer(keras.optimizers.Optimizer):
                     f"{getattr(variable, 'path', variable.name)!r}, created "
                     "outside of it. Move the model's construction (and "
                     "`model.compile`) into `with strategy.scope():`."
+                )
+
+    def _check_no_scope(self, variables: Sequence[keras.Variable]) -> None:
+        """Refuses a model of an elastic scope, where this one has none."""
+        for variable in variables:
+            native = compat.native_variable(variable)
+            strategy = getattr(native, "distribute_strategy", None)
+            extended = getattr(strategy, "extended", None)
+            if getattr(extended, "is_elastic", False):
+                raise ValueError(
+                    "The optimizer must be created inside the scope of the "
+                    "strategy that trains the model. Received: "
+                    f"{type(self).__name__}, created outside of it, for a "
+                    f"model of {type(strategy).__name__}. Create it (and call "
+                    "`model.compile`) inside `with strategy.scope():`."
                 )
 
     # Training.

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import compat
+from tf_elastic.strategies import scopes
 from tf_elastic.strategies import views
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import StepTimer
@@ -42,6 +43,14 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
     def __init__(self, extended: "ElasticExtended") -> None:
         tf.distribute.Strategy.__init__(self, extended)
         compat.build_by_specification()
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Inside, variables are created for each worker, and the center.
+
+        Raises:
+            ValueError: what was made in another scope is used inside.
+        """
+        return scopes.explained(self, super().scope())
 
     @property
     def num_workers(self) -> int:
@@ -145,6 +154,7 @@ class ElasticExtended(compat.MirroredExtended):
             cross_device_ops=tf.distribute.ReductionToOneDevice(),
         )
         compat.tell_what_is_restored()
+        scopes.check_no_graph()
         self._thread = threading.local()
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
@@ -208,6 +218,7 @@ class ElasticExtended(compat.MirroredExtended):
     ) -> Any:
         if self._plain:
             return next_creator(**kwargs)
+        scopes.check_no_graph()
         colocate_with = kwargs.get("colocate_with")
         if compat.is_on_read(kwargs) or (
             colocate_with is not None

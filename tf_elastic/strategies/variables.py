@@ -187,6 +187,17 @@ class WorkerVariable(compat.MirroredVariable):
     def _is_aggregated(self) -> bool:
         return self.aggregation != tf.VariableAggregation.NONE
 
+    def _gather_saveables_for_checkpoint(self) -> dict[str, Any]:
+        # `tf.train.Checkpoint` and exports ask `_serialize_to_tensors`.
+        raise RuntimeError(
+            "TensorFlow 1's `init_from_checkpoint` knows of one copy of a "
+            "variable; the workers would be left out. Received: "
+            f"variable={self.name!r} of "
+            f"{type(self.distribute_strategy).__name__}. Use "
+            "`tf.train.Checkpoint`, or "
+            "`variable.assign(tf.train.load_variable(path, name))`."
+        )
+
     def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
         tensors = {checkpoints.VALUE_KEY: tf.identity(self._values[0])}
         if not compat.is_exporting():
