@@ -1,5 +1,7 @@
-"""Files of layers that hold something else than the layers' variables."""
+"""Files: of layers that save something else than their variables, and where."""
 
+import subprocess
+import sys
 import warnings
 
 import keras
@@ -254,3 +256,35 @@ def test_models_that_are_in_the_scope_too_do_not_confuse(tmp_path):
             a, b = compat.native_variable(a), compat.native_variable(b)
             np.testing.assert_array_equal(a.worker_values(), b.worker_values())
             np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["tf_elastic"] = None  # importing it fails
+import keras
+import numpy as np
+model = keras.saving.load_model(sys.argv[1], compile=False)
+x, y = (np.load(path) for path in sys.argv[2:])
+np.testing.assert_allclose(model.predict(x, verbose=0), y, 1e-5, 1e-6)
+try:
+    import tf_elastic
+except ImportError:
+    print("predicted")
+"""
+
+
+@pytest.mark.parametrize("trained", ["EAMSGD"], indirect=True)
+def test_a_file_predicts_where_the_package_is_not_installed(trained, tmp_path):
+    model, *_ = trained
+    model.save(tmp_path / "center.keras")
+    np.save(tmp_path / "x.npy", support.X)
+    np.save(tmp_path / "y.npy", model.predict(support.X, verbose=0))
+    files = ["center.keras", "x.npy", "y.npy"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PACKAGE, *files],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+    )
+    assert done.stdout == "predicted\n", done.stderr
