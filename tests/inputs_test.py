@@ -8,15 +8,17 @@ from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
 
-ROWS = 10
+ROWS = 11
 _GENERATOR = np.random.default_rng(2)
 _NUMBERS = _GENERATOR.normal(size=(ROWS, 4)).astype("float32")
 INPUTS = {
     "flags": _NUMBERS > 0,
-    "words": np.array(["a b", "b", "c a a", "d", ""] * 2),
+    "words": np.array(["a b", "b", "c a a", "d", ""] * 2 + ["a"]),
     "counts": _GENERATOR.integers(0, 5, size=(ROWS, 2)),
     "numbers": _NUMBERS,
-    "ragged": tf.ragged.constant([[1, 2], [3], [0, 1, 2], [4], [0]] * 2),
+    "ragged": tf.ragged.constant(
+        [[1, 2], [3], [0, 1, 2], [4], [0]] * 2 + [[2]]
+    ),
     "sparse": tf.sparse.from_dense(_NUMBERS * (_NUMBERS > 0)),
 }
 TARGETS = _GENERATOR.normal(size=(ROWS, 1)).astype("float32")
@@ -76,14 +78,14 @@ def test_workers_train_on_their_slices_of_what_has_no_mean():
             "mse",
         )
     start = model.get_weights()
-    # Two whole batches, then one of two rows: slices of unlike shapes.
+    # Two whole batches, then one of three rows: slices of unlike shapes.
     model.fit(data.batch(4), shuffle=False, verbose=0)
     for worker in range(2):
         alone = network()
         alone.set_weights(start)
         optimizer = keras.optimizers.SGD(0.1)
         own = [data.skip(4 * k).take(4).batch(2) for k in range(2)]
-        own.append(data.skip(8).batch(1))
+        own.append(data.skip(8).batch(2))
         for slices in own:
             x, y = next(iter(slices.skip(worker)))
             with tf.GradientTape() as tape:

@@ -211,9 +211,10 @@ def test_the_layers_have_the_last_word(trained, order):
     np.testing.assert_array_equal(kernel.numpy(), merged[0])
     for value in kernel.worker_values():
         np.testing.assert_array_equal(value, merged[0])
-    for follower in kernel.followers:
+    remembered = [f for f in kernel.followers if hasattr(f, "worker_values")]
+    for follower in remembered:
         np.testing.assert_array_equal(follower.worker_values()[1], merged[0])
-    assert len(kernel.followers) == hasattr(again.optimizer, "message")
+    assert len(remembered) == hasattr(again.optimizer, "message")
     np.testing.assert_array_equal(bias.worker_values(), store["trained.1"])
 
 
