@@ -88,7 +88,7 @@ def load(optimizer: Any, store: Any) -> None:
             stacklevel=2,
         )
         return
-    saved_workers = int(store[_WORKERS]) if _WORKERS in names else 0
+    saved_workers = int(np.asarray(store[_WORKERS])) if _WORKERS in names else 0
     if not _is_elastic(optimizer):
         for k, variable in enumerate(own):
             value = np.asarray(store[f"variable.{k}"])
