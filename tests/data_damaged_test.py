@@ -6,6 +6,7 @@ Each error names the file, what is wrong with it, and what to do.
 import json
 import shutil
 import struct
+import sys
 import types
 
 import numpy as np
@@ -246,6 +247,14 @@ def test_a_damaged_description(folder, name):
     text = refused(folder, "test")
     assert text.startswith(f"{str(folder / INFO)!r} must be whole")
     assert f"Received: {reason}" in text
+
+
+def test_a_package_that_could_not_import_its_parts(folder, monkeypatch):
+    """As TensorFlow Datasets is where versions of Protobuf do not fit."""
+    empty = types.ModuleType("tensorflow_datasets")
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", empty)
+    with pytest.raises(ImportError, match="tensorflow-metadata<1.18"):
+        load(folder, "test")
 
 
 def test_a_folder_that_is_not_there(folder):

@@ -25,7 +25,7 @@ def builder(name: str, data_dir: str | None) -> Any:
     """The TensorFlow Datasets builder of a data set.
 
     Raises:
-        ImportError: `tensorflow_datasets` is not installed.
+        ImportError: `tensorflow_datasets` is not installed, or not whole.
         DamagedDataError: what says how the data set is stored is damaged.
     """
     try:
@@ -37,6 +37,14 @@ def builder(name: str, data_dir: str | None) -> Any:
             "not installed. Install `tensorflow-datasets`, or use "
             'load("digits"), which needs nothing.'
         ) from error
+    if not hasattr(tfds, "builder"):
+        # It keeps to itself what its own imports have raised.
+        raise ImportError(
+            f"The data set {name!r} is read by `tensorflow_datasets`. "
+            "Received: one that could not import its own parts. If its log "
+            "tells of versions of Protobuf, as with TensorFlow before 2.20: "
+            "pip install 'tensorflow-metadata<1.18'."
+        )
     try:
         return tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # It reads the file, and raises anything.

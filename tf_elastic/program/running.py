@@ -48,6 +48,7 @@ def train(
         from tf_elastic import monitor
 
         strategy = devices.make_strategy(settings)
+        _tell_of_xla(settings, strategy)
     keras.utils.set_random_seed(settings["seed"])
     if settings["deterministic"]:
         tf.config.experimental.enable_op_determinism()
@@ -134,6 +135,20 @@ def _noted(damages: list[str]) -> Iterator[None]:
         yield
     except whole_files.FileNotWrittenError as error:
         damages.append(str(error))
+
+
+def _tell_of_xla(settings: dict[str, Any], strategy: Any) -> None:
+    """Lets TensorFlow say that XLA is used, which it does once, now.
+
+    Some releases (2.20) do whatever the level of the log.
+    """
+    from tf_elastic.optimizers import compiled
+
+    if (
+        settings["jit_compile"] != "false"
+        and settings["strategy"] not in defaults.MIRRORED
+    ):
+        compiled.is_compiled_for(strategy.extended.worker_devices[0], "auto")
 
 
 def _callbacks(settings: dict[str, Any], watch: Any, clock: Any) -> list[Any]:
