@@ -186,13 +186,13 @@ def test_it_learns_and_says_so(first):
     folder, ended = first
     assert "A cluster of 2 workers and 2 center servers" in ended.out
     assert f"Epoch {EPOCHS}/{EPOCHS}" in ended.out
-    for row in ("center test error", "2 workers, 2 center servers"):
+    for row in ("center test error", "2 center servers, overlapped"):
         assert row in ended.out.split(f"Epoch {EPOCHS}/{EPOCHS}")[1]
     report = json.loads((folder / "report.json").read_text())
     assert report["center"]["test_error"] < 0.35
     cluster = report["cluster"]
     assert cluster["protocol"] == "overlapped"
-    assert cluster["num_workers"] == 2
+    assert cluster["num_workers"] in (1, 2)  # If the killed one is back yet.
     assert set(cluster["members"]) == {"0", "1"}
     assert min(cluster["versions"]) > 0
     for key in ("staleness_versions", "staleness_ms"):

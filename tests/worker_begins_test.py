@@ -1,6 +1,7 @@
 """How a worker of a cluster begins, begins again, and hears of the chief."""
 
 import concurrent.futures
+import threading
 
 import keras
 import numpy as np
@@ -115,7 +116,7 @@ def test_a_worker_is_traced_before_it_begins(cluster, worker):
         train(other, 3 * TAU)
 
     late.at_trace = meanwhile
-    train(late, 1)
+    one_step(late)
     assert late.at_trace is None
     center = parameters(servers)
     assert np.abs(center - job.INITIAL).max() > 0.01
@@ -282,3 +283,103 @@ class NaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.is_shown:
             logs["loss"] = float("nan")
+
+
+# What `fit` leaves behind.
+
+CLOSING = [
+    *(("easgd", "blocking"), ("nesterov", "overlapped")),
+    *(("downpour", "blocking"), ("downpour", "overlapped")),
+    *(("admm", "blocking"), ("async_msgd", "overlapped")),
+    *(("local_sgd", "synchronous"), ("nesterov", "synchronous")),
+]
+
+
+@support.SWINGS
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("method", "protocol"), CLOSING)
+def test_the_end_of_fit_brings_what_is_left(cluster, worker, method, protocol):
+    """Two steps more than the period, which the center would not have."""
+    servers = cluster(2)
+    model = job.build(
+        worker(servers, protocol=protocol), job.optimizer_of(method, TAU)
+    )
+    seen = {}
+
+    def note(epoch, logs):
+        job.served(model.distribute_strategy)
+        seen.update(x=job.point(model), c=parameters(servers).copy())
+
+    train(
+        model,
+        TAU + 2,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=note)],
+    )
+    x, c = seen["x"], seen["c"]
+    after_x, after_c = job.point(model), parameters(servers)
+    assert not model.distribute_strategy.extended._exchanger.in_flight
+    if method in ("easgd", "nesterov"):
+        if protocol == "overlapped":
+            # What left at the period's end has come back: of the first one,
+            # the difference to the first center.
+            x = x - (c - job.INITIAL)
+        moved = job.BETA * (x - c)
+        assert_close(after_x, x - moved)
+        assert_close(after_c, c + moved)
+    elif method == "async_msgd":
+        assert_close(after_c, c)
+        assert_close(after_x, c)
+    elif method == "admm":
+        multiplier = model.optimizer._exchange.parameters
+        parts = np.concatenate(
+            [p.point(0) - p.multiplier.worker_copies[0] for p in multiplier]
+        )
+        assert_close(after_c, parts)  # The mean of one.
+        assert_close(after_x, x)
+    else:  # The center has all, and the worker goes on from there.
+        assert_close(after_c, x)
+        assert_close(after_x, x)
+    # What is saved is that.
+    assert_close(np.concatenate(model.get_weights()), after_c)
+    versions = [shard.version for shard in servers.shards]
+    train(model, 1, initial_epoch=1)  # No step: nothing to give.
+    assert [shard.version for shard in servers.shards] == versions
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_chief_waits_for_those_that_are_finishing(cluster, worker):
+    servers = cluster(2)
+    make = job.optimizer_of("easgd", TAU)
+    chief, other = (job.build(worker(servers, i, 2), make) for i in range(2))
+    trains, ends = threading.Event(), threading.Event()
+
+    def pause(batch, logs):
+        if batch == TAU:  # It has exchanged, and so is known to train.
+            trains.set()
+            assert ends.wait(60)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(
+            train,
+            other,
+            TAU + 2,
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=pause)],
+        )
+        assert trains.wait(60)
+        other.distribute_strategy.extended.client.signal()
+        client = chief.distribute_strategy.extended.client
+        wait = client.wait_for_others
+
+        def waits(seconds):
+            assert seconds == 10.0
+            assert wait(0.0) == [1]
+            ends.set()
+            return wait(60.0)  # The machine may be busy.
+
+        client.wait_for_others = waits
+        train(chief, TAU + 2)
+        call.result(60)
+    assert ends.is_set()
+    # What it shows, and saves, has the other's end in it.
+    assert servers.shards[0].ledger.members[1].clock == TAU + 2
+    assert_close(np.concatenate(chief.get_weights()), parameters(servers))

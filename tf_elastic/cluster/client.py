@@ -295,18 +295,18 @@ class CenterClient(Delivery):
                 worker=self.worker,
                 incarnation=link.incarnation,
                 round_=round_,
-                wait_s=min(1.0, self.timeouts.barrier_s),
+                wait_s=min(1.0, self.barrier_s),
                 force=force,
             )
             self._note(link, news)
             if news["round"] != round_:
                 return news
-            if time.monotonic() - begin > self.timeouts.barrier_s:
+            if time.monotonic() - begin > self.barrier_s:
                 logging.warning(
                     "worker %d waited %g s for worker(s) %s at exchange %d "
                     "and goes on without them.",
                     self.worker,
-                    self.timeouts.barrier_s,
+                    self.barrier_s,
                     ", ".join(map(str, news["missing"])) or "yet to join",
                     round_,
                 )

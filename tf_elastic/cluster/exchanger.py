@@ -113,9 +113,9 @@ class Exchanger:
         self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
-        # The worker's clock when it began at the center; None if it began
-        # somewhere else.
-        self._began_at: int | None = None
+        # The worker's clock when it began at the center, or last gave what it
+        # had; None if it began somewhere else.
+        self._given_at: int | None = None
         self._away, self._back = Room(client), Room(client)
         self._sender = concurrent.futures.ThreadPoolExecutor(
             1, thread_name_prefix="exchange"
@@ -124,7 +124,7 @@ class Exchanger:
     def begins(self, moment: Moment) -> None:
         """Notes that the worker is at the center as it was read just now."""
         self._tell(moment)
-        self._began_at = self.client.clock
+        self._given_at = self.client.clock
 
     def begin(self, moment: Moment) -> Order:
         """Reads the center for a worker that has taken no step yet.
@@ -142,8 +142,8 @@ class Exchanger:
         self._began_at = None
 
     def has_something(self, moment: Moment) -> bool:
-        """Whether the worker has taken a step since it began."""
-        return self._began_at is None or moment.clock > self._began_at
+        """Whether the worker has taken a step since it began, or gave."""
+        return self._given_at is None or moment.clock > self._given_at
 
     def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
         """An exchange while the worker waits.
@@ -158,6 +158,7 @@ class Exchanger:
         self._tell(moment)
         if not self.has_something(moment):
             return Order(NOTHING, 0.0, ())
+        self._given_at = self.client.clock
         rates = self._rates_at(moment)
         meets = self.protocol == "synchronous"
         begin = time.monotonic()
@@ -186,6 +187,7 @@ class Exchanger:
     ) -> Order:
         """Brings the center differences, while the worker waits."""
         self._tell(moment)
+        self._given_at = self.client.clock
         begin = time.monotonic()
         moved = self.client.push(list(differences), self._rates_at(moment))
         self.client.counts.wait_s += time.monotonic() - begin
@@ -193,7 +195,7 @@ class Exchanger:
 
     def _ordered(self, moved: Moved) -> Order:
         if moved.restart:
-            self._began_at = self.client.clock
+            self._given_at = self.client.clock
         return _order(moved)
 
     @property
@@ -255,6 +257,7 @@ class Exchanger:
         else:
             out = self._back.arrays()
             do = functools.partial(self.client.exchange, out=out)
+        self._given_at = int(moment.clock)
         self._pending = self._sender.submit(
             do, list(values), self._rates_at(moment)
         )

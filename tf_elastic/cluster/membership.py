@@ -36,6 +36,8 @@ _GOES_ON = (
 )
 _POLL_S = 0.05
 _BREAK_OFF_S = 0.7
+# Among a worker's notes: whether it is in the midst of training.
+TRAINS = "trains"
 
 
 class Membership:
@@ -79,6 +81,7 @@ class Membership:
             Link(Connection(address, k, security), k, codec)
             for k, address in enumerate(centers)
         ]
+        self.barrier_s = self.timeouts.barrier_s  # less at the end
         self.layout: Layout | None = None
         self.counts = Counts()
         self.num_workers = expected_workers
@@ -86,6 +89,7 @@ class Membership:
         self.clock = 0  # the worker's local steps
         self.samples = 0  # that it has trained on
         self._notes: dict[str, Any] = {}  # others see them in the status
+        self.trains = False  # the chief waits for it at the end
         self.instruction = Instruction()  # the chief's newest that was heard
         self.sequence = 0
         self.failure: BaseException | None = None
@@ -494,7 +498,7 @@ class Membership:
                 incarnation=incarnation,
                 clock=self.clock,
                 samples=self.samples,
-                notes=self.notes,
+                notes={**self.notes, TRAINS: self.trains},
             )
             self._note(link, news)
         except errors.CenterUnavailableError as error:
@@ -505,6 +509,33 @@ class Membership:
             # Perhaps by this worker itself, while the heartbeat was under way.
             if link.incarnation == incarnation:
                 raise
+
+    def signal(self) -> None:
+        """A sign of life to all at once, not when its time has come."""
+        self._with_links(self._beat_once)
+
+    def wait_for_others(self, seconds: float) -> list[int]:
+        """Waits until no other worker is in the midst of training.
+
+        Args:
+            seconds: how long at most.
+
+        Returns:
+            The workers that are.
+        """
+        patience = Patience(seconds)
+        while True:
+            first = next((s for s in self.status() if s), {"members": {}})
+            others = [
+                int(worker)
+                for worker, member in first["members"].items()
+                if member["present"]
+                and member["notes"].get(TRAINS)
+                and int(worker) != self.worker
+            ]
+            if not others or patience.is_over():
+                return others
+            self._stopped.wait(2 * _POLL_S)
 
     def _note(self, link: Link, news: dict[str, Any]) -> None:
         if news["ready"]:  # An empty center has no version.

@@ -535,7 +535,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
 
         With `use_ema` the average of the center takes the model's place. Else,
         in the middle of a period, the center shows what an exchange would
-        make of it; the next step goes on without it.
+        make of it; the next step goes on without it. In a cluster the worker
+        brings what it has.
 
         Warns:
             ShortTrainingWarning: there were fewer steps than a period has.
@@ -558,10 +559,14 @@ class CenterOptimizer(keras.optimizers.Optimizer):
                 ShortTrainingWarning,
                 stacklevel=3,
             )
-        if "before" in self._exchange_in_use.moments or int(clock) % period:
-            self._distribution_strategy.extended.close(
-                self._exchange_in_use, clock, self._center_step.value
-            )
+        extended = self._distribution_strategy.extended
+        exchange = self._exchange_in_use
+        if (
+            not extended.holds_center
+            or "before" in exchange.moments
+            or int(clock) % period
+        ):
+            extended.close(exchange, clock, self._center_step.value)
 
     # The average of the center.
 

@@ -113,6 +113,14 @@ class CenterExchange:
         """What the worker sends, and its statistics, for `laid_out`."""
         return self._outgoing()
 
+    def left_over(self) -> Tensors:
+        """What is still to be sent at the end of training, in eager code.
+
+        Returns:
+            As of `outgoing`; nothing where there is nothing.
+        """
+        return self.outgoing()
+
     def laid_out(
         self,
         outgoing: Sequence[np.ndarray],

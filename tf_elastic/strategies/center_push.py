@@ -54,6 +54,12 @@ class PushCenterExchange(CenterExchange):
         del clock
         return self._rule.rates(num_workers, [float(n) for n in numbers])
 
+    def left_over(self) -> Tensors:
+        """What is still to be sent at the end of training, in eager code."""
+        if self._rule.message == exchange_rules.GRADIENT:
+            return []  # It was, by the step that it is of.
+        return self.outgoing()
+
     def _outgoing_values(self) -> Tensors:
         if self._sends_points:
             return self.points()
@@ -141,6 +147,21 @@ class AdmmCenterExchange(CenterExchange):
             self._compile(device, self._step_on(i))
             for i, device in enumerate(self._devices)
         ]
+
+    def left_over(self) -> Tensors:
+        """The worker's new part in the midst of a period, in eager code."""
+        changes = []
+        for parameter in self.parameters:
+            part = core.admm.contribution(
+                parameter.point(0),
+                parameter.multiplier.worker_copies[0].read_value(),
+            )
+            pushed = parameter.pushed.worker_copies
+            changes.append(part - pushed[0].read_value())
+            for copy in pushed:
+                copy.assign(part)
+        changes += [tf.zeros_like(v.worker_copies[0]) for v in self._statistics]
+        return self._end_to_end(changes)
 
     def numbers(self, clock: tf.Tensor) -> tf.Tensor:
         """The learning rate of a step: a float64 vector of one."""

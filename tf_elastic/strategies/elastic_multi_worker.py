@@ -51,6 +51,9 @@ _SHOW = 4
 # are of one center: a file that is being saved, say.
 _ONE_LOOK_S = 1.0
 
+# So long the chief waits at its end for others that are training.
+_CLOSING_S = 10.0
+
 
 class ElasticMultiWorkerStrategy(ElasticStrategy):
     r"""Trains one model on many processes that do not wait for each other.
@@ -452,11 +455,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def prepare_closing(self, exchange: CenterExchange) -> None:
         """Tells that training may end between two exchanges."""
 
-    def close(
-        self, exchange: CenterExchange, clock: tf.Tensor, count: tf.Tensor
-    ) -> None:
-        """Training has ended for now."""
-
     def follow(
         self, variables: Sequence[ElasticVariable], step: Step
     ) -> None:
@@ -682,6 +680,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     ) -> exchanger.Moment:
         """Of an exchange; the chief's word is told, or heard, with it."""
         self._join()
+        self.client.trains = True
         self._chiefs_word.tell(rate)
         return exchanger.Moment(clock, samples, numbers)
 
@@ -762,6 +761,59 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         if self._exchange is None or not trains or self.client.joined:
             return True
         return self.client.greet(self._exchange.layout)
+
+    def close(
+        self, exchange: CenterExchange, clock: tf.Tensor, count: tf.Tensor
+    ) -> None:
+        """Training is over for now: the center gets what it has not yet.
+
+        What is on its way is waited for, then there is one exchange more; both
+        have the deadline of an exchange. The chief then waits a while for
+        those that are at their ends, too, since it saves.
+
+        Args:
+            exchange: what `make_exchange` returned.
+            clock: the worker's local steps.
+            count: exchanges before.
+        """
+        del count
+        self.fit_ends()
+        if self._exchanger is None or exchange is not self._exchange:
+            return
+        clock = tf.cast(clock, tf.int64)
+        moment = exchanger.Moment(
+            int(clock), int(self._samples), exchange.numbers(clock).numpy()
+        )
+        self.client.barrier_s = min(_CLOSING_S, self.client.barrier_s)
+        if self._exchanger.in_flight:
+            self._follow_now(self._exchanger.collect(moment))
+        left = []
+        if self._exchanger.has_something(moment):
+            left = [tensor.numpy() for tensor in exchange.left_over()]
+        if left and isinstance(exchange, AdmmCenterExchange):
+            self._exchanger.push(moment, left)
+        elif left:
+            exchange.sent(tf.constant(True))
+            values = self._laid_out(left)
+            self._follow_now(self._exchanger.now(moment, values))
+        self.client.barrier_s = self.client.timeouts.barrier_s
+        self.client.trains = False
+        self.client.signal()
+        if self.configuration.is_chief:
+            late = self.client.wait_for_others(_CLOSING_S)
+            if late:
+                logging.warning(
+                    "The chief waited %g s for worker(s) %s, which train on: "
+                    "what they do from now on is not in what it saves.",
+                    _CLOSING_S,
+                    ", ".join(map(str, late)),
+                )
+            self._look()
+
+    def _follow_now(self, order: exchanger.Order) -> None:
+        """Does what an order says, in eager code."""
+        kind, moving_rate, _, *arrays = map(tf.constant, self._outputs(order))
+        self._exchange.follow(kind, moving_rate, arrays)
 
     def fit_ends(self) -> None:
         """Training is over, until it begins again."""

@@ -200,6 +200,9 @@ class ElasticExtended(compat.MirroredExtended):
     def center_is_read(self) -> None:
         """A variable is about to be read outside of replicas."""
 
+    def close(self, exchange: Any, clock: Any, count: Any) -> None:
+        """Training has ended for now; in eager code."""
+
     def refresh_center(self, exchange: Any) -> None:
         """Brings the center's copies up to date after an exchange.
 
