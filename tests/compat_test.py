@@ -498,6 +498,19 @@ def test_clocks_are_iterations_and_learning_rate(compat, created, option):
     )
 
 
+def test_an_optimizers_clock_and_rate(compat):
+    """Calls are counted; a schedule is no variable."""
+    message = broken("An optimizer's variables", "compat.clock_and_rate")
+    optimizer = OPTIMIZER_OPTIONS["accumulation"]()
+    train_once(optimizer)
+    calls, rate = compat.clock_and_rate(optimizer)
+    assert int(calls) == 1 and isinstance(rate, tf.Variable), message
+    optimizer.learning_rate = 0.25
+    assert float(rate) == 0.25, message
+    _, rate = compat.clock_and_rate(OPTIMIZER_OPTIONS["schedule"]())
+    assert not isinstance(rate, tf.Variable), message
+
+
 def test_seed_states_are_those_of_seed_generators(compat, created):
     generator = keras.random.SeedGenerator(3)
     train_once("sgd")

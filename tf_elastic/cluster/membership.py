@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import math
+import sys
 import threading
 import time
 import uuid
@@ -525,7 +526,8 @@ class Membership:
         """
         patience = Patience(seconds)
         while True:
-            first = next((s for s in self.status() if s), {"members": {}})
+            statuses = self.status(sys.maxsize)
+            first = next((s for s in statuses if s), {"members": {}})
             others = [
                 int(worker)
                 for worker, member in first["members"].items()
