@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import math
-import sys
 import threading
 import time
 import uuid
@@ -37,6 +36,7 @@ _GOES_ON = (
 )
 _POLL_S = 0.05
 _BREAK_OFF_S = 0.7
+_NONE_OF_IT = (1 << 53) - 1
 # Among a worker's notes: whether it is in the midst of training.
 TRAINS = "trains"
 
@@ -526,7 +526,7 @@ class Membership:
         """
         patience = Patience(seconds)
         while True:
-            statuses = self.status(sys.maxsize)
+            statuses = self.status(staleness_since=_NONE_OF_IT)
             first = next((s for s in statuses if s), {"members": {}})
             others = [
                 int(worker)

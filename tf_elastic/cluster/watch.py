@@ -95,7 +95,8 @@ def scalars(view: ClusterView) -> dict[str, float]:
     for worker, member in view.members.items():
         result[f"worker_{worker}/clock"] = member["clock"]
         for name, value in member["notes"].items():
-            if isinstance(value, (int, float)) and value is not bool(value):
+            is_number = isinstance(value, (int, float))
+            if is_number and not isinstance(value, bool):
                 result[f"worker_{worker}/{name}"] = value
     for worker, value in view.steps_per_s.items():
         result[f"worker_{worker}/steps_per_s"] = value
