@@ -10,12 +10,14 @@ import types
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
 import train
 from tf_elastic import figures
 from tf_elastic import files
 from tf_elastic import monitor
 from tf_elastic.core import delay_trace
+from tf_elastic.monitor import event_file
 from tf_elastic.program import backup
 from tf_elastic.program import run_folder
 from tf_elastic.program.history_file import HistoryFile
@@ -154,6 +156,23 @@ def test_a_full_disk_leaves_what_was_there(folder, write, capfd):
     copies = {name for name in after if name.endswith(run_folder.BEFORE)}
     assert {k: v for k, v in after.items() if k not in copies} == before
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_events_end_with_a_sentence(folder, caplog):
+    """They are appended to; what was there can be read."""
+    written = event_file.EventFile(folder / "tb")
+    written.write(1, {"a": 1.0, "unknown": None})
+    with pytest.raises(files.FileNotWrittenError):
+        text(folder / "large.txt", True)
+    for step in range(2, 5):
+        written.write(step, {f"{k}" + 900 * "x": 1.0 for k in range(200)})
+    written.close()
+    told = [r for r in caplog.records if "TensorBoard" in r.getMessage()]
+    assert len(told) == 1
+    assert "goes on without them" in told[0].getMessage()
+    events = event_accumulator.EventAccumulator(os.fspath(folder / "tb"))
+    events.Reload()
+    assert [event.step for event in events.Tensors("a")] == [1]
 
 
 def test_the_first_one_is_none_yet(folder):

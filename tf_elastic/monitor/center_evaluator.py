@@ -10,11 +10,11 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
 from absl import logging
 
 from tf_elastic import files
 from tf_elastic.monitor import probe
+from tf_elastic.monitor.event_file import EventFile
 
 
 class Evaluation(NamedTuple):
@@ -103,7 +103,7 @@ class CenterEvaluator:
             optimizer.build(self.model.trainable_variables)
         writer = None
         if self.log_dir:
-            writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+            writer = EventFile(self.log_dir)
         seen, met, alone_since = -1, False, time.monotonic()
         while True:
             is_last = self._stopped.is_set()
@@ -142,10 +142,9 @@ class CenterEvaluator:
             if is_best and (not self.best_path or self._save(version, values)):
                 self.best = value
         if writer:
-            with tf.device("CPU:0"), writer.as_default(version):
-                for name, value in values.items():
-                    tf.summary.scalar(f"evaluator/{name}", value)
-                writer.flush()
+            writer.write(
+                version, {f"evaluator/{k}": v for k, v in values.items()}
+            )
         return Evaluation(version, values, is_best)
 
     def _is_better(self, value: float) -> bool:

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
+from tf_elastic.monitor.event_file import EventFile
 from tf_elastic.monitor.run_clock import VALIDATION
 from tf_elastic.monitor.run_clock import RunClock
 from tf_elastic.monitor.run_report import RunTimes
@@ -117,7 +117,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         self.global_batch_size = global_batch_size
         self.run_clock = run_clock
         self._clock: StepClock | None = None
-        self._writer: Any = None
+        self._writer: EventFile | None = None
         self._at_begin = self._at_epoch = self._at_write = RunTimes(0, 0.0)
         self._batches_of_epoch = 0
         self._batches_since_write = 0
@@ -146,9 +146,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         if hasattr(strategy, "center_status"):
             self._watch = watch.ClusterWatch(strategy.center_status)
         if self.log_dir:
-            self._writer = tf.summary.create_file_writer(
-                os.fspath(self.log_dir)
-            )
+            self._writer = EventFile(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock of the epoch."""
@@ -208,8 +206,6 @@ class ElasticMonitor(keras.callbacks.Callback):
             },
         }
         self._write(scalars)
-        if self._writer:
-            self._writer.flush()
         if "loss" in logs:
             logs["worker_loss"] = logs["loss"]
         logs.update({f"center_{name}": v for name, v in center.items()})
@@ -304,14 +300,13 @@ class ElasticMonitor(keras.callbacks.Callback):
         view = self._watch.view() if self._watch else None
         if view is not None:
             scalars = {**scalars, **watch.scalars(view)}
-        with tf.device("CPU:0"), self._writer.as_default(step):
-            for tag, value in scalars.items():
-                if value is not None:
-                    tf.summary.scalar(tag, value)
-            if view is not None and view.staleness.ms.size:
-                staleness = view.staleness
-                tf.summary.histogram("staleness/versions", staleness.versions)
-                tf.summary.histogram("staleness/ms", staleness.ms)
+        histograms = {}
+        if view is not None and view.staleness.ms.size:
+            histograms = {
+                "staleness/versions": view.staleness.versions,
+                "staleness/ms": view.staleness.ms,
+            }
+        self._writer.write(step, scalars, histograms)
 
 
 def _check_positive(name: str, value: Any, otherwise: str) -> None:
