@@ -788,7 +788,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         if self._exchanger.in_flight:
             self._follow_now(self._exchanger.collect(moment))
         left = []
-        if self._exchanger.has_something(moment):
+        is_late = self._exchanger.in_flight
+        if self._exchanger.has_something(moment) and not is_late:
             left = [tensor.numpy() for tensor in exchange.left_over()]
         if left and isinstance(exchange, AdmmCenterExchange):
             self._exchanger.push(moment, left)
@@ -812,8 +813,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def _follow_now(self, order: exchanger.Order) -> None:
         """Does what an order says, in eager code."""
-        kind, moving_rate, _, *arrays = map(tf.constant, self._outputs(order))
+        kind, moving_rate, rate, *arrays = map(
+            tf.constant, self._outputs(order)
+        )
         self._exchange.follow(kind, moving_rate, arrays)
+        self._clock.take_rate(rate)
 
     def fit_ends(self) -> None:
         """Training is over, until it begins again."""
