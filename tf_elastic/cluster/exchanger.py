@@ -142,8 +142,11 @@ class Exchanger:
         self._began_at = None
 
     def has_something(self, moment: Moment) -> bool:
-        """Whether the worker has taken a step since it began, or gave."""
-        return self._given_at is None or moment.clock > self._given_at
+        """Whether the worker has taken a step since it began, or gave.
+
+        (Its clock may be set back, by a file that is loaded.)
+        """
+        return self._given_at is None or moment.clock != self._given_at
 
     def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
         """An exchange while the worker waits.
