@@ -161,7 +161,9 @@ def test_the_rate_before_and_after_a_kill_is_the_same(cluster, worker, name):
 
     def build():
         return job.build(
-            worker(servers, 1, 2), lambda: SCHEDULED[name](schedule)
+            worker(servers, 1, 2),
+            lambda: SCHEDULED[name](schedule),
+            run_eagerly=name != "easgd",
         )
 
     job.build(worker(servers, 0, 2), lambda: SCHEDULED[name](schedule))
@@ -302,7 +304,9 @@ def test_the_end_of_fit_brings_what_is_left(cluster, worker, method, protocol):
     """Two steps more than the period, which the center would not have."""
     servers = cluster(2)
     model = job.build(
-        worker(servers, protocol=protocol), job.optimizer_of(method, TAU)
+        worker(servers, protocol=protocol),
+        job.optimizer_of(method, TAU),
+        run_eagerly=True,  # That is not what it is about.
     )
     seen = {}
 
@@ -350,7 +354,10 @@ def test_the_end_of_fit_brings_what_is_left(cluster, worker, method, protocol):
 def test_the_chief_waits_for_those_that_are_finishing(cluster, worker):
     servers = cluster(2)
     make = job.optimizer_of("easgd", TAU)
-    chief, other = (job.build(worker(servers, i, 2), make) for i in range(2))
+    chief, other = (
+        job.build(worker(servers, i, 2), make, run_eagerly=True)
+        for i in range(2)
+    )
     trains, ends = threading.Event(), threading.Event()
 
     def pause(batch, logs):
