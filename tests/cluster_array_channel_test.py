@@ -37,7 +37,7 @@ from tf_elastic.cluster.server import CenterServer
 from tf_elastic.cluster.shard import Shard
 
 SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
-SHORT = SILENT._replace(exchange_s=0.5)
+SHORT = SILENT._replace(exchange_s=3.0)
 TOKEN = "a-secret-of-more-than-16"
 MARK = b"TFE1"
 

@@ -25,7 +25,7 @@ from tf_elastic.cluster.server import CenterServer
 from tf_elastic.cluster.shard import Shard
 
 # Where something is meant to fail.
-SHORT = support.PATIENT._replace(exchange_s=0.5, control_s=0.5, heartbeat_s=0.1)
+SHORT = support.PATIENT._replace(exchange_s=3.0, control_s=3.0, heartbeat_s=0.1)
 # Heartbeats do not come between.
 SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
 

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
-SHORT = SILENT._replace(exchange_s=0.5)
+SHORT = SILENT._replace(exchange_s=3.0)
 # Large enough that what travels can be told from headers.
 LARGE = (
     VariableSpec("kernel", (100_000,), "float32", PARAMETERS),

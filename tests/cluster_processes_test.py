@@ -26,7 +26,7 @@ from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
 
-SHORT = support.PATIENT._replace(exchange_s=0.5, control_s=0.5, heartbeat_s=0.1)
+SHORT = support.PATIENT._replace(exchange_s=3.0, control_s=3.0, heartbeat_s=0.1)
 
 
 @pytest.fixture

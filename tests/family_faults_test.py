@@ -20,7 +20,7 @@ from tf_elastic.cluster.shard import Shard
 SILENT = cluster_support.PATIENT._replace(heartbeat_s=1000.0)
 # Where something is meant to fail.
 SHORT = cluster_support.PATIENT._replace(
-    exchange_s=0.5, control_s=0.5, heartbeat_s=0.1
+    exchange_s=3.0, control_s=3.0, heartbeat_s=0.1
 )
 ETA, MOMENTUM = 0.05, 0.5
 

@@ -71,15 +71,10 @@ def elastic(optimizer):
     ):
         return optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        if isinstance(
-            optimizer.inner_optimizer, optimizers.CenterOptimizer
-        ):
-            return optimizer
-        return keras.optimizers.LossScaleOptimizer(
-            elastic(optimizer.inner_optimizer),
-            initial_scale=optimizer.initial_scale,
-            dynamic_growth_steps=optimizer.dynamic_growth_steps,
-        )
+        optimizer.inner_optimizer = elastic(optimizer.inner_optimizer)
+        if optimizer.built and not optimizer.inner_optimizer.built:
+            optimizer.inner_optimizer.build(optimizer._trainable_variables)
+        return optimizer
     if isinstance(optimizer, keras.optimizers.SGD) and optimizer.use_ema:
         # An average is the center's: not for an inner optimizer.
         config = optimizer.get_config()
@@ -167,8 +162,8 @@ def in_each_replica(apply):
             call = optimizer.apply
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-            if not optimizer.built:
-                optimizer.build(trainable_variables)
+        if not optimizer.built:
+            optimizer.build(trainable_variables or self._trainable_variables)
         strategy.run(call, args=(grads, trainable_variables))
 
     return wrapped
@@ -184,6 +179,7 @@ for _class in (
     base_optimizer.BaseOptimizer,
     keras.optimizers.LossScaleOptimizer,
     multi_optimizer.MultiOptimizer,
+    optimizers.CenterOptimizer,
 ):
     _class.apply = in_each_replica(_class.apply)
 if KIND == "elastic":
