@@ -13,6 +13,7 @@ are written to the file KERAS_SUITE_OUTCOMES.
 """
 
 import contextlib
+import ctypes
 import functools
 import json
 import os
@@ -28,6 +29,7 @@ import tensorflow as tf
 from keras.src.optimizers import base_optimizer
 from keras.src.optimizers import multi_optimizer
 from keras.src.testing import test_case
+from keras.src.trainers import epoch_iterator
 from keras.src.trainers import trainer
 from tensorflow.python.eager import context
 
@@ -164,7 +166,7 @@ def in_each_replica(apply):
             trainable_variables = list(trainable_variables)
         if not optimizer.built:
             optimizer.build(trainable_variables or self._trainable_variables)
-        strategy.run(call, args=(grads, trainable_variables))
+        strategy.run(lambda: call(grads, trainable_variables))
 
     return wrapped
 
@@ -220,8 +222,27 @@ def makes_its_own(test):
 
 
 tf.compat.v1.reset_default_graph = reset_default_graph
-# Clearing it crashes the iterators of several devices that are still about.
+# TensorFlow crashes now and then as it deletes the iterator of a strategy when
+# its kernels were thrown away meanwhile: neither is done here.
 context.Context.clear_kernel_cache = lambda self: None
+
+
+def kept(method):
+    """The iterators of an epoch iterator stay for as long as the process."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args, **kwargs):
+        for thing in (self, getattr(self, "_current_iterator", None)):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+        return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+epoch_iterator.EpochIterator.__init__ = kept(
+    epoch_iterator.EpochIterator.__init__
+)
+epoch_iterator.EpochIterator.reset = kept(epoch_iterator.EpochIterator.reset)
 test_case.TestCase.setUp = set_up
 # `trainer_test.py` imports it for tests of that backend.
 sys.modules.setdefault("jax", types.ModuleType("jax"))
