@@ -62,8 +62,17 @@ MEANT = (
         "An average of the center never overwrites it.",
     ),
     (
-        r"LocalSGD object at .* is not an instance of",
+        r"LocalSGD object at .* is not an instance of"
+        r"|keyword argument optimizer if root\.optimizer already exists",
         "The test looks at its optimizer, which is inside of `LocalSGD` here.",
+    ),
+    (
+        r"'SGD' object has no attribute '_model_variables_moving_average'",
+        "The test looks at its optimizer, in whose place `EASGD` is here.",
+    ),
+    (
+        r"with_multi_optimizer .*(learning_rate|Learning rate)",
+        "Keras' callback looks for a `MultiOptimizer`, inside of `LocalSGD`.",
     ),
 )
 
