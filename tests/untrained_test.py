@@ -85,9 +85,10 @@ def test_what_is_frozen_is_the_same_everywhere_and_stays_put(strategy, name):
         )
         return moved, distance(frozen), distance(head)
 
-    optimizer = make()
-    assert compiled(optimizer, False)[:2] == (0, 0)
-    moved, apart, _ = compiled(optimizer := make(), True)
+    with s.scope():
+        first, optimizer = make(), make()
+    assert compiled(first, False)[:2] == (0, 0)
+    moved, apart, _ = compiled(optimizer, True)
     assert moved > 1e-3
     assert apart > 1e-3
     moved, apart, head_apart = compiled(optimizer, False)
@@ -144,7 +145,7 @@ def test_trainable_means_what_it_means_to_keras(strategy):
             if elastic
             else model.layers[0].kernel.numpy()
         )
-    np.testing.assert_allclose(*results, rtol=1e-5)
+    np.testing.assert_allclose(*results, atol=1e-4)
 
 
 class Averaged(keras.Model):
@@ -184,19 +185,18 @@ class Averaged(keras.Model):
 def test_the_average_of_a_network(strategy, name, built_by):
     """Each worker's is that of its own network; the center follows the mean."""
     period, beta = 4, 0.5
-    if name == "EASGD":
-        optimizer = optimizers.EASGD(
-            0.05, beta=beta, communication_period=period
-        )
-    else:
+    if name == "AsyncMSGD":
         period, beta = 1, 1
-        optimizer = None
+
+    def optimizer():
+        if name == "AsyncMSGD":
+            return optimizers.AsyncMSGD(0.02, momentum=0.5)
+        return optimizers.EASGD(0.05, beta=beta, communication_period=period)
+
     with strategy(2, "gauss_seidel" if name == "EASGD" else None).scope():
         model = Averaged()
         model.build((None, 4))
-        model.compile(
-            optimizer or optimizers.AsyncMSGD(0.02, momentum=0.5), loss="mse"
-        )
+        model.compile(optimizer(), loss="mse")
     if built_by == "the step":
         model.optimizer.build(model.network.trainable_variables)
     kernel, average = model.network.kernel, model.average.kernel
@@ -272,25 +272,21 @@ def test_a_constraint_by_hand_acts_on_the_worker(strategy):
             optimizers.EASGD(0.05, communication_period=None), loss="mse"
         )
     fit(model)
-    for variable in model.trainable_variables:
-        values = native(variable).worker_values()
-        assert np.abs(values).max() <= 0.1 + 1e-7
-        assert np.abs(values[0] - values[1]).max() > 0
+    values = [native(v).worker_values() for v in model.trainable_variables]
+    assert max(np.abs(v).max() for v in values) <= 0.1 + 1e-7
+    assert max(np.abs(v[0] - v[1]).max() for v in values) > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
 def test_aggregation_is_followed_where_nobody_owns_a_variable(strategy, dtype):
     kinds = tf.VariableAggregation
     with (s := strategy(2)).scope():
-        summed, mean, first, own = (
+        summed, first, own = (
             tf.Variable(tf.zeros([], dtype), aggregation=kind)
-            for kind in (
-                kinds.SUM,
-                kinds.MEAN,
-                kinds.ONLY_FIRST_REPLICA,
-                kinds.NONE,
-            )
+            for kind in (kinds.SUM, kinds.ONLY_FIRST_REPLICA, kinds.NONE)
         )
+        # TensorFlow makes none of integers.
+        mean = tf.Variable(0.0, aggregation=kinds.MEAN)
 
     @tf.function
     def step():
@@ -298,8 +294,7 @@ def test_aggregation_is_followed_where_nobody_owns_a_variable(strategy, dtype):
             context = tf.distribute.get_replica_context()
             number = tf.cast(context.replica_id_in_sync_group, dtype)
             summed.assign_add(1)
-            if dtype == "float32":
-                mean.assign(1 + 2 * number)
+            mean.assign(1 + 2 * tf.cast(number, "float32"))
             first.assign(5 + number)
             own.assign_add(1 + number)
 
@@ -308,11 +303,9 @@ def test_aggregation_is_followed_where_nobody_owns_a_variable(strategy, dtype):
     step()
     step()
     assert summed.numpy() == 4
-    assert mean.numpy() == (2 if dtype == "float32" else 0)
+    np.testing.assert_array_equal(mean.worker_values(), [2, 2])
     assert first.numpy() == 5
     np.testing.assert_array_equal(own.worker_values(), [2, 4])
-    if dtype == "float32":
-        np.testing.assert_array_equal(mean.worker_values(), [2, 2])
 
 
 def test_aggregation_is_not_followed_where_a_worker_owns_a_variable(strategy):
