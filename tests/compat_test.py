@@ -895,7 +895,7 @@ def test_the_first_of_slices_that_have_no_mean(compat, mirrored):
     ("module", "version"),
     [
         *((tf, v) for v in ("2.18.0", "2.19.1", "2.21.0", "2.21.0-rc1")),
-        *((keras, v) for v in ("3.10.0", "3.15.1")),
+        *((keras, v) for v in ("3.11.0", "3.15.1")),
     ],
 )
 def test_a_supported_version_passes(compat, monkeypatch, module, version):
@@ -907,7 +907,7 @@ def test_a_supported_version_passes(compat, monkeypatch, module, version):
     ("module", "version"),
     [
         *((tf, v) for v in ("2.9.3", "2.17.1", "2.22.0", "3.0.0")),
-        *((keras, v) for v in ("2.15.0", "3.9.2", "3.16.0", "4.0.0.dev1")),
+        *((keras, v) for v in ("2.15.0", "3.10.0", "3.16.0", "4.0.0.dev1")),
     ],
 )
 def test_another_version_is_refused(compat, monkeypatch, module, version):

@@ -1,6 +1,6 @@
 """Runs the core of the tests on each release that is declared.
 
-    python -m tests.versions [--tensorflow=2.18] [--keras=3.10] [-- ARGS]
+    python -m tests.versions [--tensorflow=2.18] [--keras=3.11] [-- ARGS]
 
 Each release of TensorFlow has a virtual environment of its own in `.venvs`,
 which is kept; releases of Keras take turns in it. Each TensorFlow with the

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 SUPPORTED_TENSORFLOW = ("2.18", "2.21")  # first and last release, inclusive
-SUPPORTED_KERAS = ("3.10", "3.15")
+# Keras 3.10 tells callbacks of the first batch of an execution, not the last.
+SUPPORTED_KERAS = ("3.11", "3.15")
 
 
 class UnsupportedVersionError(ImportError):
