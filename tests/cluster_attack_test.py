@@ -277,6 +277,13 @@ WHOLE = {
     "Join": JOIN,
     "Offer": {**MEMBER, "version_seen": -1, "is_chief": False},
     "Heartbeat": BEAT,
+    "Instruct": {
+        **MEMBER,
+        "number": 1,
+        "stop": False,
+        "learning_rate": 0.1,
+        "instead_of": None,
+    },
     "Leave": {**MEMBER, "finished": True},
     "Release": {**MEMBER, "round_": 0, "wait_s": 0.1, "force": False},
     "Status": {"staleness_since": 0},

@@ -486,6 +486,67 @@ OPTIMIZER_OPTIONS = {
 }
 
 
+def test_keras_steps_are_told_from_others(compat, mirrored, monkeypatch):
+    """What `fit`, `evaluate` and `predict` hand to `strategy.run`."""
+    seen = []
+    run = tf.distribute.MirroredStrategy.run
+
+    def spied(self, fn, *args, **kwargs):
+        seen.append((compat.is_keras_step(fn), compat.is_train_step(fn)))
+        return run(self, fn, *args, **kwargs)
+
+    monkeypatch.setattr(tf.distribute.MirroredStrategy, "run", spied)
+    with mirrored.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", jit_compile=False)
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    for method, expected in (
+        (lambda: model.fit(x, y, verbose=0), (True, True)),
+        (lambda: model.evaluate(x, y, verbose=0), (True, False)),
+        (lambda: model.predict(x, verbose=0), (True, False)),
+    ):
+        seen.clear()
+        method()
+        assert set(seen) == {expected}, broken(
+            "What Keras hands to `strategy.run`", "Which copy a replica sees"
+        )
+    assert not compat.is_keras_step(lambda: None)
+
+
+def test_an_iterator_of_the_host_is_one_that_functions_take(compat):
+    """Also with another iterator of the same kind, without a new trace."""
+    strategy = strategies.ElasticMirroredStrategy(["CPU:0", "CPU:1"])
+    data = tf.data.Dataset.range(1, 8).batch(4)
+    traces = []
+
+    @tf.function(reduce_retracing=True)
+    def total(iterator):
+        traces.append(iterator)
+        parts = strategy.experimental_local_results(iterator.get_next())
+        return [tf.reduce_sum(part) for part in parts]
+
+    distributed = strategy.experimental_distribute_dataset(data)
+    for _ in range(2):
+        iterator = iter(distributed)
+        assert isinstance(iterator, compat.HostIterator)
+        assert isinstance(iterator, tf.distribute.DistributedIterator), broken(
+            "`input_lib.DistributedIteratorBase`", "`fit` on the host's devices"
+        )
+        sums = [[int(t) for t in total(iterator)] for _ in range(2)]
+        assert sums == [[1 + 2, 3 + 4], [5 + 6, 7]]
+        with pytest.raises(tf.errors.OutOfRangeError):
+            total(iterator)
+    assert len(traces) == 1, broken("`TypeSpec`", "`compat.HostIterator`")
+    optional = iter(distributed).get_next_as_optional()
+    assert [
+        v.numpy().tolist() for v in optional.get_value().values
+    ] == [[1, 2], [3, 4]]
+    parameters = inspect.signature(keras.Model._maybe_symbolic_build).parameters
+    assert list(parameters) == ["self", "iterator", "data_batch"], broken(
+        "`Model._maybe_symbolic_build`", "`compat.build_by_specification`"
+    )
+
+
 @pytest.mark.parametrize("option", OPTIMIZER_OPTIONS)
 def test_clocks_are_iterations_and_learning_rate(compat, created, option):
     train_once(OPTIMIZER_OPTIONS[option]())

@@ -80,6 +80,15 @@ _CALLS = {
             "notes": fields.table(fields.scalar, 64),
         }
     ),
+    wire.INSTRUCT: fields.record(
+        {
+            **_MEMBER,
+            "number": _COUNT,
+            "stop": fields.boolean,
+            "learning_rate": fields.optional(fields.number(0, _LARGEST_RATE)),
+            "instead_of": fields.optional(fields.number(0, _LARGEST_RATE)),
+        }
+    ),
     wire.LEAVE: fields.record(_MEMBER, {"finished": fields.boolean}),
     wire.RELEASE: fields.record(
         {
