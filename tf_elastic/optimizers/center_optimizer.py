@@ -548,9 +548,9 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         steps = int(clock) - self._finalized_at
         self._finalized_at = int(clock)
         period = self.communication_period
-        if period is None or steps == 0:
+        if period is None or int(clock) == 0:
             return
-        if steps < period:
+        if 0 < steps < period:
             warnings.warn(
                 f"Training has ended after {steps} steps, and workers and "
                 f"center exchange every {period}: the center may know little "
