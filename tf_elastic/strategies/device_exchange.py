@@ -51,6 +51,8 @@ class DeviceExchange:
         self._jit_compile = jit_compile
         # Set where training may end in the middle of a period.
         self.closing: Closing | None = None
+        # What the newest step assigns to beside, on the workers.
+        self.followers: list[ElasticVariable] = []
         self._compiled: dict[tuple[str, int], Callable[..., Tensors]] = {}
 
     @property
@@ -111,39 +113,24 @@ class DeviceExchange:
         """The variables whose sums are made on a device, by index."""
         return [k for k, o in enumerate(self._owners) if o == owner]
 
-    def follow(
-        self, variables: Sequence[ElasticVariable], rate: tf.Tensor
-    ) -> None:
-        """Moves centers towards the mean of what the workers have.
-
-        Args:
-            variables: which ones.
-            rate: float64 scalar, of the way.
-        """
+    def follow(self, variables: Sequence[ElasticVariable]) -> None:
+        """Moves centers to the mean of what the workers have."""
         for variable in variables:
-            moved = self.followed(variable, rate)
+            center = variable.center_copies[0].read_value()
+            difference = sum_in_order(
+                [
+                    core.elastic_difference(copy.read_value(), center)
+                    for copy in variable.worker_copies
+                ]
+            )
+            moved = core.push(
+                center,
+                difference,
+                tf.ones([], center.dtype),
+                self.num_workers,
+            )
             for copy in variable.center_copies:
                 copy.assign(moved, read_value=False)
-
-    def followed(
-        self, variable: ElasticVariable, rate: tf.Tensor
-    ) -> tf.Tensor:
-        """A center, moved towards the mean of what the workers have."""
-        center = variable.center_copies[0].read_value()
-        difference = sum_in_order(
-            [
-                core.elastic_difference(copy.read_value(), center)
-                for copy in variable.worker_copies
-            ]
-        )
-        return core.push(
-            center, difference, tf.cast(rate, center.dtype), self.num_workers
-        )
-
-    def following_rate(self, clock: tf.Tensor) -> tf.Tensor:
-        """How much of its way the center of a statistic goes; float64."""
-        del clock
-        return tf.ones([], tf.float64)
 
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
         for i, device in enumerate(self._devices):

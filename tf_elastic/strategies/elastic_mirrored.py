@@ -224,6 +224,9 @@ class ElasticMirroredExtended(ElasticExtended):
             clock: local steps of each worker, integer scalar.
             count: exchanges so far, integer scalar.
         """
+        if self._closing:
+            # No step of training reads these, so that nothing is taken back.
+            exchange.follow(exchange.followers)
         closing = exchange.closing
         if closing is not None and not bool(closing.is_closed.numpy()):
             exchange.close(clock, count)
@@ -231,14 +234,14 @@ class ElasticMirroredExtended(ElasticExtended):
     def follow(
         self, variables: Sequence[ElasticVariable], step: Step
     ) -> None:
-        """Lets centers follow when a period has ended, as of statistics."""
+        """Lets centers be the mean of workers when a period has ended."""
         optimizer, exchange, _ = step.optimizers[0]
-
-        def run() -> None:
-            clock, _ = optimizer.local_clock("after")
-            exchange.follow(variables, exchange.following_rate(clock))
-
-        tf.cond(optimizer.period_ends(), run, lambda: None)
+        exchange.followers = list(variables)
+        tf.cond(
+            optimizer.period_ends(),
+            lambda: exchange.follow(variables),
+            lambda: None,
+        )
 
     def exchange_if(
         self,

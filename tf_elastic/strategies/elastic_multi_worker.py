@@ -459,8 +459,17 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self, variables: Sequence[ElasticVariable], step: Step
     ) -> None:
         """What is not exchanged is this process' own: worker and center."""
-        del step
+        exchanged = {
+            id(variable)
+            for _, exchange, _ in step.optimizers
+            for variable in (
+                *exchange.statistics,
+                *(parameter.variable for parameter in exchange.parameters),
+            )
+        }
         for variable in variables:
+            if id(variable) in exchanged:
+                continue
             for center, worker in zip(
                 variable.center_copies, variable.worker_copies, strict=True
             ):

@@ -64,11 +64,6 @@ class Exchange(DeviceExchange):
             scheme = getattr(self, self._scheme)
             scheme(*(tf.convert_to_tensor(r, tf.float64) for r in rates))
 
-    def following_rate(self, clock: tf.Tensor) -> tf.Tensor:
-        """min(beta, 1): no more than all of the way."""
-        beta = self._rates(self.num_workers, clock).beta
-        return tf.minimum(tf.convert_to_tensor(beta, tf.float64), 1.0)
-
     def jacobi(self, moving_rate: tf.Tensor, beta: tf.Tensor) -> None:
         """All workers at once: eqs. 2.3 and 2.4."""
         differences = [
@@ -184,7 +179,9 @@ class Exchange(DeviceExchange):
         differences = [
             self._on(i, self._differ) for i in range(len(self._devices))
         ]
-        return self._centers_of(differences, self.following_rate(clock))
+        beta = self._rates(self.num_workers, clock).beta
+        beta = tf.minimum(tf.convert_to_tensor(beta, tf.float64), 1.0)
+        return self._centers_of(differences, beta)
 
     def _push(
         self, differences: Sequence[Sequence[tf.Tensor]], beta: tf.Tensor

@@ -26,8 +26,7 @@ class Step:
         self.trains = trains
         # For each replica the tensors that it has got.
         self.batch = _tensors_of_replicas(arguments, num_replicas)
-        # The model's variables that a replica assigns to, by identity.
-        self.moved: dict[int, Any] = {}
+        self.moved = views.Moved({}, {})
         # Of those that take part, in their order: the optimizer, its
         # exchange, the variables that it trains in this step.
         self.optimizers: list[tuple[Any, Any, list[Any]]] = []

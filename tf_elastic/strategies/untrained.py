@@ -36,19 +36,16 @@ class Untrained:
         self._resting: set[int] = set()
 
     def followers(self, step: Step) -> list[ElasticVariable]:
-        """What a step moves, and no exchange of it takes along."""
-        taken = {
-            id(variable)
-            for _, exchange, _ in step.optimizers
-            for variable in (
-                *exchange.statistics,
-                *(parameter.variable for parameter in exchange.parameters),
-            )
-        }
+        """What a step assigns to without training it, under no tape.
+
+        (What a layer assigns under the tape is a statistic, as the moving mean
+        of a batch normalization.)
+        """
+        trained = _trained(step)
         return [
             variable
             for variable in self._variables()
-            if id(variable) in step.moved and id(variable) not in taken
+            if id(variable) in step.moved.beside and id(variable) not in trained
         ]
 
     def put_to_rest(self, step: Step) -> None:
@@ -57,12 +54,8 @@ class Untrained:
         Args:
             step: one of training, that has been built.
         """
-        trained = {
-            id(variable)
-            for _, _, variables in step.optimizers
-            for variable in variables
-        }
-        moved = set(step.moved) | trained
+        trained = _trained(step)
+        moved = set(step.moved.all) | trained
         applied = [optimizer for optimizer, _, _ in step.optimizers]
         others: set[int] = set()
         for optimizer, of_other in list(self._moved_by.items()):
@@ -86,6 +79,14 @@ class Untrained:
             for variable in resting.values():
                 if not variable.is_at_rest():
                     variable.come_to_rest()
+
+
+def _trained(step: Step) -> set[int]:
+    return {
+        id(variable)
+        for _, _, variables in step.optimizers
+        for variable in variables
+    }
 
 
 def _is_frozen(optimizer: Any) -> bool:

@@ -15,10 +15,18 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_elastic import compat
+
+
+class Moved(NamedTuple):
+    """The model's variables that a step assigns to, by their identity."""
+
+    all: dict[int, Any]
+    beside: dict[int, Any]  # those assigned while no gradient tape is open
 
 
 class _Views(threading.local):
@@ -28,7 +36,7 @@ class _Views(threading.local):
         self.stack: list[bool] = []  # views opened by hand, innermost last
         self.trains = False
         self.has_rows: tf.Tensor | None = None
-        self.moved: dict[int, Any] = {}
+        self.moved = Moved({}, {})
 
 
 _views = _Views()
@@ -66,7 +74,7 @@ def _view(worker: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replica_step(
-    trains: bool, has_rows: tf.Tensor | None, moved: dict[int, Any]
+    trains: bool, has_rows: tf.Tensor | None, moved: Moved
 ) -> Iterator[None]:
     """Inside, this thread is a replica that runs one step.
 
@@ -74,8 +82,7 @@ def replica_step(
         trains: whether it is known to be a step of training.
         has_rows: boolean scalar, whether the replica has got any rows of the
             batch; None if that is certain.
-        moved: takes in the model's variables that the replica assigns to,
-            by their identity.
+        moved: takes in the model's variables that the replica assigns to.
     """
     before = _views.trains, _views.has_rows, _views.moved
     _views.trains, _views.has_rows, _views.moved = trains, has_rows, moved
@@ -107,4 +114,6 @@ def has_rows() -> tf.Tensor | None:
 
 def note_moved(variable: Any) -> None:
     """Notes that this replica's step assigns to a model's variable."""
-    _views.moved[id(variable)] = variable
+    _views.moved.all[id(variable)] = variable
+    if not compat.tape_is_active():
+        _views.moved.beside[id(variable)] = variable
