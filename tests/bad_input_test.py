@@ -284,7 +284,8 @@ def test_an_optimizer_created_outside_of_the_scope():
     optimizer = optimizers.EASGD()
     with elastic(2).scope():
         model = compiled(optimizer)
-    with pytest.raises(ValueError, match="elastic strategy.*scope"):
+    message = "must be created inside the scope.*Received: EASGD, created out"
+    with pytest.raises(ValueError, match=message):
         fit(model)
 
 

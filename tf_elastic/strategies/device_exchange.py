@@ -51,6 +51,7 @@ class DeviceExchange:
         self._jit_compile = jit_compile
         # Set where training may end in the middle of a period.
         self.closing: Closing | None = None
+        self._centers_after: Callable[..., Tensors] | None = None
         # What the newest step assigns to beside, on the workers.
         self.followers: list[ElasticVariable] = []
         self._compiled: dict[tuple[str, int], Callable[..., Tensors]] = {}
@@ -72,7 +73,15 @@ class DeviceExchange:
             clock: local steps of each worker, integer scalar.
             count: exchanges so far, integer scalar.
         """
-        self.closing.show(self.centers_after(clock, count))
+        if self._centers_after is None:
+            self._centers_after = tf.function(
+                self.centers_after, autograph=False
+            )
+        self.closing.show(
+            self._centers_after(
+                tf.convert_to_tensor(clock), tf.convert_to_tensor(count)
+            )
+        )
 
     def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
         """What an exchange of all at once would make of the centers.
