@@ -113,8 +113,9 @@ class Exchanger:
         self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
-        # The worker's clock when it began at the center, or last gave what it
-        # had; None if it began somewhere else.
+        # The worker's clock when it began at the center, None if it began
+        # somewhere else; and when it last gave what it had.
+        self._began_at: int | None = None
         self._given_at: int | None = None
         self._away, self._back = Room(client), Room(client)
         self._sender = concurrent.futures.ThreadPoolExecutor(
@@ -124,7 +125,7 @@ class Exchanger:
     def begins(self, moment: Moment) -> None:
         """Notes that the worker is at the center as it was read just now."""
         self._tell(moment)
-        self._given_at = self.client.clock
+        self._began_at = self.client.clock
 
     def begin(self, moment: Moment) -> Order:
         """Reads the center for a worker that has taken no step yet.
@@ -146,7 +147,7 @@ class Exchanger:
 
         (Its clock may be set back, by a file that is loaded.)
         """
-        return self._given_at is None or moment.clock != self._given_at
+        return moment.clock not in (self._began_at, self._given_at)
 
     def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
         """An exchange while the worker waits.
@@ -159,7 +160,7 @@ class Exchanger:
             What to do. Differences are overwritten by the next exchange.
         """
         self._tell(moment)
-        if not self.has_something(moment):
+        if moment.clock == self._began_at:
             return Order(NOTHING, 0.0, ())
         self._given_at = self.client.clock
         rates = self._rates_at(moment)
@@ -198,7 +199,7 @@ class Exchanger:
 
     def _ordered(self, moved: Moved) -> Order:
         if moved.restart:
-            self._given_at = self.client.clock
+            self._began_at = self.client.clock
         return _order(moved)
 
     @property
@@ -253,7 +254,7 @@ class Exchanger:
             Whether they leave: they do not while others are on their way,
             or where the worker has nothing to give.
         """
-        if self._pending is not None or not self.has_something(moment):
+        if self._pending is not None or moment.clock == self._began_at:
             return False
         if self._is_push:
             do = functools.partial(self.client.take, overlapped=True)

@@ -658,7 +658,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         *values: np.ndarray,
     ) -> list[Any]:
         moment = self._moment(clock, samples, numbers, rate)
-        order = self._exchanger.now(moment, self._laid_out(values))
+        order = exchanger.Order(exchanger.NOTHING, 0.0, ())
+        if self._exchanger.has_something(moment):
+            order = self._exchanger.now(moment, self._laid_out(values))
         return self._outputs(order)
 
     def _collect(
