@@ -136,6 +136,7 @@ class Sleeper(keras.callbacks.Callback):
         time.sleep(0.3)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("makes", ["elastic", "plain"])
 def test_the_parts_of_the_time_add_up(strategy, makes):
     """Whatever a strategy measures, and where data end before they should."""
