@@ -45,7 +45,8 @@ test: $(DEV)
 
 test-all: $(DEV)
 	@$(PYTEST) $(ARGS)
-	@$(MAKE) --no-print-directory test-keras test-random ARGS=
+	@$(MAKE) --no-print-directory test-keras test-random test-slurm \
+	  test-versions ARGS=
 
 test-keras: $(DEV)
 	@$(BIN)/python -m tests.keras_suite --jobs=$(JOBS) $(ARGS)
