@@ -22,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
 	@echo "make test        run the tests, each code path once"
-	@echo "make test-all    run all tests, and the next two"
+	@echo "make test-all    run all tests, then test-keras, -random, -slurm, -versions"
 	@echo "make test-keras  Keras' own tests under our strategy"
 	@echo "make test-random a longer search by random examples"
 	@echo "make lint        ruff"
