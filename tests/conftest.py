@@ -28,7 +28,11 @@ _LONGEST = {
             "multi_worker_mirrored",
             "train_run",
             "family_exact",
+            "closing",
+            "untrained",
             "delayed_gradient",
+            "worker_begins",
+            "momentum_controller",
             "chaos",
             "cluster_processes",
         )

@@ -533,6 +533,8 @@ def check_child(values):
         parent = parse(*written({"local_workers": 2, **values}))
     child = of_child(parent)
     for name, value in parent.items():
+        if name == "verbose" and value == "1" and parent["status"]:
+            value = "2"  # A bar would be drawn where the table is.
         if name not in LAUNCHER:
             assert child[name] == value, name
 
