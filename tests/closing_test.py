@@ -80,7 +80,18 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EAMSGD",
+        "Downpour",
+        "ADMM",
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("EASGD", "LocalSGD", "DiLoCo")
+        ),
+    ],
+)
 def test_training_goes_on_as_if_it_had_not_ended(strategy, name, tmp_path):
     """To the bit, also from a file; and the file shows what was shown."""
     whole = made(strategy, name)

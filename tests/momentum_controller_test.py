@@ -357,7 +357,9 @@ class ControlledOthers(keras.callbacks.Callback):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("make", [async_msgd, mdownpour])
+@pytest.mark.parametrize(
+    "make", [async_msgd, pytest.param(mdownpour, marks=pytest.mark.full)]
+)
 def test_the_loop_brings_a_cluster_to_its_target(cluster_workers, make):
     """Four workers that begin with different momenta, in turn."""
     first, *others = (

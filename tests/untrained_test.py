@@ -61,7 +61,17 @@ FREEZING = {
 }
 
 
-@pytest.mark.parametrize("name", FREEZING)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EASGD",
+        "AsyncMSGD",
+        *(
+            pytest.param(name, marks=pytest.mark.full)
+            for name in ("EAMSGD", "MVADownpour", "DiLoCo", "ADMM")
+        ),
+    ],
+)
 def test_what_is_frozen_is_the_same_everywhere_and_stays_put(strategy, name):
     """Frozen by a new optimizer, thawed and frozen again by the same one."""
     make = FREEZING[name]
