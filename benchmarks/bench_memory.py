@@ -1,4 +1,4 @@
-"""Bytes that training holds, against (weights + slots) x p + centers.
+"""Bytes that training holds: (weights + slots) x p, and p + 1 centers.
 
     python benchmarks/bench_memory.py [--workers=4] [--json=PATH]
 
@@ -47,15 +47,17 @@ def main():
     for variable in made:
         copies = list(getattr(variable, "worker_copies", ()))
         copies += list(getattr(variable, "center_copies", ()))
-        held += sum(num_bytes(c) for c in copies or variable.values)
+        copies = copies or getattr(variable, "values", [variable])
+        held += sum(map(num_bytes, copies))
     weights = sum(
         num_bytes(compat.native_variable(v)) for v in model.trainable_variables
     )
-    allowed = 2 * weights * p + weights * p  # weights, velocities; centers
+    # Weights and velocities; centers, and the one that is held at the end.
+    allowed = 2 * weights * p + weights * p + weights
     x = np.zeros((4 * p, 28, 28, 3), "float32")
     model.fit(x, np.zeros(4 * p), batch_size=4 * p, verbose=0)
     print(
-        f"held {held:,} bytes; (weights + slots) x {p} + {p} centers = "
+        f"held {held:,} bytes; (weights + slots) x {p} + {p + 1} centers = "
         f"{allowed:,} bytes; ratio {held / allowed:.4f} (the rest: clocks, "
         "seeds and metrics)"
     )
