@@ -611,6 +611,19 @@ def test_train_on_batch_joins_before_its_first_gradient(cluster, worker):
     assert loss == pytest.approx(plain.evaluate(X, Y, verbose=0), rel=1e-4)
 
 
+# The end of `fit`.
+
+
+def test_the_last_exchange_can_be_left_out(cluster, worker):
+    """8 steps with a period of 2; the first has nothing to give."""
+    versions = []
+    for closing in (True, False):
+        servers = cluster()
+        fit(compiled(worker(servers, closing=closing)), epochs=1)
+        versions.append(servers.shards[0].applied)
+    assert versions == [4, 3]
+
+
 # Some of a model's layers.
 
 

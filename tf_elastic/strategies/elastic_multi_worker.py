@@ -99,6 +99,9 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         timeouts: how long to wait for what; None for `Timeouts()`.
         security: token and certificates; None for the environment variables
             `TF_ELASTIC_*`.
+        closing: whether there is one exchange more at the end of `fit`, if a
+            step was taken since the last one. (What is on its way is waited
+            for in any case.)
 
     Raises:
         ClusterConfigurationError: `TF_CONFIG` is missing or wrong.
@@ -135,6 +138,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         devices: Sequence[str] | None = None,
         timeouts: Timeouts | None = None,
         security: Security | None = None,
+        closing: bool = True,
     ) -> None:
         if protocol is not None and protocol not in exchanger.PROTOCOLS:
             raise ValueError(
@@ -175,6 +179,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 devices,
                 timeouts,
                 security or Security.from_environment(),
+                closing,
             )
         )
 
@@ -243,8 +248,10 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         devices: Sequence[str] | None,
         timeouts: Timeouts | None,
         security: Security,
+        closing: bool,
     ) -> None:
         super().__init__(container_strategy, devices)
+        self._closing = closing
         self.configuration = configuration
         self.protocol = protocol
         self.client = CenterClient(
@@ -800,7 +807,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             self._follow_now(self._exchanger.collect(moment))
         left = []
         is_late = self._exchanger.in_flight
-        if self._exchanger.has_something(moment) and not is_late:
+        if (
+            self._closing
+            and self._exchanger.has_something(moment)
+            and not is_late
+        ):
             left = [tensor.numpy() for tensor in exchange.left_over()]
         if left and isinstance(exchange, AdmmCenterExchange):
             self._exchanger.push(moment, left)
