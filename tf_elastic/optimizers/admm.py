@@ -127,12 +127,6 @@ class ADMM(PushOptimizer):
         slot = self._slots[self._get_variable_index(variable)]
         self.assign(slot, tf.convert_to_tensor(gradient))
 
-    def _idle_step(self, trainable_variables: Sequence | None) -> None:
-        """A worker without rows has no gradient; it is drawn all the same."""
-        for variable in trainable_variables or self._trainable_variables:
-            slot = self._slots[self._get_variable_index(variable)]
-            self.assign(slot, tf.zeros_like(slot))
-
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
         config = super().get_config()

@@ -142,7 +142,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
 
     def _build(self, variables: Sequence[keras.Variable]) -> None:
         extended = self._distribution_strategy.extended
-        if not getattr(extended, "is_elastic", False):
+        if not self.is_elastic:
             # A saved model may be loaded to be looked at without a strategy.
             self._check_no_scope(variables)
             self._build_variables(variables)
@@ -399,7 +399,9 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             self._exchange_across, due, clock, exchange=exchange
         )
 
-    def _is_elastic(self) -> bool:
+    @property
+    def is_elastic(self) -> bool:
+        """Whether it was made in the scope of an elastic strategy."""
         strategy = self._distribution_strategy
         return getattr(strategy.extended, "is_elastic", False)
 
@@ -407,7 +409,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self, variables: Sequence[keras.Variable], slots: Sequence
     ) -> None:
         """Lets slots be zero from when a variable is trained no more."""
-        if not self._is_elastic():
+        if not self.is_elastic:
             return
         for variable, slot in zip(variables, slots, strict=True):
             if slot is not None:
@@ -542,7 +544,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             ShortTrainingWarning: there were fewer steps than a period has.
         """
         super().finalize_variable_values(var_list)
-        if not self._is_elastic() or self._exchange_in_use is None:
+        if not self.is_elastic or self._exchange_in_use is None:
             return
         clock, _ = self.local_clock("after")
         steps = int(clock) - self._finalized_at

@@ -118,12 +118,20 @@ class PushOptimizer(CenterOptimizer):
         at_zero: bool = False,
     ) -> None:
         """Lets what is kept start anew when a model's variables are set."""
-        if not self._is_elastic():
+        if not self.is_elastic:
             return
         for variable, follower in zip(variables, kept, strict=True):
             compat.native_variable(variable).begins_anew_with(
                 compat.native_variable(follower), at_zero
             )
+
+    def _idle_step(self, trainable_variables: Sequence | None) -> None:
+        """A worker without rows has no gradient that it could bring."""
+        if self.message != exchange_rules.GRADIENT:
+            return
+        for variable in trainable_variables or self._trainable_variables:
+            slot = self._slots[self._get_variable_index(variable)]
+            self.assign(slot, tf.zeros_like(slot))
 
     def _exchange_rule(self, variables: Sequence[keras.Variable]) -> PushRule:
         def natives(kept: Sequence[keras.Variable] | None) -> list[Any]:
@@ -320,12 +328,6 @@ class GradientPush(PushOptimizer):
         del learning_rate
         slot = self._slots[self._get_variable_index(variable)]
         self.assign(slot, tf.convert_to_tensor(gradient))
-
-    def _idle_step(self, trainable_variables: Sequence | None) -> None:
-        """A worker without rows has no gradient to push."""
-        for variable in trainable_variables or self._trainable_variables:
-            slot = self._slots[self._get_variable_index(variable)]
-            self.assign(slot, tf.zeros_like(slot))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

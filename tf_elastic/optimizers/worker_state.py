@@ -34,7 +34,7 @@ def save(optimizer: Any, store: Any) -> None:
     """
     store["format"] = np.int64(_FORMAT)
     own = [compat.native_variable(v) for v in optimizer.variables]
-    if not _is_elastic(optimizer):
+    if not optimizer.is_elastic:
         for k, variable in enumerate(own):
             store[f"variable.{k}"] = variable.numpy()
         return
@@ -89,7 +89,7 @@ def load(optimizer: Any, store: Any) -> None:
         )
         return
     saved_workers = int(np.asarray(store[_WORKERS])) if _WORKERS in names else 0
-    if not _is_elastic(optimizer):
+    if not optimizer.is_elastic:
         for k, variable in enumerate(own):
             value = np.asarray(store[f"variable.{k}"])
             variable.assign(value[0] if saved_workers else value)
@@ -145,11 +145,6 @@ def load(optimizer: Any, store: Any) -> None:
                 np.asarray(store[f"{kind}.{k}"]),
                 waiting.get(id(variable), ()),
             )
-
-
-def _is_elastic(optimizer: Any) -> bool:
-    extended = optimizer._distribution_strategy.extended
-    return getattr(extended, "is_elastic", False)
 
 
 def _num_copies(optimizer: Any) -> int:

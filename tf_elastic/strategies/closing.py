@@ -46,7 +46,8 @@ class Closing:
         """
         for held, variable in zip(self.held, self._variables, strict=True):
             held.assign(variable.center_copies[0])
-        self._set_centers(values)
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.set_center(value)
         self.is_closed.assign(True)
 
     def held_by_variable(self) -> dict[int, tf.Variable]:
@@ -60,7 +61,8 @@ class Closing:
         """Puts the centers back, in a step of training."""
 
         def reopen() -> None:
-            self._set_centers([held.read_value() for held in self.held])
+            for held, variable in zip(self.held, self._variables, strict=True):
+                variable.set_center(held.read_value())
             self.is_closed.assign(False)
 
         tf.cond(self.is_closed.read_value(), reopen, lambda: None)
@@ -70,12 +72,6 @@ class Closing:
         if bool(self.is_closed.numpy()):
             return self.held[k].numpy()
         return self._variables[k].center_copies[0].numpy()
-
-    def _set_centers(self, values: Sequence[Any]) -> None:
-        for variable, value in zip(self._variables, values, strict=True):
-            for copy in variable.center_copies:
-                with tf.device(copy.device):
-                    copy.assign(value, read_value=False)
 
 
 def _held(variable: ElasticVariable, device: int) -> tf.Variable:

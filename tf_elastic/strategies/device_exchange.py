@@ -138,16 +138,11 @@ class DeviceExchange:
                 tf.ones([], center.dtype),
                 self.num_workers,
             )
-            for copy in variable.center_copies:
-                copy.assign(moved, read_value=False)
+            variable.set_center(moved)
 
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
-        for i, device in enumerate(self._devices):
-            with tf.device(device):
-                for variable, center in zip(
-                    self._variables, centers, strict=True
-                ):
-                    variable.center_copies[i].assign(center, read_value=False)
+        for variable, center in zip(self._variables, centers, strict=True):
+            variable.set_center(center)
 
 
 def sum_in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

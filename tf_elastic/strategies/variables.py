@@ -337,6 +337,12 @@ class ElasticVariable(WorkerVariable):
                     follower.begin_at(value)
         return result
 
+    def set_center(self, value: Any) -> None:
+        """Sets the center, on every device; the workers stay."""
+        for copy in self._values:
+            with tf.device(copy.device):
+                copy.assign(value, read_value=False)
+
     def come_to_rest(self) -> None:
         """Sets all workers to the center, in eager code.
 
