@@ -171,7 +171,7 @@ def test_what_is_saved_is_what_was_measured(traced, tmp_path, monkeypatch):
         # The workers go on meanwhile, for the worse; and it takes longer
         # than what counts as one look.
         traced.push(client, 9.0)
-        traced.strategy.extended._last_look = 0.0
+        traced.strategy.extended.sessions[0]._last_look = 0.0
         return result
 
     monkeypatch.setattr(traced.model, "evaluate", slow)

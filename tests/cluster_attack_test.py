@@ -314,6 +314,7 @@ WRONG_PARTS = [
     ("Heartbeat", "notes", [None, [], {"a": math.nan}, {"a": {}}]),
     ("Heartbeat", "notes", [{"a": "x" * 200}, {"x" * 200: "a"}]),
     ("Heartbeat", "notes", [{str(k): 0 for k in range(65)}, {"\ud800": 1}]),
+    *((name, "group", [*INTEGERS, 8]) for name in WHOLE),
     ("Leave", "finished", SWITCHES),
     ("Release", "round_", INTEGERS),
     ("Release", "wait_s", [*NUMBERS, 61, -1]),

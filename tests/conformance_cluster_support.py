@@ -77,7 +77,7 @@ class Run(NamedTuple):
 
     @property
     def exchange(self):
-        return self.model.distribute_strategy.extended._exchange
+        return self.model.distribute_strategy.extended.sessions[0].exchange
 
     def state(self):
         """Of the worker, and of the center."""

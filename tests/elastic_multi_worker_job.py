@@ -125,7 +125,7 @@ def optimizer_of(method, tau, **kwargs):
 def served(strategy):
     """Waits until the center has what this worker has sent."""
     # Only to fix the order of service; nobody else looks in there.
-    exchanger = strategy.extended._exchanger
+    exchanger = strategy.extended.sessions[0].exchanger
     if exchanger is not None and exchanger.in_flight:
         exchanger._pending.result(timeout=WAIT_S)
 

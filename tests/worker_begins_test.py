@@ -321,7 +321,8 @@ def test_the_end_of_fit_brings_what_is_left(cluster, worker, method, protocol):
     )
     x, c = seen["x"], seen["c"]
     after_x, after_c = job.point(model), parameters(servers)
-    assert not model.distribute_strategy.extended._exchanger.in_flight
+    session = model.distribute_strategy.extended.sessions[0]
+    assert not session.exchanger.in_flight
     if method in ("easgd", "nesterov"):
         if protocol == "overlapped":
             # What left at the period's end has come back: of the first one,

@@ -16,6 +16,7 @@ from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
+from tf_elastic.cluster.groups import Groups
 from tf_elastic.cluster.held_part import PushRate
 from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.layout import np_dtype
@@ -48,19 +49,22 @@ class ArrayCall(NamedTuple):
     checked: Callable[[Header], Header] = lambda header: header
 
 
-def array_calls(shard: Shard) -> dict[str, ArrayCall]:
-    """The array calls of a shard, by the names in `wire.STREAMS`."""
+def array_calls(groups: Groups) -> dict[str, ArrayCall]:
+    """The array calls of a server, by the names in `wire.STREAMS`."""
+
+    def shard_of(header: Header) -> Shard:
+        return groups[header.get(wire.GROUP, 0)]
 
     def nothing(header: Header) -> Arrays:
         del header
         return []
 
     def whole(header: Header) -> Arrays:
-        del header
-        return _room(shard, "none")
+        return _room(shard_of(header), "none")
 
     def encoded(header: Header) -> Arrays:
-        return _room(shard, "none" if header["whole"] else header["codec"])
+        codec = "none" if header["whole"] else header["codec"]
+        return _room(shard_of(header), codec)
 
     def is_plain(header: Header) -> bool:
         return header["codec"] == "none"
@@ -70,22 +74,25 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
             header = schema.checked(name, header)
             worker, incarnation = sender(header)
             if worker is not None:  # Before there is room for what it sends.
-                shard.ledger.check(worker, incarnation)
+                shard_of(header).ledger.check(worker, incarnation)
             return header
 
         return check
 
     def read(header: Header, _: Arrays, places: Places) -> Answer:
-        return shard.read(**header, out=_as_sections(shard, places))
+        shard = shard_of(header)
+        out = _as_sections(shard, places)
+        return shard.read(**without_group(header), out=out)
 
     def initialize(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard.initialize(values=arrays, **header), []
+        arguments = without_group(header)
+        return shard_of(header).initialize(values=arrays, **arguments), []
 
     def push(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard.push(*_push_of(header, arrays)), []
+        return shard_of(header).push(*_push_of(header, arrays)), []
 
     def exchange(header: Header, arrays: Arrays, places: Places) -> Answer:
-        out = None
+        shard, out = shard_of(header), None
         if is_plain(header):
             out = _as_sections(shard, places) or [
                 array if array.flags.writeable else np.empty_like(array)
@@ -96,12 +103,12 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
         )
 
     def deposit(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard.deposit(
+        return shard_of(header).deposit(
             *_push_of(header, arrays), header.get("differ", True)
         )
 
     def take(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard.take(*_push_of(header, arrays))
+        return shard_of(header).take(*_push_of(header, arrays))
 
     calls = {
         wire.READ: ArrayCall(nothing, read),
@@ -117,10 +124,17 @@ def array_calls(shard: Shard) -> dict[str, ArrayCall]:
     }
 
 
+def without_group(header: Header) -> Header:
+    """The arguments of a call, once it is known whose they are."""
+    return {k: value for k, value in header.items() if k != wire.GROUP}
+
+
 def whose_call(header: Header, connection: Hashable) -> Hashable:
     """Whose call it is: the worker's, or the connection's of who but looks."""
     worker, _ = sender(header)
-    return connection if worker is None else worker
+    if worker is None:
+        return connection
+    return worker, header.get(wire.GROUP, 0)
 
 
 def seconds_of_call(arrays: Arrays) -> float:

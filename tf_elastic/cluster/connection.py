@@ -47,9 +47,14 @@ class Connection:
         address: "host:port".
         shard: its index, for messages.
         security: token and certificates.
+        group: which optimizer's center is meant, from 0.
     """
 
-    def __init__(self, address: str, shard: int, security: Security) -> None:
+    def __init__(
+        self, address: str, shard: int, security: Security, group: int = 0
+    ) -> None:
+        # To a server of one optimizer nothing is said.
+        self._group = {wire.GROUP: group} if group else {}
         self.address = address
         self.shard = shard
         self._where = f"center {shard} ({address})"
@@ -97,7 +102,7 @@ class Connection:
         begin = time.monotonic()
         try:
             answer = self._calls[name](
-                wire.pack(arguments),
+                wire.pack({**arguments, **self._group}),
                 timeout=timeout_s,
                 metadata=self._metadata,
             )
@@ -133,6 +138,7 @@ class Connection:
             CenterUnavailableError: not done in time.
             ClusterError: what the shard has raised.
         """
+        header = {**header, **self._group}
         begin = time.monotonic()
         deadline = begin + timeout_s
         with self._arrays.socket(deadline) as lent:

@@ -1,6 +1,7 @@
 """A worker's place at one center server, and what is counted there."""
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -38,6 +39,15 @@ class Counts:
     wait_s: float = 0.0  # of which training stood still
     codec_error: float = 0.0  # relative, of the last compressed message
     distance: float = 0.0  # |x - center| at the last exchange, L2
+
+    @classmethod
+    def of_all(cls, counts: Sequence["Counts"]) -> "Counts":
+        """Of several optimizers' centers."""
+        columns = list(zip(*map(dataclasses.astuple, counts), strict=True))
+        all_ = cls(*map(sum, columns))
+        all_.codec_error = max(c.codec_error for c in counts)
+        all_.distance = math.hypot(*(c.distance for c in counts))
+        return all_
 
 
 class Link:

@@ -55,6 +55,7 @@ class Membership:
         security: token and certificates.
         codec: how parameters are compressed; one of `codec.CODECS`.
         timeouts: see `Timeouts`.
+        group: which optimizer's center is meant, from 0.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Membership:
         security: Security | None = None,
         codec: str = "none",
         timeouts: Timeouts | None = None,
+        group: int = 0,
     ) -> None:
         if codec not in codecs.CODECS:
             raise ValueError(
@@ -79,7 +81,7 @@ class Membership:
         self.codec = codec
         self.timeouts = timeouts or Timeouts()
         self.links = [
-            Link(Connection(address, k, security), k, codec)
+            Link(Connection(address, k, security, group), k, codec)
             for k, address in enumerate(centers)
         ]
         self.barrier_s = self.timeouts.barrier_s  # less at the end

@@ -7,11 +7,13 @@ in a second and needs little more memory than its part of the center.
 """
 
 import dataclasses
+import functools
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,9 +24,11 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import grpc_log  # noqa: F401 - before gRPC
 from tf_elastic.cluster import memory
 from tf_elastic.cluster import open_files
+from tf_elastic.cluster import wire
 from tf_elastic.cluster.addresses import AddressError
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.groups import Groups
 from tf_elastic.cluster.ledger import MAX_WORKERS
 from tf_elastic.cluster.log_limit import LogLimit
 from tf_elastic.cluster.server import CenterServer
@@ -88,10 +92,10 @@ flags.DEFINE_bool(
 
 
 class Snapshots:
-    """Takes snapshots of a shard in a thread of its own.
+    """Takes snapshots of a server's shards in a thread of its own.
 
     Args:
-        shard: what to keep.
+        shards: what to keep.
         folder: where; locked as long as this object lives.
         interval_s: seconds between two.
 
@@ -99,11 +103,13 @@ class Snapshots:
         SnapshotError: another server uses the folder.
     """
 
-    def __init__(self, shard: Shard, folder: str, interval_s: float) -> None:
-        self._shard = shard
+    def __init__(
+        self, shards: Shard | Groups, folder: str, interval_s: float
+    ) -> None:
+        self._groups = Groups.of(shards)
         self._store = SnapshotStore(folder)
         self._interval_s = interval_s
-        self._saved: tuple[int, Any] | None = None  # version, ledger
+        self._saved: list[Any] = []  # of each shard version and ledger
         self._generation = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(
@@ -112,7 +118,7 @@ class Snapshots:
         self.failures = 0
 
     def restore(self) -> bool:
-        """Loads the newest whole snapshot into the shard, if there is one."""
+        """Loads the newest whole snapshot into the shards, if there is one."""
         found = self._store.load()
         if found is None:
             return False
@@ -123,11 +129,13 @@ class Snapshots:
                 skipped.reason,
             )
         try:
-            state = dict(found.state)
-            meta = state.pop("shard")
-            arrays = [state[f"section.{k}"] for k in range(len(state))]
-            self._shard.restore(meta, arrays)
-            self._saved = meta["version"], meta["ledger"]
+            for group in range(wire.MAX_GROUPS):
+                meta, arrays = _of_group(found.state, group)
+                if meta is not None:
+                    self._groups[group].restore(meta, arrays)
+                    self._saved.append((meta["version"], meta["ledger"]))
+            if not self._saved:
+                raise KeyError("shard")
         except (
             AttributeError,
             KeyError,
@@ -176,21 +184,45 @@ class Snapshots:
         )
 
     def _save(self) -> None:
-        taken = self._shard.state()
-        if taken is None:
+        state: dict[str, Any] = {}
+        now = []
+        for group, shard in enumerate(self._groups):
+            taken = shard.state()
+            if taken is not None:
+                state.update(_named(group, *taken))
+                now.append((taken[0]["version"], taken[0]["ledger"]))
+        if not state:
             return
-        meta, arrays = taken
-        now = meta["version"], meta["ledger"]
         if now == self._saved and self._store.has(self._generation):
             return
-        state = {f"section.{k}": array for k, array in enumerate(arrays)}
         try:
-            self._store.save({"shard": meta, **state}, self._generation + 1)
+            self._store.save(state, self._generation + 1)
         except SnapshotError as error:
             self._failed(str(error))
             return
         self._generation += 1
         self._saved = now
+
+
+def _prefix(group: int) -> str:
+    """What the names of a group begin with in a snapshot."""
+    return f"group.{group}." if group else ""
+
+
+def _named(group: int, meta: Any, arrays: Sequence[Any]) -> dict[str, Any]:
+    """The state of a group's shard, by the names of a snapshot."""
+    prefix = _prefix(group)
+    sections = {f"{prefix}section.{k}": a for k, a in enumerate(arrays)}
+    return {f"{prefix}shard": meta, **sections}
+
+
+def _of_group(state: Mapping[str, Any], group: int) -> tuple[Any, list[Any]]:
+    """What `_named` was given; None and nothing if it is not there."""
+    prefix = _prefix(group)
+    arrays: list[Any] = []
+    while f"{prefix}section.{len(arrays)}" in state:
+        arrays.append(state[f"{prefix}section.{len(arrays)}"])
+    return state.get(f"{prefix}shard"), arrays
 
 
 def serve(values: flags.FlagValues) -> int:
@@ -224,16 +256,20 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
     max_workers = values.max_workers or max(
         MAX_WORKERS, 2 * len(configuration.workers)
     )
-    shard = Shard(
-        configuration.index,
-        len(configuration.centers),
-        values.lease_s,
-        max_workers=max_workers,
+    groups = Groups(
+        functools.partial(
+            Shard,
+            configuration.index,
+            len(configuration.centers),
+            values.lease_s,
+            max_workers=max_workers,
+        )
     )
+    shard = groups.first
     snapshots = None
     if values.snapshot_dir:
         snapshots = Snapshots(
-            shard, values.snapshot_dir, values.snapshot_interval_s
+            groups, values.snapshot_dir, values.snapshot_interval_s
         )
         if snapshots.restore():
             logging.info(
@@ -247,7 +283,7 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
         signal.signal(number, lambda *_: stop.set())
     address = configuration.centers[configuration.index]
     server = CenterServer(
-        shard,
+        groups,
         address,
         security,
         array_port_of(values),

@@ -5,6 +5,7 @@ here is of the right type, in its range, and finite; so what is behind need not
 look again.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from tf_elastic.cluster import codec as codecs
@@ -57,9 +58,18 @@ def _rate(name: str, value: Any) -> dict[str, Any]:
     return rate
 
 
+def _call(
+    required: Mapping[str, fields.Check],
+    others: Mapping[str, fields.Check] | None = None,
+) -> fields.Check:
+    """The fields of a call; any may say which optimizer's center it means."""
+    group = {wire.GROUP: fields.integer(high=wire.MAX_GROUPS - 1)}
+    return fields.record(required, {**(others or {}), **group})
+
+
 _CALLS = {
-    wire.HELLO: fields.record({"worker": fields.optional(_WORKER)}),
-    wire.JOIN: fields.record(
+    wire.HELLO: _call({"worker": fields.optional(_WORKER)}),
+    wire.JOIN: _call(
         {
             **_MEMBER,
             "expected": _NUM_WORKERS,
@@ -69,10 +79,10 @@ _CALLS = {
         },
         {"previous": _COUNT},
     ),
-    wire.OFFER: fields.record(
+    wire.OFFER: _call(
         {**_MEMBER, "version_seen": _VERSION, "is_chief": fields.boolean}
     ),
-    wire.HEARTBEAT: fields.record(
+    wire.HEARTBEAT: _call(
         {
             **_MEMBER,
             "clock": _COUNT,
@@ -80,7 +90,7 @@ _CALLS = {
             "notes": fields.table(fields.scalar, 64),
         }
     ),
-    wire.INSTRUCT: fields.record(
+    wire.INSTRUCT: _call(
         {
             **_MEMBER,
             "number": _COUNT,
@@ -89,8 +99,8 @@ _CALLS = {
             "instead_of": fields.optional(fields.number(0, _LARGEST_RATE)),
         }
     ),
-    wire.LEAVE: fields.record(_MEMBER, {"finished": fields.boolean}),
-    wire.RELEASE: fields.record(
+    wire.LEAVE: _call(_MEMBER, {"finished": fields.boolean}),
+    wire.RELEASE: _call(
         {
             **_MEMBER,
             "round_": _COUNT,
@@ -98,12 +108,12 @@ _CALLS = {
             "force": fields.boolean,
         }
     ),
-    wire.STATUS: fields.record({}, {"staleness_since": _COUNT}),
-    wire.INVITE: fields.record({}),
-    wire.READ: fields.record({}, _MEMBER),
-    wire.INITIALIZE: fields.record({**_MEMBER, "version": _VERSION}),
-    wire.PUSH: fields.record({"id": _ID, "rate": _rate}),
-    wire.EXCHANGE: fields.record(
+    wire.STATUS: _call({}, {"staleness_since": _COUNT}),
+    wire.INVITE: _call({}),
+    wire.READ: _call({}, _MEMBER),
+    wire.INITIALIZE: _call({**_MEMBER, "version": _VERSION}),
+    wire.PUSH: _call({"id": _ID, "rate": _rate}),
+    wire.EXCHANGE: _call(
         {
             "id": _ID,
             "rate": _rate,
@@ -111,10 +121,10 @@ _CALLS = {
             "whole": fields.boolean,
         }
     ),
-    wire.DEPOSIT: fields.record(
+    wire.DEPOSIT: _call(
         {"id": _ID, "rate": _rate}, {"differ": fields.boolean}
     ),
-    wire.TAKE: fields.record({"id": _ID, "rate": _rate}),
+    wire.TAKE: _call({"id": _ID, "rate": _rate}),
 }
 
 

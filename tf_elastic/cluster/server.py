@@ -1,4 +1,4 @@
-"""A shard of the center behind gRPC.
+"""The shards of a center server behind gRPC.
 
 gRPC is what TensorFlow's own servers speak. Theirs listen on all interfaces,
 ask nobody for a name, and run any graph they are sent; this one listens where
@@ -26,8 +26,10 @@ from tf_elastic.cluster.array_calls import ArrayCall
 from tf_elastic.cluster.array_calls import array_calls
 from tf_elastic.cluster.array_calls import seconds_of_call
 from tf_elastic.cluster.array_calls import whose_call
+from tf_elastic.cluster.array_calls import without_group
 from tf_elastic.cluster.array_server import ArrayServer
 from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.groups import Groups
 from tf_elastic.cluster.port_guard import PortGuard
 from tf_elastic.cluster.port_guard import host_of
 from tf_elastic.cluster.shard import Shard
@@ -46,10 +48,11 @@ _MAX_LETTERS = 2000  # of an error
 
 
 class CenterServer:
-    """Serves one shard until it is stopped.
+    """Serves until it is stopped.
 
     Args:
-        shard: what to serve.
+        shards: what to serve; of a shard, it and its empty twins for further
+            optimizers.
         address: "host:port" to listen on.
         security: token and certificates.
         array_port: the port of the same host for the calls with arrays; 0
@@ -64,15 +67,16 @@ class CenterServer:
 
     def __init__(
         self,
-        shard: Shard,
+        shards: Shard | Groups,
         address: str,
         security: Security,
         array_port: int | None = 0,
         shares_memory: bool = True,
     ) -> None:
         addresses.check_not_public(address, security)
+        self.groups = Groups.of(shards)
+        self.shard = shard = self.groups.first
         _warn_if_open(shard.index, address, security)
-        self.shard = shard
         self.address = address
         self._token = (security.token or "").encode()
         max_workers = shard.ledger.max_workers
@@ -89,7 +93,7 @@ class CenterServer:
         self._large = WaitingRoom(
             most_calls - _OTHER_CALLS // 2, 0.0, _CALLS_OF_ONE
         )
-        calls = array_calls(shard)
+        calls = array_calls(self.groups)
         self._arrays: ArrayServer | None = None
         self._server = grpc.server(
             futures.ThreadPoolExecutor(
@@ -97,7 +101,7 @@ class CenterServer:
             ),
             handlers=[
                 _Handlers(
-                    shard,
+                    self.groups,
                     calls,
                     self._invite,
                     self._token,
@@ -189,7 +193,7 @@ class CenterServer:
         interval_s = min(_TICK_S, self.shard.ledger.lease_s / 10)
         while not self._stopped.wait(interval_s):
             for tick in (
-                self.shard.tick,
+                *(shard.tick for shard in self.groups),
                 self._guard.tick,
                 self._half.tick,
                 self._large.tick,
@@ -236,7 +240,7 @@ def _contents(path: str | None) -> bytes:
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """The calls that a shard answers.
+    """The calls that a server answers.
 
     To gRPC all are streams, even those of one message each way: it would let
     a thread wait for the message, however long, before anybody is asked.
@@ -244,7 +248,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def __init__(
         self,
-        shard: Shard,
+        groups: Groups,
         calls: Mapping[str, ArrayCall],
         invite: Callable[[], dict[str, Any]],
         token: bytes,
@@ -252,29 +256,19 @@ class _Handlers(grpc.GenericRpcHandler):
         half: WaitingRoom,
         large: WaitingRoom,
     ) -> None:
-        self._shard = shard
+        self._groups = groups
         self._token = token
         self._let_in = let_in
         self._half = half
         self._large = large
-        self._unary: dict[str, Callable[..., dict[str, Any]]] = {
-            wire.HELLO: shard.hello,
-            wire.JOIN: shard.join,
-            wire.OFFER: shard.offer,
-            wire.HEARTBEAT: shard.heartbeat,
-            wire.LEAVE: shard.leave,
-            wire.RELEASE: shard.release,
-            wire.STATUS: shard.status,
-            wire.INVITE: invite,
-            wire.INSTRUCT: shard.instruct,
-        }
+        self._invite = invite
         self._streams = calls
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         service, _, name = details.method.lstrip("/").partition("/")
         if service != wire.SERVICE:
             return None
-        if name in self._unary:
+        if name in wire.UNARY:
             answers = self._one_message(name)
         elif name in self._streams:
             answers = self._with_arrays(self._streams[name])
@@ -296,7 +290,7 @@ class _Handlers(grpc.GenericRpcHandler):
         del messages
         context.abort(
             grpc.StatusCode.UNAUTHENTICATED,
-            f"Center {self._shard.index} asks for the token of its "
+            f"Center {self._groups.first.index} asks for the token of its "
             "cluster. Give all processes the same TF_ELASTIC_TOKEN",
         )
 
@@ -317,7 +311,6 @@ class _Handlers(grpc.GenericRpcHandler):
         return guarded
 
     def _one_message(self, name: str) -> Callable[..., Iterator[bytes]]:
-        method = self._unary[name]
         most = wire.MAX_CALL_BYTES
         if name == wire.JOIN:
             most = wire.MAX_HEADER_BYTES
@@ -326,10 +319,29 @@ class _Handlers(grpc.GenericRpcHandler):
             messages: Iterator[bytes], context: grpc.ServicerContext
         ) -> Iterator[bytes]:
             message = self._first(messages, context)
-            header = wire.unpack(message, most)
-            yield wire.pack(method(**schema.checked(name, header)))
+            header = schema.checked(name, wire.unpack(message, most))
+            yield wire.pack(self._method(name, header)(**without_group(header)))
 
         return answers
+
+    def _method(
+        self, name: str, header: Mapping[str, Any]
+    ) -> Callable[..., dict[str, Any]]:
+        """What a call of one message does."""
+        if name == wire.INVITE:
+            return lambda: self._invite()
+        shard = self._groups[header.get(wire.GROUP, 0)]
+        methods: dict[str, Callable[..., dict[str, Any]]] = {
+            wire.HELLO: shard.hello,
+            wire.JOIN: shard.join,
+            wire.OFFER: shard.offer,
+            wire.HEARTBEAT: shard.heartbeat,
+            wire.LEAVE: shard.leave,
+            wire.RELEASE: shard.release,
+            wire.STATUS: shard.status,
+            wire.INSTRUCT: shard.instruct,
+        }
+        return methods[name]
 
     def _with_arrays(self, call: ArrayCall) -> Callable[..., Iterator[bytes]]:
         def answers(

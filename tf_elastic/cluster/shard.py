@@ -5,6 +5,7 @@ that each exchange is atomic on each shard. The rules are `core`'s.
 """
 
 import collections
+import functools
 import math
 import threading
 import time
@@ -74,6 +75,9 @@ class Shard(HeldPart):
         max_workers: int = ledger.MAX_WORKERS,
     ) -> None:
         super().__init__(index)
+        self.empty_twin = functools.partial(
+            Shard, index, num_shards, lease_s, grace_s, now, max_workers
+        )
         self.num_shards = num_shards
         self.ledger = ledger.Ledger(lease_s, now, max_workers)
         self.offers = offers.Offers(grace_s, now)

@@ -23,6 +23,10 @@ MAX_HEADER_BYTES = CHUNK_BYTES  # of a model's description
 MAX_CALL_BYTES = 64 * 1024  # of the header of any other call
 SERVICE = "tf_elastic.Center"
 TOKEN_KEY = "tf-elastic-token"
+# By which any call says which optimizer's center it means; left out: the
+# first one's.
+GROUP = "group"
+MAX_GROUPS = 8  # of one server
 
 # One call, one message each way.
 HELLO = "Hello"

@@ -2,10 +2,7 @@
 
 import atexit
 import contextlib
-import dataclasses
-import functools
 import sys
-import time
 import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -13,15 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from tf_elastic import compat
 from tf_elastic.cluster import at_exit
 from tf_elastic.cluster import codec
-from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
+from tf_elastic.cluster import wire
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
@@ -35,24 +30,14 @@ from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import ElasticCenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
 from tf_elastic.strategies.center_push import PushCenterExchange
-from tf_elastic.strategies.chiefs_word import ChiefsWord
+from tf_elastic.strategies.center_session import CenterSession
+from tf_elastic.strategies.center_session import TracedStep
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.step import Step
-from tf_elastic.strategies.step_times import time_after
 from tf_elastic.strategies.variables import ElasticVariable
 from tf_elastic.strategies.worker_clock import WorkerClock
-
-# What an order of `exchanger` may be here: the worker is at the center.
-_SHOW = 4
-
-# Reads that follow each other within this time, with no training in between,
-# are of one center: a file that is being saved, say.
-_ONE_LOOK_S = 1.0
-
-# So long the chief waits at its end for others that are training.
-_CLOSING_S = 10.0
 
 
 class ElasticMultiWorkerStrategy(ElasticStrategy):
@@ -211,17 +196,28 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         """
         return self.extended.samples_trained()
 
-    def center_status(self) -> list[dict[str, Any] | None]:
+    def center_status(
+        self, optimizer: int = 0
+    ) -> list[dict[str, Any] | None]:
         """What each center server says of itself; None for one that is away.
 
         Among it are "version", "num_workers", "members" and "staleness":
         (number, worker, versions, milliseconds) of the newest pushes.
+
+        Args:
+            optimizer: which one's center, where several train one model;
+                from 0, in the order in which they were built.
         """
-        return self.extended.client.status()
+        return self.extended.sessions[optimizer].client.status()
 
     def exchange_counts(self) -> Counts:
-        """What happened between this worker and the center so far."""
-        return dataclasses.replace(self.extended.client.counts)
+        """What happened between this worker and the center so far.
+
+        Where several optimizers train one model, that of all of them.
+        """
+        return Counts.of_all(
+            [session.client.counts for session in self.extended.sessions]
+        )
 
     def leave(self) -> None:
         """Gives this worker's slot back in the middle of a run.
@@ -253,39 +249,45 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         super().__init__(container_strategy, devices)
         self._closing = closing
         self.configuration = configuration
-        self.protocol = protocol
-        self.client = CenterClient(
+        self._asked_protocol = protocol
+        self._client_settings = (security, compression, timeouts)
+        with tf.device("/device:CPU:0"):
+            self._samples = tf.Variable(0, dtype=tf.int64)
+        # One for each optimizer, in the order in which they are built; the
+        # first one's is here from the beginning, to look at.
+        self.sessions = [self._new_session(0)]
+        self._rows: tf.Tensor | None = None
+        self._step = TracedStep()
+        self._next_clock: WorkerClock | None = None
+        # All workers' samples at which the last epoch that they share ends.
+        self.epoch_end: int | None = None
+        self._looking = False
+        self._held = False
+        atexit.register(_stop_if_alive, weakref.ref(self))
+        at_exit.before_threads_end(_break_off_if_alive, weakref.ref(self))
+
+    def _new_session(self, group: int) -> CenterSession:
+        configuration = self.configuration
+        client = CenterClient(
             configuration.centers,
             configuration.worker_index,
             configuration.is_chief,
             configuration.num_workers,
-            security,
-            compression,
-            timeouts,
+            *self._client_settings,
+            group=group,
         )
-        with tf.device("/device:CPU:0"):
-            self._samples = tf.Variable(0, dtype=tf.int64)
-            # The worker's clock when parameters last left.
-            self._left_at = tf.Variable(-1, dtype=tf.int64)
-            # Whether no step has been taken yet.
-            self._is_fresh = tf.Variable(True)
-        self._rows: tf.Tensor | None = None
-        self._step = _Step()
-        self._clock: WorkerClock | None = None
-        self._chiefs_word = ChiefsWord(self.client)
-        # All workers' samples at which the last epoch that they share ends.
-        self.epoch_end: int | None = None
-        self._exchange: CenterExchange | None = None
-        self._exchanger: exchanger.Exchanger | None = None
-        self._last_look = 0.0
-        self._looked_at = -1  # samples trained on
-        self._looking = False
-        self._is_unread = False  # told, too
-        self._held = False
-        # A closure over self would keep this alive to the end.
-        weakref.finalize(self, self.client.leave).atexit = False
-        atexit.register(_stop_if_alive, weakref.ref(self))
-        at_exit.before_threads_end(_break_off_if_alive, weakref.ref(self))
+        trains = configuration.worker_index is not None
+        return CenterSession(client, trains, self._samples, self.timer)
+
+    @property
+    def client(self) -> CenterClient:
+        """Of the first optimizer's center."""
+        return self.sessions[0].client
+
+    @property
+    def protocol(self) -> str | None:
+        """That of the first optimizer; before that, what was asked for."""
+        return self.sessions[0].protocol or self._asked_protocol
 
     # What the optimizers ask for.
 
@@ -323,7 +325,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def _protocol_of(self, method: str) -> str:
         """What was asked for, or the method's own."""
         allowed = methods.METHODS[method].protocols
-        protocol = self.protocol or allowed[0]
+        protocol = self._asked_protocol or allowed[0]
         methods.check_choice(method, "protocol", protocol, allowed)
         return protocol
 
@@ -358,7 +360,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def follow_clock(self, stepper: Any) -> None:
         """Notes the optimizer whose clock counts the local steps."""
-        self._clock = WorkerClock(stepper)
+        self._next_clock = WorkerClock(stepper)
 
     def make_exchange(
         self, rule: Any, jit_compile: bool | str
@@ -370,76 +372,101 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 this strategy already.
             ValueError: the optimizer has no such exchange.
         """
-        if self._exchanger is not None:
-            return self._next_exchange(rule, jit_compile)
-        self.protocol = self._protocol_of(rule.method)
+        session = self._session_for(rule)
+        if session.exchanger is not None:
+            exchange = self._next_exchange(session, rule, jit_compile)
+            session.go_on_with(exchange, self._next_clock)
+            return exchange
+        taken = {
+            id(variable)
+            for other in self.sessions
+            if other is not session
+            for variable in other.exchanged()
+        }
+        statistics = [v for v in self.statistics() if id(v) not in taken]
+        exchange = self._center_exchange(rule, statistics, jit_compile)
+        if not tf.executing_eagerly():
+            self._check_trains()  # It joins now.
+        protocol = self._protocol_of(rule.method)
+        session.begin_with(exchange, self._next_clock, protocol)
+        return exchange
+
+    def _session_for(self, rule: Any) -> CenterSession:
+        """The session of the variables that a rule is about, or a new one.
+
+        Raises:
+            RuntimeError: an optimizer trains some of them already, not all.
+        """
+        wanted = {id(parameter.variable) for parameter in rule.parameters}
+        for session in self.sessions:
+            known = set(map(id, session.trained()))
+            if not known or (session.exchanger is None and wanted & known):
+                return session
+            if wanted <= known:
+                return session
+            if wanted & known:
+                raise _other_variables(
+                    "for some variables that the one before trains, and some "
+                    "that it does not"
+                )
+        if len(self.sessions) == wire.MAX_GROUPS:
+            raise _other_variables(
+                f"beyond the {wire.MAX_GROUPS} that a cluster has centers for"
+            )
+        self.sessions.append(self._new_session(len(self.sessions)))
+        return self.sessions[-1]
+
+    def _center_exchange(
+        self, rule: Any, statistics: Sequence[ElasticVariable], jit_compile: Any
+    ) -> CenterExchange:
+        """What is exchanged by a rule, and how."""
+        protocol = self._protocol_of(rule.method)
         where = {
-            "statistics": self.statistics(),
+            "statistics": statistics,
             "devices": self._devices,
             "num_shards": len(self.configuration.centers),
             "jit_compile": jit_compile,
         }
         if isinstance(rule, ElasticRule):
-            overlapped = self.protocol == "overlapped"
-            self._exchange = ElasticCenterExchange(rule, overlapped, **where)
-        else:
-            self._check_not_compressed(rule.method)
-            self._exchange = (
-                AdmmCenterExchange(rule, **where)
-                if isinstance(rule, AdmmRule)
-                else PushCenterExchange(rule, self.protocol, **where)
-            )
-        if not tf.executing_eagerly():
-            # The first step is being traced, from its middle on: there is no
-            # later chance.
-            with tf.init_scope():
-                self._join()
-        return self._exchange
+            overlapped = protocol == "overlapped"
+            return ElasticCenterExchange(rule, overlapped, **where)
+        self._check_not_compressed(rule.method)
+        if isinstance(rule, AdmmRule):
+            return AdmmCenterExchange(rule, **where)
+        return PushCenterExchange(rule, protocol, **where)
 
     def _next_exchange(
-        self, rule: Any, jit_compile: bool | str
+        self, session: CenterSession, rule: Any, jit_compile: bool | str
     ) -> CenterExchange:
         """The exchange of a new optimizer for what is trained already.
 
         The center has all that it had: what the new one does not train comes
         to rest, and is exchanged as before, so that all workers agree on it.
         """
-        before = self._exchange
-        parameters = {id(p.variable): p for p in rule.parameters}
-        known = [p.variable for p in before.parameters]
-        reason = None
+        before = session.exchange
         if not isinstance(rule, ElasticRule) or not isinstance(
             before, ElasticCenterExchange
         ):
-            reason = f"{rule.method}, that is no elastic averaging"
-        elif not set(parameters) <= set(map(id, known)):
-            reason = "for variables that the first one does not train"
-        if reason:
-            raise RuntimeError(
-                "An ElasticMultiWorkerStrategy trains one model, whose center "
-                "it shares with others. Received: a second optimizer after "
-                f"training has begun, {reason}. Give the first optimizer all "
-                "that will be trained (`layer.trainable = False` and a new "
-                "`compile` may freeze some of it later), or save the model and "
-                "start another cluster for it."
+            raise _other_variables(
+                f"{rule.method}, that is no elastic averaging"
             )
+        parameters = {id(p.variable): p for p in rule.parameters}
         rule = rule._replace(
             parameters=[
                 parameters.get(id(variable), ElasticParameter(variable))
-                for variable in known
+                for variable in session.trained()
             ]
         )
-        self._exchange = ElasticCenterExchange(
-            rule,
-            self._protocol_of(rule.method) == "overlapped",
-            statistics=before.statistics,
-            devices=self._devices,
-            num_shards=len(self.configuration.centers),
-            jit_compile=jit_compile,
+        return self._center_exchange(rule, before.statistics, jit_compile)
+
+    def _session_of(self, exchange: CenterExchange) -> CenterSession:
+        """Whose exchange it is, or was."""
+        trained = {id(p.variable) for p in exchange.parameters}
+        return next(
+            session
+            for session in self.sessions
+            if trained & set(map(id, session.trained()))
         )
-        self._exchanger.follow_rates(self._exchange.rates)
-        self._left_at.assign(-1)
-        return self._exchange
 
     def narrow(
         self,
@@ -466,13 +493,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self, variables: Sequence[ElasticVariable], step: Step
     ) -> None:
         """What is not exchanged is this process' own: worker and center."""
+        del step
         exchanged = {
             id(variable)
-            for _, exchange, _ in step.optimizers
-            for variable in (
-                *exchange.statistics,
-                *(parameter.variable for parameter in exchange.parameters),
-            )
+            for session in self.sessions
+            for variable in session.exchanged()
         }
         for variable in variables:
             if id(variable) in exchanged:
@@ -500,64 +525,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             then: called after the exchange, under the same condition.
         """
         del count
-        outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes]
-        samples = self._samples.read_value()
-        if self.protocol == "overlapped":
-            # What has left at a period's end leaves not again at the start
-            # of the next.
-            now = tf.cast(clock, tf.int64)
-            due = tf.logical_and(due, tf.not_equal(now, self._left_at))
-
-        moment = [
-            clock, samples, exchange.numbers(clock), self._clock.rate()
-        ]
-
-        def ordered(function: Callable, *inputs: Any) -> Any:
-            kind, moving_rate, rate, *arrays = tf.numpy_function(
-                function, [*moment, *inputs], outputs
-            )
-            self._clock.take_rate(rate)
-            return kind, moving_rate, arrays
-
-        def overlapped() -> None:
-            if isinstance(exchange, ElasticCenterExchange):
-                exchange.follow(*ordered(self._collect))
-                outgoing = exchange.outgoing()
-            else:
-                outgoing = exchange.outgoing()
-                with tf.control_dependencies(outgoing):
-                    exchange.follow(*ordered(self._collect))
-            exchange.sent(
-                tf.numpy_function(self._send, [*moment, *outgoing], tf.bool)
-            )
-            self._left_at.assign(now)
-
-        def admm() -> None:
-            arrays = tf.cond(
-                exchange.reads(clock),
-                lambda: ordered(self._read_points)[2],
-                exchange.points,
-            )
-            brought = exchange.step(clock, arrays)
-
-            def bring() -> None:
-                tf.numpy_function(self._push, [*moment, *brought], [])
-
-            tf.cond(exchange.ends(clock), bring, lambda: None)
-
-        def run() -> None:
-            begin = time_after([])
-            with tf.control_dependencies([begin]):
-                if isinstance(exchange, AdmmCenterExchange):
-                    admm()
-                elif self.protocol == "overlapped":
-                    overlapped()
-                else:
-                    exchange.follow(*ordered(self._now, *exchange.outgoing()))
-            self.timer.exchange_took(begin, time_after(exchange.results()))
-            then()
-
-        tf.cond(due, run, lambda: None)
+        self._session_of(exchange).exchange_if(due, exchange, clock, then)
 
     def refresh_center(self, exchange: CenterExchange) -> None:
         """Reads the center into this process' copies of it.
@@ -565,35 +533,36 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         Args:
             exchange: what `make_exchange` returned.
         """
-        any_, *arrays = tf.numpy_function(
-            self._read, [], [tf.bool, *exchange.dtypes]
-        )
-        exchange.show_if(any_, arrays)
+        self._session_of(exchange).refresh_center(exchange)
 
     def step_ended(self, exchange: CenterExchange) -> None:
         """Counts the step's samples, and tells the clock."""
-        self._step.trains = True
-        if self._rows is not None:
+        session = self._session_of(exchange)
+        self._step.trained_by.add(session)
+        if self._rows is not None:  # Once, whatever the optimizers are.
             self._samples.assign_add(self._rows)
-        self._is_fresh.assign(False)
+            self._rows = None
+        session.step_ended()
         super().step_ended(exchange)
 
     def samples_trained(self) -> tuple[int, int]:
         """Samples of (all workers, this worker); the others' as last heard."""
         own = int(self._samples.numpy())
-        self.client.samples = own  # The next sign of life tells it.
+        for session in self.sessions:
+            session.client.samples = own  # The next sign of life tells it.
         return self.client.samples_of_others + own, own
 
     def steps_of(self, owner: Any) -> None:
         """Notes the Keras model whose steps are taken, if it is one's."""
         if isinstance(owner, keras.Model):
-            self._chiefs_word.is_for(owner)
+            for session in self.sessions:
+                session.chiefs_word.is_for(owner)
 
     @contextlib.contextmanager
     def step_on(self, step: Step) -> Iterator[None]:
         """Inside, all devices take a step on a batch; counts its samples."""
         rows = step.num_rows()
-        self._step = _Step()
+        self._step = TracedStep()
         self._begin_if_fresh(self._step)
         self._rows = rows
         try:
@@ -602,34 +571,20 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         finally:
             self._rows = None
 
-    def _begin_if_fresh(self, step: "_Step") -> None:
-        """Begins at the center, if this is the very first training step.
-
-        In a graph, only when it runs: all of it is traced by then.
-        """
-        exchange = self._exchange
-        if exchange is None or self.configuration.worker_index is None:
+    def _begin_if_fresh(self, step: TracedStep) -> None:
+        """Begins at the center what takes its very first training step."""
+        if self.configuration.worker_index is None:
             return
+        begun = [s for s in self.sessions if s.exchange is not None]
         if tf.executing_eagerly():
-            self._join()
-            step.trains = True  # Or evaluates, after a look at the center.
+            for session in begun:
+                session.join()
+                # Or it evaluates, after a look at the center.
+                step.trained_by.add(session)
         if compat.in_compiled_graph():
             return  # An evaluation; training is refused there.
-        outputs = [
-            tf.int32, tf.float64, tf.float64, *exchange.dtypes, tf.int64
-        ]
-
-        def begin() -> None:
-            kind, _, rate, *arrays, steps = tf.numpy_function(
-                functools.partial(self._begin, step),
-                [self._clock.steps(), self._clock.rate(), *exchange.points()],
-                outputs,
-            )
-            exchange.begin(kind, arrays)
-            self._clock.take_rate(rate)
-            self._clock.go_on_from(steps)
-
-        tf.cond(self._is_fresh, begin, lambda: None)
+        for session in begun:
+            session.begin_if_fresh(step)
 
     def _check_not_compressed(self, method: str) -> None:
         if self.client.codec != "none":
@@ -638,118 +593,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 "shrink as training goes on. Received: compression="
                 f"{self.client.codec!r} with {method}. Leave it out."
             )
-
-    # From the graph.
-
-    def _begin(
-        self, step: "_Step", clock: Any, rate: Any, *points: np.ndarray
-    ) -> list[Any]:
-        """Begins at the center, for the first training step."""
-        if not step.trains:
-            nothing = [np.int32(exchanger.NOTHING), np.float64(0.0)]
-            return [*nothing, np.float64(np.nan), *self._empty(), np.int64(0)]
-        if self._exchanger is None:
-            order = self._enter(points)
-        else:
-            order = self._exchanger.begin(exchanger.Moment(clock, 0))
-            order = order._replace(kind=_kind_of(points, order.arrays))
-        self._chiefs_word.begins(rate)
-        return [*self._outputs(order), np.int64(self.client.clock)]
-
-    def _now(
-        self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
-        *values: np.ndarray,
-    ) -> list[Any]:
-        moment = self._moment(clock, samples, numbers, rate)
-        order = exchanger.Order(exchanger.NOTHING, 0.0, ())
-        if self._exchanger.has_something(moment):
-            order = self._exchanger.now(moment, self._laid_out(values))
-        return self._outputs(order)
-
-    def _collect(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> list[Any]:
-        moment = self._moment(clock, samples, numbers, rate)
-        return self._outputs(self._exchanger.collect(moment))
-
-    def _send(
-        self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
-        *values: np.ndarray,
-    ) -> np.bool_:
-        del rate
-        moment = exchanger.Moment(clock, samples, numbers)
-        if self._exchanger.in_flight or not self._exchanger.has_something(
-            moment
-        ):
-            return np.False_
-        self._exchanger.send(moment, self._laid_out(values))
-        return np.True_
-
-    def _moment(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> exchanger.Moment:
-        """Of an exchange; the chief's word is told, or heard, with it."""
-        self._join()
-        self.client.trains = True
-        self._chiefs_word.tell(rate)
-        return exchanger.Moment(clock, samples, numbers)
-
-    def _laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        room = self._exchanger.room_to_send
-        return self._exchange.laid_out(values, room)
-
-    def _read_points(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> list[Any]:
-        moment = self._moment(clock, samples, numbers, rate)
-        return self._outputs(self._exchanger.read(moment))
-
-    def _push(
-        self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
-        *values: np.ndarray,
-    ) -> list[Any]:
-        del rate
-        self._exchanger.push(
-            exchanger.Moment(clock, samples, numbers), values
-        )
-        return []
-
-    def _read(self) -> list[Any]:
-        center = self._center()
-        return [np.bool_(bool(center)), *(center or self._empty())]
-
-    def _outputs(self, order: exchanger.Order) -> list[Any]:
-        """What a graph gets of an order."""
-        arrays = order.arrays
-        if order.kind == exchanger.NOTHING:
-            arrays = self._empty()
-        elif order.kind != exchanger.PULL or not self._exchange.only_reads:
-            # TensorFlow may keep what it is given, and so does the client.
-            arrays = self._exchange.layout.copies(arrays)
-        return [
-            np.int32(order.kind),
-            np.float64(order.moving_rate),
-            np.float64(self._chiefs_word.rate_to_take()),
-            *arrays,
-        ]
-
-    def _empty(self) -> list[np.ndarray]:
-        return [
-            np.empty(0, layout_dtype.as_numpy_dtype)
-            for layout_dtype in self._exchange.dtypes
-        ]
 
     # Joining, and looking at the center.
 
@@ -760,13 +603,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         when its first step begins; the chief before, where it has to give the
         center its first values.
         """
-        self._chiefs_word.pass_begins()
-        if self._exchange is None:
-            return
-        there = self.hear_of_others()
-        trains = self.configuration.worker_index is not None
-        if trains and (self._exchange.joins_at_once or not there):
-            self._join()
+        for session in self.sessions:
+            session.pass_begins()
         self._look()
 
     def hear_of_others(self) -> bool:
@@ -775,10 +613,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         Returns:
             False if it is for this one, the chief, to give its first values.
         """
-        trains = self.configuration.worker_index is not None
-        if self._exchange is None or not trains or self.client.joined:
-            return True
-        return self.client.greet(self._exchange.layout)
+        return all([session.hear_of_others() for session in self.sessions])
 
     def close(
         self, exchange: CenterExchange, clock: tf.Tensor, count: tf.Tensor
@@ -796,70 +631,42 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """
         del count
         self.fit_ends()
-        if self._exchanger is None or exchange is not self._exchange:
+        session = self._session_of(exchange)
+        if session.exchanger is None or exchange is not session.exchange:
             return
-        clock = tf.cast(clock, tf.int64)
-        moment = exchanger.Moment(
-            int(clock), int(self._samples), exchange.numbers(clock).numpy()
-        )
-        self.client.barrier_s = min(_CLOSING_S, self.client.barrier_s)
-        if self._exchanger.in_flight:
-            self._follow_now(self._exchanger.collect(moment))
-        left = []
-        is_late = self._exchanger.in_flight
-        if (
-            self._closing
-            and self._exchanger.has_something(moment)
-            and not is_late
-        ):
-            left = [tensor.numpy() for tensor in exchange.left_over()]
-        if left and isinstance(exchange, AdmmCenterExchange):
-            self._exchanger.push(moment, left)
-        elif left:
-            exchange.sent(tf.constant(True))
-            values = self._laid_out(left)
-            self._follow_now(self._exchanger.now(moment, values))
-        self.client.barrier_s = self.client.timeouts.barrier_s
-        self.client.trains = False
-        self.client.signal()
+        session.close(clock, self._closing)
         if self.configuration.is_chief:
-            late = self.client.wait_for_others(_CLOSING_S)
-            if late:
-                logging.warning(
-                    "The chief waited %g s for worker(s) %s, which train on: "
-                    "what they do from now on is not in what it saves.",
-                    _CLOSING_S,
-                    ", ".join(map(str, late)),
-                )
+            session.wait_for_others()
             self._look()
-
-    def _follow_now(self, order: exchanger.Order) -> None:
-        """Does what an order says, in eager code."""
-        kind, moving_rate, rate, *arrays = map(
-            tf.constant, self._outputs(order)
-        )
-        self._exchange.follow(kind, moving_rate, arrays)
-        self._clock.take_rate(rate)
 
     def fit_ends(self) -> None:
         """Training is over, until it begins again."""
-        self.client.samples = int(self._samples.numpy())
-        self._chiefs_word.fit_ends()
+        for session in self.sessions:
+            session.client.samples = int(self._samples.numpy())
+            session.chiefs_word.fit_ends()
 
     def center_is_read(self) -> None:
         """Shows the newest center, if it was not looked at just now."""
         if self._held or self._looking or not tf.executing_eagerly():
             return
-        observes = self.configuration.worker_index is None
-        if self._exchange is None or not (observes or self.client.joined):
-            return
-        now = time.monotonic()
-        if (
-            now - self._last_look > _ONE_LOOK_S
-            or int(self._samples.numpy()) != self._looked_at
-        ):
-            self._look()
-        self._last_look = time.monotonic()
+        with self._looks():
+            for session in self.sessions:
+                session.look_if_old()
+
+    def _look(self) -> None:
+        """Reads the center into this process' copies of it."""
+        with self._looks():
+            for session in self.sessions:
+                session.look()
+
+    @contextlib.contextmanager
+    def _looks(self) -> Iterator[None]:
+        """Inside, what is read is no reason to look once more."""
+        self._looking = True
+        try:
+            yield
+        finally:
+            self._looking = False
 
     @contextlib.contextmanager
     def holding_center(self) -> Iterator[None]:
@@ -875,11 +682,10 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def before_step(self) -> None:
         """Joins now, in eager code; the first step begins at the center."""
-        if (
-            self._exchange is not None
-            and self.configuration.worker_index is not None
-        ):
-            self._join()
+        if self.configuration.worker_index is not None:
+            for session in self.sessions:
+                if session.exchange is not None:
+                    session.join()
 
     def _check_trains(self) -> None:
         if self.configuration.worker_index is None:
@@ -890,88 +696,20 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 "`tf_elastic.monitor.CenterEvaluator`."
             )
 
-    def _join(self) -> None:
-        """Joins, in eager code; a worker that is elsewhere moves there."""
-        if self._exchanger is not None:
-            return
-        self._check_trains()
-        exchange = self._exchange
-        order = self._enter([tensor.numpy() for tensor in exchange.points()])
-        if order.kind == exchanger.RESTART:
-            exchange.restart(order.arrays)
-        else:
-            exchange.show(order.arrays)
-        self._clock.go_on_from(self.client.clock)
-
-    def _enter(self, values: Sequence[np.ndarray]) -> exchanger.Order:
-        """Joins; `client.clock` is then the worker's.
-
-        Args:
-            values: the worker's, one array for each section.
-
-        Returns:
-            Where to begin: at the center, or to go on as its first values.
-        """
-        exchange = self._exchange
-        center = self.client.join(exchange.layout, list(values))
-        entered = exchanger.Exchanger(
-            self.client, self.protocol, exchange.rates, exchange.differ
-        )
-        entered.begins(exchanger.Moment(self.client.clock, 0))
-        self._exchanger = entered
-        return exchanger.Order(_kind_of(values, center), 0.0, center)
-
-    def _look(self) -> None:
-        """Reads the center into this process' copies of it."""
-        self._looking = True
-        try:
-            center = self._center()
-            if center:
-                self._exchange.show(center)
-        finally:
-            self._looking = False
-            self._last_look = time.monotonic()
-            self._looked_at = int(self._samples.numpy())
-
-    def _center(self) -> list[np.ndarray] | None:
-        """The center as it is now; None if it cannot be read."""
-        try:
-            center = self.client.look(self._exchange.layout)
-        except errors.ClusterError as error:
-            if not self._is_unread:
-                logging.warning(
-                    "The center cannot be read (%s): what is evaluated and "
-                    "saved is what was read before, until it can.",
-                    error,
-                )
-            self._is_unread = True
-            return None
-        self._is_unread = False
-        return center
-
     def stop(self, finished: bool) -> None:
         """Leaves the center. Never raises."""
-        if self._exchanger is not None:
-            self.client.samples = int(self._samples.numpy())
-            self._exchanger.stop(finished)
-        self.client.leave(finished)
+        for session in self.sessions:
+            session.stop(finished)
 
 
-def _kind_of(
-    points: Sequence[np.ndarray], center: Sequence[np.ndarray]
-) -> int:
-    """What a worker that begins is to do: nothing if it is there already."""
-    is_there = all(
-        mine.tobytes() == theirs.tobytes()
-        for mine, theirs in zip(points, center, strict=True)
+def _other_variables(reason: str) -> RuntimeError:
+    return RuntimeError(
+        "An ElasticMultiWorkerStrategy trains one model, whose center it "
+        "shares with others. Received: another optimizer after training has "
+        f"begun, {reason}. Give the first optimizer all that will be trained "
+        "(`layer.trainable = False` and a new `compile` may freeze some of it "
+        "later), or save the model and start another cluster for it."
     )
-    return _SHOW if is_there else exchanger.RESTART
-
-
-class _Step:
-    """A step that was traced, or is taken."""
-
-    trains = False  # whether an optimizer has taken part
 
 
 def _stop_if_alive(
