@@ -82,6 +82,18 @@ class CenterExchange:
         """What is taken along."""
         return self._statistics
 
+    def may_be_followed_by(self, rule: Any) -> bool:
+        """Whether the center goes on by another optimizer's rule.
+
+        Args:
+            rule: of some of the same parameters.
+        """
+        del rule
+        return False
+
+    def take_over(self, before: Any) -> None:
+        """Goes on from the exchange before; eager or not."""
+
     def _compile(self, device: str, function: Callable) -> Callable:
         compiled = compile_for(device, function, self._jit_compile)
 
@@ -303,6 +315,10 @@ class ElasticCenterExchange(CenterExchange):
             self._compile(device, self._pull_on(i))
             for i, device in enumerate(self._devices)
         ]
+
+    def may_be_followed_by(self, rule: Any) -> bool:
+        """Whether the center goes on by another optimizer's rule."""
+        return isinstance(rule, ElasticRule)
 
     def outgoing(self) -> Tensors:
         """What the worker sends, and its statistics, for `laid_out`.

@@ -43,6 +43,36 @@ class PushCenterExchange(CenterExchange):
             for i, device in enumerate(self._devices)
         ]
 
+    def may_be_followed_by(self, rule: Any) -> bool:
+        """Whether the center goes on by another optimizer's rule.
+
+        It is the same one, then; and where the center moves without a message
+        (by a velocity, or an average of the past) all has to be trained.
+        """
+        if not isinstance(rule, PushRule) or (
+            (rule.center_rule, rule.message)
+            != (self._rule.center_rule, self._rule.message)
+        ):
+            return False
+        moves_by_itself = (
+            rule.center_rule.has_velocity or rule.center_rule.averages
+        )
+        is_all = len(rule.parameters) == len(self.parameters)
+        return is_all or not moves_by_itself
+
+    def take_over(self, before: "PushCenterExchange") -> None:
+        """Goes on from where the worker has last read."""
+        if self._rule.message != exchange_rules.UPDATE:
+            return
+        for new, old in zip(self.parameters, before.parameters, strict=True):
+            if new.slot is None:
+                continue
+            copies = (old.slot or old.variable).worker_copies
+            for copy, value in zip(
+                new.slot.worker_copies, copies, strict=True
+            ):
+                copy.assign(value.read_value())
+
     def numbers(self, clock: tf.Tensor) -> tf.Tensor:
         """What the rates depend on, beside p: a float64 vector."""
         return self._rule.numbers(clock)
@@ -66,6 +96,8 @@ class PushCenterExchange(CenterExchange):
         return self._flat([self._message(p) for p in self.parameters])
 
     def _message(self, parameter: PushParameter) -> tf.Tensor:
+        if parameter.slot is None:  # It is not trained any more.
+            return tf.zeros_like(parameter.point(0))
         slot = parameter.slot.worker_copies[0].read_value()
         if self._rule.message == exchange_rules.GRADIENT:
             return slot
@@ -91,7 +123,9 @@ class PushCenterExchange(CenterExchange):
     ) -> None:
         x = parameter.variable.worker_copies[i]
         away = tf.math.is_nan(point)
-        if self._rule.message == exchange_rules.UPDATE:
+        if parameter.slot is not None and (
+            self._rule.message == exchange_rules.UPDATE
+        ):
             slot = parameter.slot.worker_copies[i]
             here = x.read_value()
             new, left = point, here
@@ -119,9 +153,10 @@ class PushCenterExchange(CenterExchange):
         if self._rule.message != exchange_rules.UPDATE:
             return
         for parameter in self.parameters:
-            parameter.slot.worker_copies[i].assign(
-                parameter.variable.worker_copies[i], read_value=False
-            )
+            if parameter.slot is not None:
+                parameter.slot.worker_copies[i].assign(
+                    parameter.variable.worker_copies[i], read_value=False
+                )
 
 
 class AdmmCenterExchange(CenterExchange):

@@ -26,6 +26,8 @@ from tf_elastic.optimizers import methods
 from tf_elastic.optimizers.exchange_rules import AdmmRule
 from tf_elastic.optimizers.exchange_rules import ElasticParameter
 from tf_elastic.optimizers.exchange_rules import ElasticRule
+from tf_elastic.optimizers.exchange_rules import PushParameter
+from tf_elastic.optimizers.exchange_rules import PushRule
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import ElasticCenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
@@ -444,20 +446,21 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         to rest, and is exchanged as before, so that all workers agree on it.
         """
         before = session.exchange
-        if not isinstance(rule, ElasticRule) or not isinstance(
-            before, ElasticCenterExchange
-        ):
+        make_resting = _RESTING.get(type(rule))
+        if make_resting is None or not before.may_be_followed_by(rule):
             raise _other_variables(
-                f"{rule.method}, that is no elastic averaging"
+                f"{rule.method}, by whose rule the center does not go on"
             )
         parameters = {id(p.variable): p for p in rule.parameters}
         rule = rule._replace(
             parameters=[
-                parameters.get(id(variable), ElasticParameter(variable))
+                parameters.get(id(variable), make_resting(variable))
                 for variable in session.trained()
             ]
         )
-        return self._center_exchange(rule, before.statistics, jit_compile)
+        exchange = self._center_exchange(rule, before.statistics, jit_compile)
+        exchange.take_over(before)
+        return exchange
 
     def _session_of(self, exchange: CenterExchange) -> CenterSession:
         """Whose exchange it is, or was."""
@@ -702,13 +705,21 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             session.stop(finished)
 
 
+# What a parameter is that an optimizer does not train any more.
+_RESTING: dict[type, Callable[[Any], Any]] = {
+    ElasticRule: ElasticParameter,
+    PushRule: PushParameter,
+}
+
+
 def _other_variables(reason: str) -> RuntimeError:
     return RuntimeError(
-        "An ElasticMultiWorkerStrategy trains one model, whose center it "
-        "shares with others. Received: another optimizer after training has "
-        f"begun, {reason}. Give the first optimizer all that will be trained "
-        "(`layer.trainable = False` and a new `compile` may freeze some of it "
-        "later), or save the model and start another cluster for it."
+        "What an ElasticMultiWorkerStrategy has begun to train keeps its "
+        "center. Received: another optimizer after training has begun, "
+        f"{reason}. Give the first optimizer all that will be trained "
+        "(`layer.trainable = False` and a new `compile` by the same method "
+        "may freeze some of it later), or save the model and start another "
+        "cluster for it."
     )
 
 

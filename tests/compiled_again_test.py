@@ -1,0 +1,102 @@
+"""A model on a cluster that is compiled again after some training."""
+
+import numpy as np
+import pytest
+
+from tests import elastic_multi_worker_test as elastic
+from tf_elastic import compat
+from tf_elastic import optimizers
+
+cluster, worker = elastic.cluster, elastic.worker
+
+PERIOD = {"communication_period": 4}  # 8 batches an epoch
+METHODS = {
+    "EASGD": lambda: optimizers.EASGD(0.05, beta=0.5, **PERIOD),
+    "Downpour": lambda: optimizers.Downpour(0.05, **PERIOD),
+    "ADownpour": lambda: optimizers.ADownpour(0.05, **PERIOD),
+    "MDownpour": lambda: optimizers.MDownpour(0.02, momentum=0.5),
+    "AsyncMSGD": lambda: optimizers.AsyncMSGD(0.02, momentum=0.5),
+    "LocalSGD": lambda: optimizers.LocalSGD("sgd", **PERIOD),
+    "DiLoCo": lambda: optimizers.DiLoCo("sgd", **PERIOD),
+    "ADMM": lambda: optimizers.ADMM(0.02, elasticity=0.5, **PERIOD),
+}
+# (Elastic averaging has one exchange more at the end of each `fit`.)
+GO_ON = [name for name in METHODS if name not in ("ADMM", "EASGD")]
+# Their centers move, or their averages do, when nothing is brought.
+BY_THEMSELVES = ["ADownpour", "MDownpour", "AsyncMSGD", "DiLoCo"]
+
+
+def compile_again(model, method):
+    with model.distribute_strategy.scope():
+        model.compile(METHODS[method](), loss=model.loss)
+
+
+@pytest.mark.parametrize("method", GO_ON)
+def test_it_goes_on_where_it_was(cluster, worker, method):
+    """Two times two epochs are four: nothing is lost or brought twice."""
+    runs = []
+    for epochs in ([4], [2, 2]):
+        servers = cluster()
+        strategy = worker(servers, protocol=own_protocol(method))
+        model = elastic.compiled(strategy, METHODS[method])
+        for k, number in enumerate(epochs):
+            if k:
+                compile_again(model, method)
+            elastic.fit(model, epochs=number)
+        kernel = compat.native_variable(model.layers[0].kernel)
+        center = elastic.flat_center(servers, strategy)
+        runs.append([servers.shards[0].version, *kernel.worker_values()])
+        runs[-1] += center
+    assert runs[0][0] == runs[1][0]
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+
+
+def own_protocol(method):
+    if method in ("LocalSGD", "DiLoCo"):
+        return "synchronous"
+    return "blocking"
+
+
+@pytest.mark.parametrize("method", ["Downpour", "LocalSGD"])
+def test_layers_are_frozen_and_thawed(cluster, worker, method):
+    servers = cluster(2)
+    strategy = worker(servers, protocol=own_protocol(method))
+    model = elastic.fit(elastic.compiled(strategy, METHODS[method]))
+    frozen = compat.native_variable(model.layers[0].kernel)
+    for trainable in (False, True):
+        model.layers[0].trainable = trainable
+        compile_again(model, method)
+        before = [v.numpy() for v in model.trainable_variables[-2:]]
+        kernel = frozen.numpy()
+        elastic.fit(model)
+        assert np.abs(model.trainable_variables[-2] - before[0]).max() > 1e-3
+        moved = np.abs(frozen.numpy() - kernel).max()
+        assert moved > 1e-3 if trainable else moved == 0
+        held = elastic.center_of(servers, model, 0)
+        np.testing.assert_array_equal(frozen.numpy(), held)
+        np.testing.assert_array_equal(frozen.worker_values()[0], held)
+
+
+@pytest.mark.parametrize(
+    ("method", "then", "trainable"),
+    [
+        *((method, method, False) for method in BY_THEMSELVES),
+        ("ADMM", "ADMM", True),
+        ("Downpour", "EASGD", True),
+        ("EASGD", "Downpour", True),
+        ("Downpour", "ADownpour", True),
+    ],
+)
+def test_what_cannot_go_on(cluster, worker, method, then, trainable):
+    strategy = worker(cluster(), protocol=None)  # each method's own
+    model = elastic.fit(
+        elastic.compiled(strategy, METHODS[method]), epochs=1
+    )
+    model.layers[0].trainable = trainable
+    compile_again(model, then)
+    before = model.get_weights()
+    with pytest.raises(RuntimeError, match="does not go on"):
+        elastic.fit(model, epochs=1)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
