@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import optimizers
@@ -212,3 +213,56 @@ def test_a_run_shorter_than_a_period_warns_once(strategy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(model, 1)
+
+
+@pytest.mark.filterwarnings("ignore:The .* holds 2 workers")
+@pytest.mark.parametrize("kind", ["keras", "checkpoint"])
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_more_workers_begin_at_what_was_shown(
+    strategy, kind, trained_before, tmp_path
+):
+    """A file that was written in the middle of a period, two workers' own."""
+
+    def model_of(num_workers):
+        keras.utils.set_random_seed(num_workers)
+        with strategy(num_workers, None).scope():
+            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+            model.compile(
+                optimizers.EAMSGD(0.05, momentum=0.5, communication_period=5),
+                loss="mse",
+            )
+        return model
+
+    x = np.random.default_rng(5).normal(size=(24, 4)).astype("float32")
+    y = x[:, :2] ** 2
+
+    def fit(model, rate=0.05):
+        model.optimizer.learning_rate = rate
+        model.fit(x, y, batch_size=6, verbose=0)  # 4 steps of a period of 5
+        return model
+
+    saved = fit(fit(model_of(2)))
+    shown = saved.get_weights()
+    path = str(tmp_path / "m.keras")
+    if kind == "keras":
+        saved.save(path)
+    else:
+        path = tf.train.Checkpoint(model=saved).save(path)
+    restored = model_of(3)
+    if trained_before:
+        fit(restored)
+    else:
+        restored.optimizer.build(restored.trainable_variables)
+    if kind == "keras":
+        restored.load_weights(path)
+    else:
+        tf.train.Checkpoint(model=restored).restore(path)
+    for variable, value in zip(restored.weights, shown, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+        native = compat.native_variable(variable)
+        for own in native.worker_values():
+            np.testing.assert_array_equal(own, value)
+    # Where nothing is learned nothing moves: no worker, and no center.
+    fit(fit(restored, 0.0), 0.0)
+    for variable, value in zip(restored.weights, shown, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, rtol=1e-6)

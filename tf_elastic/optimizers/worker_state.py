@@ -107,6 +107,8 @@ def load(optimizer: Any, store: Any) -> None:
             is_clock = variable.shape.rank == 0 and not variable.follows
             if saved_workers and is_clock:
                 variable.assign(value[0])
+        for variable in _model_variables(optimizer)["trained"]:
+            variable.stop_moving(variable.numpy())
         return
     followers = _followers_of(optimizer)
     # What is set with a variable: how, and to what.

@@ -337,6 +337,18 @@ class ElasticVariable(WorkerVariable):
                     follower.begin_at(value)
         return result
 
+    def _begin_at(self, value: tf.Tensor) -> tf.Operation:
+        """All workers begin at a center's value, with no velocity."""
+        done = super()._begin_at(value)
+        self.stop_moving(value)
+        return done
+
+    def stop_moving(self, center: Any) -> None:
+        """Lets what would move it at rest begin at zero, or at the center."""
+        for follower in self._followers:
+            if follower.only_at_rest:
+                follower.begin_at(center)
+
     def set_center(self, value: Any) -> None:
         """Sets the center, on every device; the workers stay."""
         for copy in self._values:
