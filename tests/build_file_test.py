@@ -76,6 +76,8 @@ def data_of_test(path):
         data += [tree.relative(file) for file in deploy if file.is_file()]
     if path.stem == "methods_table_test":
         data.append("docs/methods.md")
+    if path.stem == "golden_test":
+        data += map(tree.relative, sorted(path.parent.glob("golden/*.npz")))
     return data
 
 
