@@ -239,7 +239,7 @@ def _together(models, servers):
 
 def _step(model, i, clock):
     model.train_on_batch(_X[i, clock], _Y[i, clock])
-    exchanger = model.distribute_strategy.extended._exchanger
+    exchanger = model.distribute_strategy.extended.sessions[0].exchanger
     if exchanger.in_flight:
         # Only so that the center has it before the other one's turn.
         exchanger._pending.result(timeout=60)
