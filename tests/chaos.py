@@ -39,6 +39,7 @@ from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout as layouts
 from tf_elastic.cluster import ps
+from tf_elastic.cluster.center_state import CenterState
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.local import LocalCluster
 from tf_elastic.cluster.shard import Shard
@@ -98,15 +99,31 @@ def train():
 # A center with a journal.
 
 
+class WatchedCenter(CenterState):
+    """Remembers by what it has moved last."""
+
+    moved = ()
+
+    def apply(self, deltas, rates, *args, **kwargs):
+        now = super().apply(deltas, rates, *args, **kwargs)
+        self.moved = (deltas, rates)
+        return now
+
+    def exchange(self, points, rates, worker, deltas):
+        squares = super().exchange(points, rates, worker, deltas)
+        self.moved = (deltas, rates)
+        return squares
+
+
 class JournaledShard(Shard):
     """Writes down what it applies, at once and under the same lock."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.center = WatchedCenter(self.index)
         name = f"center-{self.index}-{time.monotonic_ns():020d}"
         folder = pathlib.Path(os.environ[_FOLDER])
         self._file = open(folder / name, "xb", buffering=0)  # noqa: SIM115
-        self._moved = ()
 
     def close_journal(self):
         self._file.close()
@@ -138,23 +155,14 @@ class JournaledShard(Shard):
                 self._note("snapshot", self.arrays)
             return super().state()
 
-    def _apply(self, differences, rate, worker=None):
-        self._moved = (differences, rate)
-        super()._apply(differences, rate, worker)
-
-    def _exchange(self, points, rate, worker, differences):
-        squares = super()._exchange(points, rate, worker, differences)
-        self._moved = (differences, rate)
-        return squares
-
     def _applied(self, push_id, member):
         news = super()._applied(push_id, member)
-        differences, rate = self._moved
+        deltas, rates = self.center.moved
         self._note(
             "push",
-            differences,
+            deltas,
             id=[push_id.worker, push_id.incarnation, push_id.sequence],
-            rate=rate,
+            rate=[rates["beta"], rates["num_workers"]],
         )
         return news
 

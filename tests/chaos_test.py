@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests import chaos
+from tests import cluster_support as support
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
 
-RATE = Rate(0.9, 2)
+RATE = support.push_rate(0.9, 2)
 
 
 @pytest.mark.full

@@ -262,14 +262,7 @@ JOIN = {
 BEAT = {**MEMBER, "clock": 0, "samples": 0, "notes": {}}
 ID = {**MEMBER, "sequence": 1, "version_read": 0}
 RATE = {"beta": 0.9, "num_workers": 1}
-PUSHED = {
-    "share": 1.0,
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "averaging_rate": None,
-    "compensation": 0.0,
-    "num_workers": 1,
-}
+PUSHED = {"learning_rate": 0.1, "averaging_rate": None, "num_workers": 1}
 VARIABLE = ["w", [2], "float32", "parameters"]
 # The calls as they may be; and what must not be in place of a part of them.
 WHOLE = {
@@ -292,11 +285,13 @@ WHOLE = {
     "Initialize": {**MEMBER, "version": -1},
     "Push": {"id": ID, "rate": RATE},
     "Exchange": {"id": ID, "rate": RATE, "codec": "none", "whole": True},
-    "Deposit": {"id": ID, "rate": RATE, "differ": True},
+    "Deposit": {"id": ID, "rate": RATE},
     "Take": {"id": ID, "rate": PUSHED},
 }
 INTEGERS = ["0", 1.0, True, -2, 2**53 + 1, math.nan, math.inf, [], {}]
 NUMBERS = ["0", True, math.nan, -math.inf, 1e300, -1e10, [], 10**400]
+# What a rule makes of a number is its own matter, see core_rules_test.
+FAR_NUMBERS = [v for v in NUMBERS if v != -1e10]
 SWITCHES = [0, 1, "true", math.nan, []]
 TEXTS = [1, None, [], "x" * 101, "\ud800"]
 WRONG_PARTS = [
@@ -323,19 +318,16 @@ WRONG_PARTS = [
     ("Initialize", "version", INTEGERS),
     ("Exchange", "codec", [None, "zip", 1, []]),
     ("Exchange", "whole", SWITCHES),
-    ("Deposit", "differ", SWITCHES),
     *((name, "id.sequence", [*INTEGERS, 0]) for name in ("Push", "Take")),
     *((name, "id.clock", INTEGERS) for name in ("Push", "Take")),
     *((name, "id.samples", INTEGERS) for name in ("Push", "Take")),
     *((name, "id.version_read", INTEGERS) for name in ("Push", "Take")),
-    ("Push", "rate.beta", [*NUMBERS, 1e38, -1, 2.1]),
+    ("Push", "rate.beta", FAR_NUMBERS),
     ("Push", "rate.num_workers", [*INTEGERS, 0]),
     ("Push", "rate", [None, [], {}]),
-    ("Take", "rate.share", [*NUMBERS, 1.1]),
-    ("Take", "rate.learning_rate", [*NUMBERS, 1e38, -0.1]),
-    ("Take", "rate.momentum", [*NUMBERS, 1e38]),
-    ("Take", "rate.averaging_rate", [*NUMBERS, 1.1]),
-    ("Take", "rate.compensation", [*NUMBERS, -1]),
+    ("Take", "rate.learning_rate", FAR_NUMBERS),
+    ("Take", "rate.averaging_rate", FAR_NUMBERS),
+    ("Take", "rate", [{"num_workers": 1, **{str(k): 0 for k in range(32)}}]),
 ]
 
 

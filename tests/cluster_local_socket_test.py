@@ -18,7 +18,6 @@ from tests import cluster_support as support
 from tests.cluster_support import is_cut_off
 from tests.cluster_support import soon
 from tests.cluster_support import until
-from tf_elastic import core
 from tf_elastic.cluster import array_socket
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import local_socket
@@ -35,6 +34,7 @@ from tf_elastic.cluster.exchanger import Room
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import VariableSpec
 from tf_elastic.cluster.local_socket import LocalSocket
+from tf_elastic.core import rules
 
 pytestmark = pytest.mark.skipif(
     not shared_memory.SUPPORTED, reason="this system has no memfd_create"
@@ -168,19 +168,22 @@ def test_bytes_are_counted_as_if_they_travelled(cluster):
     assert connection.bytes_received - received == nbytes
 
 
+def no_momentum(num_workers, clock):
+    return {"learning_rate": 0.5, "momentum": 0.0}
+
+
 @pytest.mark.parametrize("method", ["heavy_ball", "add"])
 def test_pushes_of_other_rules_cross(cluster, method):
     """The center may overwrite what it is sent: it has to be a copy."""
     points = []
-    rule = core.CenterRule(method)._asdict()
+    rule = rules.from_config({"rule": method})
     for shares in (True, False):
         center = cluster(1, LARGE, rule=rule, shares_memory=shares)
         client = joined(center)
         room = Room(client)
         numbers = np.random.default_rng(3)
-        rates = lambda p, clock: core.PushRates(0.1, 0.5)  # noqa: E731
         for _ in range(4):
-            moved = client.take(filled(room, numbers), rates)
+            moved = client.take(filled(room, numbers), no_momentum)
             points.append(np.concatenate(moved.arrays).tobytes())
     assert points[:4] == points[4:]
     assert len(set(points)) == 4
@@ -328,7 +331,7 @@ def test_a_late_answer_changes_nothing(cluster, monkeypatch):
     )
     shard = center.shards[0]
     entered, go_on, ended = (threading.Event() for _ in range(3))
-    exchange = shard._exchange
+    exchange = shard.center.exchange
 
     def late(*args):
         entered.set()
@@ -337,7 +340,7 @@ def test_a_late_answer_changes_nothing(cluster, monkeypatch):
         ended.set()
         return result
 
-    monkeypatch.setattr(shard, "_exchange", late)
+    monkeypatch.setattr(shard.center, "exchange", late)
     sent = exchanger.room_to_send()
     for array in sent:
         array[...] = 1.0
@@ -614,14 +617,14 @@ def test_a_worker_that_vanishes_in_mid_call(cluster, monkeypatch):
     shard = center.shards[0]
     client = joined(center)
     entered, go_on = threading.Event(), threading.Event()
-    exchange = shard._exchange
+    exchange = shard.center.exchange
 
     def late(*args):
         entered.set()
         assert go_on.wait(60)
         return exchange(*args)
 
-    monkeypatch.setattr(shard, "_exchange", late)
+    monkeypatch.setattr(shard.center, "exchange", late)
     sent = Room(client).arrays()
     for array in sent:
         array[...] = 1.0

@@ -22,7 +22,6 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import ps
 from tf_elastic.cluster import snapshots
-from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
 
@@ -344,7 +343,9 @@ def test_a_truncated_snapshot_is_passed_over(processes, tmp_path):
         keeper = ps.Snapshots(shard, str(folder), 1000.0)
         assert keeper.restore() == (sequence == 2)
         shard.push(
-            PushId(0, 1, sequence, 0), support.values(1.0), Rate(0.5, 1)
+            PushId(0, 1, sequence, 0),
+            support.values(1.0),
+            support.push_rate(0.5, 1),
         )
         keeper.start()
         keeper.stop()

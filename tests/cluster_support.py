@@ -39,12 +39,18 @@ VARIABLES = (
 def rates(num_workers, clock):
     """beta / p for each worker, whatever its clock."""
     del clock
-    return core.elastic_rates(num_workers, beta=BETA)
+    return core.elastic_rates(num_workers, beta=BETA)._asdict()
 
 
 def fixed_rates(moving_rate, beta):
     """The same rates for any p."""
-    return lambda num_workers, clock: core.ElasticRates(moving_rate, beta)
+    fixed = {"moving_rate": moving_rate, "beta": beta}
+    return lambda num_workers, clock: fixed
+
+
+def push_rate(beta, num_workers):
+    """What comes with an elastic push."""
+    return {"beta": beta, "num_workers": num_workers}
 
 
 def values(generator_or_value=0.0):

@@ -1,5 +1,6 @@
 """The total momentum that center servers measure, against a transcription."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,9 +10,7 @@ from tests import cluster_support
 from tests import family_support as support
 from tests.family_support import cluster  # noqa: F401
 from tests.reference import total_momentum as reference
-from tf_elastic import core
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.held_part import PushRate
 from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
 from tf_elastic.monitor import momentum_meters
@@ -55,11 +54,11 @@ def run(
             client,
             read,
             support.GRADIENT,
-            lambda p: core.PushRates(
-                learning_rate=ETA,
-                momentum=float(momentum[client.worker]),
-                compensation=options.get("compensation", 0.0),
-            ),
+            lambda p: {
+                "learning_rate": ETA,
+                "momentum": float(momentum[client.worker]),
+                "compensation": options.get("compensation", 0.0),
+            },
             protocol,
         ),
     )
@@ -71,7 +70,8 @@ def run(
 
 def rule_of(options):
     rule = support.NESTEROV if options.get("nesterov") else support.HEAVY_BALL
-    return rule._replace(
+    return dataclasses.replace(
+        rule,
         adjustment=options.get("power", 0.0),
         scales_by_staleness=options.get("scaled", False),
         compensates=options.get("compensation", 0.0) > 0,
@@ -186,7 +186,10 @@ def test_messages_that_are_no_gradients_say_nothing(cluster):  # noqa: F811
             center,
             1,
             lambda client, read, message=message: support.Pusher(
-                client, read, message, lambda p: core.PushRates(momentum=0.5)
+                client,
+                read,
+                message,
+                lambda p: {"learning_rate": 1.0, "momentum": 0.5},
             ),
         )[0]
         for _ in range(4):
@@ -208,9 +211,9 @@ MIXED = layout.Layout(
         layout.VariableSpec("bias", (SIZE,), "float64", layout.PARAMETERS),
     ],
     1,
-    support.HEAVY_BALL._asdict(),
+    support.HEAVY_BALL,
 )
-RATES = PushRate(core.PushRates(learning_rate=0.05, momentum=0.5), 1)
+RATES = {"learning_rate": 0.05, "momentum": 0.5, "num_workers": 1}
 
 
 class Alone:

@@ -93,7 +93,7 @@ class Run(NamedTuple):
         layout = self.exchange.layout
         flat = layout.zeros()
         for shard in self.servers.shards:
-            arrays = shard.slots[slot] if slot else shard.arrays
+            arrays = shard.center.slots[slot] if slot else shard.arrays
             for part, array in zip(
                 layout.parts(flat, shard.index), arrays, strict=True
             ):

@@ -1,6 +1,7 @@
 """Methods that push, over real servers, do what their pseudo-code does."""
 
 import concurrent.futures
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from tests import cluster_support
 from tests import family_support as support
 from tests.family_support import cluster  # noqa: F401
 from tests.reference import pushes
-from tf_elastic import core
 
 ETA = 0.05
 RHO = 1.5
@@ -81,7 +81,7 @@ def test_downpour_is_algorithm_3_and_its_averages(
         center,
         num_workers,
         support.UPDATE,
-        lambda p: core.PushRates(averaging_rate=rate),
+        lambda p: {"averaging_rate": rate},
         protocol,
     )
     for row, i in enumerate(order, start=1):
@@ -143,7 +143,8 @@ def test_momentum_at_the_center_is_equation_1_3_and_algorithm_5(
     compensation = options.get("compensation", 0.0)
     center = cluster(
         num_shards,
-        rule._replace(
+        dataclasses.replace(
+            rule,
             adjustment=options.get("power", 0.0),
             scales_by_staleness=options.get("scaled", False),
             compensates=compensation > 0,
@@ -153,11 +154,11 @@ def test_momentum_at_the_center_is_equation_1_3_and_algorithm_5(
         center,
         num_workers,
         support.GRADIENT,
-        lambda p: core.PushRates(
-            learning_rate=ETA,
-            momentum=options["momentum"],
-            compensation=compensation,
-        ),
+        lambda p: {
+            "learning_rate": ETA,
+            "momentum": options["momentum"],
+            "compensation": compensation,
+        },
         protocol,
     )
     for row, i in enumerate(order, start=1):
@@ -191,15 +192,16 @@ def test_who_meets_goes_on_from_the_center(
         outer=outer,
         adds=method == "downpour",
     )
-    rates, message = {
-        "local_sgd": (lambda p: core.PushRates(share=1 / p), support.POINTS),
-        "diloco": (lambda p: core.PushRates(1 / p, *outer), support.POINTS),
-        "downpour": (lambda p: core.PushRates(), support.UPDATE),
+    rule, message = {
+        "local_sgd": (support.MEAN, support.POINTS),
+        "diloco": (support.OUTER_NESTEROV, support.POINTS),
+        "downpour": (support.ADD, support.UPDATE),
     }[method]
-    center = cluster(
-        num_shards, support.OUTER_NESTEROV if outer else support.ADD
+    rates = {"learning_rate": outer[0], "momentum": outer[1]} if outer else {}
+    center = cluster(num_shards, rule)
+    workers = begun(
+        center, num_workers, message, lambda p: rates, "synchronous"
     )
-    workers = begun(center, num_workers, message, rates, "synchronous")
 
     def turn(worker):
         worker.step(ETA)
@@ -244,7 +246,7 @@ def test_admm_is_equations_3_52_to_3_54(
 def test_the_centers_statistics_follow_each_push(cluster):  # noqa: F811
     center = cluster(2, support.ADD)
     workers = begun(
-        center, 2, support.UPDATE, lambda p: core.PushRates()
+        center, 2, support.UPDATE, lambda p: {}
     )
     statistics = support.start(0)[1]
     for i in (0, 1, 1, 0, 1):

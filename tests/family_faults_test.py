@@ -9,7 +9,6 @@ from tests import cluster_support
 from tests import family_support as support
 from tests.cluster_support import until
 from tests.family_support import cluster  # noqa: F401
-from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import ps
@@ -26,11 +25,11 @@ ETA, MOMENTUM = 0.05, 0.5
 
 
 def unit(p):
-    return core.PushRates()
+    return {}
 
 
 def gradient_rates(p):
-    return core.PushRates(learning_rate=ETA, momentum=MOMENTUM)
+    return {"learning_rate": ETA, "momentum": MOMENTUM}
 
 
 def one(center, message, rates, protocol="blocking", worker=0, **options):
@@ -53,7 +52,7 @@ def take_raw(center, client, **fields):
     """A push by itself, under any number."""
     link = client.links[0]
     message = [np.ones_like(part) for part in center.shards[0].arrays]
-    rate = {**gradient_rates(1)._asdict(), "num_workers": 1}
+    rate = {**gradient_rates(1), "num_workers": 1}
     return link.connection.stream(
         wire.TAKE,
         20.0,
@@ -146,7 +145,7 @@ def test_a_restored_center_goes_on_as_if_nothing_was(
             assert again.restore()
             again.start()
             again.stop()
-            assert restored.rule == rule
+            assert restored.layout.rule == rule
             center.serve(0, restored)
             until(lambda c=worker.client: c.links[0].away_since is None)
             support.assert_close(
@@ -353,8 +352,8 @@ def test_a_gradient_that_is_not_finite_is_named(
 OTHERS = {
     "elastic": (None, "elastic averaging"),
     "momentum": (support.NESTEROV, "'nesterov'"),
-    "options": (support.ADD._replace(averages=True), "'averages': True"),
-    "admm": (support.ADMM_RULE, "'admm'"),
+    "options": (support.AVERAGED, "'time_average'"),
+    "admm": (support.ADMM_RULE, "'mean_of_parts'"),
 }
 
 
@@ -370,16 +369,18 @@ def test_a_worker_of_another_rule_is_refused(cluster, other):  # noqa: F811
     message = str(raised.value)
     assert "cannot take worker 1: the exchange is" in message
     at_center, at_worker = message.split(" at the center and ")
-    assert "'add'" in at_center and "'averages': False" in at_center
+    assert "{'rule': 'add'}" in at_center
     assert words in at_worker
     assert center.shards[0].ledger.present == [0]
 
 
-@pytest.mark.parametrize("method", ["add", "outer_nesterov"])
+@pytest.mark.parametrize(
+    "rule", [support.MEAN, support.OUTER_NESTEROV], ids=lambda rule: rule.name
+)
 def test_who_does_not_come_to_a_meeting_does_not_count(
-    cluster, caplog, method  # noqa: F811
+    cluster, caplog, rule  # noqa: F811
 ):
-    center = cluster(1, core.CenterRule(method))
+    center = cluster(1, rule)
     hurried = SILENT._replace(barrier_s=0.3)
     client = center.client(0, 2, timeouts=hurried)
     other = center.client(1, 2, timeouts=SILENT)
@@ -394,8 +395,7 @@ def test_who_does_not_come_to_a_meeting_does_not_count(
     client.read()
     moved = client.meet_and_read(
         [support.INITIAL + 1.0, np.zeros(3)],
-        lambda p, clock: core.PushRates(share=1 / p),
-        differ=True,
+        lambda p, clock: {"learning_rate": 1.0, "momentum": 0.0},
     )
     # The mean of those who came: of one, though p is 2.
     assert client.num_workers == 2

@@ -9,10 +9,10 @@ from tests import cluster_support as support
 from tf_elastic import core
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster.exchanger import Exchanger
-from tf_elastic.core import center_rules
+from tf_elastic.core import rules
 
 UPDATE, GRADIENT, POINTS = "update", "gradient", "points"
-ADMM_RULE = {"method": "admm"}
+ADMM_RULE = rules.MeanOfParts()
 
 INITIAL = np.linspace(-1.0, 2.0, support.N)
 TURNS = 30
@@ -49,8 +49,6 @@ def clusters():
     with contextlib.ExitStack() as end:
 
         def make(num_shards=1, rule=None, **options):
-            if isinstance(rule, core.CenterRule):
-                rule = rule._asdict()
             made = support.Cluster(num_shards, rule=rule, **options)
             end.callback(made.close)
             return made
@@ -65,7 +63,7 @@ def cluster():
 
 
 class Pusher:
-    """A worker of `core.CenterRule`: local steps, messages, answers."""
+    """A worker that is answered by points: local steps, messages."""
 
     def __init__(self, joined, center, message, rates, protocol="blocking"):
         self.client = joined
@@ -75,7 +73,6 @@ class Pusher:
             joined,
             protocol,
             lambda p, clock, numbers: rates(p),
-            differ=message == POINTS,
         )
         self.x = center[0].copy()
         self.read = self.x.copy()
@@ -135,7 +132,7 @@ class AdmmWorker:
         self.exchanger = Exchanger(
             joined,
             "blocking",
-            lambda p, clock, numbers: core.ElasticRates(0.0, 1.0),
+            lambda p, clock, numbers: {},
         )
         self.elasticity = elasticity
         self.x = center[0].copy()
@@ -192,7 +189,9 @@ def joined_workers(center, count, make, **options):
 
 def slot_of(center, name):
     """What the servers keep beside the parameters, end to end."""
-    return np.concatenate([shard.slots[name][0] for shard in center.shards])
+    return np.concatenate(
+        [shard.center.slots[name][0] for shard in center.shards]
+    )
 
 
 def shown(center):
@@ -201,8 +200,9 @@ def shown(center):
 
 
 # Rules, by the names of the methods.
-ADD = core.CenterRule(center_rules.ADD)
-AVERAGED = core.CenterRule(center_rules.ADD, averages=True)
-HEAVY_BALL = core.CenterRule(center_rules.HEAVY_BALL)
-NESTEROV = core.CenterRule(center_rules.NESTEROV)
-OUTER_NESTEROV = core.CenterRule(center_rules.OUTER_NESTEROV)
+ADD = rules.Add()
+AVERAGED = rules.TimeAverage(rules.Add())
+HEAVY_BALL = rules.HeavyBall()
+NESTEROV = rules.Nesterov()
+MEAN = rules.Mean()
+OUTER_NESTEROV = rules.OuterNesterov()

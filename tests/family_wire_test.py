@@ -188,11 +188,11 @@ VARIABLES = (
 
 
 def elastic(p, clock, numbers):
-    return core.elastic_rates(p, beta=0.9)
+    return core.elastic_rates(p, beta=0.9)._asdict()
 
 
 def pushing(p, clock, numbers):
-    return core.PushRates(share=1 / p, learning_rate=0.1, momentum=0.5)
+    return {"learning_rate": 0.1, "momentum": 0.5}
 
 
 WAYS = {  # a method of the kind, its center's rule, protocol and rates

@@ -257,7 +257,7 @@ def _of_all(models, servers):
         sections = shard.layout.sections
         names = [
             f"center {shard.index}'s {kept} of {section.role}"
-            for kept in ("values", *state["slots"])
+            for kept in ("values", *state["slots"][1:])
             for section in sections
         ]
         row |= {

@@ -210,7 +210,7 @@ def test_another_process_goes_on_for_a_killed_one(cluster, pool):
     for process in (first, victim, first, victim, victim):
         process.do("step")
     velocity = np.concatenate(
-        [shard.slots["velocity"][0] for shard in servers.shards]
+        [shard.center.slots["velocity"][0] for shard in servers.shards]
     )
     center = parameters(servers)
     victim.kill()

@@ -11,14 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_elastic import core
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.groups import Groups
-from tf_elastic.cluster.held_part import PushRate
-from tf_elastic.cluster.held_part import Rate
 from tf_elastic.cluster.layout import np_dtype
 from tf_elastic.cluster.shard import PushId
 from tf_elastic.cluster.shard import Shard
@@ -103,9 +100,7 @@ def array_calls(groups: Groups) -> dict[str, ArrayCall]:
         )
 
     def deposit(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard_of(header).deposit(
-            *_push_of(header, arrays), header.get("differ", True)
-        )
+        return shard_of(header).deposit(*_push_of(header, arrays))
 
     def take(header: Header, arrays: Arrays, _: Places) -> Answer:
         return shard_of(header).take(*_push_of(header, arrays))
@@ -151,13 +146,8 @@ def sender(header: Header) -> tuple[int | None, int]:
 
 def _push_of(
     header: Header, arrays: Arrays
-) -> tuple[PushId, Arrays, Rate | PushRate]:
-    rate = header["rate"]
-    if "beta" in rate:
-        return PushId(**header["id"]), arrays, Rate(**rate)
-    num_workers = rate.pop("num_workers")
-    rates = core.PushRates(**rate)
-    return PushId(**header["id"]), arrays, PushRate(rates, num_workers)
+) -> tuple[PushId, Arrays, dict[str, Any]]:
+    return PushId(**header["id"]), arrays, header["rate"]
 
 
 def _as_sections(shard: Shard, places: Places) -> Arrays | None:

@@ -15,12 +15,11 @@ from tf_elastic.cluster.delivery import RESTART
 from tf_elastic.cluster.delivery import TAKE
 from tf_elastic.cluster.delivery import Delivery
 from tf_elastic.cluster.delivery import Moved
-from tf_elastic.cluster.delivery import Rates
+from tf_elastic.cluster.delivery import RatesOf
 from tf_elastic.cluster.link import Link
 from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
-from tf_elastic.core import center_rules
 
 
 class CenterClient(Delivery):
@@ -30,7 +29,7 @@ class CenterClient(Delivery):
     """
 
     def take(
-        self, messages: Arrays, rates: Rates, overlapped: bool = False
+        self, messages: Arrays, rates: RatesOf, overlapped: bool = False
     ) -> Moved:
         """Pushes messages, gets points to go on from.
 
@@ -64,18 +63,16 @@ class CenterClient(Delivery):
                 out,
             )
 
-        owes = self.layout.rule["method"] == center_rules.ADD
-        return self._with_all(take, messages, flat, rates, TAKE, owes)
+        return self._with_all(take, messages, flat, rates, TAKE)
 
     def meet_and_read(
-        self, values: Arrays, rates: Rates, differ: bool
+        self, values: Arrays, rates: RatesOf
     ) -> Moved:
         """All workers at once, by the center's rule: waits for the others.
 
         Args:
-            values: the worker's points; with `differ` false its messages.
+            values: what the rule says that workers send.
             rates: of a push by one of p workers.
-            differ: whether what counts is the difference to the center.
 
         Returns and errors as of `take`.
         """
@@ -87,14 +84,14 @@ class CenterClient(Delivery):
             news = link.connection.stream(
                 wire.DEPOSIT,
                 self._exchange_s(),
-                {"id": push, "rate": rate, "differ": differ},
+                {"id": push, "rate": rate},
                 parts,
             )
             self._wait_for_round(link, news["round"])
             out = self.layout.parts(flat, link.shard)
             return {**self._read(link, out), "pushes": news["pushes"]}
 
-        return self._with_all(meet, values, flat, rates, TAKE, not differ)
+        return self._with_all(meet, values, flat, rates, TAKE)
 
     def read_points(self) -> Moved:
         """Reads where to go on from, and pushes nothing.
@@ -141,7 +138,7 @@ class CenterClient(Delivery):
             return moved
         return Moved(RESTART, [array.copy() for array in self._known])
 
-    def push(self, differences: Arrays, rates: Rates) -> Moved:
+    def push(self, differences: Arrays, rates: RatesOf) -> Moved:
         """Pushes differences to a center that adds them.
 
         Args, returns and errors as of `take`; there is nothing to go on from.
@@ -155,10 +152,10 @@ class CenterClient(Delivery):
                 wire.PUSH, self._exchange_s(), {"id": push, "rate": rate}, parts
             )
 
-        return self._with_all(push, differences, flat, rates, owes=True)
+        return self._with_all(push, differences, flat, rates)
 
     def exchange(
-        self, values: Arrays, rates: Rates, out: Arrays | None = None
+        self, values: Arrays, rates: RatesOf, out: Arrays | None = None
     ) -> Moved:
         """Sends parameters, gets differences: one way there and back.
 
@@ -221,7 +218,7 @@ class CenterClient(Delivery):
         return self._with_all(exchange, values, flat, rates)
 
     def read_and_push(
-        self, values: Arrays, rates: Rates, out: Arrays | None = None
+        self, values: Arrays, rates: RatesOf, out: Arrays | None = None
     ) -> Moved:
         """Algorithm 1: reads the center, then pushes the difference.
 
@@ -246,7 +243,7 @@ class CenterClient(Delivery):
         return self._with_all(read_and_push, values, flat, rates)
 
     def meet(
-        self, values: Arrays, rates: Rates, out: Arrays | None = None
+        self, values: Arrays, rates: RatesOf, out: Arrays | None = None
     ) -> Moved:
         """All workers at once, eqs. 2.3 and 2.4: waits for the others.
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.blocks import squares_of_parameters
@@ -22,10 +21,11 @@ from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
 from tf_elastic.cluster.membership import Membership
-from tf_elastic.core import center_rules
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Rates
 
-# Of (p, the worker's clock): of an elastic exchange, or of a push.
-Rates = Callable[[int, int], core.ElasticRates | core.PushRates]
+# Of (p, the worker's clock).
+RatesOf = Callable[[int, int], Rates]
 
 # What a worker is to do after an exchange.
 PULL = "pull"  # move by alpha times the differences
@@ -71,9 +71,8 @@ class Delivery(Membership):
         do: Callable[[Link, dict, dict, Arrays], dict[str, Any]],
         values: Arrays,
         flat: Arrays,
-        rates: Rates,
+        rates: RatesOf,
         kind: str = PULL,
-        owes: bool = False,
     ) -> Moved:
         """Does one exchange with every center server that is there.
 
@@ -85,16 +84,16 @@ class Delivery(Membership):
                 for no point.
             rates: of the exchange.
             kind: what the worker is to do with `flat`.
-            owes: whether `values` add up, so that what cannot be sent now is
-                sent later.
         """
         if self.failure is not None:
             raise self.failure
         begin = time.monotonic()
+        # What adds up and cannot be sent now is sent later.
+        owes = self.layout.rule.sends == rules.INCREMENT
         self.sequence += 1
         num_workers = self.num_workers  # Heartbeats change it.
         now = rates(num_workers, self.clock)
-        rate = {**_numbers(now), "num_workers": num_workers}
+        rate = {**now, "num_workers": num_workers}
         points = self._known if owes or kind == TAKE else values
         sections = self.layout.sections
         # Of what came back from each server, if it has told them.
@@ -113,7 +112,9 @@ class Delivery(Membership):
                 "samples": self.samples,
             }
             if owes:
-                answered += self._send_again(link, push_id, rate)
+                answered += self._send_again(
+                    link, push_id, rate, takes=kind == TAKE
+                )
                 parts = link.debt.with_message(parts, sections)
             try:
                 news = do(link, push_id, rate, parts)
@@ -189,7 +190,7 @@ class Delivery(Membership):
         if kind == TAKE:
             self._know(flat, [outcome is True for outcome in outcomes])
             return Moved(TAKE, flat)
-        return Moved(PULL, flat, float(getattr(now, "moving_rate", 0.0)))
+        return Moved(PULL, flat, float(now.get("moving_rate", 0.0)))
 
     def _know(self, flat: Arrays, here: list[bool]) -> None:
         """Notes what was given, and what was not keeps its last value."""
@@ -209,9 +210,19 @@ class Delivery(Membership):
         self._known = known
 
     def _send_again(
-        self, link: Link, push_id: dict[str, Any], rate: dict[str, Any]
+        self,
+        link: Link,
+        push_id: dict[str, Any],
+        rate: dict[str, Any],
+        takes: bool,
     ) -> int:
         """Sends what was not answered, by its own number.
+
+        Args:
+            link: to the server.
+            push_id: of the push that is next.
+            rate: of it.
+            takes: whether pushes of this kind are answered by points.
 
         Returns:
             How many pushes were answered: none, if the center has had it.
@@ -226,7 +237,6 @@ class Delivery(Membership):
             link.debt.doubt_ends()
             return 0
         # Where all meet, too: nobody is to wait for what is late.
-        takes = self.layout.rule["method"] in center_rules.METHODS
         room = [np.empty_like(part) for part in parts] if takes else []
         try:
             link.connection.stream(
@@ -283,13 +293,3 @@ class Delivery(Membership):
         self._with_links(enter, patience)
         self._known = center
         return Moved(RESTART, center)
-
-
-def _numbers(rates: core.ElasticRates | core.PushRates) -> dict[str, Any]:
-    """What the center needs of them, as JSON."""
-    if isinstance(rates, core.PushRates):
-        return {
-            name: None if rate is None else float(rate)
-            for name, rate in rates._asdict().items()
-        }
-    return {"beta": float(rates.beta)}

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from tf_elastic import core
 from tf_elastic.cluster import delivery
 from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.delivery import Moved
+from tf_elastic.core import rules
 
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 
@@ -41,9 +41,7 @@ _NUMBERS = {
 }
 
 # Of (p, the worker's clock, numbers of the moment).
-Rates = Callable[
-    [int, int, Sequence[float]], core.ElasticRates | core.PushRates
-]
+Rates = Callable[[int, int, Sequence[float]], rules.Rates]
 
 
 class Order(NamedTuple):
@@ -96,8 +94,6 @@ class Exchanger:
         client: the worker's side of the center, joined.
         protocol: one of `PROTOCOLS`.
         rates: of an exchange.
-        differ: of a push where all meet, whether what counts is the
-            difference to the center.
     """
 
     def __init__(
@@ -105,12 +101,10 @@ class Exchanger:
         client: CenterClient,
         protocol: str,
         rates: Rates,
-        differ: bool = True,
     ) -> None:
         self.client = client
         self.protocol = protocol
         self._rates = rates
-        self._differ = differ
         self._pending: concurrent.futures.Future[Moved] | None = None
         self._late = False
         # The worker's clock when it began at the center, None if it began
@@ -168,7 +162,7 @@ class Exchanger:
         begin = time.monotonic()
         if self._is_push:
             moved = (
-                self.client.meet_and_read(list(values), rates, self._differ)
+                self.client.meet_and_read(list(values), rates)
                 if meets
                 else self.client.take(list(values), rates)
             )
@@ -204,7 +198,7 @@ class Exchanger:
 
     @property
     def _is_push(self) -> bool:
-        return self.client.layout.rule is not None
+        return not self.client.layout.rule.answers_difference
 
     def room_to_send(self) -> list[np.ndarray]:
         """Arrays for the worker's points, one for each section.
@@ -213,7 +207,7 @@ class Exchanger:
         """
         return self._away.arrays()
 
-    def _rates_at(self, moment: Moment) -> delivery.Rates:
+    def _rates_at(self, moment: Moment) -> delivery.RatesOf:
         return lambda num_workers, _: self._rates(
             num_workers, moment.clock, moment.numbers
         )

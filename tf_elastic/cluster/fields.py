@@ -157,6 +157,23 @@ def table(other: Check, most: int, most_letters: int = 100) -> Check:
     return check
 
 
+def tree(leaf: Check, most: int, depth: int) -> Check:
+    """An object of at most so many fields, some of which are such objects."""
+
+    def part(depth: int) -> Check:
+        def check(name: str, value: Any) -> Any:
+            if type(value) is dict and depth > 0:
+                return of_depth(depth - 1)(name, value)
+            return leaf(name, value)
+
+        return check
+
+    def of_depth(depth: int) -> Check:
+        return table(part(depth), most)
+
+    return of_depth(depth)
+
+
 def scalar(name: str, value: Any) -> Any:
     """A number that is finite, a short text, a truth value, or None."""
     if value is None or type(value) is bool:

@@ -20,6 +20,9 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import fields
 from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster import wire
+from tf_elastic.core.rules import Elastic
+from tf_elastic.core.rules import Rule
+from tf_elastic.core.rules import from_config
 
 PARAMETERS = "parameters"  # pulled and pushed
 STATISTICS = "statistics"  # pushed only; workers keep their own
@@ -36,17 +39,7 @@ _DESCRIPTION = fields.record(
         "format": fields.integer(),
         "tf_elastic": fields.text(100),
         "num_shards": fields.integer(1, 2**16),
-        "rule": fields.optional(
-            fields.record(
-                {"method": fields.text(100)},
-                {
-                    "averages": fields.boolean,
-                    "adjustment": fields.number(0, 100),
-                    "scales_by_staleness": fields.boolean,
-                    "compensates": fields.boolean,
-                },
-            )
-        ),
+        "rule": fields.tree(fields.scalar, 20, 4),
         "variables": fields.each(
             fields.row(
                 fields.text(10_000),
@@ -89,19 +82,18 @@ class Layout:
     Args:
         variables: in the order in which every worker has them.
         num_shards: how many center servers there are.
-        rule: what the center does with pushes, as JSON: a
-            `core.CenterRule`'s fields; None for elastic averaging.
+        rule: what the center does with messages; None for elastic averaging.
     """
 
     def __init__(
         self,
         variables: Sequence[VariableSpec],
         num_shards: int,
-        rule: dict[str, Any] | None = None,
+        rule: Rule | None = None,
     ) -> None:
         self.variables = tuple(variables)
         self.num_shards = num_shards
-        self.rule = rule
+        self.rule = rule or Elastic()
         keys = sorted({(v.role, v.dtype) for v in self.variables})
         self.sections = tuple(
             self._section(role, dtype) for role, dtype in keys
@@ -177,7 +169,7 @@ class Layout:
         return {
             **_about(),
             "num_shards": self.num_shards,
-            "rule": self.rule,
+            "rule": self.rule.config(),
             "variables": [
                 [v.name, list(v.shape), v.dtype, v.role]
                 for v in self.variables
@@ -198,13 +190,17 @@ class Layout:
                 f"A model may have {_MOST_VALUES} values. Received: "
                 f"{sum(sizes)} of them."
             )
+        try:
+            rule = from_config(description["rule"])
+        except ValueError as error:
+            raise errors.MessageError(str(error)) from error
         return cls(
             [
                 VariableSpec(name, tuple(shape), dtype, role)
                 for name, shape, dtype, role in description["variables"]
             ],
             description["num_shards"],
-            description["rule"],
+            rule,
         )
 
     def variable_at(self, section: Section, position: int) -> str:
@@ -282,8 +278,9 @@ def _words(variable: Sequence[Any]) -> str:
     return f"{name!r} {dtype}{list(shape)}{kind}"
 
 
-def _rule_words(rule: dict[str, Any] | None) -> str:
-    return "elastic averaging" if rule is None else f"a push ({rule})"
+def _rule_words(rule: Any) -> str:
+    is_elastic = rule == Elastic().config()
+    return "elastic averaging" if is_elastic else f"{rule!s:.200}"
 
 
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:

@@ -14,8 +14,6 @@ from tf_elastic.cluster import fields
 from tf_elastic.cluster import wire
 
 _LARGEST_RATE = 1e6
-# Further, and the center jumps beyond a worker by more than it was away.
-_LARGEST_SHARE = 2.0
 _LONGEST_WAIT_S = 60.0
 
 _WORKER = fields.integer(high=2**31 - 1)
@@ -29,33 +27,18 @@ _ID = fields.record(
     {**_MEMBER, "sequence": fields.integer(1), "version_read": _VERSION},
     {"clock": _COUNT, "samples": _COUNT},
 )
-_ELASTIC = fields.record(
-    {"beta": fields.number(0, 2.0**32), "num_workers": _NUM_WORKERS}
-)
-_PUSH = fields.record(
-    {
-        "share": fields.number(0, 1),
-        "learning_rate": fields.number(0, _LARGEST_RATE),
-        "momentum": fields.number(-_LARGEST_SHARE, _LARGEST_SHARE),
-        "averaging_rate": fields.optional(fields.number(0, 1)),
-        "compensation": fields.number(0, _LARGEST_RATE),
-        "num_workers": _NUM_WORKERS,
+_NUMBERS = fields.table(fields.optional(fields.number(-1e30, 1e30)), 32)
+
+
+def _rates(name: str, value: Any) -> dict[str, Any]:
+    """By what numbers a rule moves the center; it looks at their ranges."""
+    rates = _NUMBERS(name, value)
+    return {
+        **rates,
+        "num_workers": _NUM_WORKERS(
+            f"{name}.num_workers", rates.get("num_workers")
+        ),
     }
-)
-
-
-def _rate(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or "beta" not in value:
-        return _PUSH(name, value)
-    rate = _ELASTIC(name, value)
-    if rate["beta"] > _LARGEST_SHARE * rate["num_workers"]:
-        fields.refuse(
-            f"{name}.beta",
-            f"at most {_LARGEST_SHARE:g} for each of num_workers="
-            f"{rate['num_workers']} workers",
-            rate["beta"],
-        )
-    return rate
 
 
 def _call(
@@ -112,19 +95,17 @@ _CALLS = {
     wire.INVITE: _call({}),
     wire.READ: _call({}, _MEMBER),
     wire.INITIALIZE: _call({**_MEMBER, "version": _VERSION}),
-    wire.PUSH: _call({"id": _ID, "rate": _rate}),
+    wire.PUSH: _call({"id": _ID, "rate": _rates}),
     wire.EXCHANGE: _call(
         {
             "id": _ID,
-            "rate": _rate,
+            "rate": _rates,
             "codec": fields.one_of(*codecs.CODECS),
             "whole": fields.boolean,
         }
     ),
-    wire.DEPOSIT: _call(
-        {"id": _ID, "rate": _rate}, {"differ": fields.boolean}
-    ),
-    wire.TAKE: _call({"id": _ID, "rate": _rate}),
+    wire.DEPOSIT: _call({"id": _ID, "rate": _rates}),
+    wire.TAKE: _call({"id": _ID, "rate": _rates}),
 }
 
 

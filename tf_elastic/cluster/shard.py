@@ -6,10 +6,10 @@ that each exchange is atomic on each shard. The rules are `core`'s.
 
 import collections
 import functools
-import math
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Hashable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -22,24 +22,24 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import ledger
 from tf_elastic.cluster import meeting
 from tf_elastic.cluster import offers
-from tf_elastic.cluster.blocks import put_differences
-from tf_elastic.cluster.blocks import squares_of_parameters
-from tf_elastic.cluster.held_part import Arrays
-from tf_elastic.cluster.held_part import HeldPart
-from tf_elastic.cluster.held_part import PushRate
-from tf_elastic.cluster.held_part import Rate
+from tf_elastic.cluster.center_state import Arrays
+from tf_elastic.cluster.center_state import CenterState
 from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import difference
 from tf_elastic.cluster.layout import other_release
+from tf_elastic.cluster.total_momentum import TotalMomentum
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
 
 _STALENESS_KEPT = 4096
 # Calls to `release` of one worker. The one before may not know yet that nobody
 # listens to it any more.
 _MOST_WAITS = 4
 
-# What counts of the messages at a meeting.
-_MEAN, _SUM = "mean", "sum"
+# By name, the numbers of a push; see `core.rules`.
+Rates = dict[str, Any]
+
 
 class PushId(NamedTuple):
     """What every push carries."""
@@ -52,7 +52,7 @@ class PushId(NamedTuple):
     samples: int = 0  # that the worker has trained on
 
 
-class Shard(HeldPart):
+class Shard:
     """Parameters, versions and members of one center server.
 
     Args:
@@ -74,7 +74,10 @@ class Shard(HeldPart):
         now: Callable[[], float] = time.monotonic,
         max_workers: int = ledger.MAX_WORKERS,
     ) -> None:
-        super().__init__(index)
+        self.index = index
+        self.center = CenterState(index)
+        # Of a center with momentum whose workers push gradients.
+        self._total_momentum: TotalMomentum | None = None
         self.empty_twin = functools.partial(
             Shard, index, num_shards, lease_s, grace_s, now, max_workers
         )
@@ -86,12 +89,28 @@ class Shard(HeldPart):
         self._changed = threading.Condition()
         self._references: dict[int, list[Any]] = {}
         self._meeting = meeting.Meeting()
+        self._rates_of_round: dict[Hashable, Rates] = {}
         self._waiting: collections.Counter[int] = collections.Counter()
         self._refusals = 0  # of processes that did not fit
         self._last_refusal = ""
         self._staleness: collections.deque = collections.deque(
             maxlen=_STALENESS_KEPT
         )
+
+    @property
+    def version(self) -> int:
+        """Pushes (synchronous: rounds) that the center has seen."""
+        return self.center.version
+
+    @property
+    def arrays(self) -> Arrays | None:
+        """The center, one array for each section; None if there is none."""
+        return self.center.arrays
+
+    @property
+    def layout(self) -> Layout | None:
+        """Of the model; None if none is known."""
+        return self.center.layout
 
     # Who is there.
 
@@ -101,7 +120,7 @@ class Shard(HeldPart):
             member = self.ledger.members.get(worker)
             return {
                 **self._news(),
-                "description": self.description,
+                "description": self.center.description,
                 "last_incarnation": member.incarnation if member else 0,
                 "pushes": member.pushes if member else 0,
                 "clock": member.clock if member else 0,
@@ -215,15 +234,33 @@ class Shard(HeldPart):
         if unlike is None:
             Layout.from_description(description)  # Or it is none.
             others = set(self.ledger.present) - {worker}
-            if self.description is None or (self.arrays is None and not others):
+            known = self.center.description
+            if known is None or (self.arrays is None and not others):
                 # Of one that was told before, nobody is here any more.
-                self._describe(description)
-            unlike = difference(self.description, description)
+                self.center.describe(description)
+                self._total_momentum = self._meter()
+            unlike = difference(self.center.description, description)
         if unlike:
             raise errors.CenterRefusedError(
                 f"{where}{unlike}. Start all processes with the same script "
                 "and release, or this center with an empty snapshot folder."
             )
+
+    def _meter(self) -> TotalMomentum | None:
+        return TotalMomentum.of(self.center.rule, self.layout, self.index)
+
+    def _forget_points(self, worker: int) -> None:
+        """Forgets what a worker was sent."""
+        self.center.forget(worker)
+        if self._total_momentum:
+            self._total_momentum.forget(worker)
+
+    def _points(self, worker: int, room: Arrays | None = None) -> Arrays:
+        """What a worker goes on from, in new arrays or in `room`."""
+        points = self.center.points(worker, room)
+        if self._total_momentum:
+            self._total_momentum.give(worker, self.version, self.arrays)
+        return points
 
     def _news(self, member: ledger.Member | None = None) -> dict[str, Any]:
         """What every answer tells, and of the samples the asker's own."""
@@ -266,9 +303,9 @@ class Shard(HeldPart):
         with self._changed:
             self.ledger.admit(worker, incarnation)
             if self.arrays is None and self.offers.accepted == worker:
-                self._check_finite(values, worker)
-                self._begin(values)
-                self.version = max(version, 0)
+                self.center.check_finite(values, worker)
+                self.center.begin(values)
+                self.center.version = max(version, 0)
                 logging.info(
                     "center %d begins with the parameters of worker %d, "
                     "version %d.",
@@ -301,20 +338,20 @@ class Shard(HeldPart):
         with self._changed:
             self._need_arrays()
             if worker is None:
-                return self._news(), self._shown()
+                return self._news(), self.center.shown()
             member = self.ledger.admit(worker, incarnation)
             self._note_read(member)
             return self._news(member), self._points(worker, out)
 
     def take(
-        self, push_id: PushId, messages: Arrays, rate: PushRate
+        self, push_id: PushId, messages: Arrays, rates: Rates
     ) -> tuple[dict[str, Any], Arrays]:
         """Does with one worker's message what the center's rule says.
 
         Args:
             push_id: who pushes what.
             messages: the worker's; of statistics, its values. Overwritten.
-            rate: of the push.
+            rates: of the push.
 
         Returns:
             News, and the point that the worker is to go on from.
@@ -322,20 +359,19 @@ class Shard(HeldPart):
         Raises:
             LostSlotError, DuplicatePushError, NonFiniteError,
             CenterEmptyError: nothing was applied.
-            MessageError: this center averages elastically.
+            MessageError: the rule is another one, or cannot take `rates`.
         """
         with self._changed:
-            if self.rule is None:
-                raise errors.MessageError(
-                    f"center {self.index} averages elastically, and takes no "
-                    "other pushes"
-                )
-            member = self._admit(push_id)
-            self._check_finite(messages, push_id.worker)
-            staleness = max(self.version - push_id.version_read, 1)
-            self._statistics_differ(messages)
-            sent = self._sent_to(push_id.worker, push_id.version_read)
-            rates = self._take(messages, rate, staleness, sent)
+            member = self._admit(push_id, rates)
+            self.center.check_finite(messages, push_id.worker)
+            self._need_rule(answers_difference=False)
+            context = Context(
+                float(self.version),
+                float(max(self.version - push_id.version_read, 1)),
+            )
+            deltas = self.center.put_deltas(messages)
+            sent = self.center.sent_to(push_id.worker, push_id.version_read)
+            now = self.center.apply(deltas, rates, context, sent=sent)
             news = self._applied(push_id, member)
             self._note_read(member)
             if self._total_momentum:
@@ -344,30 +380,31 @@ class Shard(HeldPart):
                     push_id.version_read,
                     self.version,
                     self.arrays,
-                    messages,
-                    rates,
+                    deltas,
+                    now,
                 )
             return news, self._points(push_id.worker, messages)
 
     def push(
-        self, push_id: PushId, differences: Arrays, rate: Rate
+        self, push_id: PushId, deltas: Arrays, rates: Rates
     ) -> dict[str, Any]:
-        """Moves the center by one worker's difference: Algorithm 1, step b).
+        """Moves the center by one worker's deltas: Algorithm 1, step b).
 
         Raises:
             LostSlotError, DuplicatePushError, NonFiniteError,
             CenterEmptyError: nothing was applied.
         """
         with self._changed:
-            member = self._admit_push(push_id, rate)
-            self._apply(differences, rate, push_id.worker)
+            member = self._admit(push_id, rates)
+            context = Context(float(self.version))
+            self.center.apply(deltas, rates, context, push_id.worker)
             return self._applied(push_id, member)
 
     def exchange(
         self,
         push_id: PushId,
         values: Arrays,
-        rate: Rate,
+        rates: Rates,
         codec: str = "none",
         whole: bool = True,
         out: Arrays | None = None,
@@ -377,48 +414,50 @@ class Shard(HeldPart):
         Args:
             push_id: who pushes what.
             values: the worker's points, or, compressed, what has changed.
-            rate: of the push.
+            rates: of the push.
             codec: how `values` and the answer are compressed.
             whole: whether `values` are whole, although a codec is used.
             out: what an answer that is not compressed is put in; None to
                 overwrite `values`.
 
         Returns:
-            News, and the differences by which the center has moved (times
-            the rate), encoded: the worker is to move by the same.
+            News, and the deltas by which the center has moved (times the
+            rate), encoded: the worker is to move by the same.
         """
         with self._changed:
-            member = self._admit_push(push_id, rate)
+            member = self._admit(push_id, rates)
+            self._need_rule(answers_difference=True)
             answer: list[Any]
             if codec == "none":
                 answer = values if out is None else out
-                squares = self._exchange(values, rate, push_id.worker, answer)
+                squares = self.center.exchange(
+                    values, rates, push_id.worker, answer
+                )
             else:
                 points = self._decoded(push_id.worker, values, codec, whole)
-                answer = self._differences(points, codec, push_id.worker)
-                squares = self._follow(answer, codec, rate)
+                answer = self._deltas(points, codec, push_id.worker)
+                squares = self._follow(answer, codec, rates)
             news = self._applied(push_id, member)
             self._note_read(member)
             return {**news, "squares": squares}, answer
 
-    def _differences(
-        self, points: Arrays, codec: str, worker: int
-    ) -> list[Any]:
-        """A worker's differences to the center, encoded."""
+    def _deltas(self, points: Arrays, codec: str, worker: int) -> list[Any]:
+        """A worker's deltas to the center, encoded."""
         # The points are read-only.
-        differences = [np.empty_like(point) for point in points]
-        put_differences(points, self.arrays, differences)
-        self._check_finite(differences, worker)
-        return [codecs.encode(codec, moved) for moved in differences]
+        deltas = self.center.put_deltas(
+            points, [np.empty_like(point) for point in points]
+        )
+        self.center.check_finite(deltas, worker)
+        return [codecs.encode(codec, moved) for moved in deltas]
 
-    def _follow(self, encoded: list[Any], codec: str, rate: Rate) -> float:
-        """Moves the center by what a worker will decode; see `_exchange`."""
-        differences = [
+    def _follow(self, encoded: list[Any], codec: str, rates: Rates) -> float:
+        """Moves the center by what a worker will decode."""
+        deltas = [
             codecs.decode(codec, moved, center.dtype, center.size)
             for moved, center in zip(encoded, self.arrays, strict=True)
         ]
-        self._apply(differences, rate)
-        return squares_of_parameters(self.layout, differences)
+        self.center.apply(deltas, rates, Context(float(self.version)))
+        return self.center.squares(deltas)
 
     def _decoded(
         self, worker: int, values: Sequence[Any], codec: str, whole: bool
@@ -447,11 +486,7 @@ class Shard(HeldPart):
     # Synchronous exchanges.
 
     def deposit(
-        self,
-        push_id: PushId,
-        values: Arrays,
-        rate: Rate | PushRate,
-        differ: bool = True,
+        self, push_id: PushId, values: Arrays, rates: Rates
     ) -> tuple[dict[str, Any], Arrays]:
         """Takes one worker's part of a synchronous exchange: eq. 2.4.
 
@@ -459,37 +494,29 @@ class Shard(HeldPart):
 
         Args:
             push_id: who pushes what.
-            values: the worker's points; or, with `differ` false, its message.
-                Overwritten.
-            rate: of the push.
-            differ: whether what counts is their difference to the center;
-                with a rule, the mean of those who come.
+            values: what the rule says that workers send. Overwritten.
+            rates: of the push.
 
         Returns:
             News, in which "round" is the one taken part in, and the
             differences to the center as it is in this round (nothing, if the
-            worker is to read the center afterwards: if this has a rule).
+            worker is to read the center afterwards).
         """
         with self._changed:
-            key: Rate | str
-            if self.rule is None:
-                member = self._admit_push(push_id, rate)
-                key = rate
-            else:
-                member = self._admit(push_id)
-                self._last_rate = rate
-                key = _MEAN if differ else _SUM
-            if differ:
-                put_differences(values, self.arrays, values)
-            else:
-                self._statistics_differ(values)
-            self._check_finite(values, push_id.worker)
-            self._meeting.add(push_id.worker, values, key)
+            member = self._admit(push_id, rates)
+            deltas = self.center.put_deltas(values)
+            self.center.check_finite(deltas, push_id.worker)
+            # Parts of one kind are added up.
+            kind: Hashable = None
+            if self.center.rule.answers_difference:
+                kind = tuple(sorted(rates.items()))
+            self._rates_of_round[kind] = rates
+            self._meeting.add(push_id.worker, deltas, kind)
             self._note_push(push_id, member)
             self._note_read(member)
             news = {**self._news(member), "pushes": member.pushes}
             self._end_round_if_complete()
-            return news, values if self.rule is None else []
+            return news, deltas if kind is not None else []
 
     def release(
         self, worker: int, incarnation: int, round_: int, wait_s: float,
@@ -544,19 +571,21 @@ class Shard(HeldPart):
             self._end_round()
 
     def _end_round(self) -> None:
-        for key, came, summed in self._meeting.end():
+        context = Context(float(self.version))
+        for kind, came, summed in self._meeting.end():
+            rates = self._rates_of_round[kind]
+            if kind is None and self.center.rule.sends == rules.POINT:
+                # The mean of those who have come.
+                rates = {**rates, "num_workers": came}
             try:
-                if isinstance(key, Rate):
-                    self._apply(summed, key)
-                    continue
-                rate = self._last_rate
-                if key == _MEAN:  # Of those who have come.
-                    rate = PushRate(rate.rates._replace(share=1 / came), came)
-                self._take(summed, rate, 1)
+                self.center.apply(
+                    summed, rates, context._replace(count=came)
+                )
             except errors.NonFiniteError as error:
                 # Nobody's call alone: the round ends without it.
                 logging.error("%s.", error)
-        self.version += 1
+        self._rates_of_round.clear()
+        self.center.version += 1
         self._changed.notify_all()
 
     # Snapshots and status.
@@ -566,7 +595,7 @@ class Shard(HeldPart):
         with self._changed:
             if self.arrays is None:
                 return None
-            kept, arrays = self._kept()
+            kept, arrays = self.center.kept()
             return {
                 **kept,
                 "shard": self.index,
@@ -592,7 +621,8 @@ class Shard(HeldPart):
                     "center server a snapshot folder of its own."
                 )
         with self._changed:
-            self._keep(state, arrays)
+            self.center.keep(state, arrays)
+            self._total_momentum = self._meter()
             self._meeting.round = state["round"]
             self.ledger.restore(state["ledger"])
 
@@ -634,15 +664,15 @@ class Shard(HeldPart):
                 f"center {self.index} holds no parameters yet"
             )
 
-    def _admit_push(self, push_id: PushId, rate: Rate) -> ledger.Member:
-        if not (0 <= rate.beta < math.inf and rate.num_workers >= 1):
+    def _need_rule(self, answers_difference: bool) -> None:
+        rule = self.center.rule
+        if rule.answers_difference != answers_difference:
             raise errors.MessageError(
-                "A push must have beta >= 0 and num_workers >= 1. Received: "
-                f"beta={rate.beta}, num_workers={rate.num_workers}"
+                f"center {self.index} goes by the rule {rule.name!r}, which "
+                "has no such exchange"
             )
-        return self._admit(push_id)
 
-    def _admit(self, push_id: PushId) -> ledger.Member:
+    def _admit(self, push_id: PushId, rates: Rates) -> ledger.Member:
         self._need_arrays()
         member = self.ledger.admit(push_id.worker, push_id.incarnation)
         if push_id.sequence <= member.sequence:
@@ -651,13 +681,14 @@ class Shard(HeldPart):
                 f"push {push_id.sequence} of worker {push_id.worker} was "
                 f"applied before (the last one is {member.sequence})"
             )
+        self.center.check(rates)
         return member
 
     def _applied(
         self, push_id: PushId, member: ledger.Member
     ) -> dict[str, Any]:
         self._note_push(push_id, member)
-        self.version += 1
+        self.center.version += 1
         entry = self._staleness[-1]
         return {
             **self._news(member),

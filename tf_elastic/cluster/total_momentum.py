@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_elastic import core
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import np_dtype
-from tf_elastic.core import center_rules
 from tf_elastic.core import momentum_control
+from tf_elastic.core.rules import HeavyBall
+from tf_elastic.core.rules import Rates
+from tf_elastic.core.rules import Rule
 
 # Of the parameters of this server; a median over so many is enough.
 _COORDINATES = 1000
@@ -28,9 +29,6 @@ _READINGS_KEPT = 64
 # A worker is at one version, and another is on its way; more if answers of
 # the center are lost.
 _VERSIONS_KEPT = 8
-
-# Their messages are gradients, taken at what they answer.
-_MEASURABLE = (center_rules.HEAVY_BALL, center_rules.NESTEROV)
 
 
 class Reading(NamedTuple):
@@ -50,7 +48,7 @@ class _Version:
     center: np.ndarray  # float64, shape (coordinates,)
     before: np.ndarray | None = None  # None if this server has not seen it
     after: np.ndarray | None = None  # None as long as it is the newest
-    rates: core.PushRates | None = None  # by which it went on
+    rates: Rates | None = None  # by which it went on
 
 
 class TotalMomentum:
@@ -117,10 +115,11 @@ class TotalMomentum:
 
     @classmethod
     def of(
-        cls, rule: core.CenterRule | None, layout: Layout, shard: int
+        cls, rule: Rule, layout: Layout, shard: int
     ) -> "TotalMomentum | None":
         """The meter of a center with this rule, if it can have one."""
-        if rule is None or rule.method not in _MEASURABLE:
+        # A gradient that was taken at what the rule answers.
+        if not isinstance(rule, HeavyBall):
             return None
         return cls(layout, shard)
 
@@ -149,7 +148,7 @@ class TotalMomentum:
         version: int,
         center: Sequence[np.ndarray],
         gradients: Sequence[np.ndarray],
-        rates: core.PushRates,
+        rates: Rates,
     ) -> None:
         """Notes a push, after the center has moved by it.
 
@@ -191,12 +190,12 @@ class TotalMomentum:
                 total = momentum_control.total_momentum(
                     [at.before, at.center, at.after],
                     [gradient],
-                    [rates.share * rates.learning_rate],
+                    [rates["learning_rate"]],
                     self._resolution,
                 )
                 if total is not None:
                     self._readings.append(
-                        Reading(number, worker, float(rates.momentum), total)
+                        Reading(number, worker, float(rates["momentum"]), total)
                     )
             return list(self._readings)
 

@@ -17,7 +17,7 @@ import numpy as np
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import json_text
 
-FORMAT = 2  # of the calls; both ends must have the same
+FORMAT = 3  # of the calls; both ends must have the same
 CHUNK_BYTES = 4 * 1024 * 1024  # measured: 1 MB and 16 MB are slower
 MAX_HEADER_BYTES = CHUNK_BYTES  # of a model's description
 MAX_CALL_BYTES = 64 * 1024  # of the header of any other call

@@ -7,19 +7,17 @@ optimizers, the strategies and the tests all call these functions.
 """
 
 from tf_elastic.core import admm
-from tf_elastic.core import center_rules
+from tf_elastic.core import orders
+from tf_elastic.core import rules
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
-from tf_elastic.core.center_rules import CenterRule
-from tf_elastic.core.center_rules import CenterState
-from tf_elastic.core.center_rules import PushRates
 from tf_elastic.core.elastic import conserved_sum
 from tf_elastic.core.elastic import elastic_difference
-from tf_elastic.core.elastic import gauss_seidel_exchange
-from tf_elastic.core.elastic import jacobi_exchange
 from tf_elastic.core.elastic import pull
 from tf_elastic.core.elastic import push
-from tf_elastic.core.elastic import round_robin_exchange
+from tf_elastic.core.elastic_exchanges import gauss_seidel_exchange
+from tf_elastic.core.elastic_exchanges import jacobi_exchange
+from tf_elastic.core.elastic_exchanges import round_robin_exchange
 from tf_elastic.core.local_steps import MomentumState
 from tf_elastic.core.local_steps import lookahead_momentum_step
 from tf_elastic.core.local_steps import lookahead_point
@@ -33,14 +31,10 @@ from tf_elastic.core.rates import elastic_rates
 from tf_elastic.core.schedules import inverse_sqrt_decay
 
 __all__ = [
-    "CenterRule",
-    "CenterState",
     "DEFAULT_BETA",
     "ElasticRates",
     "MomentumState",
-    "PushRates",
     "admm",
-    "center_rules",
     "check_rate",
     "conserved_sum",
     "elastic_difference",
@@ -51,11 +45,13 @@ __all__ = [
     "lookahead_momentum_step",
     "lookahead_point",
     "momentum_step",
+    "orders",
     "plain_point",
     "polyak_rate",
     "pull",
     "push",
     "round_robin_exchange",
+    "rules",
     "sgd_step",
     "time_average",
 ]

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_elastic import core
 from tf_elastic.cluster import total_momentum
 from tf_elastic.cluster import watch
-from tf_elastic.core import center_rules
 from tf_elastic.core import momentum_control
+from tf_elastic.core.rules import Context
+from tf_elastic.core.rules import Nesterov
 from tf_elastic.optimizers.push_optimizer import GradientPush
 from tf_elastic.optimizers.push_optimizer import LastPushes
 
@@ -85,13 +85,11 @@ def effective_rate(
     staleness: float,
 ) -> float:
     """The rate of an update, after all that the center's rule makes of it."""
-    rates = center_rules.rates_at(
-        optimizer.center_rule,
-        core.PushRates(learning_rate=learning_rate),
-        update,
-        max(staleness, 1.0),
+    rates = optimizer.center_rule.rates_at(
+        {"learning_rate": learning_rate},
+        Context(update, max(staleness, 1.0)),
     )
-    return float(rates.learning_rate)
+    return float(rates["learning_rate"])
 
 
 class TotalMomentum:
@@ -152,7 +150,7 @@ class TotalMomentum:
 
     def _centers(self, before: LastPushes, pushes: LastPushes) -> np.ndarray:
         """The centers after each of these pushes."""
-        if self._optimizer.center_rule.method == center_rules.NESTEROV:
+        if isinstance(self._optimizer.center_rule, Nesterov):
             return momentum_control.plain_path(
                 before.center, pushes.points, pushes.momentum
             )

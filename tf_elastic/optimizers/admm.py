@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
-from tf_elastic.optimizers import exchange_rules
-from tf_elastic.optimizers.exchange_rules import AdmmParameter
-from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.core import rules
+from tf_elastic.optimizers.exchange_spec import AdmmSpec
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 
 
@@ -49,8 +49,6 @@ class ADMM(PushOptimizer):
         Zhang (2016), eqs. 3.51 to 3.54; Zhang and Kwok (2014).
     """
 
-    message = exchange_rules.GRADIENT
-
     def __init__(
         self,
         learning_rate: Any = 0.01,
@@ -82,10 +80,12 @@ class ADMM(PushOptimizer):
         """Every step is taken in the exchange."""
         return tf.ones_like(clock, tf.bool)
 
+    _slot_kind = rules.GRADIENT  # its steps are taken in the exchange
+
     @property
-    def center_rule(self) -> core.CenterRule:
-        """The center adds what the workers' parts have changed by."""
-        return core.CenterRule(core.center_rules.ADD)
+    def center_rule(self) -> rules.Rule:
+        """The center is the mean of the workers' parts."""
+        return rules.MeanOfParts()
 
     def push_numbers(self, clock: tf.Tensor) -> list[Any]:
         """The learning rate of a step."""
@@ -96,11 +96,11 @@ class ADMM(PushOptimizer):
         self._multipliers = self.add_optimizer_variables(
             variables, "multiplier"
         )
-        self._begin_anew_with(variables, self._multipliers, at_zero=True)
+        self._begin_anew_with(variables, self._multipliers, tf.zeros_like)
         self._anchors = self._copies_of(variables, "anchor")
         self._pushed = self._copies_of(variables, "pushed")
 
-    def _exchange_rule(self, variables: Sequence[keras.Variable]) -> AdmmRule:
+    def _exchange_spec(self, variables: Sequence[keras.Variable]) -> AdmmSpec:
         kept = (
             variables,
             self._slots,
@@ -108,10 +108,11 @@ class ADMM(PushOptimizer):
             self._anchors,
             self._pushed,
         )
-        return AdmmRule(
+        return AdmmSpec(
             self.method_name,
+            self.center_rule,
             [
-                AdmmParameter(*(compat.native_variable(v) for v in fields))
+                AdmmVariable(*(compat.native_variable(v) for v in fields))
                 for fields in zip(*kept, strict=True)
             ],
             self.elasticity,

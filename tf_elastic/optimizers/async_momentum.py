@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tf_elastic import core
-from tf_elastic.core import center_rules
+from tf_elastic.core import rules
 from tf_elastic.optimizers.push_optimizer import GradientPush
 
 _POWERS = {"constant": 0.0, "inverse": 1.0, "inverse_sqrt": 0.5}
@@ -79,10 +79,9 @@ class AsyncMSGD(GradientPush):
         self.delay_compensation = delay_compensation
 
     @property
-    def center_rule(self) -> core.CenterRule:
+    def center_rule(self) -> rules.Rule:
         """Heavy-ball momentum at the center."""
-        return core.CenterRule(
-            center_rules.HEAVY_BALL,
+        return rules.HeavyBall(
             adjustment=_POWERS[self.adjustment],
             scales_by_staleness=self.staleness_scaling,
             compensates=self.delay_compensation > 0,
@@ -90,10 +89,10 @@ class AsyncMSGD(GradientPush):
 
     def push_rates(
         self, num_workers: int, numbers: Sequence[Any]
-    ) -> core.PushRates:
+    ) -> dict[str, Any]:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         rates = super().push_rates(num_workers, numbers)
-        return rates._replace(compensation=self.delay_compensation)
+        return {**rates, "compensation": self.delay_compensation}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
@@ -147,6 +146,6 @@ class MDownpour(GradientPush):
         )
 
     @property
-    def center_rule(self) -> core.CenterRule:
+    def center_rule(self) -> rules.Rule:
         """Nesterov's momentum at the center."""
-        return core.CenterRule(center_rules.NESTEROV)
+        return rules.Nesterov()

@@ -7,8 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_elastic import core
-from tf_elastic.core import center_rules
-from tf_elastic.optimizers import exchange_rules
+from tf_elastic.core import rules
 from tf_elastic.optimizers.inner_step import InnerStep
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.push_optimizer import check_momentum
@@ -43,8 +42,6 @@ class LocalSGD(InnerStep, PushOptimizer):
         McMahan et al. (2017), FedAvg, with all clients in every round.
     """
 
-    message = exchange_rules.DIFFERENCE
-
     def __init__(
         self,
         inner_optimizer: Any = "sgd",
@@ -60,16 +57,9 @@ class LocalSGD(InnerStep, PushOptimizer):
         )
 
     @property
-    def center_rule(self) -> core.CenterRule:
+    def center_rule(self) -> rules.Rule:
         """The center moves by the workers' mean difference."""
-        return core.CenterRule(center_rules.ADD)
-
-    def push_rates(
-        self, num_workers: int, numbers: Sequence[Any]
-    ) -> core.PushRates:
-        """The rates of a push; see `PushOptimizer.push_rates`."""
-        del numbers
-        return core.PushRates(share=1 / num_workers)
+        return rules.Mean()
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -105,8 +95,6 @@ class DiLoCo(InnerStep, PushOptimizer):
         training of language models", Algorithm 1.
     """
 
-    message = exchange_rules.DIFFERENCE
-
     def __init__(
         self,
         inner_optimizer: Any = "adamw",
@@ -128,9 +116,9 @@ class DiLoCo(InnerStep, PushOptimizer):
         self.outer_momentum = outer_momentum
 
     @property
-    def center_rule(self) -> core.CenterRule:
+    def center_rule(self) -> rules.Rule:
         """Nesterov's momentum on the mean difference."""
-        return core.CenterRule(center_rules.OUTER_NESTEROV)
+        return rules.OuterNesterov()
 
     def push_numbers(self, clock: tf.Tensor) -> list[Any]:
         """Learning rate and momentum of the outer step."""
@@ -139,9 +127,10 @@ class DiLoCo(InnerStep, PushOptimizer):
 
     def push_rates(
         self, num_workers: int, numbers: Sequence[Any]
-    ) -> core.PushRates:
+    ) -> dict[str, Any]:
         """The rates of a push; see `PushOptimizer.push_rates`."""
-        return core.PushRates(1 / num_workers, numbers[0], numbers[1])
+        del num_workers
+        return {"learning_rate": numbers[0], "momentum": numbers[1]}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

@@ -46,7 +46,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
 
     A subclass writes the local step as Keras has it, in
     `update_step(gradient, variable, learning_rate)`, for one worker, and says
-    in `_exchange_rule` what is exchanged. The gradient is the worker's own;
+    in `_exchange_spec` what is exchanged. The gradient is the worker's own;
     nothing is summed over replicas.
 
     Args:
@@ -87,7 +87,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._fused = FusedUpdate(jit_compile)
         self._untrained_variables: list[Any] = []
         self._exchange = None
-        self._rule = None
+        self._spec = None
         # The exchange of the step that was built last, and of steps that
         # train some of the variables only, by the indices of these.
         self._exchange_in_use = None
@@ -155,8 +155,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         for variable in variables:
             compat.native_variable(variable).is_trained = True
         extended.follow_clock(self._stepper())
-        self._rule = self._exchange_rule(variables)
-        self._exchange = extended.make_exchange(self._rule, self.jit_compile)
+        self._spec = self._exchange_spec(variables)
+        self._exchange = extended.make_exchange(self._spec, self.jit_compile)
         self._exchange_in_use = self._exchange
         if (self.communication_period or 1) > 1 and not self.use_ema:
             extended.prepare_closing(self._exchange)
@@ -178,8 +178,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
     def _prepare(self, extended: ElasticExtended) -> None:
         """Checks and fills in what depends on the strategy."""
 
-    def _exchange_rule(self, variables: Sequence[keras.Variable]) -> Any:
-        """What is exchanged, and how: a rule of `exchange_rules`."""
+    def _exchange_spec(self, variables: Sequence[keras.Variable]) -> Any:
+        """What is exchanged, and how: see `exchange_spec`."""
         raise NotImplementedError
 
     def _check_num_workers(self, num_workers: int) -> None:
@@ -322,7 +322,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
                 if indices not in self._exchanges_of_some:
                     extended = self._distribution_strategy.extended
                     self._exchanges_of_some[indices] = extended.narrow(
-                        exchange, self._rule, indices, self.jit_compile
+                        exchange, self._spec, indices, self.jit_compile
                     )
                 exchange = self._exchanges_of_some[indices]
         self._exchange_in_use = exchange
@@ -415,7 +415,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
             if slot is not None:
                 compat.native_variable(variable).begins_anew_with(
                     compat.native_variable(slot),
-                    at_zero=True,
+                    tf.zeros_like,
                     only_at_rest=True,
                 )
 

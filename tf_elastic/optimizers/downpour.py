@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from tf_elastic import core
-from tf_elastic.core import center_rules
+from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 
@@ -62,9 +61,9 @@ class Downpour(PushOptimizer):
         )
 
     @property
-    def center_rule(self) -> core.CenterRule:
+    def center_rule(self) -> rules.Rule:
         """The center adds what is pushed."""
-        return core.CenterRule(center_rules.ADD)
+        return rules.Add()
 
     def update_step(
         self, gradient: Any, variable: Any, learning_rate: Any
@@ -104,9 +103,9 @@ class ADownpour(Downpour):
         )
 
     @property
-    def center_rule(self) -> core.CenterRule:
+    def center_rule(self) -> rules.Rule:
         """The center adds what is pushed, and averages over time."""
-        return core.CenterRule(center_rules.ADD, averages=True)
+        return rules.TimeAverage(rules.Add())
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -145,10 +144,10 @@ class MVADownpour(ADownpour):
 
     def push_rates(
         self, num_workers: int, numbers: Sequence[Any]
-    ) -> core.PushRates:
+    ) -> dict[str, Any]:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         del num_workers, numbers
-        return core.PushRates(averaging_rate=self.averaging_rate)
+        return {"averaging_rate": self.averaging_rate}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

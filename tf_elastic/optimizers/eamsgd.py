@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
-from tf_elastic.optimizers.exchange_rules import ElasticParameter
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -94,14 +94,14 @@ class EAMSGD(ElasticOptimizer):
         self._velocities = self.add_optimizer_variables(variables, "velocity")
         self._rest_with(variables, self._velocities)
 
-    def _elastic_parameters(
+    def _exchanged_variables(
         self, variables: Sequence[keras.Variable]
-    ) -> list[ElasticParameter]:
+    ) -> list[ExchangedVariable]:
         # The heavy ball's variables hold x itself; the velocity is there to
         # be zero where a worker begins anew at the center.
         ahead = self.momentum if self.nesterov else 0.0
         return [
-            ElasticParameter(
+            ExchangedVariable(
                 compat.native_variable(variable),
                 compat.native_variable(velocity),
                 ahead,

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic import theory
+from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
-from tf_elastic.optimizers.exchange_rules import ElasticParameter
-from tf_elastic.optimizers.exchange_rules import ElasticRule
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.protocol import ElasticExtended
 
 
@@ -78,18 +80,27 @@ class ElasticOptimizer(CenterOptimizer):
                 **self._elastic_rates._asdict(),
             )
 
-    def _exchange_rule(
+    @property
+    def center_rule(self) -> rules.Rule:
+        """Workers and center attract each other."""
+        return rules.Elastic()
+
+    def _exchange_spec(
         self, variables: Sequence[keras.Variable]
-    ) -> ElasticRule:
-        return ElasticRule(
-            self.method_name, self._elastic_parameters(variables), self.rates
+    ) -> ExchangeSpec:
+        return ExchangeSpec(
+            self.method_name,
+            self.center_rule,
+            self._exchanged_variables(variables),
+            lambda p, clock, numbers: self.rates(p, clock)._asdict(),
+            lambda clock: tf.zeros([0], tf.float64),
         )
 
-    def _elastic_parameters(
+    def _exchanged_variables(
         self, variables: Sequence[keras.Variable]
-    ) -> list[ElasticParameter]:
+    ) -> list[ExchangedVariable]:
         """What is exchanged of each variable."""
-        return [ElasticParameter(compat.native_variable(v)) for v in variables]
+        return [ExchangedVariable(compat.native_variable(v)) for v in variables]
 
     def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
         r"""The rates of an exchange.

@@ -60,11 +60,11 @@ class ElasticExtended(Protocol):
         A worker that is started again goes on with it.
         """
 
-    def make_exchange(self, rule: Any, jit_compile: bool | str) -> Any:
-        """Prepares an exchange by a rule of `exchange_rules`.
+    def make_exchange(self, spec: Any, jit_compile: bool | str) -> Any:
+        """Prepares an exchange; see `exchange_spec`.
 
         Returns:
-            What the strategy needs for it. Its `parameters` are the rule's;
+            What the strategy needs for it. Its `parameters` are the spec's;
             its `moments` say when it happens: "before" a local step, "after"
             one, or both.
 
@@ -87,7 +87,7 @@ class ElasticExtended(Protocol):
         """
 
     def narrow(
-        self, exchange: Any, rule: Any, indices: Sequence[int], jit_compile: Any
+        self, exchange: Any, spec: Any, indices: Sequence[int], jit_compile: Any
     ) -> Any:
         """The exchange of a step that trains some of the variables only."""
 

@@ -1,5 +1,6 @@
 """What the optimizers have in common whose workers push to the center."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -9,48 +10,51 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic import core
 from tf_elastic import theory
-from tf_elastic.optimizers import exchange_rules
+from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
-from tf_elastic.optimizers.exchange_rules import PushParameter
-from tf_elastic.optimizers.exchange_rules import PushRule
-from tf_elastic.optimizers.exchange_rules import in_float64
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import in_float64
 from tf_elastic.optimizers.protocol import ElasticExtended
 
 
 class PushOptimizer(CenterOptimizer):
     """Base class: workers push messages, the center answers with a point.
 
-    A subclass says in `message` what is pushed, in `center_rule` what the
-    center does with it, and in `push_rates` by which numbers.
+    A subclass says in `center_rule` what is pushed and what the center does
+    with it, and in `push_rates` by which numbers.
 
     For its arguments see `CenterOptimizer`.
     """
 
-    message = exchange_rules.UPDATE  # or GRADIENT, or DIFFERENCE
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._slots: list[keras.Variable] | None = None
-        self._kept: dict[str, list[keras.Variable]] = {}
+        # What the center keeps beside what is shown, where it is here.
+        self._center_slots: dict[str, list[keras.Variable]] = {}
 
     @property
-    def center_rule(self) -> core.CenterRule:
-        """What the center does with a message."""
+    def center_rule(self) -> rules.Rule:
+        """What is pushed, and what the center does with it."""
         raise NotImplementedError
+
+    @property
+    def _slot_kind(self) -> str:
+        """What a worker keeps to send: its gradient, or its last reading."""
+        return self.center_rule.sends
 
     def push_rates(
         self, num_workers: int, numbers: Sequence[Any]
-    ) -> core.PushRates:
-        """The rates of a push.
+    ) -> dict[str, Any]:
+        """The rates of a push, by name; see `core.rules`.
 
         Args:
-            num_workers: p at the moment.
+            num_workers: p at the moment, which the center adds by itself.
             numbers: what `push_numbers` has given: floats or scalar tensors.
         """
         del num_workers, numbers
-        return core.PushRates()
+        return {}
 
     def push_numbers(self, clock: tf.Tensor) -> list[Any]:
         """What the rates of a push depend on, as scalars.
@@ -76,30 +80,42 @@ class PushOptimizer(CenterOptimizer):
 
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         super()._build_variables(variables)
-        if self.message == exchange_rules.UPDATE:
+        rule = self.center_rule
+        if self._slot_kind == rules.INCREMENT:
             self._slots = self._copies_of(variables, "read")
-        elif self.message == exchange_rules.GRADIENT:
+        elif self._slot_kind == rules.GRADIENT:
             self._slots = self.add_optimizer_variables(variables, "gradient")
             self._rest_with(variables, self._slots)
         extended = self._distribution_strategy.extended
-        if not getattr(extended, "holds_center", True):
-            return
-        if self.center_rule.averages:
-            self._kept["center"] = self._copies_of(variables, "center")
-        if self.center_rule.has_velocity:
-            self._kept["velocity"] = self.add_optimizer_variables(
-                variables, "center_velocity"
-            )
-            self._rest_with(variables, self._kept["velocity"])
+        if getattr(extended, "holds_center", True):
+            self._center_slots = {
+                name: self._center_slot(rule, name, variables)
+                for name in rule.init(np.ones(1))
+                if name != rule.shown
+            }
+
+    def _center_slot(
+        self, rule: rules.Rule, name: str, variables: Sequence[keras.Variable]
+    ) -> list[keras.Variable]:
+        """What a rule keeps at the center by one name."""
+        own = name if name == "center" else f"center_{name}"
+        if np.all(rule.init(np.ones(1))[name] == 0):
+            slots = self.add_optimizer_variables(variables, own)
+            self._rest_with(variables, slots)
+            return slots
+        return self._copies_of(variables, own, lambda x: rule.init(x)[name])
 
     def _copies_of(
-        self, variables: Sequence[keras.Variable], name: str
+        self,
+        variables: Sequence[keras.Variable],
+        name: str,
+        initial: Callable[[Any], Any] = lambda x: x,
     ) -> list[keras.Variable]:
-        """Variables that begin as the model's do."""
+        """Variables that begin by what is made of the model's."""
 
         def beginning(variable: keras.Variable) -> Any:
             return lambda shape, dtype=None: tf.cast(
-                compat.native_variable(variable).read_value(), dtype
+                initial(compat.native_variable(variable).read_value()), dtype
             )
 
         copies = [
@@ -108,54 +124,53 @@ class PushOptimizer(CenterOptimizer):
             )
             for variable in variables
         ]
-        self._begin_anew_with(variables, copies)
+        self._begin_anew_with(variables, copies, initial)
         return copies
 
     def _begin_anew_with(
         self,
         variables: Sequence[keras.Variable],
         kept: Sequence[keras.Variable],
-        at_zero: bool = False,
+        initial: Callable[[Any], Any] = lambda x: x,
     ) -> None:
         """Lets what is kept start anew when a model's variables are set."""
         if not self.is_elastic:
             return
         for variable, follower in zip(variables, kept, strict=True):
             compat.native_variable(variable).begins_anew_with(
-                compat.native_variable(follower), at_zero
+                compat.native_variable(follower), initial
             )
 
     def _idle_step(self, trainable_variables: Sequence | None) -> None:
         """A worker without rows has no gradient that it could bring."""
-        if self.message != exchange_rules.GRADIENT:
+        if self._slot_kind != rules.GRADIENT:
             return
         for variable in trainable_variables or self._trainable_variables:
             slot = self._slots[self._get_variable_index(variable)]
             self.assign(slot, tf.zeros_like(slot))
 
-    def _exchange_rule(self, variables: Sequence[keras.Variable]) -> PushRule:
-        def natives(kept: Sequence[keras.Variable] | None) -> list[Any]:
-            if kept is None:
-                return [None] * len(variables)
-            return [compat.native_variable(v) for v in kept]
+    def _exchange_spec(
+        self, variables: Sequence[keras.Variable]
+    ) -> ExchangeSpec:
+        def native(kept: Sequence[keras.Variable] | None, k: int) -> Any:
+            return None if kept is None else compat.native_variable(kept[k])
 
-        parameters = [
-            PushParameter(*fields)
-            for fields in zip(
-                natives(variables),
-                natives(self._slots),
-                natives(self._kept.get("center")),
-                natives(self._kept.get("velocity")),
-                strict=True,
-            )
-        ]
-        return PushRule(
+        return ExchangeSpec(
             self.method_name,
-            parameters,
-            self.message,
             self.center_rule,
+            [
+                ExchangedVariable(
+                    native(variables, k),
+                    slot=native(self._slots, k),
+                    parent={
+                        name: native(slots, k)
+                        for name, slots in self._center_slots.items()
+                    },
+                )
+                for k in range(len(variables))
+            ],
+            lambda p, clock, numbers: self.push_rates(p, numbers),
             self._numbers,
-            self.push_rates,
         )
 
 
@@ -187,8 +202,6 @@ class GradientPush(PushOptimizer):
     Raises:
         ValueError: an argument is out of its range or has no meaning here.
     """
-
-    message = exchange_rules.GRADIENT
 
     def __init__(
         self,
@@ -258,10 +271,10 @@ class GradientPush(PushOptimizer):
 
     def push_rates(
         self, num_workers: int, numbers: Sequence[Any]
-    ) -> core.PushRates:
+    ) -> dict[str, Any]:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         del num_workers
-        return core.PushRates(learning_rate=numbers[0], momentum=numbers[1])
+        return {"learning_rate": numbers[0], "momentum": numbers[1]}
 
     def last_pushes(self, most: int | None = None) -> LastPushes:
         """What the workers have pushed last, in eager code.

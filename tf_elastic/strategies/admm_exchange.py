@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_elastic import core
-from tf_elastic.optimizers.exchange_rules import AdmmRule
+from tf_elastic.core import orders
+from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
-from tf_elastic.strategies.device_exchange import sum_in_order
 from tf_elastic.strategies.variables import ElasticVariable
 
 
@@ -20,7 +20,7 @@ class AdmmExchange(DeviceExchange):
     new part. With a period of 1 that is one visit.
 
     Args:
-        rule: what each worker keeps, and the numbers of a step.
+        spec: what each worker keeps, and the numbers of a step.
         statistics, devices, jit_compile: see `DeviceExchange`.
     """
 
@@ -28,13 +28,13 @@ class AdmmExchange(DeviceExchange):
 
     def __init__(
         self,
-        rule: AdmmRule,
+        spec: AdmmSpec,
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
         jit_compile: bool | str,
     ) -> None:
-        super().__init__(rule.parameters, statistics, devices, jit_compile)
-        self._rule = rule
+        super().__init__(spec.parameters, statistics, devices, jit_compile)
+        self._spec = spec
 
     def run(self, clock: tf.Tensor, count: tf.Tensor) -> None:
         """Takes one step of every worker.
@@ -44,10 +44,10 @@ class AdmmExchange(DeviceExchange):
             count: steps before this one.
         """
         del count
-        period = self._rule.communication_period
+        period = self._spec.communication_period
         begins = tf.equal((clock - 1) % period, 0)
         ends = tf.equal(clock % period, 0)
-        (learning_rate,) = tf.unstack(self._rule.numbers(clock), num=1)
+        (learning_rate,) = tf.unstack(self._spec.numbers(clock), num=1)
         centers = [v.center_copies[0].read_value() for v in self._variables]
         for i in range(self.num_workers):
             centers = self._on(
@@ -63,7 +63,7 @@ class AdmmExchange(DeviceExchange):
         return [
             core.push(
                 variable.center_copies[0].read_value(),
-                sum_in_order([of_worker[k] for of_worker in parts]),
+                orders.summed([of_worker[k] for of_worker in parts]),
                 tf.cast(one, variable.dtype),
                 self.num_workers,
             )
@@ -102,7 +102,7 @@ class AdmmExchange(DeviceExchange):
         ):
             part = admm_step(
                 parameter, i, begins, ends, learning_rate,
-                self._rule.elasticity, center,
+                self._spec.elasticity, center,
             )
             moved.append(
                 core.push(
@@ -139,7 +139,7 @@ def admm_step(
     """One worker's step on one variable.
 
     Args:
-        parameter: an `AdmmParameter`.
+        parameter: an `AdmmVariable`.
         i: the worker's copies.
         begins: whether a period begins: the center is read.
         ends: whether one ends.

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_elastic import core
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.blocks import blocks
+from tf_elastic.core import rules
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.compiled import is_compiled_for
-from tf_elastic.optimizers.exchange_rules import ElasticRule
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.variables import ElasticVariable
 
 Tensors = list[tf.Tensor]
@@ -35,15 +35,13 @@ class CenterExchange:
         devices: of this process.
         num_shards: how many center servers there are.
         jit_compile: whether to use XLA: True, False, or "auto".
-        center_rule: what the center does with pushes, as JSON; None for
-            elastic averaging.
+        rule: what the center does with messages.
     """
 
     moments: tuple[str, ...] = ("after",)
     closing = None  # the centers are not here
     # Whether a worker is counted by what the center has from the first.
     joins_at_once = False
-    differ = True  # where all meet, what counts is the difference
     # Whether what a PULL brings is read and no more. Without XLA TensorFlow
     # may make a variable of the memory that it is given.
     only_reads = False
@@ -55,7 +53,7 @@ class CenterExchange:
         devices: Sequence[str],
         num_shards: int,
         jit_compile: bool | str,
-        center_rule: dict[str, Any] | None = None,
+        rule: rules.Rule,
     ) -> None:
         self.parameters = list(parameters)
         self._statistics = list(statistics)
@@ -72,7 +70,7 @@ class CenterExchange:
                 for variable, role in zip(self._variables, roles, strict=True)
             ],
             num_shards,
-            center_rule,
+            rule,
         )
         self._jit_compile = jit_compile
         self._outgoing = self._compile(devices[0], self._outgoing_values)
@@ -82,13 +80,13 @@ class CenterExchange:
         """What is taken along."""
         return self._statistics
 
-    def may_be_followed_by(self, rule: Any) -> bool:
+    def may_be_followed_by(self, spec: Any) -> bool:
         """Whether the center goes on by another optimizer's rule.
 
         Args:
-            rule: of some of the same parameters.
+            spec: of some of the same parameters.
         """
-        del rule
+        del spec
         return False
 
     def take_over(self, before: Any) -> None:
@@ -290,16 +288,16 @@ class ElasticCenterExchange(CenterExchange):
     """Points leave, differences come back: elastic averaging.
 
     Args:
-        rule: what is exchanged, and the rates.
+        spec: what is exchanged, and the rates.
         overlapped: whether differences are applied when a period has ended.
         **kwargs: of `CenterExchange`.
     """
 
     def __init__(
-        self, rule: ElasticRule, overlapped: bool, **kwargs: Any
+        self, spec: ExchangeSpec, overlapped: bool, **kwargs: Any
     ) -> None:
-        super().__init__(rule.parameters, **kwargs)
-        self._rule = rule
+        super().__init__(spec.parameters, rule=spec.rule, **kwargs)
+        self._spec = spec
         # Algorithms 1 and 2 exchange the point that the gradient was taken
         # at. Overlapped, the difference is applied at the end of a period,
         # when its last step is done, so that the next gradient is taken at
@@ -316,9 +314,9 @@ class ElasticCenterExchange(CenterExchange):
             for i, device in enumerate(self._devices)
         ]
 
-    def may_be_followed_by(self, rule: Any) -> bool:
+    def may_be_followed_by(self, spec: Any) -> bool:
         """Whether the center goes on by another optimizer's rule."""
-        return isinstance(rule, ElasticRule)
+        return bool(spec.rule == self._spec.rule)
 
     def outgoing(self) -> Tensors:
         """What the worker sends, and its statistics, for `laid_out`.
@@ -362,10 +360,9 @@ class ElasticCenterExchange(CenterExchange):
 
     def rates(
         self, num_workers: int, clock: int, numbers: Any
-    ) -> core.ElasticRates:
+    ) -> rules.Rates:
         """Alpha and beta."""
-        del numbers
-        return self._rule.rates(num_workers, clock)
+        return self._spec.rates(num_workers, clock, numbers)
 
     def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
         for pull_on_device in self._pull:
@@ -378,9 +375,10 @@ class ElasticCenterExchange(CenterExchange):
                 self.parameters, differences, strict=False
             ):
                 copy = parameter.variable.worker_copies[i]
-                rate = tf.cast(moving_rate, copy.dtype)
+                rates = {"moving_rate": tf.cast(moving_rate, copy.dtype)}
                 copy.assign(
-                    core.pull(copy, difference, rate), read_value=False
+                    self._spec.rule.settle(copy, difference, rates),
+                    read_value=False,
                 )
             return []
 

@@ -7,10 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import core
-from tf_elastic.optimizers import exchange_rules
-from tf_elastic.optimizers.exchange_rules import AdmmRule
-from tf_elastic.optimizers.exchange_rules import PushParameter
-from tf_elastic.optimizers.exchange_rules import PushRule
+from tf_elastic.core import rules
+from tf_elastic.optimizers.exchange_spec import AdmmSpec
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.admm_exchange import admm_step
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import Tensors
@@ -23,46 +23,36 @@ class PushCenterExchange(CenterExchange):
     from where it is. What was not pushed is kept by `cluster.client`.
 
     Args:
-        rule: what is pushed, and the rates.
+        spec: what is pushed, and the rates.
         protocol: one of `exchanger.PROTOCOLS`.
         **kwargs: of `CenterExchange`.
     """
 
-    def __init__(self, rule: PushRule, protocol: str, **kwargs: Any) -> None:
-        self._rule = rule
+    def __init__(
+        self, spec: ExchangeSpec, protocol: str, **kwargs: Any
+    ) -> None:
+        self._spec = spec
         self._overlapped = protocol == "overlapped"
-        # Where all meet nobody has moved the center since it was read; the
-        # server takes the difference.
-        self._sends_points = rule.message == exchange_rules.DIFFERENCE
-        self.differ = self._sends_points
-        super().__init__(
-            rule.parameters, center_rule=rule.center_rule._asdict(), **kwargs
-        )
+        super().__init__(spec.parameters, rule=spec.rule, **kwargs)
         self._take = [
             self._compile(device, self._take_on(i))
             for i, device in enumerate(self._devices)
         ]
 
-    def may_be_followed_by(self, rule: Any) -> bool:
+    def may_be_followed_by(self, spec: Any) -> bool:
         """Whether the center goes on by another optimizer's rule.
 
         It is the same one, then; and where the center moves without a message
         (by a velocity, or an average of the past) all has to be trained.
         """
-        if not isinstance(rule, PushRule) or (
-            (rule.center_rule, rule.message)
-            != (self._rule.center_rule, self._rule.message)
-        ):
+        if spec.rule != self._spec.rule:
             return False
-        moves_by_itself = (
-            rule.center_rule.has_velocity or rule.center_rule.averages
-        )
-        is_all = len(rule.parameters) == len(self.parameters)
-        return is_all or not moves_by_itself
+        is_all = len(spec.parameters) == len(self.parameters)
+        return is_all or not spec.rule.moves_by_itself
 
     def take_over(self, before: "PushCenterExchange") -> None:
         """Goes on from where the worker has last read."""
-        if self._rule.message != exchange_rules.UPDATE:
+        if self._spec.rule.sends != rules.INCREMENT:
             return
         for new, old in zip(self.parameters, before.parameters, strict=True):
             if new.slot is None:
@@ -75,33 +65,29 @@ class PushCenterExchange(CenterExchange):
 
     def numbers(self, clock: tf.Tensor) -> tf.Tensor:
         """What the rates depend on, beside p: a float64 vector."""
-        return self._rule.numbers(clock)
+        return self._spec.numbers(clock)
 
     def rates(
         self, num_workers: int, clock: int, numbers: Any
-    ) -> core.PushRates:
+    ) -> rules.Rates:
         """Of a push by one of p workers."""
-        del clock
-        return self._rule.rates(num_workers, [float(n) for n in numbers])
+        rates = self._spec.rates(
+            num_workers, clock, [float(n) for n in numbers]
+        )
+        return {
+            name: None if rate is None else float(rate)
+            for name, rate in rates.items()
+        }
 
     def left_over(self) -> Tensors:
         """What is still to be sent at the end of training, in eager code."""
-        if self._rule.message == exchange_rules.GRADIENT:
+        if self._spec.rule.sends == rules.GRADIENT:
             return []  # It was, by the step that it is of.
         return self.outgoing()
 
     def _outgoing_values(self) -> Tensors:
-        if self._sends_points:
-            return self.points()
-        return self._flat([self._message(p) for p in self.parameters])
-
-    def _message(self, parameter: PushParameter) -> tf.Tensor:
-        if parameter.slot is None:  # It is not trained any more.
-            return tf.zeros_like(parameter.point(0))
-        slot = parameter.slot.worker_copies[0].read_value()
-        if self._rule.message == exchange_rules.GRADIENT:
-            return slot
-        return core.elastic_difference(parameter.point(0), slot)
+        sends = self._spec.rule.sends
+        return self._flat([p.message(sends, 0) for p in self.parameters])
 
     def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
         del moving_rate
@@ -119,12 +105,12 @@ class PushCenterExchange(CenterExchange):
         return take
 
     def _go_on(
-        self, parameter: PushParameter, i: int, point: tf.Tensor
+        self, parameter: ExchangedVariable, i: int, point: tf.Tensor
     ) -> None:
         x = parameter.variable.worker_copies[i]
         away = tf.math.is_nan(point)
         if parameter.slot is not None and (
-            self._rule.message == exchange_rules.UPDATE
+            self._spec.rule.sends == rules.INCREMENT
         ):
             slot = parameter.slot.worker_copies[i]
             here = x.read_value()
@@ -139,7 +125,7 @@ class PushCenterExchange(CenterExchange):
 
     def sent(self, leaves: tf.Tensor) -> None:
         """Notes whether what was outgoing leaves; boolean scalar."""
-        if self._rule.message != exchange_rules.UPDATE:
+        if self._spec.rule.sends != rules.INCREMENT:
             return
 
         def note() -> None:
@@ -150,7 +136,7 @@ class PushCenterExchange(CenterExchange):
         tf.cond(leaves, note, lambda: None)
 
     def _begin_anew(self, i: int) -> None:
-        if self._rule.message != exchange_rules.UPDATE:
+        if self._spec.rule.sends != rules.INCREMENT:
             return
         for parameter in self.parameters:
             if parameter.slot is not None:
@@ -167,17 +153,15 @@ class AdmmCenterExchange(CenterExchange):
     when the worker begins later.
 
     Args:
-        rule: what the worker keeps, and the numbers of a step.
+        spec: what the worker keeps, and the numbers of a step.
         **kwargs: of `CenterExchange`.
     """
 
     joins_at_once = True
 
-    def __init__(self, rule: AdmmRule, **kwargs: Any) -> None:
-        super().__init__(
-            rule.parameters, center_rule={"method": "admm"}, **kwargs
-        )
-        self._rule = rule
+    def __init__(self, spec: AdmmSpec, **kwargs: Any) -> None:
+        super().__init__(spec.parameters, rule=spec.rule, **kwargs)
+        self._spec = spec
         self._step = [
             self._compile(device, self._step_on(i))
             for i, device in enumerate(self._devices)
@@ -200,14 +184,14 @@ class AdmmCenterExchange(CenterExchange):
 
     def numbers(self, clock: tf.Tensor) -> tf.Tensor:
         """The learning rate of a step: a float64 vector of one."""
-        return self._rule.numbers(clock)
+        return self._spec.numbers(clock)
 
     def rates(
         self, num_workers: int, clock: int, numbers: Any
-    ) -> core.ElasticRates:
-        """The center moves by a p-th of what is brought."""
+    ) -> rules.Rates:
+        """None: the center moves by a p-th of what is brought."""
         del num_workers, clock, numbers
-        return core.ElasticRates(0.0, 1.0)
+        return {}
 
     def reads(self, clock: tf.Tensor) -> tf.Tensor:
         """Whether the step just counted needs the center."""
@@ -218,11 +202,11 @@ class AdmmCenterExchange(CenterExchange):
 
     def begins(self, clock: tf.Tensor) -> tf.Tensor:
         """Whether the step just counted is the first of a period."""
-        return tf.equal((clock - 1) % self._rule.communication_period, 0)
+        return tf.equal((clock - 1) % self._spec.communication_period, 0)
 
     def ends(self, clock: tf.Tensor) -> tf.Tensor:
         """Whether it is the last of one."""
-        return tf.equal(clock % self._rule.communication_period, 0)
+        return tf.equal(clock % self._spec.communication_period, 0)
 
     def step(self, clock: tf.Tensor, arrays: Tensors) -> Tensors:
         """Takes the worker's step.
@@ -264,7 +248,7 @@ class AdmmCenterExchange(CenterExchange):
                         here,
                         ends,
                         numbers[0],
-                        self._rule.elasticity,
+                        self._spec.elasticity,
                         center,
                     )
                 )

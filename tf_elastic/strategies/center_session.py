@@ -372,7 +372,7 @@ class CenterSession:
         exchange = self.exchange
         center = self.client.join(exchange.layout, list(values))
         entered = exchanger.Exchanger(
-            self.client, self.protocol, exchange.rates, exchange.differ
+            self.client, self.protocol, exchange.rates
         )
         entered.begins(exchanger.Moment(self.client.clock, 0))
         self.exchanger = entered

@@ -3,11 +3,10 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-
-from tf_elastic import core
 
 # Each sum of p + 1 terms is rounded a few times.
 _ROUNDINGS = 32
@@ -15,34 +14,35 @@ _ROUNDINGS = 32
 
 @contextlib.contextmanager
 def checked(
-    exchange: Any, scheme: str, rates: core.ElasticRates
+    exchange: Any, order: str, rates: Mapping[str, Any]
 ) -> Iterator[None]:
     """Inside, an exchange is built that is checked when it runs.
 
     Args:
-        exchange: an `Exchange`.
-        scheme: one of `theory.EXCHANGES`.
+        exchange: a `RuleExchange`.
+        order: one of `core.orders.ORDERS`.
         rates: of the exchange.
 
     Raises:
         ValueError: the rates are not symmetric, so nothing is conserved.
     """
     workers = exchange.num_workers
-    numbers = all(isinstance(rate, (int, float)) for rate in rates)
+    moving_rate, beta_ = rates["moving_rate"], rates["beta"]
+    numbers = all(isinstance(rate, (int, float)) for rate in rates.values())
     if not numbers or not math.isclose(
-        rates.beta, workers * rates.moving_rate, rel_tol=1e-6
+        beta_, workers * moving_rate, rel_tol=1e-6
     ):
         raise ValueError(
             "`check_conservation` needs beta = p * moving_rate, without which "
             "an exchange conserves nothing. Received: moving_rate="
-            f"{rates.moving_rate}, beta={rates.beta}, p={workers}. Leave "
+            f"{moving_rate}, beta={beta_}, p={workers}. Leave "
             "`check_conservation` out."
         )
-    beta = tf.constant(rates.beta, tf.float64)
-    before = [tf.identity(x) for x in exchange.conserved(scheme, beta)]
+    beta = tf.constant(beta_, tf.float64)
+    before = [tf.identity(x) for x in exchange.conserved(order, beta)]
     with tf.control_dependencies(before):
         yield
-    after = exchange.conserved(scheme, beta)
+    after = exchange.conserved(order, beta)
     for parameter, was, now in zip(
         exchange.parameters, before, after, strict=True
     ):
@@ -59,8 +59,8 @@ def checked(
             scale * tf.cast(share, scale.dtype),
             message=(
                 "An exchange did not conserve sum(workers) + center of "
-                f"{parameter.variable.name!r} (exchange={scheme!r}, "
-                f"moving_rate={rates.moving_rate}, beta={rates.beta}). "
+                f"{parameter.variable.name!r} (exchange={order!r}, "
+                f"moving_rate={moving_rate}, beta={beta_}). "
                 "Please report this; to train on, leave `check_conservation` "
                 "out."
             ),

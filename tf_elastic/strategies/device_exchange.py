@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import core
+from tf_elastic.core import orders
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.variables import ElasticVariable
@@ -126,7 +127,7 @@ class DeviceExchange:
         """Moves centers to the mean of what the workers have."""
         for variable in variables:
             center = variable.center_copies[0].read_value()
-            difference = sum_in_order(
+            difference = orders.summed(
                 [
                     core.elastic_difference(copy.read_value(), center)
                     for copy in variable.worker_copies
@@ -143,14 +144,6 @@ class DeviceExchange:
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
         for variable, center in zip(self._variables, centers, strict=True):
             variable.set_center(center)
-
-
-def sum_in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The sum, in the order given, so that a result can be reproduced."""
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total
 
 
 def _share_out(sizes: Sequence[int], num_devices: int) -> list[int]:

@@ -9,15 +9,14 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic import theory
 from tf_elastic.optimizers import methods
-from tf_elastic.optimizers.exchange_rules import AdmmRule
-from tf_elastic.optimizers.exchange_rules import ElasticRule
+from tf_elastic.optimizers.exchange_spec import AdmmSpec
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.admm_exchange import AdmmExchange
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.elastic_strategy import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
-from tf_elastic.strategies.exchange import Exchange
-from tf_elastic.strategies.push_exchange import PushExchange
+from tf_elastic.strategies.rule_exchange import RuleExchange
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import time_after
 from tf_elastic.strategies.variables import ElasticVariable
@@ -162,7 +161,7 @@ class ElasticMirroredExtended(ElasticExtended):
         return False
 
     def make_exchange(
-        self, rule: Any, jit_compile: bool | str
+        self, spec: ExchangeSpec | AdmmSpec, jit_compile: bool | str
     ) -> DeviceExchange:
         """Prepares the exchange of an optimizer's parameters.
 
@@ -172,24 +171,23 @@ class ElasticMirroredExtended(ElasticExtended):
         Raises:
             ValueError: the strategy has no such exchange.
         """
-        scheme = self.exchange_scheme(rule.method)
+        order = self.exchange_scheme(spec.method)
         where = (self.statistics(), self._devices, jit_compile)
-        if isinstance(rule, ElasticRule):
-            return Exchange(rule, scheme, self._check_conservation, *where)
-        if self._check_conservation:
+        checks = self._check_conservation
+        if checks and not spec.rule.answers_difference:
             raise ValueError(
                 "`check_conservation` is for elastic exchanges, in which what "
                 "the workers give the center gets. Received: an optimizer "
-                f"whose exchange is {rule.method}'s. Leave it out."
+                f"whose exchange is {spec.method}'s. Leave it out."
             )
-        if isinstance(rule, AdmmRule):
-            return AdmmExchange(rule, *where)
-        return PushExchange(rule, scheme, *where)
+        if isinstance(spec, AdmmSpec):
+            return AdmmExchange(spec, *where)
+        return RuleExchange(spec, order, checks, *where)
 
     def narrow(
         self,
         exchange: DeviceExchange,
-        rule: Any,
+        spec: Any,
         indices: Sequence[int],
         jit_compile: bool | str,
     ) -> DeviceExchange:
@@ -197,13 +195,13 @@ class ElasticMirroredExtended(ElasticExtended):
 
         Args:
             exchange: that of all.
-            rule: of it.
+            spec: of it.
             indices: of the parameters that are trained.
             jit_compile: as in `make_exchange`.
         """
-        some = [rule.parameters[k] for k in indices]
+        some = [spec.parameters[k] for k in indices]
         narrowed = self.make_exchange(
-            rule._replace(parameters=some), jit_compile
+            spec._replace(parameters=some), jit_compile
         )
         if exchange.closing is not None:
             narrowed.can_close()

@@ -23,11 +23,9 @@ from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Timeouts
 from tf_elastic.optimizers import methods
-from tf_elastic.optimizers.exchange_rules import AdmmRule
-from tf_elastic.optimizers.exchange_rules import ElasticParameter
-from tf_elastic.optimizers.exchange_rules import ElasticRule
-from tf_elastic.optimizers.exchange_rules import PushParameter
-from tf_elastic.optimizers.exchange_rules import PushRule
+from tf_elastic.optimizers.exchange_spec import AdmmSpec
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import ElasticCenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
@@ -365,7 +363,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._next_clock = WorkerClock(stepper)
 
     def make_exchange(
-        self, rule: Any, jit_compile: bool | str
+        self, spec: ExchangeSpec | AdmmSpec, jit_compile: bool | str
     ) -> CenterExchange:
         """Prepares the exchange of an optimizer's parameters.
 
@@ -374,9 +372,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
                 this strategy already.
             ValueError: the optimizer has no such exchange.
         """
-        session = self._session_for(rule)
+        session = self._session_for(spec)
         if session.exchanger is not None:
-            exchange = self._next_exchange(session, rule, jit_compile)
+            exchange = self._next_exchange(session, spec, jit_compile)
             session.go_on_with(exchange, self._next_clock)
             return exchange
         taken = {
@@ -386,20 +384,20 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             for variable in other.exchanged()
         }
         statistics = [v for v in self.statistics() if id(v) not in taken]
-        exchange = self._center_exchange(rule, statistics, jit_compile)
+        exchange = self._center_exchange(spec, statistics, jit_compile)
         if not tf.executing_eagerly():
             self._check_trains()  # It joins now.
-        protocol = self._protocol_of(rule.method)
+        protocol = self._protocol_of(spec.method)
         session.begin_with(exchange, self._next_clock, protocol)
         return exchange
 
-    def _session_for(self, rule: Any) -> CenterSession:
-        """The session of the variables that a rule is about, or a new one.
+    def _session_for(self, spec: Any) -> CenterSession:
+        """The session of an optimizer's variables, or a new one.
 
         Raises:
             RuntimeError: an optimizer trains some of them already, not all.
         """
-        wanted = {id(parameter.variable) for parameter in rule.parameters}
+        wanted = {id(parameter.variable) for parameter in spec.parameters}
         for session in self.sessions:
             known = set(map(id, session.trained()))
             if not known or (session.exchanger is None and wanted & known):
@@ -419,26 +417,32 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         return self.sessions[-1]
 
     def _center_exchange(
-        self, rule: Any, statistics: Sequence[ElasticVariable], jit_compile: Any
+        self,
+        spec: ExchangeSpec | AdmmSpec,
+        statistics: Sequence[ElasticVariable],
+        jit_compile: bool | str,
     ) -> CenterExchange:
-        """What is exchanged by a rule, and how."""
-        protocol = self._protocol_of(rule.method)
+        """What is exchanged, and how."""
+        protocol = self._protocol_of(spec.method)
         where = {
             "statistics": statistics,
             "devices": self._devices,
             "num_shards": len(self.configuration.centers),
             "jit_compile": jit_compile,
         }
-        if isinstance(rule, ElasticRule):
+        if spec.rule.answers_difference:
             overlapped = protocol == "overlapped"
-            return ElasticCenterExchange(rule, overlapped, **where)
-        self._check_not_compressed(rule.method)
-        if isinstance(rule, AdmmRule):
-            return AdmmCenterExchange(rule, **where)
-        return PushCenterExchange(rule, protocol, **where)
+            return ElasticCenterExchange(spec, overlapped, **where)
+        self._check_not_compressed(spec.method)
+        if isinstance(spec, AdmmSpec):
+            return AdmmCenterExchange(spec, **where)
+        return PushCenterExchange(spec, protocol, **where)
 
     def _next_exchange(
-        self, session: CenterSession, rule: Any, jit_compile: bool | str
+        self,
+        session: CenterSession,
+        spec: ExchangeSpec | AdmmSpec,
+        jit_compile: bool | str,
     ) -> CenterExchange:
         """The exchange of a new optimizer for what is trained already.
 
@@ -446,19 +450,19 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         to rest, and is exchanged as before, so that all workers agree on it.
         """
         before = session.exchange
-        make_resting = _RESTING.get(type(rule))
-        if make_resting is None or not before.may_be_followed_by(rule):
+        if not before.may_be_followed_by(spec):
             raise _other_variables(
-                f"{rule.method}, by whose rule the center does not go on"
+                f"{spec.method}, by whose rule the center does not go on"
             )
-        parameters = {id(p.variable): p for p in rule.parameters}
-        rule = rule._replace(
+        parameters = {id(p.variable): p for p in spec.parameters}
+        spec = spec._replace(
             parameters=[
-                parameters.get(id(variable), make_resting(variable))
+                # What is not trained any more comes to rest.
+                parameters.get(id(variable), ExchangedVariable(variable))
                 for variable in session.trained()
             ]
         )
-        exchange = self._center_exchange(rule, before.statistics, jit_compile)
+        exchange = self._center_exchange(spec, before.statistics, jit_compile)
         exchange.take_over(before)
         return exchange
 
@@ -474,7 +478,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def narrow(
         self,
         exchange: CenterExchange,
-        rule: Any,
+        spec: Any,
         indices: Sequence[int],
         jit_compile: bool | str,
     ) -> CenterExchange:
@@ -482,11 +486,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
         Args:
             exchange: that of all.
-            rule: of it.
+            spec: of it.
             indices: of the parameters that are trained.
             jit_compile: as in `make_exchange`.
         """
-        del rule, indices, jit_compile
+        del spec, indices, jit_compile
         return exchange
 
     def prepare_closing(self, exchange: CenterExchange) -> None:
@@ -703,13 +707,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Leaves the center. Never raises."""
         for session in self.sessions:
             session.stop(finished)
-
-
-# What a parameter is that an optimizer does not train any more.
-_RESTING: dict[type, Callable[[Any], Any]] = {
-    ElasticRule: ElasticParameter,
-    PushRule: PushParameter,
-}
 
 
 def _other_variables(reason: str) -> RuntimeError:

@@ -233,13 +233,13 @@ class _Follower(NamedTuple):
     """What begins anew with a variable."""
 
     reference: "weakref.ref[tf.Variable]"
-    at_zero: bool
+    initial: Callable[[Any], Any]
     only_at_rest: bool
 
     def begin_at(self, value: Any) -> None:
         follower = self.reference()
         if follower is not None:
-            follower.assign(tf.zeros_like(value) if self.at_zero else value)
+            follower.assign(self.initial(tf.cast(value, follower.dtype)))
 
 
 def _update_if_rows(
@@ -299,7 +299,7 @@ class ElasticVariable(WorkerVariable):
     def begins_anew_with(
         self,
         follower: tf.Variable,
-        at_zero: bool = False,
+        initial: Callable[[Any], Any] = lambda value: value,
         only_at_rest: bool = False,
     ) -> None:
         """Lets an optimizer's variable start with this one.
@@ -310,12 +310,12 @@ class ElasticVariable(WorkerVariable):
 
         Args:
             follower: of the same shape; held weakly.
-            at_zero: whether it starts at zero, not at this one's value.
+            initial: what it starts at, of this one's value.
             only_at_rest: whether it does so only in `come_to_rest`.
         """
         follower._follows = True
         self._followers.append(
-            _Follower(weakref.ref(follower), at_zero, only_at_rest)
+            _Follower(weakref.ref(follower), initial, only_at_rest)
         )
 
     @property

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import linalg
 
-from tf_elastic import core
-from tf_elastic.core import center_rules
 from tf_elastic.theory._spectra import spectral_radii
 from tf_elastic.theory.advise.setting import Setting
 
@@ -72,18 +70,20 @@ def _update_matrix(
     size = longest + 2
     past = np.eye(size)  # the center k updates ago, k = 0, 1, ...
     rule = setting.rule.center_rule
-    rates = core.PushRates(
-        learning_rate=eta[:, None, None], momentum=mu[:, None, None]
-    )
-    read = core.CenterState(past[delay], past[delay] - past[delay + 1])
-    taken = center_rules.take(
-        rule,
-        core.CenterState(past[0], past[0] - past[1]),
-        curvatures[None, :, None] * center_rules.answer(rule, read, rates),
+    rates = {
+        "learning_rate": eta[:, None, None],
+        "momentum": mu[:, None, None],
+    }
+    read = {
+        "center": past[delay], "velocity": past[delay] - past[delay + 1]
+    }
+    taken = rule.apply(
+        {"center": past[0], "velocity": past[0] - past[1]},
+        curvatures[None, :, None] * rule.begin(read, rates),
         rates,
     )
     matrix = np.zeros((len(eta), len(curvatures), size, size))
-    matrix[..., 0, :] = taken.center
+    matrix[..., 0, :] = taken["center"]
     matrix[..., 1:, :] = past[:-1]
     return matrix
 

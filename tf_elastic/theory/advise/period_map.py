@@ -6,13 +6,14 @@ map is made of the very functions that train.
 """
 
 from collections.abc import Callable
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tf_elastic import core
-from tf_elastic.core import center_rules
+from tf_elastic.core.rules import Context
 from tf_elastic.theory._spectra import spectral_radii
 from tf_elastic.theory.advise import late_gradients
 from tf_elastic.theory.advise import setting as settings
@@ -30,7 +31,7 @@ class Rates(NamedTuple):
     beta: Array
     delta: Array
     rho: Array
-    outer: core.PushRates
+    outer: dict[str, Any]  # of the center's rule
 
 
 def radii(setting: Setting, curvatures: Array) -> Array:
@@ -95,11 +96,14 @@ def _rates(setting: Setting, curvatures: Array) -> Rates:
     eta, alpha, beta, delta, rho, outer_eta, outer_mu = (
         n[:, None, None] for n in numbers
     )
-    outer = core.PushRates()
-    if setting.rule.exchange == settings.MEAN:
-        outer = outer._replace(share=1 / setting.num_workers)
-    if setting.name == "DiLoCo":
-        outer = outer._replace(learning_rate=outer_eta, momentum=outer_mu)
+    outer = setting.rule.center_rule.rates_at(
+        {
+            "learning_rate": outer_eta,
+            "momentum": outer_mu,
+            "num_workers": setting.num_workers,
+        },
+        Context(),
+    )
     h = np.asarray(curvatures)[None, :, None]
     return Rates(h, eta, alpha, beta, delta, rho, outer)
 
@@ -196,14 +200,11 @@ def _together(
         c = core.push(c, share * p * difference, rates.beta, p)
         nearer = core.elastic_difference(_point(setting, rates, x, v), c)
         return [core.pull(x, nearer, rates.alpha), v, c, 0 * w]
-    state = center_rules.take(
-        setting.rule.center_rule,
-        core.CenterState(c, w),
-        share * p * difference,
-        rates.outer,
+    parent = setting.rule.center_rule.apply(
+        {"center": c, "velocity": w}, share * p * difference, rates.outer
     )
-    kept = state.velocity if setting.rule.center_rule.has_velocity else 0 * w
-    return [state.center, v, state.center, kept]
+    moved = parent["center"]
+    return [moved, v, moved, parent.get("velocity", 0 * w)]
 
 
 # One worker after another.
@@ -270,13 +271,10 @@ def _update_map(setting: Setting, rates: Rates) -> Array:
     for i in range(p):
         reached, _ = _after(local, begun[i], 0 * begun[i])
         message = core.elastic_difference(reached, begun[i])
-        state = center_rules.take(
-            setting.rule.center_rule,
-            core.CenterState(center),
-            message,
-            core.PushRates(),
+        parent = setting.rule.center_rule.apply(
+            {"center": center}, message, rates.outer
         )
-        center = state.center
+        center = parent["center"]
         if overlapped:
             begun[i], pending[i] = pending[i] + message, center
         else:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from tf_elastic import core
-from tf_elastic.core import center_rules
+from tf_elastic.core import rules
 from tf_elastic.theory import _checks
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Rule(NamedTuple):
     period: int = 1  # the default
     momentum: float = 0.0  # the default
     nesterov: bool = False
-    center_rule: core.CenterRule = core.CenterRule(center_rules.ADD)
+    center_rule: rules.Rule = rules.Add()
 
     @property
     def has_momentum(self) -> bool:
@@ -77,12 +77,13 @@ _GRADIENT = Rule(
         "overlapped": OVERLAPPED,
     },
     momentum=0.5,
-    center_rule=core.CenterRule(center_rules.HEAVY_BALL),
+    center_rule=rules.HeavyBall(),
 )
 _MEAN = Rule(
     MEAN,
     {"gauss_seidel": GAUSS_SEIDEL, "synchronous": GAUSS_SEIDEL},
     period=10,
+    center_rule=rules.Mean(),
 )
 _ALONE = Rule(NOTHING, {**_ELASTIC.meetings})
 
@@ -98,13 +99,13 @@ RULES: dict[str, Rule] = {
     "MDownpour": _GRADIENT._replace(
         momentum=0.99,
         nesterov=True,
-        center_rule=core.CenterRule(center_rules.NESTEROV),
+        center_rule=rules.Nesterov(),
     ),
     "AsyncMSGD": _GRADIENT,
     "LocalSGD": _MEAN,
     "DiLoCo": _MEAN._replace(
         period=50,
-        center_rule=core.CenterRule(center_rules.OUTER_NESTEROV),
+        center_rule=rules.OuterNesterov(),
     ),
     "ADMM": Rule(ADMM, {"round_robin": ROUND_ROBIN, "blocking": ROUND_ROBIN}),
 }

@@ -1,4 +1,6 @@
-"""What a center does with pushes, and ADMM's steps: the rules on arrays."""
+"""What a center does with messages, and ADMM's steps: the rules on arrays."""
+
+import json
 
 import ml_dtypes
 import numpy as np
@@ -8,7 +10,10 @@ import tensorflow as tf
 from tests import reference
 from tf_elastic import core
 from tf_elastic.core import admm
-from tf_elastic.core import center_rules
+from tf_elastic.core import orders
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
+from tf_elastic.core.rules import gradients
 
 P, N, STEPS = 3, 5, 60
 INITIAL = np.linspace(-1.0, 2.0, N)
@@ -32,28 +37,27 @@ def pushes(rule, message, schedule, rates, to_array=np.array, tau=1, eta=0.05):
     `message(start, end, gradient)` is what a worker pushes that was at
     `start` when it read and is at `end`, with the gradient taken there.
     """
-    state = center_rules.initial_state(rule, to_array(INITIAL))
+    state = rule.init(to_array(INITIAL))
+    rates = {**rates, "num_workers": P}
     x = [to_array(INITIAL) for _ in range(P)]
     read = list(x)
     read_at, clocks, update = [0] * P, [0] * P, 0
-    centers, shown = [np.array(state.center)], [np.array(state.center)]
+    centers, shown = [np.array(state["center"])], [np.array(state["center"])]
     for i in schedule:
         g = to_array(gradient(i, clocks[i], np.array(x[i])))
         end = core.sgd_step(x[i], g, eta)
         clocks[i] += 1
         x[i] = end
         if clocks[i] % tau == 0:
-            now = center_rules.rates_at(
-                rule, rates, update, max(update - read_at[i], 1)
-            )
-            state = center_rules.take(
-                rule, state, message(read[i], end, g), now, read[i]
-            )
+            context = Context(update, max(update - read_at[i], 1))
+            now = rule.rates_at(rates, context)
+            delta = rule.delta(message(read[i], end, g), state)
+            state = rule.apply(state, delta, now, read[i])
             update += 1
-            x[i] = read[i] = center_rules.answer(rule, state, now)
+            x[i] = read[i] = rule.begin(state, now)
             read_at[i] = update
-        centers.append(np.array(state.center))
-        shown.append(np.array(center_rules.shown(state)))
+        centers.append(np.array(state["center"]))
+        shown.append(np.array(state[rule.shown]))
     return np.stack(centers), np.stack(shown)
 
 
@@ -81,17 +85,14 @@ each_schedule = pytest.mark.parametrize(
 @each_kind
 @each_schedule
 def test_gradients_with_everything_equal_the_pseudo_code(schedule, to_array):
-    rule = center_rules.CenterRule(
-        center_rules.HEAVY_BALL,
-        adjustment=0.5,
-        scales_by_staleness=True,
-        compensates=True,
+    rule = rules.HeavyBall(
+        adjustment=0.5, scales_by_staleness=True, compensates=True
     )
     found, _ = pushes(
         rule,
         the_gradient,
         schedule,
-        core.PushRates(learning_rate=0.05, momentum=0.5, compensation=0.2),
+        {"learning_rate": 0.05, "momentum": 0.5, "compensation": 0.2},
         to_array,
     )
     expected = reference.async_msgd(
@@ -113,10 +114,10 @@ def test_gradients_with_everything_equal_the_pseudo_code(schedule, to_array):
 @each_schedule
 def test_nesterov_equals_algorithm_5(schedule, to_array):
     found, _ = pushes(
-        center_rules.CenterRule(center_rules.NESTEROV),
+        rules.Nesterov(),
         the_gradient,
         schedule,
-        core.PushRates(learning_rate=0.01, momentum=0.9),
+        {"learning_rate": 0.01, "momentum": 0.9},
         to_array,
     )
     expected = reference.mdownpour(
@@ -135,10 +136,10 @@ def test_nesterov_equals_algorithm_5(schedule, to_array):
 def test_updates_and_their_average_equal_algorithm_3(averaging, tau):
     rate = None if averaging == "polyak" else averaging
     found, shown = pushes(
-        center_rules.CenterRule(center_rules.ADD, averages=True),
+        rules.TimeAverage(rules.Add()),
         the_update,
         TURNS,
-        core.PushRates(averaging_rate=rate),
+        {"averaging_rate": rate},
         tau=tau,
         eta=0.01,
     )
@@ -170,18 +171,21 @@ def test_the_outer_step_equals_diloco(to_array):
         outer_momentum=0.9,
         num_steps=STEPS,
     )
-    rule = center_rules.CenterRule(center_rules.OUTER_NESTEROV)
-    rates = core.PushRates(1 / P, 0.7, 0.9)
-    state = center_rules.initial_state(rule, to_array(INITIAL))
+    rule = rules.OuterNesterov()
+    rates = rule.rates_at(
+        {"learning_rate": 0.7, "momentum": 0.9, "num_workers": P}, Context()
+    )
+    state = rule.init(to_array(INITIAL))
     points = expected["gradient_points"]
     for t in range(3, STEPS, 4):
         ends = [
             points[t, i] - 0.05 * gradient(i, t, points[t, i])
             for i in range(P)
         ]
-        total = sum(to_array(end) - state.center for end in ends)
-        state = center_rules.take(rule, state, total, rates)
-        assert relative_error(state.center, expected["center"][t + 1]) < 1e-12
+        deltas = [rule.delta(to_array(end), state) for end in ends]
+        state = orders.collect(rule, state, deltas, rates)
+        wanted = expected["center"][t + 1]
+        assert relative_error(state["center"], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("tau", [1, 4])
@@ -201,7 +205,9 @@ def test_admm_equals_equations_3_52_to_3_54(tau, to_array):
         clocks[i] += 1
         if clocks[i] % tau == 0:
             part = admm.contribution(x[i], multipliers[i])
-            c = core.push(c, part - parts[i], 1.0, P)
+            rule = rules.MeanOfParts()
+            rates = rule.rates_at({"num_workers": P}, Context())
+            c = rule.apply({"center": c}, part - parts[i], rates)["center"]
             parts[i] = part
         centers.append(np.array(c))
     expected = reference.admm(
@@ -221,14 +227,14 @@ def test_admm_equals_equations_3_52_to_3_54(tau, to_array):
 
 DTYPES = [tf.float64, tf.float32, tf.float16, tf.bfloat16]
 RULES = {
-    "add": center_rules.CenterRule(center_rules.ADD, averages=True),
-    "heavy_ball": center_rules.CenterRule(
-        center_rules.HEAVY_BALL, 0.0, 0.5, True, True
-    ),
-    "nesterov": center_rules.CenterRule(
-        center_rules.NESTEROV, averages=True, compensates=True
-    ),
-    "outer_nesterov": center_rules.CenterRule(center_rules.OUTER_NESTEROV),
+    "add": rules.TimeAverage(rules.Add()),
+    "mean": rules.TimeAverage(rules.Mean()),
+    "elastic": rules.TimeAverage(rules.Elastic()),
+    "follow": rules.Follow(),
+    "mean_of_parts": rules.MeanOfParts(),
+    "heavy_ball": rules.HeavyBall(0.5, True, True),
+    "nesterov": rules.TimeAverage(rules.Nesterov(compensates=True)),
+    "outer_nesterov": rules.OuterNesterov(),
 }
 
 
@@ -245,23 +251,27 @@ def every_result(to_array, scalar):
     """{name: arrays} of every function on a few fixed operands."""
     x, m, sent = map(to_array, (INITIAL, INITIAL[::-1].copy(), INITIAL**2))
     results = {}
+    names = (
+        "learning_rate",
+        "momentum",
+        "averaging_rate",
+        "compensation",
+        "beta",
+        "moving_rate",
+    )
+    values = map(scalar, (0.05, 0.9, 0.25, 0.1, 0.75, 0.25))
+    given = {**dict(zip(names, values, strict=True)), "num_workers": scalar(2)}
     for name, rule in RULES.items():
-        state = center_rules.initial_state(rule, x)
-        rates = center_rules.rates_at(
-            rule,
-            core.PushRates(*map(scalar, (0.5, 0.05, 0.9, 0.25, 0.1))),
-            3.0,
-            scalar(2.0),
-        )
-        # A power of a NumPy bfloat16 is a float32; the rate is a scalar.
-        rates = rates._replace(learning_rate=scalar(rates.learning_rate))
+        state = rule.init(x)
+        rates = rule.rates_at(given, Context(3.0, scalar(2.0)))
+        # A power of a NumPy bfloat16 is a float32; a rate is a scalar.
+        rates = {key: scalar(rate) for key, rate in rates.items()}
         for _ in range(2):
-            state = center_rules.take(rule, state, m, rates, sent)
-        results[name] = [
-            *(kept for kept in state if kept is not None),
-            center_rules.answer(rule, state, rates),
-            center_rules.shown(state),
-        ]
+            delta = rule.delta(m, state)
+            state = rule.apply(state, delta, rates, sent)
+        results[name] = [*state.values(), rule.begin(state, rates)]
+        if rule.answers_difference:
+            results[name].append(rule.settle(x, delta, rates))
     results["admm"] = [
         admm.dual_step(m, x, sent),
         admm.proximal_step(x, m, sent, x, scalar(0.05), scalar(1.5)),
@@ -306,34 +316,107 @@ def test_arrays_and_tensors_keep_their_dtype(dtype, array_scalars):
 # What the rules must satisfy.
 
 
-def test_a_center_alone_keeps_what_its_rule_needs():
-    for method in center_rules.METHODS:
-        rule = center_rules.CenterRule(method)
-        state = center_rules.initial_state(rule, INITIAL)
-        assert (state.velocity is None) == (method == center_rules.ADD)
-        assert state.average is None
-        assert center_rules.shown(state) is state.center
-        averaging = rule._replace(averages=True)
-        state = center_rules.initial_state(averaging, INITIAL)
-        np.testing.assert_array_equal(center_rules.shown(state), INITIAL)
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_json(name):
+    rule = RULES[name]
+    again = rules.from_config(json.loads(json.dumps(rule.config())))
+    assert again == rule
+    assert type(again) is type(rule)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "No rule of the name None"),
+        ({"rule": "nothing"}, "No rule of the name 'nothing'"),
+        ({"rule": ["add"]}, "No rule of the name"),
+        ({"rule": "add", "power": 1}, "has the fields \\[\\]"),
+        ({"rule": "heavy_ball", "adjustment": "x"}, "must be a float"),
+        ({"rule": "heavy_ball", "compensates": 1}, "must be a bool"),
+        ({"rule": "time_average", "of": 3}, "must be a Rule"),
+        ({"rule": "time_average", "of": {"rule": "x"}}, "name 'x'"),
+    ],
+)
+def test_what_is_no_rule(config, message):
+    with pytest.raises(ValueError, match=message):
+        rules.from_config(config)
+
+
+def test_a_name_is_taken_once():
+    with pytest.raises(ValueError, match="'add' is in .*increments.py"):
+        rules.rule("add")(rules.Mean)
+    rules.rule("add")(rules.Add)  # A module that is loaded again.
+
+
+RATES = {"num_workers": 3, "learning_rate": 0.1, "momentum": 0.5, "beta": 0.9}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rates_are_checked(name):
+    rule = RULES[name]
+    wanted = {"num_workers"} | {
+        "elastic": {"beta"},
+        "follow": {"beta"},
+        "heavy_ball": {"learning_rate", "momentum", "compensation"},
+        "nesterov": {"learning_rate", "momentum", "compensation"},
+        "outer_nesterov": {"learning_rate", "momentum"},
+    }.get(name, set())
+    given = {**RATES, "compensation": 0.1}
+    rule.check(given)
+    for missing in given:
+        rest = {k: v for k, v in given.items() if k != missing}
+        if missing not in wanted:
+            rule.check(rest)
+            continue
+        for bad in (rest, *({**rest, missing: v} for v in (1e38, -3.0))):
+            with pytest.raises(ValueError, match=missing):
+                rule.check(bad)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_a_rule_keeps_grows_no_further_than_it_says(name):
+    """A center server looks at every value only where it may not be finite."""
+    rule = RULES[name]
+    generator = np.random.default_rng(5)
+    bounded = 0
+    for _ in range(200):
+        center, message, sent = generator.normal(size=(3, 8)) * 10.0 ** (
+            generator.integers(-2, 3, size=(3, 1))
+        )
+        given = {
+            "num_workers": int(generator.integers(1, 5)),
+            "learning_rate": generator.uniform(0, 5),
+            "momentum": generator.uniform(-2, 2),
+            "averaging_rate": generator.uniform(0, 1),
+            "compensation": 0.1,
+            "beta": generator.uniform(0, 2),
+        }
+        rates = rule.rates_at(given, Context(2.0, 3.0))
+        state = rule.apply(rule.init(center), center[::-1], rates, sent)
+        size = max(np.abs(kept).max() for kept in state.values())
+        delta = rule.delta(message, state)
+        most = rule.reached(size, np.linalg.norm(delta), rates)
+        after = rule.apply(state, delta, rates, sent)
+        if most is not None:
+            bounded += 1
+            found = max(np.abs(kept).max() for kept in after.values())
+            assert found <= most * (1 + 1e-12)
+    assert bounded == (0 if rule.remembers else 200)
 
 
 def test_without_compensation_or_delay_a_gradient_is_as_it_is():
     g = INITIAL**3
     for point, sent, rate in ((2.0, 1.0, 0.0), (1.5, 1.5, 0.7)):
         np.testing.assert_array_equal(
-            center_rules.compensated_gradient(g, point, sent, rate), g
+            gradients.compensated_gradient(g, point, sent, rate), g
         )
 
 
 def test_the_adjustment_is_1_at_the_first_update():
     for power in (0.0, 0.5, 1.0):
-        rule = center_rules.CenterRule(
-            center_rules.HEAVY_BALL, adjustment=power
-        )
-        rates = core.PushRates(learning_rate=0.3)
+        rule = rules.HeavyBall(adjustment=power)
         found = [
-            center_rules.rates_at(rule, rates, k, 1).learning_rate
+            rule.rates_at({"learning_rate": 0.3}, Context(k))["learning_rate"]
             for k in range(4)
         ]
         np.testing.assert_allclose(

@@ -1,6 +1,7 @@
 """What an optimizer tells a strategy about its exchange."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_elastic import core
+from tf_elastic.core import rules
 
 
 def in_float64(number: Any) -> tf.Tensor:
@@ -17,8 +19,8 @@ def in_float64(number: Any) -> tf.Tensor:
     return tf.convert_to_tensor(number, tf.float64)
 
 
-class ElasticParameter(NamedTuple):
-    """A trainable variable and how to find its plain point.
+class ExchangedVariable(NamedTuple):
+    """A trainable variable, and what its exchange needs beside it.
 
     With Nesterov's momentum the variable holds the look-ahead point
     y = x + delta v, where the gradient is wanted; what is exchanged is x.
@@ -27,6 +29,11 @@ class ElasticParameter(NamedTuple):
     variable: Any  # the strategy's variable; has worker_copies, center_copies
     velocity: Any = None  # v's variable, if there is one
     momentum: float = 0.0  # delta if the look-ahead point is stored, else 0
+    # Of an INCREMENT the point that was last read, else the gradient; or None:
+    # nothing is sent of it.
+    slot: Any = None
+    # Of the parent, where it is in this process, what is not shown.
+    parent: Mapping[str, Any] = {}
 
     @property
     def looks_ahead(self) -> bool:
@@ -54,55 +61,36 @@ class ElasticParameter(NamedTuple):
             return stored[0]
         return core.plain_point(*stored, self.momentum)
 
-
-class ElasticRule(NamedTuple):
-    """Workers and center give way to each other."""
-
-    method: str  # in `methods.METHODS`
-    parameters: list[ElasticParameter]
-    # Alpha and beta for p workers at a worker's clock, a number or a tensor.
-    rates: Callable[[int, Any], core.ElasticRates]
-
-
-# What a worker pushes.
-UPDATE = "update"  # its way since it last read
-GRADIENT = "gradient"
-DIFFERENCE = "difference"  # to the center, that nobody has moved since
-
-
-class PushParameter(NamedTuple):
-    """A trainable variable and what a push needs beside it."""
-
-    variable: Any  # the strategy's variable; has worker_copies, center_copies
-    # Of an UPDATE the point that was last read, else the gradient; or None.
-    slot: Any = None
-    # Of the center, where it is in this process; each like `variable`.
-    center: Any = None  # if the shown one is an average
-    velocity: Any = None
-
-    def point(self, worker: int) -> tf.Tensor:
-        """The point x of one worker, of the variable's shape.
+    def message(self, sends: str, worker: int) -> tf.Tensor:
+        """What a worker sends.
 
         Args:
-            worker: index of the worker, from 0.
+            sends: what kind; see `core.rules`.
+            worker: its index, from 0.
         """
-        return self.variable.worker_copies[worker].read_value()
+        if sends == rules.POINT:
+            return self.point(worker)
+        if self.slot is None:
+            return tf.zeros_like(self.point(worker))
+        slot = self.slot.worker_copies[worker].read_value()
+        if sends == rules.GRADIENT:
+            return slot
+        return core.elastic_difference(self.point(worker), slot)
 
 
-class PushRule(NamedTuple):
-    """Workers push messages; the center answers with where to go on."""
+class ExchangeSpec(NamedTuple):
+    """What is exchanged, by which rule and numbers."""
 
-    method: str  # in `methods.METHODS`
-    parameters: list[PushParameter]
-    message: str  # UPDATE, GRADIENT or DIFFERENCE
-    center_rule: core.CenterRule
-    # Numbers of an exchange at a worker's clock: a float64 vector.
+    method: str  # the optimizer's name
+    rule: rules.Rule
+    parameters: list[ExchangedVariable]
+    # Of (p, the worker's clock, `numbers` of it), without "num_workers".
+    rates: Callable[[int, Any, Sequence[Any]], rules.Rates]
+    # What the rates depend on at a worker's clock: a float64 vector.
     numbers: Callable[[tf.Tensor], tf.Tensor]
-    # The rates for p workers and these numbers, floats or scalar tensors.
-    rates: Callable[[int, Any], core.PushRates]
 
 
-class AdmmParameter(NamedTuple):
+class AdmmVariable(NamedTuple):
     """A trainable variable and what ADMM keeps beside it on each worker."""
 
     variable: Any  # the strategy's variable; has worker_copies, center_copies
@@ -120,11 +108,15 @@ class AdmmParameter(NamedTuple):
         return self.variable.worker_copies[worker].read_value()
 
 
-class AdmmRule(NamedTuple):
-    """The alternating direction method of multipliers."""
+class AdmmSpec(NamedTuple):
+    """The alternating direction method of multipliers.
 
-    method: str  # in `methods.METHODS`
-    parameters: list[AdmmParameter]
+    The workers' steps are a part of the exchange.
+    """
+
+    method: str  # the optimizer's name
+    rule: rules.Rule
+    parameters: list[AdmmVariable]
     elasticity: float  # rho
     communication_period: int  # tau
     # The learning rate at a worker's clock: a float64 vector of one.

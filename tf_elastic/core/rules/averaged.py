@@ -1,0 +1,122 @@
+"""A time average of any rule's center."""
+
+import dataclasses
+from typing import Any
+
+from tf_elastic.core.averages import polyak_rate
+from tf_elastic.core.averages import time_average
+from tf_elastic.core.rules.base import CENTER
+from tf_elastic.core.rules.base import Array
+from tf_elastic.core.rules.base import Context
+from tf_elastic.core.rules.base import Rates
+from tf_elastic.core.rules.base import Rule
+from tf_elastic.core.rules.base import Slots
+from tf_elastic.core.rules.base import rule
+from tf_elastic.core.rules.increments import Add
+
+AVERAGE = "average"
+
+
+@rule("time_average")
+@dataclasses.dataclass(frozen=True)
+class TimeAverage(Rule):
+    r"""What is shown is an average over time; else the rule is another one's.
+
+    .. math:: z_{t+1} = (1 - a_{t+1}) z_t + a_{t+1} \tilde x_t
+
+    It takes in the center as it was before each update.
+
+    Rates: those of the rule inside, and "averaging_rate" (a); None or
+    missing for :math:`1 / (t + 1)`, the mean of all.
+
+    Args:
+        of: the rule inside.
+
+    Reference:
+        Zhang (2016), chapter 4 (ADOWNPOUR, MVADOWNPOUR), eq. 3.13.
+    """
+
+    of: Rule = Add()
+
+    @property
+    def sends(self) -> str:  # type: ignore[override]
+        """As the rule inside."""
+        return self.of.sends
+
+    @property
+    def answers_difference(self) -> bool:  # type: ignore[override]
+        """As the rule inside."""
+        return self.of.answers_difference
+
+    @property
+    def remembers(self) -> bool:
+        """As the rule inside."""
+        return self.of.remembers
+
+    @property
+    def moves_by_itself(self) -> bool:  # type: ignore[override]
+        """The average does."""
+        return True
+
+    @property
+    def shown(self) -> str:
+        """The average."""
+        return AVERAGE
+
+    def init(self, center: Array) -> dict[str, Array]:
+        """An average of the first center alone."""
+        return {**self.of.init(center), AVERAGE: 1 * center}
+
+    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+        """Also the averaging rate."""
+        rate = rates.get("averaging_rate")
+        if rate is None:
+            rate = polyak_rate(context.version)
+        return {**self.of.rates_at(rates, context), "averaging_rate": rate}
+
+    def check(self, rates: Rates) -> None:
+        """See `Rule.check`."""
+        self.of.check(rates)
+        rate = rates.get("averaging_rate")
+        if rate is not None and not 0 <= rate <= 1:
+            raise ValueError(
+                "The rate `averaging_rate` must be from 0 to 1, or None. "
+                f"Received: averaging_rate={rate!r:.80}."
+            )
+
+    def closing(self, rates: Rates) -> Rates:
+        """As the rule inside."""
+        return self.of.closing(rates)
+
+    def delta(self, message: Array, parent: Slots) -> Array:
+        """As the rule inside."""
+        return self.of.delta(message, parent)
+
+    def apply(
+        self,
+        parent: Slots,
+        total: Array,
+        rates: Rates,
+        sent: Array | None = None,
+    ) -> dict[str, Array]:
+        """Averages, then moves; see `Rule.apply`."""
+        average = time_average(
+            parent[AVERAGE], parent[CENTER], rates["averaging_rate"]
+        )
+        inside = {k: v for k, v in parent.items() if k != AVERAGE}
+        moved = self.of.apply(inside, total, rates, sent)
+        return {**moved, AVERAGE: average}
+
+    def begin(self, parent: Slots, rates: Rates) -> Array:
+        """As the rule inside."""
+        return self.of.begin(parent, rates)
+
+    def reached(
+        self, size: float, message: float, rates: Rates
+    ) -> float | None:
+        """As the rule inside: an average is no larger than its like."""
+        return self.of.reached(size, message, rates)
+
+    def settle(self, point: Array, difference: Array, rates: Rates) -> Array:
+        """As the rule inside."""
+        return self.of.settle(point, difference, rates)
