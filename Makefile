@@ -40,8 +40,13 @@ help:
 train: $(BASE)
 	@$(BIN)/python train.py $(ARGS)
 
+# Small matrices are quicker without threads, which would wait for each other.
+test test-all test-random: export OPENBLAS_NUM_THREADS ?= 1
+
+# Where "auto" is left to choose it takes plain graphs: XLA is what the tests
+# of `jit_compile=True` have, and in `test-all` the others, too.
 test: $(DEV)
-	@$(PYTEST) -m "not full" $(ARGS)
+	@$(PYTEST) -m "not full" --plain-graphs $(ARGS)
 
 test-all: $(DEV)
 	@$(PYTEST) $(ARGS)

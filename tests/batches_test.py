@@ -132,8 +132,20 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize("drop_remainder", [False, True])
-@pytest.mark.parametrize("name", UNKNOWN)
+@pytest.mark.parametrize(
+    ("name", "drop_remainder"),
+    [
+        ("LocalSGD", False),
+        ("DiLoCo", True),
+        ("Downpour", False),
+        *(
+            pytest.param(name, drop_remainder, marks=pytest.mark.full)
+            for name, drop_remainder in (
+                ("LocalSGD", True), ("DiLoCo", False), ("Downpour", True)
+            )
+        ),
+    ],
+)
 def test_data_of_unknown_length_is_as_good_as_any(
     strategy, name, drop_remainder
 ):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests import drawing  # noqa: F401 (it registers the profiles)
 from tf_elastic import strategies
+from tf_elastic.optimizers import compiled
 
 NUM_DEVICES = 8
 # Processes that share the tests begin with these files, so that none is left
@@ -74,10 +75,21 @@ _draw_no_constants_of_the_code()
 hypothesis.settings.load_profile("same")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--plain-graphs",
+        action="store_true",
+        help='XLA for jit_compile=True alone; "auto" is without',
+    )
+
+
 def pytest_configure(config):
     """Lets processes that share the tests take the files in our order."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    if config.getoption("plain_graphs"):
+        # To compile takes longer than most of what is tested.
+        compiled.can_compile = lambda device_type: False
 
 
 def pytest_collection_modifyitems(items):
@@ -86,6 +98,16 @@ def pytest_collection_modifyitems(items):
         (item for item in items if not _shown_by_another(item)),
         key=lambda item: _LONGEST.get(item.path.stem, len(_LONGEST)),
     )
+
+
+def pytest_collection_finish():
+    """Leaves what lives as long as the process out of each `gc.collect`.
+
+    TensorFlow alone has 400,000 such objects; to go through them would take
+    longer than many a test.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _shown_by_another(item):

@@ -49,6 +49,7 @@ def worker(cluster):
         protocol="blocking",
         job="worker",
         devices=("CPU:0",),
+        timeouts=support.PATIENT,
         **kwargs,
     ):
         resolver = types.SimpleNamespace(
@@ -66,7 +67,7 @@ def worker(cluster):
                 resolver,
                 protocol,
                 devices=devices,
-                timeouts=support.PATIENT,
+                timeouts=timeouts,
                 **kwargs,
             )
         )
@@ -859,8 +860,11 @@ class EndServers(keras.callbacks.Callback):
 @pytest.mark.parametrize("num_servers", [1, 2])
 def test_epochs_end_while_center_0_is_away(cluster, worker, num_servers):
     servers = cluster(num_servers)
+    # That it is waited for in vain does not depend on how long.
+    timeouts = support.PATIENT._replace(exchange_s=4.0)
     first, second = (
-        fit(compiled(worker(servers, i, 2)), 1) for i in range(2)
+        fit(compiled(worker(servers, i, 2, timeouts=timeouts)), 1)
+        for i in range(2)
     )
     trained = first.distribute_strategy.samples_trained
     assert second.distribute_strategy.samples_trained()[1] == 96

@@ -31,7 +31,7 @@ UNSTABLE = (
     {"rule": "MDownpour", "learning_rate": 0.05, "momentum": 0.99,
      "num_workers": 4},
     {"rule": "AsyncMSGD", "learning_rate": 0.2, "momentum": 0.8,
-     "staleness": [1, 2, 9]},
+     "staleness": [1, 2, 5]},
     {"rule": "LocalSGD", "learning_rate": 2.2},
     {"rule": "DiLoCo", "learning_rate": 0.5, "outer_learning_rate": 3.0},
     {"rule": "ADMM", "learning_rate": 0.001, "elasticity": 2.5,
