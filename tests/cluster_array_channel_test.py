@@ -802,11 +802,11 @@ def test_closing_ends_a_call(cluster):
     connection = worker.links[0].connection
     with center.shards[0]._changed:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            call = pool.submit(connection.stream, wire.READ, 20.0, {}, ())
+            call = pool.submit(connection.stream, wire.READ, 300.0, {}, ())
             until(lambda: connection._arrays._used)
             connection.close()
             with pytest.raises(errors.CenterUnavailableError, match="closed"):
-                call.result(10)
+                call.result(60)
 
 
 def test_nothing_is_left(cluster):

@@ -365,7 +365,7 @@ def test_a_worker_waits_a_few_times_at_once(center):
         with pytest.raises(errors.MessageError, match="one more of worker 0"):
             center.shard.release(0, 1, 0, 20.0, False)
         center.shard.deposit(PushId(1, 1, 1, 0), support.values(1.0), HALF)
-        assert all(f.result(20)["round"] == 1 for f in waiting)
+        assert all(f.result(60)["round"] == 1 for f in waiting)
     assert center.shard._waiting[0] == 0
 
 

@@ -166,7 +166,7 @@ class Proxy:
     def close(self):
         self._end.close()
         for thread in self._threads:
-            thread.join(timeout=20)
+            thread.join(timeout=60)
             assert not thread.is_alive()
 
 
