@@ -196,11 +196,29 @@ _SAME = {
     | {"AsyncMSGD": "AsyncMSGD", "DiLoCo(SGD)": "DiLoCo(SGD)"},
     "use_ema": {"EASGD": "EAMSGD", "ASGD": "EAMSGD", "ADMM": "AsyncMSGD"},
 }
+# Cells of rows in `make test` that it leaves out, {use: cases}: their code is
+# in cells that it has. Every row keeps one of the two kinds of precision.
+_FULL = {
+    "backup": {"ASGD", "MVADownpour", "ADMM"},
+    "mixed_bfloat16": {"EAMSGD", "AsyncMSGD", "DiLoCo(SGD)"},
+    "mixed_float16": {"ASGD", "MVADownpour", "ADMM"},
+    "sparse": {"ASGD"},
+    "clipping": {"ASGD", "MVADownpour", "ADMM"},
+    "accumulation": {"ASGD", "MVADownpour"},
+}
 
 
-def tier(case):
-    """The first of the two commands that has it."""
-    return "test-all" if case.full or case.like else "test"
+def tier(case, *uses):
+    """The first of the two commands that has it, or one of these uses of it."""
+    if case.full or case.like:
+        return "test-all"
+    left_out = [name_of(case) in _FULL.get(use, ()) for use in uses]
+    return "test-all" if left_out and all(left_out) else "test"
+
+
+def name_of(case):
+    """Its name in the tables."""
+    return next(name for name, other in CASES.items() if other is case)
 
 
 def params(chosen=None):
@@ -224,7 +242,7 @@ def shown_by(name, use):
 
 def shows_itself(case, *uses):
     """Whether a case is the one that shows a use, not another one like it."""
-    name = next(name for name, other in CASES.items() if other is case)
+    name = name_of(case)
     return any(shown_by(name, use) == name for use in uses)
 
 
@@ -236,7 +254,8 @@ def shows(*uses):
     """Marks a test as the one that shows that uses are so.
 
     Of a test with the fixture `case`, `conftest.py` leaves out those cases
-    for which another one shows all the uses.
+    for which another one shows all the uses, and leaves to `make test-all`
+    those that are of that tier; a parameter `use` is the one that is shown.
     """
 
     def register(test):
@@ -244,6 +263,7 @@ def shows(*uses):
             dict.fromkeys(uses, test.__name__)
         )
         test.is_for = lambda case: shows_itself(case, *uses)
+        test.tier = lambda case, use=None: tier(case, *([use] if use else uses))
         return test
 
     return register
@@ -261,7 +281,13 @@ def _cells(name, uses):
             yield f"refused: {refused[use][1]}"
         else:
             same = shown_by(name, use)
-            yield "yes" if same == name else f"as `{same}`"
+            case = CASES[name]
+            if same != name:
+                yield f"as `{same}`"
+            elif tier(case, use) == tier(case):
+                yield "yes"
+            else:
+                yield f"yes, `make {tier(case, use)}`"
 
 
 def markdown_table():

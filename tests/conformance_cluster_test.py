@@ -327,11 +327,11 @@ def policy():
 
 
 @shows("mixed_bfloat16", "mixed_float16")
-@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(begun, plain, policy, name):
+@pytest.mark.parametrize("use", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(begun, plain, policy, use):
     """Eight steps lead to about where they do in full precision."""
-    policy(name)
-    scaled = name == "mixed_float16"
+    policy(use)
+    scaled = use == "mixed_float16"
     run = begun(run_eagerly=not scaled)
     model = fit(run.model)
     assert scaled == isinstance(

@@ -194,17 +194,17 @@ def plain(case):
 
 
 @shows("mixed_bfloat16", "mixed_float16")
-@pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(case, plain, policy, name):
+@pytest.mark.parametrize("use", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(case, plain, policy, use):
     """Eight steps lead to about where they do in full precision."""
-    policy(name)
-    scaled = name == "mixed_float16"
+    policy(use)
+    scaled = use == "mixed_float16"
     model = fit(compiled(case, run_eagerly=not scaled))
     assert scaled == isinstance(
         model.optimizer, keras.optimizers.LossScaleOptimizer
     )
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
-    assert {v.compute_dtype for v in model.layers} == {name[len("mixed_") :]}
+    assert {v.compute_dtype for v in model.layers} == {use[len("mixed_") :]}
     for start, full, mine in zip(*plain, model.get_weights(), strict=True):
         np.testing.assert_allclose(mine, full, atol=0.02)
         assert np.abs(mine - start).max() > 0

@@ -93,13 +93,23 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Puts long files first; leaves out what another case of a table shows."""
+    """Puts long files first; leaves out what another case of a table shows.
+
+    Cells of the tier `make test-all` are marked as such.
+    """
     items[:] = sorted(
         (item for item in items if not _shown_by_another(item)),
         key=lambda item: _LONGEST.get(item.path.stem, len(_LONGEST)),
     )
+    for item in items:
+        tier = getattr(getattr(item, "function", None), "tier", None)
+        if tier and "case" in item.callspec.params:
+            params = item.callspec.params
+            if tier(params["case"], params.get("use")) == "test-all":
+                item.add_marker(pytest.mark.full)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_finish():
     """Leaves what lives as long as the process out of each `gc.collect`.
 
