@@ -169,6 +169,7 @@ def first(run, tmp_path_factory):
         "--momentum=0.5",
         "--beta=0.5",
         "--seed=1",
+        "--jit_compile=false",  # It is left to its default in one process.
         "--model_dir=run",
         "--logdir=run/tb",
         "--plot=run/run.png",

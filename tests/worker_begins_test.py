@@ -19,10 +19,11 @@ cluster = support.cluster
 worker = support.worker
 
 TAU = 4
-# Every protocol, and every kind of rule: the method and the protocol.
+# Every protocol, and every kind of rule: the method and the protocol. Graphs
+# of the others are what `conformance_cluster_test.py` has.
+TRACED = [("easgd", "blocking"), ("nesterov", "overlapped")]
 KINDS = [
-    ("easgd", "blocking"),
-    ("nesterov", "overlapped"),
+    *TRACED,
     ("downpour", "overlapped"),
     ("admm", "blocking"),
     ("local_sgd", "synchronous"),
@@ -63,14 +64,19 @@ def test_a_late_worker_leaves_the_center_alone(
     make = job.optimizer_of(method, TAU)
 
     meets = protocol == "synchronous"
+    eagerly = (method, protocol) not in TRACED
+
+    def build(*worker_of):
+        return job.build(
+            worker(servers, *worker_of, protocol), make, run_eagerly=eagerly
+        )
 
     def late_one():
-        return job.build(worker(servers, int(meets), 2, protocol), make)
+        return build(int(meets), 2)
 
     # Where all meet, the other would wait for it.
     late = None if meets else late_one()
-    strategy = worker(servers, 1 - meets, 2 - meets, protocol)
-    other = train(job.build(strategy, make), 3 * TAU)
+    other = train(build(1 - meets, 2 - meets), 3 * TAU)
     other.distribute_strategy.extended.stop(finished=True)
     late = late or late_one()
     center = parameters(servers)
@@ -213,7 +219,11 @@ def test_the_chiefs_learning_rate_reaches_all(cluster, worker, protocol):
     make = job.optimizer_of("easgd", 2)
 
     def build(index):
-        return job.build(worker(servers, index, 2, protocol), make)
+        return job.build(
+            worker(servers, index, 2, protocol),
+            make,
+            run_eagerly=protocol == "blocking",
+        )
 
     chief, other = build(0), build(1)
     train(other, 3)
