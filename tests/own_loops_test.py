@@ -29,8 +29,24 @@ UNBUILT = {
 }
 
 
-@pytest.mark.parametrize("graph", [True, False])
-@pytest.mark.parametrize("name", UNBUILT)
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [
+        ("EAMSGD", True),
+        ("Downpour", False),
+        ("Elastic Adam", True),
+        ("scaled loss", True),
+        *(
+            pytest.param(name, graph, marks=pytest.mark.full)
+            for name, graph in (
+                ("EAMSGD", False),
+                ("Downpour", True),
+                ("Elastic Adam", False),
+                ("scaled loss", False),
+            )
+        ),
+    ],
+)
 def test_a_loop_of_ones_own_builds_its_optimizer(strategy, name, graph):
     """TensorFlow's tutorial on custom training, against one built before."""
     results = []

@@ -190,8 +190,15 @@ class Averaged(keras.Model):
         return {"loss": loss}
 
 
-@pytest.mark.parametrize("built_by", ["Keras, on all", "the step"])
-@pytest.mark.parametrize("name", ["EASGD", "AsyncMSGD"])
+@pytest.mark.parametrize(
+    ("name", "built_by"),
+    [
+        ("EASGD", "Keras, on all"),
+        ("AsyncMSGD", "the step"),
+        pytest.param("EASGD", "the step", marks=pytest.mark.full),
+        pytest.param("AsyncMSGD", "Keras, on all", marks=pytest.mark.full),
+    ],
+)
 def test_the_average_of_a_network(strategy, name, built_by):
     """Each worker's is that of its own network; the center is their mean."""
     period = 4 if name == "EASGD" else 1
