@@ -151,7 +151,7 @@ def test_data_of_unknown_length_is_as_good_as_any(
 ):
     """The step in which it ends changes nothing, and loses no exchange."""
     results = []
-    for unknown, steps_per_execution in ((0, 1), (1, 1), (1, 1), (1, 2)):
+    for unknown, steps_per_execution in ((0, 1), (1, 1), (1, 2)):
         data = tf.data.Dataset.from_tensor_slices((X[:64], Y[:64]))
         if unknown:
             data = data.filter(lambda x, y: True)
