@@ -260,7 +260,8 @@ def test_a_stopped_center_goes_on_and_nobody_loses_its_slot(
 def test_who_breaks_off_does_not_wait_for_a_stopped_center(processes):
     centers = free(2)
     started = [processes.center(k, centers) for k in range(2)]
-    long = support.PATIENT._replace(exchange_s=300.0, control_s=100.0)
+    # Whoever waited would do so until the test is out of time.
+    long = support.PATIENT._replace(exchange_s=3000.0, control_s=1000.0)
     worker = client.CenterClient(centers, 0, True, 1, timeouts=long)
     made = layout.Layout(support.VARIABLES, 2)
     worker.join(made, support.values(1.0))
@@ -276,11 +277,9 @@ def test_who_breaks_off_does_not_wait_for_a_stopped_center(processes):
     thread = threading.Thread(target=exchange, daemon=True)
     thread.start()
     until(lambda: worker.links[1].pushing)
-    begin = time.monotonic()
     worker.leave()
-    thread.join(50)
+    thread.join(120)
     assert not thread.is_alive()
-    assert time.monotonic() - begin < 50  # of 100 and more
     assert not failed
     # The other one has heard of it.
     assert "worker 0 has left; p = 1." in processes.log("ps0")
