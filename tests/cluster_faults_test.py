@@ -217,6 +217,22 @@ def test_a_center_set_back_has_forgotten(cluster):
     assert worker.version == 1 + restored.applied
 
 
+def test_a_center_begun_anew_has_forgotten_all(cluster):
+    center = cluster(1)
+    worker = joined(center, timeouts=SHORT)
+    for _ in range(3):
+        worker.exchange(support.values(1.0), support.rates)
+    center.servers[0].stop(0.0)
+    empty = Shard(0, 1, grace_s=0.02)
+    center.serve(0, empty)
+    until(
+        lambda: worker.exchange(support.values(1.0), support.rates)
+        and empty.applied
+    )
+    assert worker.counts.forgotten == 3
+    assert worker.counts.lost_halves == 0
+
+
 def test_a_server_that_begins_anew_while_a_worker_joins(cluster):
     center = cluster(2)
     chief = center.client(0, chief=False, timeouts=SHORT)

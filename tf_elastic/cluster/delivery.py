@@ -99,9 +99,8 @@ class Delivery(Membership):
         # Of what came back from each server, if it has told them.
         squares: list[float | None] = [0.0] * len(self.links)
 
-        def push(link: Link) -> tuple[dict[str, Any], int]:
-            """The news, and how many pushes were answered."""
-            answered = 1
+        def push(link: Link) -> dict[str, Any]:
+            """The news."""
             parts = self.layout.parts(values, link.shard)
             push_id = {
                 "worker": self.worker,
@@ -112,9 +111,7 @@ class Delivery(Membership):
                 "samples": self.samples,
             }
             if owes:
-                answered += self._send_again(
-                    link, push_id, rate, takes=kind == TAKE
-                )
+                self._send_again(link, push_id, rate, takes=kind == TAKE)
                 parts = link.debt.with_message(parts, sections)
             try:
                 news = do(link, push_id, rate, parts)
@@ -128,7 +125,7 @@ class Delivery(Membership):
             self._note(link, news)
             link.version_held = link.version_read
             link.version_read = news["version"]
-            return news, answered
+            return news
 
         def owe(link: Link) -> None:
             doubtful = link.debt.doubtful
@@ -142,13 +139,13 @@ class Delivery(Membership):
             if link.pushing:
                 try:
                     try:
-                        news, answered = push(link)
+                        news = push(link)
                     except BEGUN_ANEW:
                         # So does this worker, there.
                         self._join(link, points, Patience(self._exchange_s()))
-                        news, answered = push(link)
+                        news = push(link)
                     with self._lock:
-                        self._settle(link, news["pushes"], answered)
+                        self._settle(link, news["pushes"], answered=1)
                         link.pushing = False
                     return True
                 except errors.LostSlotError as error:
@@ -215,7 +212,7 @@ class Delivery(Membership):
         push_id: dict[str, Any],
         rate: dict[str, Any],
         takes: bool,
-    ) -> int:
+    ) -> None:
         """Sends what was not answered, by its own number.
 
         Args:
@@ -223,34 +220,31 @@ class Delivery(Membership):
             push_id: of the push that is next.
             rate: of it.
             takes: whether pushes of this kind are answered by points.
-
-        Returns:
-            How many pushes were answered: none, if the center has had it.
         """
         doubtful = link.debt.doubtful
         if doubtful is None:
-            return 0
+            return
         (incarnation, sequence), parts = doubtful
         if incarnation != link.incarnation:
             # In between the slot was lost, and the numbers have begun anew:
             # rather not at all than twice.
             link.debt.doubt_ends()
-            return 0
+            return
         # Where all meet, too: nobody is to wait for what is late.
         room = [np.empty_like(part) for part in parts] if takes else []
         try:
-            link.connection.stream(
+            news = link.connection.stream(
                 wire.TAKE if takes else wire.PUSH,
                 self._exchange_s(),
                 {"id": {**push_id, "sequence": sequence}, "rate": rate},
                 parts,
                 room,
             )
-            answered = 1
+            with self._lock:  # Whatever comes of the push that follows.
+                self._settle(link, news["pushes"], answered=1)
         except errors.DuplicatePushError:
-            answered = 0
+            pass  # The center has had it.
         link.debt.doubt_ends()
-        return answered
 
     def _restart(
         self,

@@ -273,7 +273,10 @@ class Membership:
         # the call, since its answer may be lost.
         link.incarnation = max(known["last_incarnation"] + 1, previous)
         link.forget_reference()
-        link.pushes = 0
+        with self._lock:  # The last that is heard of the life before.
+            same = known["last_incarnation"] == previous
+            self._settle(link, known["pushes"] if same else 0, answered=0)
+            link.pushes = 0
         news = self._control(
             link,
             wire.JOIN,
