@@ -21,6 +21,7 @@ from tf_elastic.cluster import layout
 from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import array_calls
+from tf_elastic.cluster.groups import Groups
 from tf_elastic.cluster.shard import Shard
 
 SERVERS = WORKERS = 2
@@ -108,7 +109,7 @@ class Host:
 
     def _start(self, shard):
         self.shard = shard
-        self._arrays = array_calls(shard)
+        self._arrays = array_calls(Groups.of(shard))
 
     def snapshot(self):
         """As a file has it."""
@@ -330,7 +331,7 @@ class Line:
 def joined(network, life, worker, rule):
     """A worker's client, and the center as it has found it."""
 
-    def line(address, shard, security):
+    def line(address, shard, security, group=0):
         del address, security
         return Line(network, life, worker, shard)
 
@@ -345,7 +346,7 @@ def joined(network, life, worker, rule):
 
 def elastic_rates(num_workers, clock):
     del clock
-    return core.elastic_rates(num_workers, beta=BETA)
+    return core.elastic_rates(num_workers, beta=BETA)._asdict()
 
 
 class Worker:
@@ -371,13 +372,13 @@ class Worker:
     def take(self):
         return self.client.take(
             [self.x - self.read, self.statistics.copy()],
-            lambda num_workers, clock: core.PushRates(),
+            lambda num_workers, clock: {},
         )
 
     def push(self):
         return self.client.push(
             [self.x - self.read, np.zeros_like(self.statistics)],
-            lambda num_workers, clock: core.ElasticRates(0.0, num_workers),
+            lambda num_workers, clock: {},
         )
 
     def points(self):

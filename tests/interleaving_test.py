@@ -15,13 +15,13 @@ from tests import interleaving_support as support
 from tests import timeless_client
 from tf_elastic import core
 from tf_elastic.cluster import delivery
-from tf_elastic.core import center_rules
+from tf_elastic.core import rules
 
 TURNS = (0, 1, 0, 1, 1, 0)
 PAIRS = 150  # of each exchange
 _STEPS = np.random.default_rng(7).normal(size=(99, support.N))
 _HALF = support.N // support.SERVERS
-ADD = core.CenterRule(center_rules.ADD)._asdict()
+ADD = rules.Add()
 
 
 def part(server):
