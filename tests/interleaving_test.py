@@ -248,7 +248,7 @@ class Increments(Run):
 class Parts(Increments):
     """What ADMM pushes: it adds up, too, and nothing comes back."""
 
-    rule = {"method": "admm"}
+    rule = ADD
 
     def parts_that_came(self, array, expected):
         assert not array.any()
