@@ -13,7 +13,6 @@ from tests.reference import gauss_seidel as reference
 from tf_elastic import core
 from tf_elastic import theory
 from tf_elastic.theory import gauss_seidel
-from tf_elastic.theory import gauss_seidel_simulation as simulation
 
 fixed = examples(25)
 # The edges of the theorem's rows are among them.
@@ -153,7 +152,7 @@ def test_arguments_broadcast():
     setting = {"learning_rate": eta, "moving_rate": 0.4, "beta": beta}
     matrices = gauss_seidel.map_matrix(**setting)
     assert matrices.shape == (2, 3, 2, 2)
-    covariances = simulation.stationary_covariance(
+    covariances = gauss_seidel.stationary_covariance(
         **setting, num_workers=np.array([[1], [4]])
     )
     assert covariances.shape == (2, 3, 2, 2)
@@ -168,7 +167,7 @@ def test_arguments_broadcast():
         )
         np.testing.assert_allclose(
             covariances[i, j],
-            simulation.stationary_covariance(**one, num_workers=(1, 4)[i]),
+            gauss_seidel.stationary_covariance(**one, num_workers=(1, 4)[i]),
             rtol=1e-13,
         )
 
@@ -389,7 +388,7 @@ def test_moments_tend_to_the_stationary_ones(p, eta, alpha, beta, tau):
         "noise_std": 1.3,
         "communication_period": tau,
     }
-    limit = simulation.stationary_covariance(**setting)
+    limit = gauss_seidel.stationary_covariance(**setting)
     stable = gauss_seidel.is_stable(
         **{
             name: value
@@ -399,7 +398,7 @@ def test_moments_tend_to_the_stationary_ones(p, eta, alpha, beta, tau):
     )
     assert np.all(np.isfinite(limit)) == stable
     if stable:
-        mean, covariance = simulation.moments(
+        mean, covariance = gauss_seidel.moments(
             periods=3000, start=1.0, **setting
         )
         np.testing.assert_allclose(covariance[-1], limit, rtol=1e-6)
@@ -437,8 +436,8 @@ def test_the_simulator_agrees(p, eta, alpha, beta, tau, seed):
         "curvature": 0.9,
         "communication_period": tau,
     }
-    mean, covariance = simulation.moments(**setting)
-    paths = simulation.simulate(runs=4000, seed=seed, **setting)
+    mean, covariance = gauss_seidel.moments(**setting)
+    paths = gauss_seidel.simulate(runs=4000, seed=seed, **setting)
     for which, samples in enumerate(paths):
         four_standard_errors(
             samples, mean[:, which], covariance[:, which, which]
@@ -452,12 +451,12 @@ def test_the_simulator_agrees_for_downpour():
         "beta": 4.0,
         "num_workers": 4,
     }
-    limit = simulation.stationary_covariance(**setting)
+    limit = gauss_seidel.stationary_covariance(**setting)
     assert limit[1, 1] == pytest.approx(0.1 / (2 - 0.4))
-    paths = simulation.simulate(periods=60, runs=20_000, seed=1, **setting)
+    paths = gauss_seidel.simulate(periods=60, runs=20_000, seed=1, **setting)
     four_standard_errors(paths.center[-1], np.array(0.0), limit[1, 1])
     four_standard_errors(paths.worker_mean[-1], np.array(0.0), limit[0, 0])
-    again = simulation.simulate(periods=60, runs=20_000, seed=1, **setting)
+    again = gauss_seidel.simulate(periods=60, runs=20_000, seed=1, **setting)
     np.testing.assert_array_equal(again.center, paths.center)
 
 
@@ -493,8 +492,8 @@ def test_bad_input_is_refused_by_the_others():
         "num_workers": 2,
     }
     with pytest.raises(ValueError, match="`noise_std` must.*noise_std=-1"):
-        simulation.stationary_covariance(noise_std=-1, **setting)
+        gauss_seidel.stationary_covariance(noise_std=-1, **setting)
     with pytest.raises(ValueError, match="`runs` must.*runs=0"):
-        simulation.simulate(periods=1, runs=0, seed=0, **setting)
+        gauss_seidel.simulate(periods=1, runs=0, seed=0, **setting)
     with pytest.raises(ValueError, match="`periods` must.*periods=-1"):
-        simulation.moments(periods=-1, **setting)
+        gauss_seidel.moments(periods=-1, **setting)

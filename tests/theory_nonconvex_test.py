@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tests.drawing import examples
 from tf_elastic.theory import nonconvex
-from tf_elastic.theory import nonconvex_descent
 
 elasticities = st.floats(0.02, 1.5)
 fixed = examples(25)
@@ -250,7 +249,7 @@ def test_what_is_known_of_more_workers():
 @pytest.mark.parametrize("rho", [0.2, 0.35, 0.45, 0.6, 0.72])
 def test_descent_ends_in_the_stable_splits(p, rho):
     start = np.random.default_rng(5).uniform(-1.4, 1.4, size=(1500, p))
-    end = nonconvex_descent.descend(
+    end = nonconvex.descend(
         start, elasticity=rho, learning_rate=0.15, steps=2500
     )
     assert sorted(set(end.upper.tolist())) == nonconvex.stable_splits(rho, p)
@@ -267,7 +266,7 @@ def test_a_little_noise_tells_a_minimum_from_a_saddle():
     """Two workers that start at the split, on either side of 2/3."""
     for rho, stays in ((0.6, True), (0.75, False)):
         split = math.sqrt(1 - rho)
-        end = nonconvex_descent.descend(
+        end = nonconvex.descend(
             np.tile([split, -split], (200, 1)),
             elasticity=rho,
             noise_std=0.005,
@@ -281,7 +280,7 @@ def test_descent_is_plain_gradient_descent():
     """Eqs. 2.3 and 2.4 with the gradient of eq. 5.36."""
     rho, eta = 0.4, 0.1
     state = np.array([0.9, -0.2, -1.1, 0.3])
-    end = nonconvex_descent.descend(
+    end = nonconvex.descend(
         [state[:3]], state[3:], elasticity=rho, learning_rate=eta, steps=7
     )
     for _ in range(7):
@@ -302,11 +301,11 @@ def test_descent_is_plain_gradient_descent():
         (lambda: nonconvex.stable_splits(-1.0, 3), "elasticity=-1.0"),
         (lambda: nonconvex.smallest_eigenvalue(1.5), "elasticity=1.5"),
         (
-            lambda: nonconvex_descent.descend([1.0], elasticity=0.5),
+            lambda: nonconvex.descend([1.0], elasticity=0.5),
             r"workers=\[1.0\]",
         ),
         (
-            lambda: nonconvex_descent.descend(
+            lambda: nonconvex.descend(
                 [[1.0, 0.0]], elasticity=1.0, learning_rate=0.7
             ),
             "learning_rate=0.7",

@@ -13,8 +13,6 @@ from tests.theory_support import whole
 from tf_elastic import theory
 from tf_elastic.theory import _monte_carlo
 from tf_elastic.theory import quadratic
-from tf_elastic.theory import quadratic_average
-from tf_elastic.theory import quadratic_simulation
 
 SIGMAS = 4
 
@@ -48,7 +46,7 @@ def settings(draw, slowest=0.0):
 
 def simulate(setting, steps, runs, seed):
     hessian = setting["hessian"]
-    return quadratic_simulation.simulate(
+    return quadratic.simulate(
         lambda x: x @ hessian,  # it is symmetric
         steps=steps,
         runs=runs,
@@ -59,7 +57,7 @@ def simulate(setting, steps, runs, seed):
 
 def test_the_double_average_is_the_mean_of_all_so_far():
     path = np.random.default_rng(0).normal(size=(20, 3, 2))
-    averages = quadratic_average.double_average(path)
+    averages = quadratic.double_average(path)
     for t in range(20):
         np.testing.assert_allclose(
             averages[t], path[: t + 1].mean(axis=0), rtol=1e-12, atol=1e-15
@@ -70,8 +68,8 @@ def test_the_double_average_is_the_mean_of_all_so_far():
 @hypothesis.given(settings(), whole(1, 40), seeds)
 def test_the_average_at_any_time_is_that_of_many_runs(setting, t, seed):
     simulated = simulate(setting, t - 1, 3000, seed)
-    last = quadratic_average.double_average(simulated.centers)[-1]
-    exact = quadratic_average.double_average_moments(t, **setting)
+    last = quadratic.double_average(simulated.centers)[-1]
+    exact = quadratic.double_average_moments(t, **setting)
     mean = _monte_carlo.estimate(last)
     error = last - exact.bias
     products = _monte_carlo.estimate(error[:, :, None] * error[:, None, :])
@@ -91,8 +89,8 @@ def test_the_asymptotic_covariance_is_where_the_exact_one_leads(setting):
     """Lemma 3.1.3, and with it that neither rate matters."""
     n = len(setting["hessian"])
     t = 10**9
-    exact = quadratic_average.double_average_moments(t, **setting).covariance
-    closed = quadratic_average.double_average_covariance(
+    exact = quadratic.double_average_moments(t, **setting).covariance
+    closed = quadratic.double_average_covariance(
         t,
         hessian=setting["hessian"],
         noise_covariance=setting["noise_covariance"],
@@ -113,10 +111,10 @@ def test_the_asymptotic_covariance_is_that_of_many_long_runs(setting, seed):
     """
     t = 1500
     at_optimum = {**setting, "center_start": 0.0, "worker_start": 0.0}
-    error = quadratic_average.double_average(
+    error = quadratic.double_average(
         simulate(at_optimum, t - 1, 300, seed).centers
     )[-1]
-    closed = quadratic_average.double_average_covariance(
+    closed = quadratic.double_average_covariance(
         t,
         hessian=setting["hessian"],
         noise_covariance=setting["noise_covariance"],
@@ -130,7 +128,7 @@ def test_the_asymptotic_covariance_is_that_of_many_long_runs(setting, seed):
 
 def test_one_dimension_and_many_times():
     """Lemma 3.1.2: sigma^2 / (p h^2), over t."""
-    covariance = quadratic_average.double_average_covariance(
+    covariance = quadratic.double_average_covariance(
         [10, 1000],
         hessian=[[0.5]],
         noise_covariance=[[9.0]],
@@ -149,10 +147,10 @@ def test_a_hessian_that_is_not_symmetric():
         noise_covariance=[[1.0, 0.3], [0.3, 2.0]],
         num_workers=3,
     )
-    exact = quadratic_average.double_average_moments(
+    exact = quadratic.double_average_moments(
         10**8, learning_rate=0.3, beta=0.6, **setting
     ).covariance
-    closed = quadratic_average.double_average_covariance(10**8, **setting)
+    closed = quadratic.double_average_covariance(10**8, **setting)
     np.testing.assert_allclose(exact, closed, rtol=1e-5)
 
 
@@ -274,8 +272,8 @@ def test_bad_arguments_are_refused(name, value):
         num_workers=2,
         beta=0.5,
     )
-    quadratic_average.double_average_moments(**arguments)
+    quadratic.double_average_moments(**arguments)
     with pytest.raises(
         ValueError, match=f"`{name}` must be .* Received: {name}"
     ):
-        quadratic_average.double_average_moments(**{**arguments, name: value})
+        quadratic.double_average_moments(**{**arguments, name: value})

@@ -13,9 +13,8 @@ from tests.theory_support import seeds
 from tests.theory_support import uniform
 from tests.theory_support import whole
 from tf_elastic.theory import _monte_carlo
-from tf_elastic.theory import _sums
 from tf_elastic.theory import quadratic
-from tf_elastic.theory import quadratic_simulation
+from tf_elastic.theory.quadratic import sums
 
 SIGMAS = 4
 CLOSE = 1e-9  # cells whose radius is 1 up to rounding are on the bound
@@ -146,7 +145,7 @@ def test_the_lemma_as_it_is_printed(setting, t, center):
 def test_the_moments_are_those_of_many_runs(setting, t, seed):
     noise, center, worker = 1.5, 2.0, -1.0
     curvature = setting["curvature"]
-    simulated = quadratic_simulation.simulate(
+    simulated = quadratic.simulate(
         lambda x: curvature * x,
         steps=t,
         noise_covariance=[[noise**2]],
@@ -215,7 +214,7 @@ def test_no_digits_are_lost_where_the_eigenvalues_meet(size, shift):
     phi = fractions.Fraction(float(gamma) - size * shift)
     t = 40
     s = [sum(gamma**i * phi ** (k - 1 - i) for i in range(k)) for k in range(t)]
-    power, spread, squares = _sums.powers(
+    power, spread, squares = sums.powers(
         np.array(float(gamma)), np.array(float(phi)), np.array(t)
     )
     expected = sum(gamma**i * phi ** (t - 1 - i) for i in range(t))
@@ -409,7 +408,7 @@ def test_the_simulator_refuses_bad_arguments():
         runs=3,
         seed=0,
     )
-    quadratic_simulation.simulate(lambda x: x, **good)
+    quadratic.simulate(lambda x: x, **good)
     for name, value in (
         ("steps", -1),
         ("runs", 0),
@@ -418,4 +417,4 @@ def test_the_simulator_refuses_bad_arguments():
         ("learning_rate", -1.0),
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
-            quadratic_simulation.simulate(lambda x: x, **{**good, name: value})
+            quadratic.simulate(lambda x: x, **{**good, name: value})

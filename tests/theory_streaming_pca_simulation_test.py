@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tf_elastic.theory import streaming_pca
-from tf_elastic.theory import streaming_pca_inputs
+from tf_elastic.theory.streaming_pca import problem
 
 COVARIANCE = np.array([[3.0, 0.5, 0.2], [0.5, 2.0, -0.3], [0.2, -0.3, 1.0]])
 SETTING = {
@@ -35,13 +35,13 @@ def by_hand(inputs, delays, mu, eta, start):
 def drawn(monkeypatch):
     """The inputs that a simulation draws, in chunks of (steps, d, runs)."""
     chunks = []
-    draw = streaming_pca_inputs.draw
+    draw = problem.draw
 
     def recording(*args):
         chunks.append(draw(*args))
         return chunks[-1]
 
-    monkeypatch.setattr(streaming_pca_inputs, "draw", recording)
+    monkeypatch.setattr(problem, "draw", recording)
     return chunks
 
 
@@ -186,7 +186,7 @@ def test_inputs_have_the_moments_they_should(inputs):
     basis = streaming_pca.eigenbasis(COVARIANCE)
     root = basis.vectors * np.sqrt(basis.values)
     generator = np.random.default_rng(11)
-    x = streaming_pca_inputs.draw(generator, root, 1, 400_000, inputs)[0]
+    x = problem.draw(generator, root, 1, 400_000, inputs)[0]
     y = basis.vectors.T @ x
     products = (
         (x, np.zeros(3)),

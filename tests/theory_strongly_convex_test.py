@@ -12,7 +12,6 @@ from tests.theory_support import uniform
 from tests.theory_support import whole
 from tf_elastic.theory import _monte_carlo
 from tf_elastic.theory import quadratic
-from tf_elastic.theory import quadratic_simulation
 from tf_elastic.theory import strongly_convex
 
 SIGMAS = 4
@@ -131,7 +130,7 @@ def simulated_errors(setting, gradient, n, t, noise, seed):
         for name in ("learning_rate", "num_workers", "beta", "moving_rate")
         if name in setting
     }
-    runs = quadratic_simulation.simulate(
+    runs = quadratic.simulate(
         gradient,
         steps=t,
         noise_covariance=noise**2 / n * np.eye(n),

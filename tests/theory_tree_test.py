@@ -12,8 +12,6 @@ from tests.drawing import examples
 from tests.drawing import same_examples
 from tf_elastic import theory
 from tf_elastic.theory import tree as trees
-from tf_elastic.theory import tree_moments
-from tf_elastic.theory import tree_simulation
 
 fixed = examples(20)
 
@@ -110,7 +108,7 @@ def weighted_means(tree, alpha):
 def test_the_full_map_is_algorithm_6(tree, setting, seed):
     setting = without_delay(setting)
     start = np.random.default_rng(seed).normal(size=number_of_nodes(tree))
-    maps = tree_simulation.full_step_maps(tree, **setting)
+    maps = trees.full_step_maps(tree, **setting)
     steps = 2 * tree.period + 1
     state = start
     for t in range(steps):
@@ -140,9 +138,9 @@ def test_the_mean_of_the_root_is_algorithm_6(tree, setting):
     if due:
         setting = without_delay(setting)
     expected, _ = algorithm_6(tree, nodes, steps, **setting)
-    mean, _ = tree_moments.root_moments(tree, steps=steps, start=1.0, **setting)
+    mean, _ = trees.root_moments(tree, steps=steps, start=1.0, **setting)
     np.testing.assert_allclose(mean, expected, atol=1e-13)
-    run = tree_simulation.simulate(
+    run = trees.simulate(
         tree, steps=steps, start=1.0, runs=2, seed=0, noise_std=0, **setting
     )
     np.testing.assert_allclose(run, np.stack([mean, mean], 1), atol=1e-13)
@@ -158,9 +156,9 @@ def test_a_delay_is_that_of_the_messages(delay):
         "delay_steps": delay,
     }
     expected, _ = algorithm_6(tree, np.ones(7), 50, **setting)
-    mean, _ = tree_moments.root_moments(tree, steps=50, start=1.0, **setting)
+    mean, _ = trees.root_moments(tree, steps=50, start=1.0, **setting)
     np.testing.assert_allclose(mean, expected, atol=1e-14)
-    earlier, _ = tree_moments.root_moments(
+    earlier, _ = trees.root_moments(
         tree, steps=50, start=1.0, **without_delay(setting)
     )
     assert np.abs(mean - earlier).max() > 1e-3
@@ -174,7 +172,7 @@ def test_a_delay_is_that_of_the_messages(delay):
 def test_the_chain_is_closed(tree, setting):
     setting = without_delay(setting)
     means = weighted_means(tree, setting["moving_rate"])
-    full = tree_simulation.full_step_maps(tree, **setting)
+    full = trees.full_step_maps(tree, **setting)
     chain = trees.chain_step_maps(tree, **setting)
     assert chain.shape == (tree.period, tree.depth + 1, tree.depth + 1)
     np.testing.assert_allclose(chain @ means, means @ full, atol=1e-14)
@@ -189,7 +187,7 @@ def test_the_chain_is_closed(tree, setting):
 @given(small_trees(), rates)
 def test_the_spectrum_is_that_of_the_full_map(tree, setting):
     """By the traces of powers, which determine the eigenvalues."""
-    full = trees.over_a_period(tree_simulation.full_step_maps(tree, **setting))
+    full = trees.over_a_period(trees.full_step_maps(tree, **setting))
     values, copies = trees.spectrum(tree, **setting)
     assert copies.sum() == len(full)
     assert np.all(np.diff(np.abs(values)) <= 0)
@@ -207,7 +205,7 @@ def test_the_spectrum_is_that_of_the_full_map(tree, setting):
 @fixed
 @given(small_trees(), rates)
 def test_the_variance_of_the_root_is_that_of_the_full_map(tree, setting):
-    maps = tree_simulation.full_step_maps(tree, **setting)
+    maps = trees.full_step_maps(tree, **setting)
     nodes = number_of_nodes(tree)
     size = maps.shape[1]
     noise = np.zeros((size, size))
@@ -223,14 +221,14 @@ def test_the_variance_of_the_root_is_that_of_the_full_map(tree, setting):
     for step in maps:
         expected.append(covariance[0, 0])
         covariance = step @ covariance @ step.T + noise
-    variance = tree_moments.root_variance(tree, noise_std=1.7, **setting)
+    variance = trees.root_variance(tree, noise_std=1.7, **setting)
     np.testing.assert_allclose(variance, expected, rtol=1e-6)
     # It is where the moments over time end.
     over = abs(trees.spectrum(tree, **setting).eigenvalues[0])
     # With eta = alpha = h = 1 it is there after a few messages, over = 0.
     periods = int(np.log(1e-9) / np.log(max(over, 0.3))) + 1
     if periods * tree.period <= 5_000:
-        _, over_time = tree_moments.root_moments(
+        _, over_time = trees.root_moments(
             tree, steps=periods * tree.period, noise_std=1.7, **setting
         )
         assert over_time[-1] == pytest.approx(variance[0], rel=1e-6)
@@ -272,7 +270,7 @@ def test_beyond_these_rates_the_spectrum_decides():
     ):
         setting = {"learning_rate": eta, "moving_rate": alpha}
         radius = theory.spectral_radius(
-            trees.over_a_period(tree_simulation.full_step_maps(tree, **setting))
+            trees.over_a_period(trees.full_step_maps(tree, **setting))
         )
         first = abs(trees.spectrum(tree, **setting).eigenvalues[0])
         assert first == pytest.approx(radius, rel=1e-5, abs=1e-6)
@@ -280,7 +278,7 @@ def test_beyond_these_rates_the_spectrum_decides():
             assert (first < 1) == (radius < 1)
         if first >= 1:
             with pytest.raises(ValueError, match="must be stable"):
-                tree_moments.root_variance(tree, **setting)
+                trees.root_variance(tree, **setting)
             assert alpha > 1 or eta >= 2
         stable += first < 1
         cells += 1
@@ -294,10 +292,10 @@ def test_beyond_these_rates_the_spectrum_decides():
 @given(small_trees(), rates, st.integers(0, 10_000))
 def test_the_simulator_agrees(tree, setting, seed):
     runs, steps = 4000, 3 * tree.period + 2
-    moments = tree_moments.root_moments(
+    moments = trees.root_moments(
         tree, steps=steps, start=1.2, noise_std=0.9, **setting
     )
-    run = tree_simulation.simulate(
+    run = trees.simulate(
         tree,
         steps=steps,
         runs=runs,
@@ -329,20 +327,16 @@ def test_the_simulator_agrees(tree, setting, seed):
 )
 def test_the_stationary_root_of_both_schemes(tree):
     setting = {"learning_rate": 0.2, "moving_rate": 0.9 / 5}
-    variance = tree_moments.root_variance(tree, **setting)
+    variance = trees.root_variance(tree, **setting)
     assert variance.shape == (10,)
     runs, steps = 20_000, 129
-    _, exact = tree_moments.root_moments(tree, steps=steps, **setting)
+    _, exact = trees.root_moments(tree, steps=steps, **setting)
     assert exact[-1] == pytest.approx(variance[steps % 10], rel=1e-2)
-    run = tree_simulation.simulate(
-        tree, steps=steps, runs=runs, seed=3, **setting
-    )
+    run = trees.simulate(tree, steps=steps, runs=runs, seed=3, **setting)
     assert abs(np.mean(run[-1] ** 2) - exact[-1]) <= (
         4 * exact[-1] * np.sqrt(2 / runs)
     )
-    again = tree_simulation.simulate(
-        tree, steps=steps, runs=runs, seed=3, **setting
-    )
+    again = trees.simulate(tree, steps=steps, runs=runs, seed=3, **setting)
     np.testing.assert_array_equal(again, run)
 
 
@@ -414,7 +408,7 @@ def test_the_tree_of_the_thesis():
         values, copies = trees.spectrum(tree, **setting)
         assert copies.sum() == 1 + 16 + 256
         assert abs(values[0]) < 1
-        variance = tree_moments.root_variance(tree, **setting)
+        variance = trees.root_variance(tree, **setting)
         assert np.all(variance < lone / 50)
         # With few averaging rounds it is no less than that of the mean.
         assert np.all(variance > 0.2 * lone / 256)
@@ -422,9 +416,9 @@ def test_the_tree_of_the_thesis():
 
 def test_the_last_child_weighs_most():
     tree = trees.up_down_tree(degree=3, depth=1, up_period=1, down_period=1)
-    weights = tree_simulation.full_step_maps(
-        tree, learning_rate=0.1, moving_rate=0.5
-    )[0, 0]
+    weights = trees.full_step_maps(tree, learning_rate=0.1, moving_rate=0.5)[
+        0, 0
+    ]
     np.testing.assert_allclose(weights, [0.125, 0.125, 0.25, 0.5])
     assert trees.effective_leaves(tree, moving_rate=1.0) == 1
     assert trees.effective_leaves(tree, moving_rate=1e-7) == pytest.approx(3)
@@ -444,7 +438,7 @@ def test_the_last_child_weighs_most():
 def test_bad_input_is_refused(name, value):
     tree = trees.up_down_tree(degree=2, depth=1, up_period=1, down_period=1)
     setting = {"learning_rate": 0.1, "moving_rate": 0.1, name: value}
-    for function in (trees.spectrum, tree_moments.root_variance):
+    for function in (trees.spectrum, trees.root_variance):
         with pytest.raises(
             ValueError, match=rf"`{name}` must be .*Received: {name}={value}"
         ):
@@ -464,6 +458,4 @@ def test_bad_trees_are_refused():
     with pytest.raises(ValueError, match="`top` must be from 0 to the depth 1"):
         trees.chain_step_maps(trees.Tree(2, (1,), (1,)), top=2, **rates)
     with pytest.raises(ValueError, match="`noise_std` must"):
-        tree_moments.root_variance(
-            trees.Tree(2, (1,), (1,)), noise_std=-1.0, **rates
-        )
+        trees.root_variance(trees.Tree(2, (1,), (1,)), noise_std=-1.0, **rates)

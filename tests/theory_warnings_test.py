@@ -10,7 +10,7 @@ from tf_elastic import core
 from tf_elastic import optimizers
 from tf_elastic import theory
 from tf_elastic.theory import delay_equations
-from tf_elastic.theory import delay_warnings
+from tf_elastic.theory.stability import delays
 
 METHODS = sorted(set(optimizers.METHODS) - {"ElasticOptimizer"})
 
@@ -47,7 +47,7 @@ def test_a_late_gradient_is_warned_of_where_the_closed_form_says_so(protocol):
                     momentum=momentum, learning_rate=learning_rate,
                     num_workers=p, protocol=protocol,
                 )
-                least = delay_warnings.LEAST_CURVATURE
+                least = delays.LEAST_CURVATURE
                 if (message is not None) != (learning_rate * least >= bound):
                     wrong.append((momentum, learning_rate, p, message))
     assert not wrong
@@ -105,7 +105,7 @@ def test_more_workers_do_not_swing(p):
 
 def test_a_harmless_moving_rate_is_harmless():
     """What the search is left out for would not be warned of."""
-    limit = delay_warnings._HARMLESS
+    limit = delays._HARMLESS
     for momentum in (0.0, 0.9, 0.99):
         for p in (1, 2, 4):
             for period in (1, 10, 50):
@@ -117,7 +117,7 @@ def test_a_harmless_moving_rate_is_harmless():
                     ).margin
                     for protocol in ("overlapped", "blocking")
                 ]
-                assert margins[0] > delay_warnings.LEAST_SHARE * margins[1]
+                assert margins[0] > delays.LEAST_SHARE * margins[1]
 
 
 def defaults(name):

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tf_elastic import theory
 from tf_elastic.figures import drawing
 from tf_elastic.figures.figure import Figure
 from tf_elastic.figures.figure import Table
-from tf_elastic.theory import _spectra
 from tf_elastic.theory import additive
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def momentum_sgd() -> Table:
     return drawing.grid_table(
         learning_rate=ETA,
         momentum=RATE,
-        spectral_radius=_spectra.spectral_radii(matrix),
+        spectral_radius=theory.spectral_radii(matrix),
     )
 
 
@@ -75,7 +75,7 @@ def _over_moving_rates(matrix: NDArray[np.float64]) -> Table:
     return drawing.grid_table(
         learning_rate=ETA,
         moving_rate=RATE,
-        spectral_radius=_spectra.spectral_radii(matrix),
+        spectral_radius=theory.spectral_radii(matrix),
     )
 
 

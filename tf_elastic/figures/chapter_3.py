@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tf_elastic import theory
 from tf_elastic.figures import drawing
 from tf_elastic.figures.figure import Figure
 from tf_elastic.figures.figure import Table
-from tf_elastic.theory import _spectra
 from tf_elastic.theory import quadratic
 from tf_elastic.theory import round_robin
 
@@ -92,7 +92,7 @@ def _admm_radii() -> Table:
     learning_rate = _centers(0.0, 1e-2, 80)
     elasticity = _centers(0.0, 10.0, 80)[:, None]
     radii = [
-        _spectra.spectral_radii(
+        theory.spectral_radii(
             round_robin.admm_map(
                 learning_rate=learning_rate,
                 elasticity=elasticity,

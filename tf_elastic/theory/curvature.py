@@ -71,9 +71,7 @@ def largest_eigenvalue(
     size = _checks.whole_number("size", size)
     max_products = _checks.whole_number("max_products", max_products)
     _checks.positive(tolerance=tolerance)
-    generator = np.random.default_rng(
-        _checks.whole_number("seed", seed, 0)
-    )
+    generator = np.random.default_rng(_checks.whole_number("seed", seed, 0))
     counted = _Counted(product, size, max_products)
     first = generator.normal(size=size)
     vector = first / np.linalg.norm(first)

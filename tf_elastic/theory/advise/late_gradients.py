@@ -128,9 +128,7 @@ def _mean_square_radius(rows: Array, weights: tuple[float, ...]) -> float:
     return float(np.sqrt(abs(largest)))
 
 
-def _dense_mean_square_radius(
-    rows: Array, weights: tuple[float, ...]
-) -> float:
+def _dense_mean_square_radius(rows: Array, weights: tuple[float, ...]) -> float:
     """The same by the whole map, of size^2 rows."""
     steps = np.tile(np.eye(rows.shape[-1], k=-1), (len(rows), 1, 1))
     steps[:, 0] = rows

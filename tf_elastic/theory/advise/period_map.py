@@ -63,9 +63,7 @@ def radii(setting: Setting, curvatures: Array) -> Array:
     elif exchange == settings.UPDATE:
         maps = [_update_map(setting, rates)]
     else:
-        maps = [
-            _elastic_map(setting, rates, delay) for delay in setting.delays
-        ]
+        maps = [_elastic_map(setting, rates, delay) for delay in setting.delays]
     period = np.max([_radii(matrix) for matrix in maps], axis=0)
     per_step: Array = period ** (1 / setting.communication_period)
     return per_step
@@ -123,9 +121,7 @@ def _stacked(rows: list[Array]) -> Array:
 
 def _step(setting: Setting) -> Callable[..., core.MomentumState]:
     return (
-        core.lookahead_momentum_step
-        if setting.nesterov
-        else core.momentum_step
+        core.lookahead_momentum_step if setting.nesterov else core.momentum_step
     )
 
 

@@ -112,9 +112,7 @@ def margin(setting: Setting, factor: float) -> Statement:
             f"The learning rate's bound is {bound:.4g}, {factor:.3g} times "
             "this one."
         )
-    return Statement(
-        text, equation(setting), "that of the first sentence."
-    )
+    return Statement(text, equation(setting), "that of the first sentence.")
 
 
 def nearest(setting: Setting, change: Change | None) -> Statement:

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tf_elastic.theory import multiplicative_workers
+from tf_elastic.theory import multiplicative
 from tf_elastic.theory.advise import setting as settings
 from tf_elastic.theory.advise.period_map import radii
 from tf_elastic.theory.advise.setting import Setting
-from tf_elastic.theory.multiplicative_input import step_moments
+from tf_elastic.theory.multiplicative.inputs import step_moments
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def _elastic(setting: Setting, largest: float, shape: float) -> Workers:
     """Section 5.2 of the thesis."""
     if setting.beta == 0:
         return Workers(None, "none")
-    best = multiplicative_workers.optimal_num_workers(
+    best = multiplicative.optimal_num_workers(
         shape=shape,
         rate=shape / largest,
         learning_rate=setting.learning_rate,
@@ -98,9 +98,7 @@ def _mean(setting: Setting, largest: float, shape: float) -> Workers:
     with the first two moments of a worker's factor 1 - eta xi; a momentum is
     left aside.
     """
-    mean, variance = step_moments(
-        setting.learning_rate, shape, shape / largest
-    )
+    mean, variance = step_moments(setting.learning_rate, shape, shape / largest)
     tau = setting.communication_period
     with np.errstate(over="ignore"):
         limit = (1 - mean) ** (2 * tau)
