@@ -60,6 +60,25 @@ def test_core_and_theory_know_no_tensorflow(path):
     assert not wrong, f"{tree.relative(path)}: {wrong}"
 
 
+@pytest.mark.parametrize(
+    "path", [*FILES, *PROGRAMS, *BENCHMARKS], ids=tree.relative
+)
+def test_theory_is_called_by_its_subjects(path):
+    """`theory.additive.simulate`, in whatever file of the subject it is."""
+    if path in FILES and tree.layer_of_file(path) == "theory":
+        return
+    wrong = [
+        (line, name)
+        for line, name in tree.imported_names(path)
+        if name.startswith(f"{tree.PACKAGE}.theory.")
+        and (name.count(".") > 2 or name.split(".")[2].startswith("_"))
+    ]
+    assert not wrong, (
+        f"{tree.relative(path)} imports {wrong}. Import a subject, as in "
+        "`from tf_elastic.theory import additive`, or `theory` itself."
+    )
+
+
 def private_uses(path):
     """(line, dotted name) of private TensorFlow and Keras names in a file."""
     aliases = {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from tests.drawing import examples
 from tests.theory_support import seeds
 from tests.theory_support import whole
-from tf_elastic.theory.curvature import largest_eigenvalue
+from tf_elastic.theory import curvature
 
 
 def symmetric(seed, size, spread=3.0):
@@ -22,7 +22,7 @@ def symmetric(seed, size, spread=3.0):
 @given(seeds, whole(1, 60))
 def test_it_is_the_rightmost_of_the_spectrum(seed, size):
     matrix = symmetric(seed, size)
-    found = largest_eigenvalue(
+    found = curvature.largest_eigenvalue(
         lambda v: matrix @ v, size, tolerance=1e-9, max_products=10_000
     )
     largest = np.linalg.eigvalsh(matrix)[-1]
@@ -36,19 +36,23 @@ def test_it_is_the_rightmost_of_the_spectrum(seed, size):
 
 def test_a_larger_negative_curvature_does_not_count():
     diagonal = np.append(-100.0, np.linspace(0, 1, 99))
-    found = largest_eigenvalue(lambda v: diagonal * v, 100, tolerance=1e-8)
+    found = curvature.largest_eigenvalue(
+        lambda v: diagonal * v, 100, tolerance=1e-8
+    )
     assert found.eigenvalue == pytest.approx(1.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-4])
 def test_the_residual_bounds_the_error_and_a_loose_one_is_cheaper(tolerance):
     diagonal = np.random.default_rng(0).gamma(0.3, size=2000)
-    found = largest_eigenvalue(
+    found = curvature.largest_eigenvalue(
         lambda v: diagonal * v, 2000, tolerance=tolerance
     )
     assert found.residual < 1.5 * tolerance * found.eigenvalue
     assert np.abs(diagonal - found.eigenvalue).min() <= found.residual + 1e-12
-    strict = largest_eigenvalue(lambda v: diagonal * v, 2000, tolerance=1e-8)
+    strict = curvature.largest_eigenvalue(
+        lambda v: diagonal * v, 2000, tolerance=1e-8
+    )
     assert found.products < strict.products
 
 
@@ -61,7 +65,7 @@ def test_it_gives_up_with_a_lower_bound(most):
         calls.append(1)
         return diagonal * vector
 
-    found = largest_eigenvalue(
+    found = curvature.largest_eigenvalue(
         product, 3000, tolerance=1e-14, max_products=most
     )
     assert len(calls) == found.products <= most + 1
@@ -72,7 +76,7 @@ def test_it_gives_up_with_a_lower_bound(most):
 def test_the_same_seed_gives_the_same():
     matrix = symmetric(5, 40)
     first, second, other = (
-        largest_eigenvalue(lambda v: matrix @ v, 40, seed=seed)
+        curvature.largest_eigenvalue(lambda v: matrix @ v, 40, seed=seed)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first.vector, second.vector)
@@ -93,4 +97,4 @@ def test_the_same_seed_gives_the_same():
 def test_wrong_arguments(changed, message):
     arguments = {"product": lambda v: v, "size": 4} | changed
     with pytest.raises(ValueError, match=message):
-        largest_eigenvalue(**arguments)
+        curvature.largest_eigenvalue(**arguments)

@@ -10,7 +10,6 @@ from tf_elastic.program import advising
 from tf_elastic.program import building
 from tf_elastic.program import settings
 from tf_elastic.theory.advise import RULES
-from tf_elastic.theory.curvature import Curvature
 
 
 @pytest.fixture
@@ -24,7 +23,9 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(theory, "advise", advise)
     monkeypatch.setattr(
-        monitor, "largest_curvature", lambda *_: Curvature(10.0, None, 0.1, 1)
+        monitor,
+        "largest_curvature",
+        lambda *_: theory.curvature.Curvature(10.0, None, 0.1, 1),
     )
     monkeypatch.setattr(building, "make_model", lambda *_: pytest.fail("train"))
 
@@ -48,11 +49,17 @@ def test_the_whole_of_it(capsys):
 
 
 def test_the_settings_are_passed_on(asked):
-    assert asked("--workers=3", "--exchange=round_robin", "--beta=0.6",
-                 "--nonesterov") == {
-        "rule": "EAMSGD", "learning_rate": 0.05, "num_workers": 3,
-        "protocol": "round_robin", "communication_period": 10,
-        "momentum": 0.9, "nesterov": False, "beta": 0.6,
+    assert asked(
+        "--workers=3", "--exchange=round_robin", "--beta=0.6", "--nonesterov"
+    ) == {
+        "rule": "EAMSGD",
+        "learning_rate": 0.05,
+        "num_workers": 3,
+        "protocol": "round_robin",
+        "communication_period": 10,
+        "momentum": 0.9,
+        "nesterov": False,
+        "beta": 0.6,
         "curvature": (pytest.approx(0.1), 10.0),
     }
     given = asked("--optimizer=diloco", "--outer_momentum=0.5")
@@ -62,8 +69,9 @@ def test_the_settings_are_passed_on(asked):
     alone = asked("--communication_period=none")
     assert (alone["rule"], alone["num_workers"]) == ("ASGD", 1)
     assert asked("--local_workers=5")["num_workers"] == 5
-    rates = asked("--optimizer=easgd", "--nosymmetric", "--beta=1",
-                  "--moving_rate=0.1")
+    rates = asked(
+        "--optimizer=easgd", "--nosymmetric", "--beta=1", "--moving_rate=0.1"
+    )
     assert (rates["beta"], rates["moving_rate"]) == (1.0, 0.1)
 
 

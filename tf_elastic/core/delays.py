@@ -49,7 +49,7 @@ _KINDS: dict[str, type[Delay]] = {
 }
 
 
-def as_delay(delay: Any) -> Delay:
+def as_delay(delay: Delay | int) -> Delay:
     """Makes a delay of an integer; leaves a delay as it is.
 
     Args:

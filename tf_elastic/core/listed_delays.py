@@ -8,11 +8,14 @@ no gradient from before the start.
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
+from typing import TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Delay(abc.ABC):
@@ -23,7 +26,7 @@ class Delay(abc.ABC):
     max_delay: Any  # the largest delay, an integer >= 0
 
     @abc.abstractmethod
-    def draw(self, steps: Any, worker: int = 0) -> np.ndarray:
+    def draw(self, steps: ArrayLike, worker: int = 0) -> np.ndarray:
         """The delays of some steps.
 
         Args:
@@ -52,7 +55,7 @@ class ListedDelay(Delay):
             worker: number of the worker, from 0.
         """
 
-    def draw(self, steps: Any, worker: int = 0) -> np.ndarray:
+    def draw(self, steps: ArrayLike, worker: int = 0) -> np.ndarray:
         """The delays of some steps; see `Delay.draw`."""
         values = self.values_of(worker)
         return np.asarray(values[np.asarray(steps, np.int64) % len(values)])
@@ -134,12 +137,12 @@ class DelaySequence(ListedDelay):
         return np.array(self.values, np.int64)
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def check_delay(name: str, delay: Any) -> None:
+def check_delay(name: str, delay: object) -> None:
     """Refuses what is no delay.
 
     Args:
@@ -156,9 +159,9 @@ def check_delay(name: str, delay: Any) -> None:
         )
 
 
-def _plain(values: Any) -> list[Any]:
+def _plain(values: Iterable[object]) -> list[object]:
     return [v.item() if isinstance(v, np.generic) else v for v in values]
 
 
-def _json(value: Any) -> Any:
+def _json(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value

@@ -6,8 +6,6 @@ that the center's path shows, `total_momentum`, and moves the center's own
 until that is the one wanted, `feedback_momentum`.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
@@ -164,7 +162,7 @@ def total_momentum(
         "Asynchrony begets momentum".
     """
     centers = np.asarray(path, np.float64)
-    pushed: Any = np.asarray(learning_rates, np.float64)[:, None]
+    pushed: Array = np.asarray(learning_rates, np.float64)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.diff(centers, axis=0)
         pushed = pushed * np.asarray(gradients, np.float64)

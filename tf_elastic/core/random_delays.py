@@ -7,8 +7,10 @@ import math
 from collections.abc import Iterator
 from typing import Any
 from typing import ClassVar
+from typing import TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tf_elastic.core import counter_random
 from tf_elastic.core.listed_delays import Delay
@@ -49,7 +51,9 @@ class RandomDelay(Delay):
         scaled = [int(p * 2**_BITS) for p in self.distribution().tolist()]
         return np.array(scaled, np.int64)
 
-    def words(self, steps: Any, worker: int) -> Any:
+    def words(
+        self, steps: counter_random.Words, worker: int
+    ) -> counter_random.Words:
         """The random words that the delays of some steps are looked up by.
 
         Args:
@@ -63,12 +67,12 @@ class RandomDelay(Delay):
         words = counter_random.random_words(start, steps)
         return words // np.uint64(2 ** (64 - _BITS))
 
-    def draw(self, steps: Any, worker: int = 0) -> np.ndarray:
+    def draw(self, steps: ArrayLike, worker: int = 0) -> np.ndarray:
         """The delays of some steps; see `Delay.draw`."""
         uncut = self.draw_uncut(steps, worker)
         return np.asarray(np.minimum(uncut, self.max_delay))
 
-    def draw_uncut(self, steps: Any, worker: int = 0) -> np.ndarray:
+    def draw_uncut(self, steps: ArrayLike, worker: int = 0) -> np.ndarray:
         """As `draw`, but a delay that was cut shows as max_delay + 1."""
         steps = np.asarray(steps)
         flat = self.words(np.atleast_1d(steps).astype(np.uint64), worker)
@@ -279,11 +283,11 @@ class PoissonDelay(_UnboundedDelay):
             below += probability
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check_seed(seed: Any) -> None:
+def _check_seed(seed: object) -> None:
     if not (is_integer(seed) and 0 <= seed < 2**63):
         raise ValueError(
             f"`seed` must be an integer in [0, 2^63). Received: seed={seed!r}."

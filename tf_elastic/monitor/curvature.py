@@ -7,8 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic.theory.curvature import Curvature
-from tf_elastic.theory.curvature import largest_eigenvalue
+from tf_elastic.theory import curvature
 
 
 def largest_curvature(
@@ -20,7 +19,7 @@ def largest_curvature(
     tolerance: float = 1e-2,
     max_products: int = 200,
     seed: int = 0,
-) -> Curvature:
+) -> curvature.Curvature:
     """The largest eigenvalue of the Hessian of a model's loss on a batch.
 
     By Lanczos' method; a product with the Hessian costs about two gradients.
@@ -108,7 +107,7 @@ def largest_curvature(
             0,
         )
 
-    return largest_eigenvalue(
+    return curvature.largest_eigenvalue(
         lambda vector: product(tf.constant(vector)).numpy(),
         sum(sizes),
         tolerance=tolerance,

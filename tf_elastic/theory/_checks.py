@@ -5,14 +5,14 @@
 """
 
 import operator
-from typing import Any
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 
-def require(holds: ArrayLike, rule: str, **argument: Any) -> None:
+def require(holds: ArrayLike, rule: str, **argument: object) -> None:
     """Refuses an argument, unless what must hold does so everywhere.
 
     Args:
@@ -95,7 +95,7 @@ def above(name: str, value: ArrayLike, low: float) -> NDArray[np.float64]:
     return array
 
 
-def whole_number(name: str, value: Any, low: int = 1) -> int:
+def whole_number(name: str, value: SupportsIndex, low: int = 1) -> int:
     """`value` as an integer, if it is one and at least `low`.
 
     Args:

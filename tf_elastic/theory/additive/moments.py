@@ -1,7 +1,5 @@
 """Moments under additive noise: m(t + 1) = M m(t) + n."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
@@ -85,5 +83,5 @@ def stationary_covariance(
     square = np.einsum("...ij,...kl->...ikjl", drift, drift)
     square = square.reshape(*drift.shape[:-2], k * k, k * k)
     flat = noise.reshape(*noise.shape[:-2], k * k, 1)
-    solved: Any = np.linalg.solve(np.eye(k * k) - square, flat)
+    solved: NDArray[np.float64] = np.linalg.solve(np.eye(k * k) - square, flat)
     return np.where(stable, solved.reshape(noise.shape), np.inf)

@@ -12,6 +12,7 @@ from tf_elastic.core import rules
 from tf_elastic.theory import _checks
 
 Array = NDArray[np.float64]
+Rate = float | Array
 
 # How workers and center meet. What a cluster calls "synchronous" or
 # "blocking" is one of these; see `Rule.meetings`.
@@ -121,15 +122,15 @@ class Setting(NamedTuple):
     protocol: str  # a key of the rule's `meetings`
     num_workers: int  # p
     communication_period: int  # tau
-    learning_rate: Any  # eta
-    moving_rate: Any  # alpha
-    beta: Any
-    momentum: Any  # delta or mu
+    learning_rate: Rate  # eta
+    moving_rate: Rate  # alpha
+    beta: Rate
+    momentum: Rate  # delta or mu
     nesterov: bool
     symmetric: bool  # whether beta = p alpha is to be kept
-    elasticity: Any  # rho, of ADMM
-    outer_learning_rate: Any  # of DiLoCo
-    outer_momentum: Any  # of DiLoCo
+    elasticity: Rate  # rho, of ADMM
+    outer_learning_rate: Rate  # of DiLoCo
+    outer_momentum: Rate  # of DiLoCo
     delays: tuple[int, ...]  # in updates of the center
     weights: tuple[float, ...]  # how often each occurs
     steady: bool  # whether the delays are levels, not drawn at each update
@@ -144,12 +145,13 @@ class Setting(NamedTuple):
         """How workers and center meet."""
         return self.rule.meetings[self.protocol]
 
-    def changed(self, argument: str, value: Any) -> "Setting":
+    def changed(self, argument: str, value: Rate) -> "Setting":
         """The setting with another value of an argument.
 
         With the elastic symmetry `beta` follows `moving_rate`.
         """
-        changed = self._replace(**{argument: value})
+        replaced: dict[str, Any] = {argument: value}
+        changed = self._replace(**replaced)
         if argument == "moving_rate" and self.symmetric:
             changed = changed._replace(beta=self.num_workers * value)
         return changed
@@ -288,7 +290,7 @@ def _delays(
     )
 
 
-def make_curvatures(curvature: Any) -> Array:
+def make_curvatures(curvature: ArrayLike) -> Array:
     """The eigenvalues to look at.
 
     Args:

@@ -79,9 +79,9 @@ def _elastic(setting: Setting, largest: float, shape: float) -> Workers:
     best = multiplicative.optimal_num_workers(
         shape=shape,
         rate=shape / largest,
-        learning_rate=setting.learning_rate,
-        beta=setting.beta,
-        momentum=setting.momentum,
+        learning_rate=float(setting.learning_rate),
+        beta=float(setting.beta),
+        momentum=float(setting.momentum),
         max_num_workers=MAX_NUM_WORKERS,
         tolerance=TOLERANCE,
     )

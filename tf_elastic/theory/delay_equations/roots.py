@@ -6,8 +6,6 @@ The mean of ASGD on a quadratic, seen in continuous time, follows
 :math:`\det(\beta I + A e^{-\beta \tau}) = 0`.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
@@ -183,9 +181,11 @@ def is_stable(matrix: ArrayLike, delay: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(np.real(rightmost_root(matrix, delay)) < 0)[()]
 
 
-def square(name: str, matrix: ArrayLike) -> NDArray[Any]:
+def square(name: str, matrix: ArrayLike) -> NDArray[np.inexact]:
     """The matrices as an array, if they are square and finite."""
     array = np.asarray(matrix)
+    if not np.issubdtype(array.dtype, np.inexact):
+        array = array.astype(np.float64)
     _checks.require(
         array.ndim >= 2 and array.shape[-1] == array.shape[-2] > 0,
         "of shape (..., n, n)",

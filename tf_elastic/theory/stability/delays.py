@@ -6,7 +6,6 @@ has.
 """
 
 import warnings
-from typing import Any
 
 import numpy as np
 
@@ -134,18 +133,33 @@ def warn_if_overlap_swings(
     )
 
 
-def _setting(**given: Any) -> settings.Setting:
-    rest = {
-        "communication_period": None,
-        "moving_rate": None,
-        "beta": None,
-        "nesterov": None,
-        "staleness": None,
-        "elasticity": 1.0,
-        "outer_learning_rate": 1.0,
-        "outer_momentum": 0.0,
-    }
-    return settings.make_setting(**{**rest, **given})
+def _setting(
+    *,
+    rule: str,
+    protocol: str,
+    num_workers: int,
+    learning_rate: float,
+    momentum: float,
+    communication_period: int | None = None,
+    moving_rate: float | None = None,
+    beta: float | None = None,
+    nesterov: bool | None = None,
+) -> settings.Setting:
+    return settings.make_setting(
+        rule=rule,
+        protocol=protocol,
+        num_workers=num_workers,
+        communication_period=communication_period,
+        learning_rate=learning_rate,
+        moving_rate=moving_rate,
+        beta=beta,
+        momentum=momentum,
+        nesterov=nesterov,
+        elasticity=1.0,
+        outer_learning_rate=1.0,
+        outer_momentum=0.0,
+        staleness=None,
+    )
 
 
 def _bound(setting: settings.Setting) -> float:

@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from typing import NamedTuple
+from typing import Protocol
+from typing import TypeVar
+from typing import runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +20,19 @@ from tf_elastic.theory.streaming_pca import problem
 
 # (generator, (steps, runs)) -> delays, whole and at least 0.
 DelaySampler = Callable[[np.random.Generator, tuple[int, int]], ArrayLike]
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A distribution of delays, as those of `scipy.stats` are."""
+
+    def rvs(
+        self, *, size: tuple[int, int], random_state: np.random.Generator
+    ) -> ArrayLike:
+        """Draws delays of shape (steps, runs), whole and at least 0."""
+
+
+Number = TypeVar("Number", np.float64, np.int64)
 
 _RUNS = 2048  # that share a stream of random numbers
 _STEPS = 32  # whose inputs are drawn at once
@@ -63,7 +78,7 @@ def geometric_delay(mean: float) -> DelaySampler:
 def simulate(
     *,
     momentum: ArrayLike,
-    delay: Any,
+    delay: ArrayLike | DelaySampler | Distribution,
     learning_rate: ArrayLike,
     covariance: ArrayLike,
     steps: int,
@@ -133,11 +148,11 @@ def simulate(
     if threads is None:
         threads = min(os.cpu_count() or 1, 4)  # more wait for each other
     threads = _checks.whole_number("threads", threads)
-    sampler = _sampler(delay)
+    sampler, fixed = _sampler_or_delays(delay)
     momentum, learning_rate, constant = np.broadcast_arrays(
         problem.checked_momentum(momentum),
         _checks.above("learning_rate", learning_rate, 0),
-        0 if sampler else _whole("delay", delay),
+        fixed,
     )
     kept = _kept_steps(record, steps)
     start = _start(initial, basis, runs)
@@ -178,13 +193,21 @@ def _whole(name: str, value: ArrayLike) -> NDArray[np.int64]:
     return np.asarray(value).astype(np.int64)
 
 
-def _sampler(delay: Any) -> DelaySampler | None:
-    """The delay's sampler, or None where it is a number or an array."""
-    if hasattr(delay, "rvs"):
-        return lambda generator, shape: delay.rvs(
-            size=shape, random_state=generator
-        )
-    return delay if callable(delay) else None
+def _sampler_or_delays(
+    delay: ArrayLike | DelaySampler | Distribution,
+) -> tuple[DelaySampler | None, NDArray[np.int64]]:
+    """The delay's sampler, or none and the delays that are constant."""
+    none = np.zeros((), np.int64)
+    if isinstance(delay, Distribution):
+        distribution = delay
+        return (
+            lambda generator, shape: distribution.rvs(
+                size=shape, random_state=generator
+            )
+        ), none
+    if callable(delay):
+        return delay, none
+    return None, _whole("delay", delay)
 
 
 def _kept_steps(record: ArrayLike | None, steps: int) -> NDArray[np.int64]:
@@ -297,8 +320,8 @@ def _stream(seed: int, number: int, use: int) -> np.random.Generator:
 def _in_chunks(
     steps: int,
     generator: np.random.Generator,
-    draw: Callable[[np.random.Generator, int], NDArray[Any]],
-) -> Iterator[NDArray[Any]]:
+    draw: Callable[[np.random.Generator, int], NDArray[Number]],
+) -> Iterator[NDArray[Number]]:
     """One draw for each step, drawn many at once."""
     for first in range(0, steps, _STEPS):
         yield from draw(generator, min(_STEPS, steps - first))
