@@ -17,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-all test-keras test-random lint types doctest \
-  check bench bench-network chaos build-file clean
+  check bench bench-network chaos clean
 
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
@@ -34,7 +34,6 @@ help:
 	@echo "make bench       run every benchmark"
 	@echo "make bench-network  two hosts and a slow network (needs root)"
 	@echo "make chaos       kill processes of a cluster at random (10 minutes)"
-	@echo "make build-file  write the lists of the Bazel BUILD file anew"
 	@echo "make clean       remove .venv and what builds and checks leave behind"
 
 train: $(BASE)
@@ -83,9 +82,6 @@ bench-network: $(BASE)
 
 chaos: $(BASE)
 	@$(BIN)/python -m tests.chaos $(or $(ARGS),--seconds=600)
-
-build-file:
-	@$(PYTHON) -m tests.build_file_test --write
 
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .ruff_cache \
