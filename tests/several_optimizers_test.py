@@ -184,12 +184,13 @@ def test_a_center_that_is_killed_knows_both_again(tmp_path):
         processes.close()
 
 
-def resolver(centers):
-    spec = {"worker": ["w0.invalid:1"], "ps": centers}
+def resolver(centers, index=0, workers=1):
+    names = [f"w{i}.invalid:1" for i in range(workers)]
+    spec = {"worker": names, "ps": centers}
     return types.SimpleNamespace(
         cluster_spec=lambda: tf.train.ClusterSpec(spec),
         task_type="worker",
-        task_id=0,
+        task_id=index,
     )
 
 
