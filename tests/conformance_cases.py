@@ -14,6 +14,7 @@ import pytest
 
 from tf_elastic import optimizers
 from tf_elastic.cluster import exchanger
+from tf_elastic.optimizers import registry
 
 
 class Case(NamedTuple):
@@ -99,12 +100,14 @@ _INNER_EMA = {
         "it would average each worker, not the center",
     )
 }
-_NO_DECAY = {
-    "weight_decay": ("weight_decay=0.3", "what is sent is a gradient")
-}
-_NO_DECAY_ADMM = {
-    "weight_decay": ("weight_decay=0.3", "its step is one to the center")
-}
+
+
+def _refused(cls):
+    """What is registered as refused, and what the refusal says."""
+    says = {"weight_decay": "weight_decay=0.3"}
+    refuses = registry.of_class(cls).refuses
+    return {use: (says[use], why) for use, why in refuses.items()}
+
 
 _SGD = keras.optimizers.SGD
 _PERIOD = {"communication_period": 3}
@@ -145,7 +148,7 @@ CASES = {
     "MDownpour": Case(
         _alone(optimizers.MDownpour, 0.01, momentum=0.8),
         like="AsyncMSGD",
-        refused=_NO_DECAY,
+        refused=_refused(optimizers.MDownpour),
     ),
     "AsyncMSGD": Case(
         _alone(
@@ -154,7 +157,7 @@ CASES = {
             staleness_scaling=True,
             delay_compensation=0.1,
         ),
-        refused=_NO_DECAY,
+        refused=_refused(optimizers.AsyncMSGD),
     ),
     "LocalSGD(SGD)": Case(
         _around(optimizers.LocalSGD, _SGD),
@@ -179,7 +182,7 @@ CASES = {
     ),
     "ADMM": Case(
         _alone(optimizers.ADMM, elasticity=1.0, **_PERIOD),
-        refused=_NO_DECAY_ADMM,
+        refused=_refused(optimizers.ADMM),
     ),
 }
 

@@ -19,6 +19,7 @@ from tests.conformance_support import state
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
+from tf_elastic.optimizers import registry
 
 
 def each_optimizer(use, refused=False):
@@ -322,17 +323,14 @@ def one_weight(make, **strategy_options):
     return optimizer
 
 
-SCHEMES = ("jacobi", "gauss_seidel", "round_robin")
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_every_order_is_there_or_refused(name):
     case = CASES[name]
     if case.num_workers == 1:
         return
     method = case.make().method
-    for scheme in SCHEMES:
-        if scheme in method.schemes:
+    for scheme in registry.ORDERS:
+        if scheme in method.orders:
             optimizer = one_weight(case.make, exchange=scheme)
             assert optimizer.built
             continue
@@ -340,7 +338,7 @@ def test_every_order_is_there_or_refused(name):
             one_weight(case.make, exchange=scheme)
         assert f"Received: exchange='{scheme}'" in str(error.value)
         assert method.refusal in str(error.value)
-        assert str(method.schemes) in str(error.value)
+        assert str(method.orders) in str(error.value)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -348,7 +346,7 @@ def test_conservation_is_checked_or_refused(name):
     case = CASES[name]
     if case.num_workers == 1:
         return
-    if "jacobi" in case.make().method.schemes:
+    if "jacobi" in case.make().method.orders:
         assert one_weight(case.make, check_conservation=True).built
         return
     with pytest.raises(ValueError, match="`check_conservation` is for"):

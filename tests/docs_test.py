@@ -9,8 +9,8 @@ import pytest
 
 import tf_elastic as te
 from tests import source_tree as tree
-from tf_elastic.program import checks
 from tf_elastic.program import flag_table
+from tf_elastic.program import known_methods
 
 PAGES = [
     tree.ROOT / "README.md",
@@ -95,8 +95,8 @@ def test_the_table_of_flags_is_what_the_program_takes():
     [flag] = [f for f in flag_table.all_flags() if f.name == "optimizer"]
     assert list(told) == flag.kind.split("|")
     for name, flags_told in told.items():
-        taken = {f for f, those in checks._FOR.items() if name in those.split()}
-        assert flags_told == taken, name
+        method = known_methods.all_methods()[name]
+        assert flags_told == set(method.flags), name
 
 
 @each_page

@@ -1,4 +1,4 @@
-"""An exchange moves no more bytes than `optimizers.METHODS` says."""
+"""An exchange moves no more bytes than is registered with the method."""
 
 import contextlib
 import socket
@@ -19,7 +19,7 @@ from tf_elastic import strategies
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.exchanger import Exchanger
 from tf_elastic.cluster.exchanger import Moment
-from tf_elastic.optimizers.methods import METHODS
+from tf_elastic.optimizers import registry
 
 PERIOD, STEPS = 2, 6
 SILENT = cluster_support.PATIENT._replace(heartbeat_s=1000.0)
@@ -46,8 +46,7 @@ EACH = ("EASGD", "Downpour", "AsyncMSGD")
 
 
 def test_every_method_is_counted():
-    bases = {"ElasticOptimizer"}
-    assert set(KEYWORDS) == set(METHODS) - bases
+    assert set(KEYWORDS) == {method.name for method in registry.listed()}
 
 
 def moved(client):
@@ -66,7 +65,7 @@ def moved(client):
     [
         (name, p)
         for name in KEYWORDS
-        for p in METHODS[name].protocols[: None if name in EACH else 1]
+        for p in registry.named(name).protocols[: None if name in EACH else 1]
     ],
 )
 def test_as_many_copies_as_the_table_says(
@@ -109,9 +108,11 @@ def test_as_many_copies_as_the_table_says(
     )
     assert exchanges == (STEPS - before) // period
     nbytes = 8 * job.N
-    assert 0 < up <= METHODS[name].copies_up * nbytes * exchanges
+    method = model.optimizer.method
+    assert method.name == name
+    assert 0 < up <= method.copies_up * nbytes * exchanges
     # The first step begins at the center as it is then.
-    assert 0 < down <= nbytes * (METHODS[name].copies_down * exchanges + 1)
+    assert 0 < down <= nbytes * (method.copies_down * exchanges + 1)
 
 
 class Proxy:
@@ -240,7 +241,8 @@ def test_as_many_bytes_cross_the_wire(cluster, proxy, way):  # noqa: F811
         exchange(2 + clock)
     found = proxy.counted() - before
     nbytes = points[0].nbytes * exchanges
-    copies = METHODS[name].copies_up, METHODS[name].copies_down
+    method = registry.named(name)
+    copies = method.copies_up, method.copies_down
     for bytes_, copy in zip(found, copies, strict=True):
         most = copy * nbytes + OVERHEAD_BYTES * exchanges
         assert copy * nbytes < bytes_ <= most

@@ -20,7 +20,7 @@ from tests.conformance_cluster_support import Cluster
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
-from tf_elastic.optimizers.methods import METHODS
+from tf_elastic.optimizers import registry
 
 FOLDER = pathlib.Path(__file__).parent / "golden"
 STEPS = 7  # of each worker: in the end a period is half over
@@ -120,17 +120,16 @@ CASES = {
 
 def num_workers(method, most):
     """One worker, for a method that is for one; else `most`."""
-    return 1 if method in ("ASGD", "MVASGD") else most
+    return 1 if registry.named(method).one_worker else most
 
 
 def choices(kind):
     """(method, order) of "orders", (method, protocol) of "protocols"."""
+    base = registry.of_class(optimizers.ElasticOptimizer)
     return [
-        (name, choice)
-        for name, method in METHODS.items()
-        for choice in (
-            method.schemes if kind == "orders" else method.protocols
-        )
+        (method.name, choice)
+        for method in (base, *registry.listed())
+        for choice in getattr(method, kind)
     ]
 
 

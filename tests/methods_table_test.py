@@ -1,11 +1,13 @@
-"""What `optimizers.METHODS` says is so, and the docs say the same.
+"""What is registered is so, and the docs and `train.py` say the same.
 
 `python -m tests.methods_table_test --write` writes the tables of
-docs/methods.md anew.
+docs/methods.md anew, and what `train.py` reads instead of the registry.
 """
 
 import argparse
+import dataclasses
 import inspect
+import json
 import pathlib
 
 import keras
@@ -18,12 +20,13 @@ from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import theory
 from tf_elastic.cluster import exchanger
-from tf_elastic.optimizers import methods
-from tf_elastic.optimizers.methods import METHODS
+from tf_elastic.optimizers import registry
+from tf_elastic.program import known_methods
+from tf_elastic.program import method_table
 
 DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs" / "methods.md"
 TABLES = {
-    "methods": methods.markdown_table,
+    "methods": method_table.markdown,
     "conformance": cases.markdown_table,
     "conformance on a cluster": cases.cluster_markdown_table,
 }
@@ -44,12 +47,18 @@ def exported():
 
 
 def test_every_optimizer_has_its_row():
-    assert set(METHODS) == set(exported())
+    assert {m.name for m in registry.listed()} == {
+        name for name in exported() if name != "ElasticOptimizer"
+    }
+    assert not registry.of_class(optimizers.ElasticOptimizer).listed
+    for name, cls in exported().items():
+        assert registry.of_class(cls) is registry.named(name)
+        assert registry.named(name).cls is cls
 
 
 def test_every_method_is_in_the_conformance_table():
     tested = {case.make().method_name for case in CASES.values()}
-    assert tested == set(METHODS) - {"ElasticOptimizer"}
+    assert tested == {method.name for method in registry.listed()}
     for name, case in CASES.items():
         assert case.make().method_name == name.split("(")[0]
         if case.like:
@@ -63,21 +72,43 @@ def test_every_method_is_in_the_conformance_table():
             assert use not in CASES[shown].refused
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_row_says_something_in_every_column(name):
-    method = METHODS[name]
-    assert set(method.schemes) <= set(theory.EXCHANGES)
-    assert set(method.protocols) <= set(exchanger.PROTOCOLS)
-    assert len(set(method.schemes)) == len(method.schemes) > 0
-    assert len(set(method.protocols)) == len(method.protocols) > 0
-    everything = len(theory.EXCHANGES) + len(exchanger.PROTOCOLS)
-    has_all = len(method.schemes) + len(method.protocols) == everything
-    assert bool(method.refusal) == (not has_all)
-    for field, value in method._asdict().items():
+def test_the_registry_knows_every_order_and_protocol():
+    assert set(registry.ORDERS) == set(theory.EXCHANGES)
+    assert set(registry.PROTOCOLS) == set(exchanger.PROTOCOLS)
+
+
+@pytest.mark.parametrize("method", registry.listed(), ids=lambda m: m.name)
+def test_a_row_says_something_in_every_column(method):
+    said = dataclasses.asdict(
+        dataclasses.replace(method, cls=None, flags={}, refuses={}, defaults={})
+    )
+    for field, value in said.items():
         assert value != "" or field == "refusal", field
-        assert "|" not in str(value), field  # would end a cell
-    assert method.copies_up >= 1
-    assert method.copies_down >= 1
+    unsaid = {"not known", "not said", "none", "others"}
+    assert not unsaid & {
+        method.stable, method.use, method.reference, method.family
+    }
+    assert method.family in registry.FAMILIES
+    assert method.advised_as == method.name
+    assert "learning_rate" in method.defaults
+    assert method.summary == method.cls.__doc__.split("\n")[0]
+
+
+def test_what_the_program_reads_is_what_is_registered():
+    written = json.loads(known_methods.PATH.read_text("utf-8"))
+    assert written == as_written(), REMEDY
+    read = known_methods._of_the_package()
+    assert read == known_methods.all_methods()
+    assert [*read] == [method.option for method in registry.listed()]
+
+
+def as_written():
+    """Only what is the package's own: a test may have registered others."""
+    return [
+        method.of_the_program()
+        for method in registry.listed()
+        if method.name in optimizers.__all__
+    ]
 
 
 # What an inner optimizer keeps of each parameter is its own.
@@ -156,7 +187,10 @@ def test_a_table_has_as_many_cells_in_every_row(table):
 
 
 def write():
-    """Puts the tables as they are now into the docs."""
+    """Puts the tables as they are now into the docs and the program."""
+    known_methods.PATH.write_text(
+        json.dumps(as_written(), indent=2) + "\n", "utf-8"
+    )
     text = DOCS.read_text(encoding="utf-8")
     for name, table in TABLES.items():
         start, end = section(text, name)

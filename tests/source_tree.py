@@ -15,6 +15,7 @@ LAYERS = (
     "version",
     "supported",
     "files",
+    "user_code",
     "compat",
     "core",
     "theory",

@@ -9,10 +9,9 @@ import pytest
 from tf_elastic import core
 from tf_elastic import optimizers
 from tf_elastic import theory
+from tf_elastic.optimizers import registry
 from tf_elastic.theory import delay_equations
 from tf_elastic.theory.stability import delays
-
-METHODS = sorted(set(optimizers.METHODS) - {"ElasticOptimizer"})
 
 
 def message_of(function, *args, **kwargs):
@@ -133,9 +132,10 @@ def test_no_default_is_warned_of(strategy, p):
 
     warned = {}
     with strategy(p, None).scope():
-        for name in METHODS:
-            if name in ("ASGD", "MVASGD") and p > 1:
+        for method in registry.listed():
+            if method.one_worker and p > 1:
                 continue
+            name = method.name
             optimizer = defaults(name)
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")

@@ -5,9 +5,10 @@ import pytest
 import train
 from tf_elastic import monitor
 from tf_elastic import theory
-from tf_elastic.optimizers import METHODS
+from tf_elastic.optimizers import registry
 from tf_elastic.program import advising
 from tf_elastic.program import building
+from tf_elastic.program import known_methods
 from tf_elastic.program import settings
 from tf_elastic.theory.advise import RULES
 
@@ -75,7 +76,7 @@ def test_the_settings_are_passed_on(asked):
     assert (rates["beta"], rates["moving_rate"]) == (1.0, 0.1)
 
 
-@pytest.mark.parametrize("optimizer", advising.RULES)
+@pytest.mark.parametrize("optimizer", known_methods.all_methods())
 @pytest.mark.parametrize("cluster", ["", "--local_workers=1"])
 def test_every_optimizer_can_be_asked_about(optimizer, cluster):
     flags = ["train.py", f"--optimizer={optimizer}", "--advise"]
@@ -86,12 +87,12 @@ def test_every_optimizer_can_be_asked_about(optimizer, cluster):
 
 
 def test_the_advisor_knows_every_method_and_its_exchanges():
-    assert set(RULES) == set(METHODS) - {"ElasticOptimizer"}
-    assert set(advising.RULES.values()) == set(RULES)
-    for name, rule in RULES.items():
-        method = METHODS[name]
-        assert set(rule.meetings) == {*method.schemes, *method.protocols}
-        assert next(iter(rule.meetings)) == method.schemes[0]
+    methods = registry.listed()
+    assert {method.advised_as for method in methods} == set(RULES)
+    for method in methods:
+        rule = RULES[method.advised_as]
+        assert set(rule.meetings) == {*method.orders, *method.protocols}
+        assert next(iter(rule.meetings)) == method.orders[0]
 
 
 def test_the_baseline_has_no_advice(capsys):

@@ -20,6 +20,7 @@ from typing import Any
 from absl import flags
 from absl import logging
 
+from tf_elastic import user_code
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import grpc_log  # noqa: F401 - before gRPC
 from tf_elastic.cluster import memory
@@ -81,6 +82,13 @@ flags.DEFINE_integer(
     "Workers that may ever join. Default: twice those in TF_CONFIG, and "
     f"{MAX_WORKERS} at least.",
     lower_bound=1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_multi_string(
+    "rules",
+    None,
+    "Python files to import first, with commas between them: rules of your "
+    "own. Default: the variable TF_ELASTIC_RULES.",
     flag_values=_FLAGS,
 )
 flags.DEFINE_bool(
@@ -242,6 +250,8 @@ def serve(values: flags.FlagValues) -> int:
 
 
 def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
+    rules = user_code.split(values.rules or [])
+    user_code.import_files(rules or user_code.from_environment())
     memory.keep()
     open_files.raise_limit()
     configuration = ClusterConfiguration.from_tf_config()
@@ -379,6 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         AddressError,
         errors.CenterRefusedError,
         SnapshotError,
+        user_code.UserCodeError,
         OSError,
         ValueError,
     ) as error:

@@ -19,8 +19,7 @@ from tf_elastic.optimizers.eamsgd import EAMSGD
 from tf_elastic.optimizers.easgd import EASGD
 from tf_elastic.optimizers.elastic import Elastic
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
-from tf_elastic.optimizers.methods import METHODS
-from tf_elastic.optimizers.methods import Method
+from tf_elastic.optimizers.registry import register
 from tf_elastic.optimizers.worker_state import CheckpointWarning
 
 __all__ = [
@@ -39,11 +38,10 @@ __all__ = [
     "ElasticOptimizer",
     "LocalSGD",
     "MDownpour",
-    "METHODS",
     "MVADownpour",
     "MVASGD",
-    "Method",
     "ShortTrainingWarning",
     "delays",
+    "register",
     "schedules",
 ]

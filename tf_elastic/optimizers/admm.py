@@ -12,9 +12,29 @@ from tf_elastic.core import rules
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
+from tf_elastic.optimizers.registry import register
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    family="ADMM",
+    rule="l_i -= x_i - c;  x_i = (x_i - eta g_i + eta rho (l_i + c)) / "
+    "(1 + eta rho);  c = mean of x_i - l_i",
+    orders=("round_robin",),
+    protocols=("blocking",),
+    refusal=(
+        "the thesis defines it for workers that are served one after another "
+        "(eqs. 3.52 to 3.54)"
+    ),
+    up="difference",
+    down="parameters",
+    worker_memory=5,
+    stable="no closed form; `theory.round_robin.admm_map`; it has gaps",
+    use="a comparator",
+    reference="Zhang (2016), eqs. 3.52 to 3.54",
+    defaults={"learning_rate": {"digits": 0.1, "cifar": 0.05}},
+    refuses={"weight_decay": "its step is one to the center"},
+)
 class ADMM(PushOptimizer):
     r"""Asynchronous ADMM, linearised: the thesis' comparator.
 

@@ -8,11 +8,34 @@ import keras
 from tf_elastic import core
 from tf_elastic.core import rules
 from tf_elastic.optimizers.push_optimizer import GradientPush
+from tf_elastic.optimizers.registry import register
 
+_FAMILY = "gradients to a center with momentum"
+_REFUSAL = (
+    "it is a rule for gradients that come one after another: every push is an "
+    "update of its own"
+)
 _POWERS = {"constant": 0.0, "inverse": 1.0, "inverse_sqrt": 0.5}
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    family=_FAMILY,
+    rule="c += -eta g_i + mu (c - c_before);  x_i = c",
+    orders=("round_robin",),
+    protocols=("blocking", "overlapped"),
+    refusal=_REFUSAL,
+    up="gradient",
+    down="parameters",
+    worker_memory=2,
+    center_memory=1,
+    stable="staleness <= C (1 - mu)^2 / sqrt(eta)",
+    use="fast networks, small models; exchanges at every step; with "
+    "`delay_compensation` a center server keeps two copies for each worker",
+    reference="Liu et al. (2018), eq. 1.3",
+    defaults={"learning_rate": {"digits": 0.05, "cifar": 0.01}},
+    refuses={"weight_decay": "what is sent is a gradient"},
+)
 class AsyncMSGD(GradientPush):
     r"""Asynchronous momentum SGD: stale gradients, momentum at the center.
 
@@ -105,6 +128,26 @@ class AsyncMSGD(GradientPush):
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    option="mdownpour",
+    family=_FAMILY,
+    rule="v = delta v - eta g_i;  c += v;  x_i = c + delta v",
+    orders=("round_robin",),
+    protocols=("blocking", "overlapped"),
+    refusal=_REFUSAL,
+    up="gradient",
+    down="look-ahead point",
+    worker_memory=2,
+    center_memory=1,
+    stable="staleness <= C (1 - delta)^2 / sqrt(eta)",
+    use="the comparator of the thesis; exchanges at every step",
+    reference="Zhang (2016), Algorithms 4 and 5",
+    defaults={
+        "learning_rate": {"digits": 0.005, "cifar": 0.00005},
+        "momentum": {"digits": 0.9, "cifar": 0.99},
+    },
+    refuses={"weight_decay": "what is sent is a gradient"},
+)
 class MDownpour(GradientPush):
     r"""Momentum DOWNPOUR: Nesterov's momentum at the center.
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.optimizers.easgd import EASGD
+from tf_elastic.optimizers.registry import register
 
 
 class _AveragedSGD(EASGD):
@@ -34,16 +35,6 @@ class _AveragedSGD(EASGD):
             **kwargs,
         )
 
-    def _check_num_workers(self, num_workers: int) -> None:
-        if num_workers != 1:
-            raise ValueError(
-                f"{type(self).__name__} is a sequential method: it averages "
-                "one worker over time. Received: a strategy with "
-                f"{num_workers} workers. Use "
-                '`ElasticMirroredStrategy(["CPU:0"])` (or one GPU), or '
-                "`EASGD` for several workers."
-            )
-
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
         config = super().get_config()
@@ -54,6 +45,14 @@ class _AveragedSGD(EASGD):
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    family="sequential averages",
+    rule="z += (x - z) / (t + 1)",
+    stable="eta h < 2",
+    use="one worker: the sequential baseline of the thesis",
+    reference="Zhang (2016), chapter 4",
+    one_worker=True,
+)
 class ASGD(_AveragedSGD):
     r"""Averaged SGD: the answer is the mean of all points so far.
 
@@ -99,6 +98,15 @@ class ASGD(_AveragedSGD):
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    family="sequential averages",
+    rule="z += a (x - z)",
+    stable="eta h < 2",
+    use="one worker: the sequential baseline of the thesis",
+    reference="Zhang (2016), chapter 4",
+    one_worker=True,
+    defaults={"averaging_rate": {"digits": 0.01, "cifar": 0.001}},
+)
 class MVASGD(_AveragedSGD):
     r"""SGD with a moving average of constant rate as the answer.
 

@@ -11,9 +11,29 @@ from tf_elastic.core import rules
 from tf_elastic.optimizers.inner_step import InnerStep
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.push_optimizer import check_momentum
+from tf_elastic.optimizers.registry import register
+
+_REFUSAL = "it needs the mean over all workers, so they have to meet"
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    family="means",
+    rule="c = mean of x_i;  x_i = c",
+    orders=("gauss_seidel",),
+    protocols=("synchronous",),
+    refusal=_REFUSAL,
+    up="parameters",
+    down="parameters",
+    worker_memory=1,
+    stable="that of the local step",
+    use="equal workers that may wait for each other",
+    reference="Stich (2019); McMahan et al. (2017), without sampling",
+    defaults={
+        "learning_rate": {"digits": 0.003, "cifar": 0.0003},
+        "inner_optimizer": "adam",
+    },
+)
 class LocalSGD(InnerStep, PushOptimizer):
     r"""Local SGD: every tau steps all workers go on from their mean.
 
@@ -63,6 +83,25 @@ class LocalSGD(InnerStep, PushOptimizer):
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    option="diloco",
+    family="means",
+    rule="d = mean of x_i - c;  v = mu v + d;  c += eta_o (d + mu v);  x_i = c",
+    orders=("gauss_seidel",),
+    protocols=("synchronous",),
+    refusal=_REFUSAL,
+    up="parameters",
+    down="parameters",
+    worker_memory=1,
+    center_memory=1,
+    stable="eta_o < 2 (1 + mu) / (1 + 2 mu) on the averaged step",
+    use="AdamW inside, periods of 50 to 500 steps, equal workers",
+    reference="Douillard et al. (2023), Algorithm 1",
+    defaults={
+        "learning_rate": {"digits": 0.003, "cifar": 0.0003},
+        "inner_optimizer": "adam",
+    },
+)
 class DiLoCo(InnerStep, PushOptimizer):
     r"""DiLoCo: the mean way of all workers is a gradient for the center.
 

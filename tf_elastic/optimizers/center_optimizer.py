@@ -12,12 +12,11 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
+from tf_elastic.optimizers import registry
 from tf_elastic.optimizers import worker_state
 from tf_elastic.optimizers.center_average import average_center
 from tf_elastic.optimizers.compiled import FusedUpdate
 from tf_elastic.optimizers.compiled import check_jit_compile
-from tf_elastic.optimizers.methods import METHODS
-from tf_elastic.optimizers.methods import Method
 from tf_elastic.optimizers.protocol import ElasticExtended
 
 _NEEDS_STRATEGY = (
@@ -47,7 +46,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
     A subclass writes the local step as Keras has it, in
     `update_step(gradient, variable, learning_rate)`, for one worker, and says
     in `_exchange_spec` what is exchanged. The gradient is the worker's own;
-    nothing is summed over replicas.
+    nothing is summed over replicas. It is decorated by `register`, unless a
+    base of it is and all of that holds for it too.
 
     Args:
         learning_rate: float, schedule or callable, at least 0.
@@ -68,6 +68,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
+        registry.of_class(type(self))  # Refuses those that have none.
         _check_learning_rate(learning_rate)
         _check_period(communication_period)
         check_jit_compile(jit_compile)
@@ -97,18 +98,14 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._finalized_at = 0
 
     @property
-    def method(self) -> Method:
+    def method(self) -> registry.Registration:
         """What the method does, needs and is good for."""
-        return METHODS[self.method_name]
+        return registry.of_class(type(self))
 
     @property
     def method_name(self) -> str:
-        """The name in `methods.METHODS`: of this class, or of its base."""
-        return next(
-            kind.__name__
-            for kind in type(self).__mro__
-            if kind.__name__ in METHODS
-        )
+        """The name of the registered class: this one, or its nearest base."""
+        return self.method.name
 
     # Building.
 
@@ -184,6 +181,14 @@ class CenterOptimizer(keras.optimizers.Optimizer):
 
     def _check_num_workers(self, num_workers: int) -> None:
         """Refuses numbers of workers that the method is not made for."""
+        if self.method.one_worker and num_workers != 1:
+            raise ValueError(
+                f"{type(self).__name__} is a sequential method: it averages "
+                "one worker over time. Received: a strategy with "
+                f"{num_workers} workers. Use "
+                '`ElasticMirroredStrategy(["CPU:0"])` (or one GPU), or '
+                "`EASGD` for several workers."
+            )
 
     def _check_scope(
         self, extended: ElasticExtended, variables: Sequence[keras.Variable]

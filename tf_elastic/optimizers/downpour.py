@@ -8,9 +8,27 @@ import keras
 from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
+from tf_elastic.optimizers.registry import register
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    family="DOWNPOUR",
+    rule="c += x_i - read_i;  x_i = read_i = c",
+    orders=("round_robin", "gauss_seidel"),
+    protocols=("blocking", "overlapped", "synchronous"),
+    refusal=(
+        "DOWNPOUR's workers go on from the center as it is after their own "
+        "push, which is the Gauss-Seidel form (eq. 6.3)"
+    ),
+    up="update",
+    down="parameters",
+    worker_memory=2,
+    stable="about p tau eta h < 2: short periods only",
+    use="tau = 1 to 4, few workers; the comparator of the thesis",
+    reference="Zhang (2016), Algorithm 3",
+    defaults={"learning_rate": {"digits": 0.05, "cifar": 0.005}},
+)
 class Downpour(PushOptimizer):
     r"""DOWNPOUR: pull, tau local steps, push what they have come to.
 
@@ -73,6 +91,13 @@ class Downpour(PushOptimizer):
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    option="adownpour",
+    rule="as Downpour;  z += (c - z) / (t + 1), z is the answer",
+    center_memory=1,
+    use="as Downpour, where the end is noisy",
+    reference="Zhang (2016), chapter 4",
+)
 class ADownpour(Downpour):
     r"""DOWNPOUR with the mean of all centers so far as the answer.
 
@@ -109,6 +134,12 @@ class ADownpour(Downpour):
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    option="mvadownpour",
+    rule="as Downpour;  z += a (c - z), z is the answer",
+    use="as ADownpour, and the average forgets",
+    defaults={"averaging_rate": {"digits": 0.01, "cifar": 0.001}},
+)
 class MVADownpour(ADownpour):
     r"""DOWNPOUR with a moving average of the center as the answer.
 

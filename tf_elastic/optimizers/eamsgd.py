@@ -10,9 +10,20 @@ from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.registry import register
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    worker_memory=2,
+    stable="as EASGD; momentum narrows eta h (docs/theory.md)",
+    use="the default for deep networks; momentum 0.99",
+    reference="Zhang (2016), Algorithm 2",
+    defaults={
+        "learning_rate": {"digits": 0.05, "cifar": 0.005},
+        "momentum": {"digits": 0.9, "cifar": 0.99},
+    },
+)
 class EAMSGD(ElasticOptimizer):
     r"""Elastic averaging momentum SGD (Algorithm 2).
 

@@ -6,9 +6,14 @@ import keras
 
 from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
+from tf_elastic.optimizers.registry import register
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    use="the default: long periods, slow networks",
+    defaults={"learning_rate": {"digits": 0.2, "cifar": 0.05}},
+)
 class EASGD(ElasticOptimizer):
     r"""Elastic averaging SGD (Algorithm 1).
 

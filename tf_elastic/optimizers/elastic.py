@@ -6,9 +6,19 @@ import keras
 
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.inner_step import InnerStep
+from tf_elastic.optimizers.registry import register
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
+@register(
+    stable="as EASGD, with the inner optimizer's own limits",
+    use="Adam, AdamW or any other Keras optimizer as the local step",
+    reference="Zhang (2016), Algorithm 1, another local step",
+    defaults={
+        "learning_rate": {"digits": 0.003, "cifar": 0.0003},
+        "inner_optimizer": "adam",
+    },
+)
 class Elastic(InnerStep, ElasticOptimizer):
     r"""Elastic averaging around any Keras optimizer.
 

@@ -14,8 +14,22 @@ from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.registry import register
 
 
+@register(
+    listed=False,
+    family="elastic averaging",
+    rule="x_i -= alpha (x_i - c);  c += beta / p (x_i - c)",
+    orders=("jacobi", "gauss_seidel", "round_robin"),
+    protocols=("overlapped", "blocking", "synchronous"),
+    up="parameters",
+    down="difference",
+    worker_memory=1,
+    stable="eta h <= 2; alpha <= (4 - 2 eta h) / (4 - eta h)",
+    use="a base for your own",
+    reference="Zhang (2016), Algorithm 1",
+)
 class ElasticOptimizer(CenterOptimizer):
     r"""Base class: a local step, and an elastic exchange every tau of them.
 

@@ -255,10 +255,11 @@ class GradientPush(PushOptimizer):
         protocol = "round_robin"
         if extended.overlaps(self.method_name):
             protocol = "overlapped"
-        rate = self._learning_rate
-        if isinstance(rate, keras.Variable):  # a schedule's is not known
+        rate, rule = self._learning_rate, self.method.advised_as
+        # A schedule's rate is not known, nor what the theory says of others.
+        if isinstance(rate, keras.Variable) and rule is not None:
             theory.warn_if_late(
-                self.method_name,
+                rule,
                 learning_rate=float(rate.numpy()),
                 momentum=float(self._momentum.numpy()),
                 num_workers=extended.num_workers,

@@ -5,28 +5,17 @@ from typing import Any
 
 from tf_elastic.program import console
 from tf_elastic.program import defaults
+from tf_elastic.program import known_methods
 from tf_elastic.program import usage
 
 # Curvatures from the measured one down to this share of it are looked at.
 _SMALLEST_SHARE = 1e-2
 
-# --optimizer -> the advisor's name.
-RULES = {
-    "eamsgd": "EAMSGD",
-    "easgd": "EASGD",
-    "elastic": "Elastic",
-    "asgd": "ASGD",
-    "mvasgd": "MVASGD",
-    "downpour": "Downpour",
-    "adownpour": "ADownpour",
-    "mvadownpour": "MVADownpour",
-    "mdownpour": "MDownpour",
-    "async_msgd": "AsyncMSGD",
-    "local_sgd": "LocalSGD",
-    "diloco": "DiLoCo",
-    "admm": "ADMM",
-}
-_WITH_MOMENTUM = ("eamsgd", "mdownpour", "async_msgd")
+# What the advisor is asked about, of the flags of methods.
+_ASKED = (
+    *("momentum", "nesterov", "communication_period", "moving_rate", "beta"),
+    *("elasticity", "outer_learning_rate", "outer_momentum"),
+)
 
 
 def advise(settings: dict[str, Any]) -> int:
@@ -81,37 +70,38 @@ def advise(settings: dict[str, Any]) -> int:
 
 
 def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings as the advisor names them."""
-    optimizer, period = settings["optimizer"], settings["communication_period"]
-    chosen = {
-        "rule": RULES[optimizer],
-        "learning_rate": settings["learning_rate"],
-    }
-    if optimizer in defaults.SEQUENTIAL or period == "none":
+    """The settings as the advisor names them.
+
+    Raises:
+        UsageError: the theory knows nothing of the method.
+    """
+    method = known_methods.all_methods()[settings["optimizer"]]
+    rule, period = method.advised_as, settings["communication_period"]
+    if rule is None:
+        raise usage.UsageError(
+            f"--advise has nothing to say of --optimizer={method.option}: the "
+            "theory does not know its rule. Leave it out; or, if a known one "
+            "holds for it, say `register(advised_as=...)`."
+        )
+    if method.one_worker or period == "none":
         # Workers that never meet are sequential, each for itself.
-        alone = optimizer in defaults.SEQUENTIAL
-        return chosen | {
-            "rule": chosen["rule"] if alone else "ASGD",
+        return {
+            "rule": rule if method.one_worker else "ASGD",
+            "learning_rate": settings["learning_rate"],
             "num_workers": 1,
         }
     in_cluster = settings["strategy"] in defaults.CLUSTER
-    chosen |= {
+    chosen = {
+        "rule": rule,
+        "learning_rate": settings["learning_rate"],
         "num_workers": settings["workers"],
         "protocol": settings["protocol" if in_cluster else "exchange"],
     }
-    if optimizer not in ("mdownpour", "async_msgd"):
+    for name in _ASKED:
+        if name in method.flags:
+            chosen[name] = settings[name]
+    if "communication_period" in chosen:
         chosen["communication_period"] = int(period)
-    if optimizer in _WITH_MOMENTUM:
-        chosen["momentum"] = settings["momentum"]
-    if optimizer == "eamsgd":
-        chosen["nesterov"] = settings["nesterov"]
-    names: tuple[str, ...] = ()
-    if optimizer in ("eamsgd", "easgd", "elastic"):
-        names = ("moving_rate", "beta")
-        if settings["symmetric"] and settings["beta"] is not None:
-            names = ("beta",)
-    elif optimizer == "admm":
-        names = ("elasticity",)
-    elif optimizer == "diloco":
-        names = ("outer_learning_rate", "outer_momentum")
-    return chosen | {name: settings[name] for name in names}
+    if settings["symmetric"] and settings["beta"] is not None:
+        chosen.pop("moving_rate", None)  # It follows.
+    return chosen

@@ -17,6 +17,7 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
     import keras
 
     from tf_elastic import optimizers
+    from tf_elastic.optimizers import registry
 
     rate = settings["learning_rate"]
     if settings["learning_rate_decay"] is not None:
@@ -25,93 +26,49 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
         )
     common = {
         name: settings[name]
-        for name in ("weight_decay", "clipnorm", "gradient_accumulation_steps")
+        for name in registry.COMMON
         if settings[name] is not None
     }
-    momentum = {name: settings[name] for name in ("momentum", "nesterov")}
-    jit = {"auto": "auto", "true": True, "false": False}
-    compiled = {"jit_compile": jit[settings["jit_compile"]]}
-    period = settings["communication_period"]
-    elastic = {
-        "moving_rate": settings["moving_rate"],
-        "beta": settings["beta"],
-        "symmetric": settings["symmetric"],
-        "communication_period": None if period == "none" else int(period),
-        **compiled,
-    }
-    name = settings["optimizer"]
     hint = "See `python train.py --help` for the flags of Method."
     with usage.explained(hint):
         if settings["strategy"] in defaults.MIRRORED:
+            momentum = {
+                name: settings[name] for name in ("momentum", "nesterov")
+            }
             return keras.optimizers.SGD(rate, **momentum, **common)
-        if name == "elastic":
-            inner = _inner_optimizer(settings["inner_optimizer"])
-            return optimizers.Elastic(inner(rate, **common), **elastic)
-        if name == "asgd":
-            return optimizers.ASGD(rate, **common, **compiled)
-        if name == "mvasgd":
-            return optimizers.MVASGD(
-                rate, settings["averaging_rate"], **common, **compiled
-            )
-        if name == "easgd":
-            return optimizers.EASGD(rate, **elastic, **common)
-        if name == "eamsgd":
-            return optimizers.EAMSGD(rate, **momentum, **elastic, **common)
-        return _pushing(name, rate, settings, elastic, common)
+        return _of_method(settings, rate, common)
 
 
-def _pushing(
-    name: str,
-    rate: Any,
-    settings: dict[str, Any],
-    elastic: dict[str, Any],
-    common: dict[str, Any],
+def _of_method(
+    settings: dict[str, Any], rate: Any, common: dict[str, Any]
 ) -> Any:
-    """An optimizer whose workers push to the center."""
-    from tf_elastic import optimizers
+    """The registered class, made with those of its arguments that are flags."""
+    from tf_elastic.optimizers import registry
 
-    compiled = {"jit_compile": elastic["jit_compile"]}
-    period = {
-        "communication_period": elastic["communication_period"],
-        **compiled,
+    [method] = [
+        each
+        for each in registry.listed()
+        if each.option == settings["optimizer"]
+    ]
+    arguments = {
+        name: settings[name]
+        for name in method.flags
+        if settings[name] is not None
     }
-    if name == "downpour":
-        return optimizers.Downpour(rate, **period, **common)
-    if name == "adownpour":
-        return optimizers.ADownpour(rate, **period, **common)
-    if name == "mvadownpour":
-        return optimizers.MVADownpour(
-            rate,
-            averaging_rate=settings["averaging_rate"],
-            **period,
-            **common,
+    period = arguments.get("communication_period")
+    if period is not None:
+        arguments["communication_period"] = (
+            None if period == "none" else int(period)
         )
-    if name == "mdownpour":
-        return optimizers.MDownpour(
-            rate, settings["momentum"], **compiled, **common
-        )
-    if name == "async_msgd":
-        chosen = ("adjustment", "staleness_scaling", "delay_compensation")
-        return optimizers.AsyncMSGD(
-            rate,
-            settings["momentum"],
-            **{key: settings[key] for key in chosen},
-            **compiled,
-            **common,
-        )
-    if name == "admm":
-        return optimizers.ADMM(
-            rate, settings["elasticity"], **period, **common
-        )
-    inner = _inner_optimizer(settings["inner_optimizer"])(rate, **common)
-    if name == "local_sgd":
-        return optimizers.LocalSGD(inner, **period)
-    return optimizers.DiLoCo(
-        inner,
-        settings["outer_learning_rate"],
-        settings["outer_momentum"],
-        **period,
-    )
+    if "inner_optimizer" in arguments:
+        inner = _inner_optimizer(arguments["inner_optimizer"])
+        arguments["inner_optimizer"] = inner(rate, **common)
+    else:
+        arguments |= {"learning_rate": rate, **common}
+    if registry.accepts(method.cls, "jit_compile"):
+        jit = {"auto": "auto", "true": True, "false": False}
+        arguments["jit_compile"] = jit[settings["jit_compile"]]
+    return method.cls(**arguments)
 
 
 def _inner_optimizer(name: str) -> Any:

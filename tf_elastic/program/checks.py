@@ -5,48 +5,20 @@ import os
 from typing import Any
 
 from tf_elastic.program import defaults
+from tf_elastic.program import flag_table
+from tf_elastic.program import known_methods
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 
-_ELASTIC = (
-    "advise optimizer inner_optimizer exchange beta moving_rate "
-    "symmetric communication_period averaging_rate jit_compile adjustment "
-    "staleness_scaling delay_compensation outer_learning_rate outer_momentum "
-    "elasticity"
-).split()
-_RATES = "beta moving_rate symmetric"
-# The optimizers that a flag is for, the most usual first.
-_FOR = {
-    "momentum": "eamsgd mdownpour async_msgd",
-    "nesterov": "eamsgd",
-    "inner_optimizer": "elastic local_sgd diloco",
-    "averaging_rate": "mvasgd mvadownpour",
-    **dict.fromkeys(_RATES.split(), "easgd eamsgd elastic"),
-    "communication_period": (
-        "easgd eamsgd elastic downpour adownpour mvadownpour local_sgd diloco "
-        "admm"
-    ),
-    "adjustment": "async_msgd",
-    "staleness_scaling": "async_msgd",
-    "delay_compensation": "async_msgd",
-    "outer_learning_rate": "diloco",
-    "outer_momentum": "diloco",
-    "elasticity": "admm",
-}
-_WHY = {
-    "momentum": "has no momentum",
-    "nesterov": "has no momentum",
-    "inner_optimizer": "has none inside",
-    **dict.fromkeys(_RATES.split(), "has no elastic rates"),
-    "communication_period": "exchanges at every step",
-}
-_NO_WEIGHT_DECAY = ("mdownpour", "async_msgd", "admm")
+# What the baselines take too, of the flags of methods.
+_OF_SGD = {"momentum", "nesterov"}
+_OF_EXCHANGES = "beta moving_rate symmetric communication_period".split()
 _LOCAL = "local_ps local_evaluator restart_workers status".split()
 
 
 def without_effect(settings: dict[str, Any]) -> dict[str, str]:
     """The flags that mean nothing here, and why, by their names."""
-    optimizer, strategy = settings["optimizer"], settings["strategy"]
+    strategy = settings["strategy"]
     reasons = {}
     if settings["dataset"] == "digits":
         reasons |= dict.fromkeys(
@@ -59,32 +31,45 @@ def without_effect(settings: dict[str, Any]) -> dict[str, str]:
         if strategy in defaults.CLUSTER:
             elastic = "elastic_multi_worker"
         reasons |= dict.fromkeys(
-            _ELASTIC,
+            {
+                *("advise", "optimizer", "rules", "exchange", "jit_compile"),
+                *known_methods.all_flags(),
+            }
+            - _OF_SGD,
             f"--strategy={strategy} is the baseline with Keras' SGD, in which "
             f"nothing is exchanged. Leave it out, or choose "
             f"--strategy={elastic}",
         )
     else:
-        for name, optimizers in _FOR.items():
-            if optimizer not in optimizers.split():
-                reasons[name] = (
-                    f"--optimizer={optimizer} {_WHY.get(name, 'has none')}. "
-                    "Leave it out, or choose "
-                    f"--optimizer={optimizers.split()[0]}"
-                )
-        if optimizer in _NO_WEIGHT_DECAY:
-            reasons["weight_decay"] = (
-                f"--optimizer={optimizer} pushes gradients, and its workers "
-                "move nothing by themselves. Leave it out, or choose "
-                "--optimizer=downpour"
-            )
-        if optimizer in defaults.SEQUENTIAL:
-            reasons |= dict.fromkeys(
-                "beta moving_rate symmetric communication_period".split(),
-                f"--optimizer={optimizer} is sequential and averages at "
-                "every step. Leave it out, or choose --optimizer=easgd",
-            )
+        reasons |= _without_effect_on_method(settings["optimizer"])
     return reasons | _without_effect_on_processes(settings)
+
+
+def _without_effect_on_method(option: str) -> dict[str, str]:
+    """The flags that a method does not take, as it was registered."""
+    methods = known_methods.all_methods()
+    method, reasons = methods[option], {}
+    lacking = {flag.name: flag.lacking for flag in flag_table.all_flags()}
+    for name in known_methods.all_flags():
+        if name not in method.flags:
+            why = lacking[name]
+            if method.one_worker and name in _OF_EXCHANGES:
+                why = "is sequential and averages at every step"
+            reasons[name] = (
+                f"--optimizer={option} {why}. Leave it out, or choose "
+                f"--optimizer={known_methods.takers(name)[0]}"
+            )
+    for name, why in method.refuses.items():
+        other = next(
+            each.option
+            for each in methods.values()
+            if name not in each.refuses
+        )
+        reasons[name] = (
+            f"--optimizer={option} has none: {why}. Leave it out, or choose "
+            f"--optimizer={other}"
+        )
+    return reasons
 
 
 def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
@@ -167,12 +152,32 @@ def check_choices(settings: dict[str, Any], given: set[str]) -> None:
         )
 
 
+def check_exchange(settings: dict[str, Any]) -> None:
+    """Refuses an order or a protocol that a method has not."""
+    if settings["strategy"] in defaults.MIRRORED:
+        return
+    option = settings["optimizer"]
+    method = known_methods.all_methods()[option]
+    for name, allowed in (
+        ("exchange", method.orders),
+        ("protocol", method.protocols),
+    ):
+        value = settings[name]
+        if value is not None and value not in allowed:
+            raise usage.UsageError(
+                f"--optimizer={option} has no --{name}={value}: "
+                f"{method.refusal}. Received: --{name}={value}. Use "
+                f"{' or '.join(f'--{name}={each}' for each in allowed)}, or "
+                "leave it out."
+            )
+
+
 def check_sequential(settings: dict[str, Any]) -> None:
     """Refuses several workers for a method of one."""
     optimizer, workers = settings["optimizer"], settings["workers"]
     if (
         settings["strategy"] in defaults.MIRRORED
-        or optimizer not in defaults.SEQUENTIAL
+        or not known_methods.all_methods()[optimizer].one_worker
         or workers == 1
     ):
         return
@@ -234,7 +239,8 @@ def check_ranges(settings: dict[str, Any]) -> None:
             f"{settings['batch_size']}. Leave it out for the default."
         )
     period = settings["communication_period"]
-    if period != "none" and not (period.isdecimal() and int(period) >= 1):
+    is_count = period is None or (period.isdecimal() and int(period) >= 1)
+    if period != "none" and not is_count:
         raise usage.UsageError(
             "--communication_period must be an integer, at least 1 (1: "
             "exchange at every step), or none. Received: "
@@ -252,6 +258,8 @@ def check_ranges(settings: dict[str, Any]) -> None:
 def check_rates(settings: dict[str, Any]) -> None:
     """Refuses a beta and a moving rate that contradict each other."""
     beta, alpha = settings["beta"], settings["moving_rate"]
+    if settings["symmetric"] is None:  # A method without these rates.
+        return
     if not settings["symmetric"]:
         if beta is None or alpha is None:
             raise usage.UsageError(

@@ -1,10 +1,12 @@
 """From the table of flags to a parser and to the text of `--help`."""
 
 import textwrap
+from typing import Any
 
 from absl import flags
 
 from tf_elastic.program import flag_table
+from tf_elastic.program import known_methods
 from tf_elastic.program.flag_table import Flag
 
 
@@ -13,7 +15,13 @@ def define_flags() -> flags.FlagValues:
     values = flags.FlagValues()
     for flag in flag_table.all_flags():
         args = (flag.name, flag.default, flag.help)
-        if "|" in flag.kind:
+        if flag.name == "optimizer":
+            flags.DEFINE(
+                _OptimizerParser(flag.kind.split("|")),
+                *args,
+                flag_values=values,
+            )
+        elif "|" in flag.kind:
             flags.DEFINE_enum(
                 args[0], args[1], flag.kind.split("|"), args[2],
                 flag_values=values,
@@ -21,6 +29,7 @@ def define_flags() -> flags.FlagValues:
         else:
             define = {
                 "text": flags.DEFINE_string,
+                "texts": flags.DEFINE_multi_string,
                 "integer": flags.DEFINE_integer,
                 "number": flags.DEFINE_float,
                 "switch": flags.DEFINE_bool,
@@ -29,10 +38,20 @@ def define_flags() -> flags.FlagValues:
     return values
 
 
+class _OptimizerParser(flags.EnumParser):
+    """Takes a method's option, or the name of its class."""
+
+    def parse(self, argument: str) -> Any:
+        for method in known_methods.all_methods().values():
+            if argument == method.name:
+                argument = method.option
+        return super().parse(argument)
+
+
 def help_text(introduction: str) -> str:
     """What `--help` shows: an introduction, then every flag."""
     lines = [introduction.strip(), ""]
-    for group, members in flag_table.GROUPS.items():
+    for group, members in flag_table.groups().items():
         lines += [f"{group}:"]
         for flag in members:
             lines += _help_of(flag)
@@ -45,9 +64,12 @@ def help_text(introduction: str) -> str:
 
 
 def _help_of(flag: Flag) -> list[str]:
-    kind = {"integer": "N", "number": "X", "text": "TEXT"}.get(
-        flag.kind, flag.kind
-    )
+    kind = {
+        "integer": "N",
+        "number": "X",
+        "text": "TEXT",
+        "texts": "FILE,...",
+    }.get(flag.kind, flag.kind)
     head = (
         f"  --[no]{flag.name}"
         if flag.kind == "switch"

@@ -4,44 +4,20 @@ import os
 import sys
 from typing import Any
 
+from tf_elastic.program import flag_table
+from tf_elastic.program import known_methods
+from tf_elastic.program import usage
+
 NUM_TRAIN = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
-SEQUENTIAL = ("asgd", "mvasgd")
 MIRRORED = ("mirrored", "multi_worker_mirrored")  # the baselines
 CLUSTER = ("elastic_multi_worker", "multi_worker_mirrored")
 
 # What depends on the data set: (digits, CIFAR). CIFAR's are the thesis'.
 _BY_DATASET = {
     "batch_size": (32, 128),
-    "momentum": (0.9, 0.99),
-    "averaging_rate": (0.01, 0.001),
     "epochs": (8, 10),
 }
-
-# And on the optimizer.
-_LEARNING_RATES = {
-    "eamsgd": (0.05, 0.005),
-    "easgd": (0.2, 0.05),
-    "elastic": (0.003, 0.0003),
-    "asgd": (0.2, 0.05),
-    "mvasgd": (0.2, 0.05),
-    "downpour": (0.05, 0.005),
-    "adownpour": (0.05, 0.005),
-    "mvadownpour": (0.05, 0.005),
-    "mdownpour": (0.005, 0.00005),
-    "async_msgd": (0.05, 0.01),
-    "local_sgd": (0.003, 0.0003),
-    "diloco": (0.003, 0.0003),
-    "admm": (0.1, 0.05),
-}
-_PERIODS = {
-    "downpour": "1",
-    "adownpour": "1",
-    "mvadownpour": "1",
-    "admm": "1",
-    "diloco": "50",
-}
-_ASYNC_MOMENTUM = 0.5  # gradients are stale
 
 
 def choose_strategy(settings: dict[str, Any]) -> None:
@@ -63,25 +39,18 @@ def fill_in(settings: dict[str, Any], task: Any) -> None:
         task: the `ClusterConfiguration` of this process, or None.
     """
     is_cifar = settings["dataset"] != "digits"
-    optimizer = settings["optimizer"]
-    if settings["momentum"] is None and optimizer == "async_msgd":
-        settings["momentum"] = _ASYNC_MOMENTUM
-    if settings["communication_period"] is None:
-        settings["communication_period"] = _PERIODS.get(optimizer, "10")
+    method = known_methods.all_methods()[settings["optimizer"]]
+    _fill_in_method(settings, method)
     for name, defaults in _BY_DATASET.items():
         if settings[name] is None:
             settings[name] = defaults[is_cifar]
-    if settings["learning_rate"] is None:
-        rates = _LEARNING_RATES[optimizer]
-        settings["learning_rate"] = rates[is_cifar]
     if settings["local_workers"] is not None:
         settings["workers"] = settings["local_workers"]
     elif settings["strategy"] in CLUSTER:
         settings["workers"] = task.num_workers
     elif settings["workers"] is None:
         alone = (
-            settings["strategy"] not in MIRRORED
-            and optimizer in SEQUENTIAL
+            settings["strategy"] not in MIRRORED and method.one_worker
         )
         settings["workers"] = 1 if alone else 4
     if settings["verbose"] is None:
@@ -90,4 +59,26 @@ def fill_in(settings: dict[str, Any], task: Any) -> None:
         settings["steps_per_epoch"] = max(
             NUM_TRAIN[settings["dataset"]] // max(settings["batch_size"], 1),
             1,
+        )
+
+
+def _fill_in_method(
+    settings: dict[str, Any], method: known_methods.Known
+) -> None:
+    """Sets what a method takes for its flags that are not given."""
+    kinds = {flag.name: flag.kind for flag in flag_table.all_flags()}
+    for name in ("learning_rate", *method.flags):
+        if settings[name] is not None:
+            continue
+        value = method.default(name, settings["dataset"])
+        if kinds[name] == "text" and type(value) is int:
+            value = str(value)
+        if name == "communication_period" and value is None:
+            value = "none"
+        settings[name] = value
+    if settings["learning_rate"] is None:
+        raise usage.UsageError(
+            f"--optimizer={method.option} needs a --learning_rate: "
+            f"{method.name} has no default for it. Give one, say "
+            "--learning_rate=0.01."
         )

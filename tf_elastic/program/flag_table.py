@@ -1,7 +1,14 @@
-"""The program's flags: names, types, defaults and words, in a table."""
+"""The program's flags: names, types, defaults and words, in a table.
+
+Which methods take a flag of "Method", and what they take for it by default, is
+not said here: it is registered with each, see `known_methods`.
+"""
 
 import dataclasses
 from typing import Any
+
+from tf_elastic.program import known_methods
+from tf_elastic.program import usage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,13 +16,19 @@ class Flag:
     """A flag of the program: its type, its default and its words."""
 
     name: str
-    kind: str  # "text", "integer", "number", "switch", or choices: "a|b|c"
+    # "text", "texts", "integer", "number", "switch", or choices: "a|b|c"
+    kind: str
     default: Any
     help: str
     shown: str | None = None  # in place of the default
+    # What is said of a method that has no such argument.
+    lacking: str = "has none"
 
 
-GROUPS: dict[str, list[Flag]] = {
+_METHOD = "Method"
+# Of these flags those that are no arguments of an optimizer.
+_OF_THE_PROGRAM = set("optimizer rules methods advise".split())
+_GROUPS: dict[str, list[Flag]] = {
     "Data": [
         Flag(
             "dataset", "digits|cifar10|cifar100", "digits",
@@ -49,7 +62,7 @@ GROUPS: dict[str, list[Flag]] = {
             "workers", "integer", None,
             "How many workers. On a CPU they are logical devices; if there "
             "are fewer GPUs, several workers share one.",
-            "4; 1 for asgd and mvasgd",
+            "4; 1 for a method of one worker",
         ),
         Flag(
             "device", "auto|cpu|gpu", "auto",
@@ -110,18 +123,17 @@ GROUPS: dict[str, list[Flag]] = {
             "Allow servers that everybody in the network can reach.",
         ),
     ],
-    "Method": [
+    _METHOD: [
         Flag(
-            "optimizer",
-            "eamsgd|easgd|elastic|asgd|mvasgd|downpour|adownpour|mvadownpour|"
-            "mdownpour|async_msgd|local_sgd|diloco|admm",
-            "eamsgd",
-            "eamsgd: elastic averaging with momentum. easgd: without. "
-            "elastic: around the Keras optimizer --inner_optimizer. asgd, "
-            "mvasgd: one worker, averaged over time. downpour, adownpour, "
-            "mvadownpour: workers push what they have done. mdownpour, "
-            "async_msgd: they push gradients, the center has the momentum. "
-            "local_sgd, diloco: they meet at their mean. admm: a comparator.",
+            "optimizer", "text", "eamsgd",
+            "The method, or the name of its class; see --methods.",
+        ),
+        Flag(
+            "rules", "texts", None,
+            "Python files, with commas between them, that hold optimizers of "
+            "your own, each decorated by `tf_elastic.optimizers.register`. "
+            "They are imported first; the flag may be repeated.",
+            "what TF_ELASTIC_RULES names",
         ),
         Flag(
             "methods", "switch", False,
@@ -134,14 +146,13 @@ GROUPS: dict[str, list[Flag]] = {
             "curvature measured on a batch, and end.",
         ),
         Flag(
-            "inner_optimizer", "text", "adam",
-            "Name of a Keras optimizer: adam, adamw, sgd, ... Only with "
-            "--optimizer=elastic, local_sgd and diloco.",
+            "inner_optimizer", "text", None,
+            "Name of a Keras optimizer: adam, adamw, sgd, ...",
+            lacking="has none inside",
         ),
         Flag(
             "learning_rate", "number", None,
             "Step size of a worker, eta.",
-            "by data and method; eamsgd: 0.05 for digits, 0.005 for CIFAR",
         ),
         Flag(
             "learning_rate_decay", "number", None,
@@ -151,67 +162,69 @@ GROUPS: dict[str, list[Flag]] = {
         ),
         Flag(
             "momentum", "number", None,
-            "Momentum of a worker, or of the center, in [0, 1). Only with "
-            "eamsgd, mdownpour, async_msgd and the mirrored strategies.",
-            "0.9 for digits, 0.99 for CIFAR; 0.5 for async_msgd",
+            "Momentum of a worker, or of the center, in [0, 1). Also with "
+            "the mirrored strategies.",
+            lacking="has no momentum",
         ),
         Flag(
-            "nesterov", "switch", True,
+            "nesterov", "switch", None,
             "Take the gradient where the momentum leads; --nonesterov takes "
-            "it where the worker is (heavy ball).",
+            "it where the worker is (heavy ball). Also with the mirrored "
+            "strategies.",
+            lacking="has no momentum",
         ),
         Flag(
             "beta", "number", None,
             "Rate at which the center follows the workers, per exchange.",
             "0.9, or workers * moving_rate",
+            lacking="has no elastic rates",
         ),
         Flag(
             "moving_rate", "number", None,
             "Rate at which a worker is pulled to the center, per exchange, "
             "alpha.",
             "beta / workers",
+            lacking="has no elastic rates",
         ),
         Flag(
-            "symmetric", "switch", True,
+            "symmetric", "switch", None,
             "Hold beta = workers * moving_rate; with --nosymmetric both are "
             "free, and must be given.",
+            lacking="has no elastic rates",
         ),
         Flag(
             "communication_period", "text", None,
             "Local steps between two exchanges, tau; none for no exchange.",
-            "10; downpour and its averages, admm: 1; diloco: 50",
+            lacking="exchanges at every step",
         ),
         Flag(
             "averaging_rate", "number", None,
-            "Rate of the moving average of mvasgd and mvadownpour, in "
-            "(0, 1].",
-            "0.01 for digits, 0.001 for CIFAR",
+            "Rate of the moving average of the center, in (0, 1].",
         ),
         Flag(
-            "adjustment", "constant|inverse|inverse_sqrt", "constant",
-            "async_msgd: what multiplies the learning rate at the center's "
-            "k-th update: 1, 1 / k or 1 / sqrt(k).",
+            "adjustment", "constant|inverse|inverse_sqrt", None,
+            "What multiplies the learning rate at the center's k-th update: "
+            "1, 1 / k or 1 / sqrt(k).",
         ),
         Flag(
-            "staleness_scaling", "switch", False,
-            "async_msgd: divide each gradient's rate by its staleness.",
+            "staleness_scaling", "switch", None,
+            "Divide each gradient's rate by its staleness.",
         ),
         Flag(
-            "delay_compensation", "number", 0.0,
-            "async_msgd: correct gradients for the center's way meanwhile, "
-            "lambda.",
+            "delay_compensation", "number", None,
+            "Correct gradients for the center's way meanwhile, lambda.",
         ),
         Flag(
-            "outer_learning_rate", "number", 0.7,
-            "diloco: step size of the center.",
+            "outer_learning_rate", "number", None,
+            "Step size of the center.",
         ),
         Flag(
-            "outer_momentum", "number", 0.9,
-            "diloco: momentum of the center, in [0, 1).",
+            "outer_momentum", "number", None,
+            "Momentum of the center, in [0, 1).",
         ),
         Flag(
-            "elasticity", "number", 1.0,
-            "admm: the penalty rho on a worker's distance to the center.",
+            "elasticity", "number", None,
+            "The penalty rho on a worker's distance to the center.",
         ),
         Flag(
             "weight_decay", "number", None,
@@ -293,6 +306,108 @@ GROUPS: dict[str, list[Flag]] = {
 }
 
 
+def groups() -> dict[str, list[Flag]]:
+    """Every flag, under the headings of the help.
+
+    Raises:
+        UsageError: a method has a flag that means something else already.
+    """
+    methods = known_methods.all_methods()
+    own = known_methods.all_flags()
+    result = {}
+    known = set()
+    for group, members in _GROUPS.items():
+        known |= {flag.name for flag in members}
+        result[group] = [
+            _of_methods(flag, methods) if group == _METHOD else flag
+            for flag in members
+        ]
+        taken = {flag.name for flag in members} & set(own)
+        if group == _METHOD:
+            taken &= _OF_THE_PROGRAM
+        if taken:
+            name = min(taken)
+            [option, *_] = known_methods.takers(name)
+            raise usage.UsageError(
+                f"--{name} means something else than the argument `{name}` of "
+                f"{methods[option].name}. Give the argument another name, or "
+                "leave it out of `register(flags=...)`."
+            )
+    result[_METHOD] += [
+        _new_flag(name, methods) for name in own if name not in known
+    ]
+    return result
+
+
 def all_flags() -> list[Flag]:
     """Every flag, in the order of the help."""
-    return [flag for group in GROUPS.values() for flag in group]
+    return [flag for group in groups().values() for flag in group]
+
+
+def _of_methods(flag: Flag, methods: dict[str, known_methods.Known]) -> Flag:
+    """A flag of "Method", with what the methods say of it."""
+    if flag.name == "optimizer":
+        each = " ".join(f"{m.option}: {m.summary}" for m in methods.values())
+        return dataclasses.replace(
+            flag, kind="|".join(methods), help=f"{flag.help} {each}"
+        )
+    if flag.name == "learning_rate":
+        rate = _shown(methods[_default_method()].default, flag.name)
+        return dataclasses.replace(
+            flag, shown=f"by data and method; {_default_method()}: {rate}"
+        )
+    takers = known_methods.takers(flag.name)
+    if not takers:
+        return flag
+    return dataclasses.replace(
+        flag,
+        help=f"{flag.help} With {', '.join(takers)}.",
+        shown=flag.shown or _shown_of_all(flag.name, methods),
+    )
+
+
+def _default_method() -> str:
+    [flag] = [flag for flag in _GROUPS[_METHOD] if flag.name == "optimizer"]
+    return str(flag.default)
+
+
+def _shown(default: Any, name: str) -> str:
+    """What a method takes, for each data set where that makes a difference."""
+    digits, cifar = (default(name, data) for data in ("digits", "cifar10"))
+    if digits != cifar:
+        return f"{digits} for digits, {cifar} for CIFAR"
+    if isinstance(digits, bool):
+        return "on" if digits else "off"
+    return "none" if digits is None else str(digits)
+
+
+def _shown_of_all(name: str, methods: dict[str, known_methods.Known]) -> str:
+    """The defaults of all methods that have a flag, the most usual first."""
+    by_default: dict[str, list[str]] = {}
+    for option in known_methods.takers(name):
+        shown = _shown(methods[option].default, name)
+        by_default.setdefault(shown, []).append(option)
+    [first, *others] = by_default.items()
+    return "; ".join(
+        [first[0], *(f"{', '.join(who)}: {shown}" for shown, who in others)]
+    )
+
+
+def _new_flag(name: str, methods: dict[str, known_methods.Known]) -> Flag:
+    """A flag that only methods of the user's own have."""
+    [option, *others] = known_methods.takers(name)
+    kinds = {methods[each].flags[name][0] for each in (option, *others)}
+    if len(kinds) > 1:
+        raise usage.UsageError(
+            f"--{name} must be of one type. Received: {' and '.join(kinds)}, "
+            f"for {', '.join((option, *others))}. Give one of the arguments "
+            "another name."
+        )
+    return Flag(
+        name,
+        kinds.pop(),
+        None,
+        f"An argument of {methods[option].name}. With "
+        f"{', '.join((option, *others))}.",
+        _shown_of_all(name, methods),
+    )

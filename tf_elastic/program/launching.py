@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from tf_elastic import user_code
 from tf_elastic.program import checks
 from tf_elastic.program import console
 from tf_elastic.program import flag_table
@@ -46,7 +47,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
         0 if mirrored else settings["local_ps"],
         log_dir,
         evaluator=settings["local_evaluator"],
-        env={"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"},
+        env=_environment(settings),
         snapshot_dir=(
             os.path.join(folder, run_folder.CENTERS)
             if settings["model_dir"]
@@ -83,6 +84,14 @@ def launch(settings: dict[str, Any], program: str) -> int:
     if cluster.failure:
         console.complain(cluster.failure)
     return status
+
+
+def _environment(settings: dict[str, Any]) -> dict[str, str]:
+    """What every process is told, center servers too."""
+    env = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    if settings["rules"]:
+        env[user_code.VARIABLE] = settings["rules"]
+    return env
 
 
 @contextlib.contextmanager

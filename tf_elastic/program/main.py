@@ -17,6 +17,7 @@ from tf_elastic.program import running
 from tf_elastic.program import settings as run_settings
 from tf_elastic.program import tasks
 from tf_elastic.program import usage
+from tf_elastic.program import user_rules
 
 
 def main(argv: Sequence[str], introduction: str) -> int:
@@ -30,16 +31,18 @@ def main(argv: Sequence[str], introduction: str) -> int:
         The exit status: 0; 2 if what was asked for cannot be done, 130 after
         Ctrl-C.
     """
-    if any(arg in ("-h", "-help", "--help", "--helpfull") for arg in argv[1:]):
-        console.say(command_line.help_text(introduction))
-        return 0
     settings = None
-    if any(arg in ("-methods", "--methods") for arg in argv[1:]):
-        from tf_elastic.program import method_table
-
-        console.say(method_table.text())
-        return 0
     try:
+        if _asks_for(argv, "h", "help", "helpfull"):
+            user_rules.import_named(argv)
+            console.say(command_line.help_text(introduction))
+            return 0
+        if _asks_for(argv, "methods"):
+            user_rules.import_named(argv)
+            from tf_elastic.program import method_table
+
+            console.say(method_table.text())
+            return 0
         settings = run_settings.parse(argv)
         with warnings.catch_warnings():
             warnings.showwarning = console.show_warning
@@ -53,6 +56,13 @@ def main(argv: Sequence[str], introduction: str) -> int:
         if not (in_cluster and "TF_CONFIG" in os.environ):
             console.complain(f"\n{_stopped(settings)}")
         return 130
+
+
+def _asks_for(argv: Sequence[str], *names: str) -> bool:
+    """Whether one of these flags is given, whatever else there is."""
+    return any(
+        arg in (f"-{name}", f"--{name}") for name in names for arg in argv[1:]
+    )
 
 
 def _do(settings: dict[str, Any], program: str) -> int:
@@ -74,7 +84,7 @@ def _stopped(settings: dict[str, Any] | None) -> str:
     """What to say after Ctrl-C."""
     folder = settings and settings["model_dir"]
     if settings and settings["strategy"] in defaults.CLUSTER:
-        return _stopped_in_cluster(folder)
+        return _stopped_in_cluster(settings)
     if not folder:
         return "Stopped. Nothing was saved; --model_dir would keep each epoch."
     backup = os.path.join(folder, run_folder.BACKUP)
@@ -87,12 +97,18 @@ def _stopped(settings: dict[str, Any] | None) -> str:
     return (
         f"Stopped. Saved: epoch {epoch} of {settings['epochs']}, in "
         f"{backup}. Go on with:\n"
-        f"  python train.py --model_dir={folder} --resume"
+        f"  python train.py --model_dir={folder} --resume{_rules(settings)}"
     )
 
 
-def _stopped_in_cluster(folder: str | None) -> str:
+def _rules(settings: dict[str, Any]) -> str:
+    """What has to be given again."""
+    return f" --rules={settings['rules']}" if settings["rules"] else ""
+
+
+def _stopped_in_cluster(settings: dict[str, Any]) -> str:
     """What to say after Ctrl-C on this machine's cluster."""
+    folder = settings["model_dir"]
     if not folder or not os.path.exists(
         os.path.join(folder, run_folder.CENTERS)
     ):
@@ -100,4 +116,5 @@ def _stopped_in_cluster(folder: str | None) -> str:
     return (
         f"Stopped. The center servers keep their snapshots in {folder}. Go "
         f"on with:\n  python train.py --model_dir={folder} --resume"
+        f"{_rules(settings)}"
     )

@@ -19,8 +19,9 @@ _FREE = frozenset(
     "data_dir download device gpu_memory_mb epochs steps_per_execution "
     "deterministic logdir model_dir resume plot report verbose "
     "local_workers local_evaluator restart_workers status protocol "
-    "compression trusted_network".split()
+    "compression trusted_network rules".split()
 )
+_NOT_TAKEN_OVER = ("resume", "model_dir", "verbose", "status", "rules")
 
 
 def take_over(settings: dict[str, Any], given: set[str]) -> None:
@@ -42,7 +43,7 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
     path = os.path.join(folder, run_folder.SETTINGS)
     try:
         with open(path, encoding="utf-8") as file:
-            stored = _checked(json_text.parse(file.read()))
+            stored = _checked(json_text.parse(file.read()), settings)
     except FileNotFoundError as error:
         raise usage.UsageError(
             f"--model_dir must hold a run to resume. Received: "
@@ -60,7 +61,7 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
         if name not in settings:
             continue
         if name not in given:
-            if name not in ("resume", "model_dir", "verbose", "status"):
+            if name not in _NOT_TAKEN_OVER:
                 settings[name] = value
         elif name not in _FREE and settings[name] != value:
             before = f"without --{name}" if value is None else (
@@ -74,14 +75,21 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
     given -= set(stored)
 
 
-def _checked(stored: Any) -> dict[str, Any]:
+def _checked(stored: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """What `run_folder.write_settings` may have written.
 
     Raises:
         ValueError: it has not written this.
+        UsageError: the run had files of the user's own. What a folder names
+            is not imported unasked.
     """
     if not isinstance(stored, dict):
         raise ValueError("it is no object")
+    if stored.get("rules") and not settings["rules"]:
+        raise usage.UsageError(
+            f"The run was begun with --rules={stored['rules']!s:.200}. "
+            "Received: --resume without --rules. Give it again."
+        )
     for flag in flag_table.all_flags():
         value = stored.get(flag.name)
         fits = value is None or {

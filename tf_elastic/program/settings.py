@@ -12,6 +12,7 @@ from tf_elastic.program import flag_table
 from tf_elastic.program import resuming
 from tf_elastic.program import tasks
 from tf_elastic.program import usage
+from tf_elastic.program import user_rules
 
 
 def parse(argv: Sequence[str]) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: a flag or a combination is wrong; says what to do.
     """
+    rules = user_rules.import_named(argv)
     values = command_line.define_flags()
     try:
         rest = values(list(argv))[1:]
@@ -40,11 +42,13 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
         )
     names = [flag.name for flag in flag_table.all_flags()]
     settings = {name: values[name].value for name in names}
+    settings["rules"] = ",".join(rules) or None
     given = {name for name in settings if values[name].present}
     if settings["resume"]:
         resuming.take_over(settings, given)
     defaults.choose_strategy(settings)
     checks.check_choices(settings, given)
+    checks.check_exchange(settings)
     defaults.fill_in(settings, tasks.of_this_process(settings))
     checks.check_ranges(settings)
     checks.check_sequential(settings)

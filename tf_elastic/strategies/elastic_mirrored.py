@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import theory
-from tf_elastic.optimizers import methods
+from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.admm_exchange import AdmmExchange
@@ -47,7 +47,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
             `"round_robin"`: one worker after another, each finding the
             center as those before have left it (Algorithms 1 and 2);
             None (default): the optimizer's own, the first in its row of
-            `optimizers.METHODS`: `"jacobi"` for the elastic ones.
+            docs/methods.md: `"jacobi"` for the elastic ones.
         check_conservation: whether every exchange is checked to leave
             sum(workers) + center as it was (Gauss-Seidel: sum(workers) +
             (1 - beta) * center), to rounding; training ends with an error
@@ -145,14 +145,14 @@ class ElasticMirroredExtended(ElasticExtended):
         """In which order workers and center move, one of `theory.EXCHANGES`.
 
         Args:
-            method: the optimizer's, in `optimizers.METHODS`.
+            method: the name that the optimizer is registered by.
 
         Raises:
             ValueError: the strategy's is none that the method has.
         """
-        allowed = methods.METHODS[method].schemes
+        allowed = registry.named(method).orders
         scheme = self._exchange_scheme or allowed[0]
-        methods.check_choice(method, "exchange", scheme, allowed)
+        registry.check_choice(method, "exchange", scheme, allowed)
         return scheme
 
     def overlaps(self, method: str) -> bool:

@@ -22,7 +22,7 @@ from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Timeouts
-from tf_elastic.optimizers import methods
+from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
@@ -76,7 +76,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
             (Algorithms 1 and 2);
             `"synchronous"`: all workers meet (eqs. 2.3, 2.4);
             None (default): the optimizer's own, the first in its row of
-            `optimizers.METHODS`: `"overlapped"` for the elastic ones.
+            docs/methods.md: `"overlapped"` for the elastic ones.
         compression: of what travels: `"none"` (default), `"bfloat16"` or
             `"int8"`, with error feedback.
         devices: of this process, such as `["GPU:0", "GPU:1"]`; None for all
@@ -300,7 +300,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """The scheme of `theory.EXCHANGES` that the protocol amounts to.
 
         Args:
-            method: the optimizer's, in `optimizers.METHODS`.
+            method: the name that the optimizer is registered by.
 
         Raises:
             ValueError: the strategy's protocol is none that the method has.
@@ -314,7 +314,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         To a process that trains nothing nothing does.
 
         Args:
-            method: the optimizer's, in `optimizers.METHODS`.
+            method: the name that the optimizer is registered by.
 
         Raises:
             ValueError: the strategy's protocol is none that the method has.
@@ -324,9 +324,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def _protocol_of(self, method: str) -> str:
         """What was asked for, or the method's own."""
-        allowed = methods.METHODS[method].protocols
+        allowed = registry.named(method).protocols
         protocol = self._asked_protocol or allowed[0]
-        methods.check_choice(method, "protocol", protocol, allowed)
+        registry.check_choice(method, "protocol", protocol, allowed)
         return protocol
 
     @property
