@@ -23,9 +23,9 @@ SCRIPTS = [
     tree.ROOT / "tests" / "chaos.py",
     *sorted((tree.ROOT / "tf_elastic").rglob("*.py")),
 ]
-# Of other programs.
+# Of other programs, and of the example in docs/methods.md.
 FOREIGN = re.compile(
-    r"--(nodes|ntasks|for|timeout|from-literal|rm|image|help)\b"
+    r"--(nodes|ntasks|for|timeout|from-literal|rm|image|help|share)\b"
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

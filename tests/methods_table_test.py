@@ -105,7 +105,7 @@ def test_what_the_program_reads_is_what_is_registered():
 def as_written():
     """Only what is the package's own: a test may have registered others."""
     return [
-        method.of_the_program()
+        method.of_the_program
         for method in registry.listed()
         if method.name in optimizers.__all__
     ]

@@ -8,6 +8,7 @@ good as those of the package.
 """
 
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -63,7 +64,7 @@ class Argument:
     default: Any  # of these types, or None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Registration:
     """What a method does, needs and is good for; see `register`.
 
@@ -101,6 +102,7 @@ class Registration:
         text = inspect.cleandoc(self.cls.__dict__.get("__doc__") or "")
         return text.split("\n", 1)[0].strip() or f"{self.rule}."
 
+    @functools.cached_property
     def of_the_program(self) -> dict[str, Any]:
         """What a program has to know before it starts TensorFlow: JSON."""
         return {

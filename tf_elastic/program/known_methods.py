@@ -49,14 +49,22 @@ def all_methods() -> dict[str, Known]:
     registry = sys.modules.get(_REGISTRY)
     if registry is None:
         return _of_the_package()
-    entries = [Known(**made.of_the_program()) for made in registry.listed()]
-    return {method.option: method for method in entries}
+    return _of_the_registry(*registry.listed())
 
 
 @functools.cache
 def _of_the_package() -> dict[str, Known]:
-    entries = [Known(**each) for each in json.loads(PATH.read_text("utf-8"))]
-    return {method.option: method for method in entries}
+    return _by_option(json.loads(PATH.read_text("utf-8")))
+
+
+@functools.lru_cache(maxsize=1)
+def _of_the_registry(*registrations: Any) -> dict[str, Known]:
+    return _by_option([made.of_the_program for made in registrations])
+
+
+def _by_option(entries: list[dict[str, Any]]) -> dict[str, Known]:
+    methods = [Known(**entry) for entry in entries]
+    return {method.option: method for method in methods}
 
 
 def all_flags() -> list[str]:
