@@ -339,6 +339,16 @@ def test_a_refusal_of_nothing_is_refused():
     assert registry.named("Mine").refusal == ""
 
 
+def test_the_refusal_of_a_base_is_for_what_the_base_refuses():
+    class Mine(optimizers.Downpour):
+        """It has fewer protocols."""
+
+    with pytest.raises(ValueError, match="why there is no jacobi, .*overlapp"):
+        register(protocols=("blocking",))(Mine)
+    register(protocols=("blocking",), refusal="it waits")(Mine)
+    assert registry.named("Mine").refusal == "it waits"
+
+
 @pytest.mark.parametrize("thing", [keras.optimizers.SGD, 3])
 def test_only_optimizers_with_a_center_are_registered(thing):
     with pytest.raises(TypeError, match="subclasses of `CenterOptimizer`"):

@@ -70,7 +70,7 @@ WRONG = [
     ("--elasticity=2", ["has none", "--optimizer=admm"]),
     ("--optimizer=asgd --workers=4", ["sequential", "--workers=1"]),
     ("--optimizer=mvasgd --beta=0.5", ["sequential", "--optimizer=easgd"]),
-    ("--optimizer=asgd --communication_period=5", ["averages at every step"]),
+    ("--optimizer=asgd --communication_period=5", ["one worker shares"]),
     ("--strategy=mirrored --exchange=jacobi", ["nothing is exchanged"]),
     ("--strategy=mirrored --optimizer=easgd", ["Keras' SGD"]),
     ("--strategy=mirrored --beta=0.5", ["--beta has no effect here"]),

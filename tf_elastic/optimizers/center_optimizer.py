@@ -183,9 +183,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         """Refuses numbers of workers that the method is not made for."""
         if self.method.one_worker and num_workers != 1:
             raise ValueError(
-                f"{type(self).__name__} is a sequential method: it averages "
-                "one worker over time. Received: a strategy with "
-                f"{num_workers} workers. Use "
+                f"{type(self).__name__} is a sequential method, for one "
+                f"worker. Received: a strategy with {num_workers} workers. Use "
                 '`ElasticMirroredStrategy(["CPU:0"])` (or one GPU), or '
                 "`EASGD` for several workers."
             )

@@ -17,7 +17,7 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
     import keras
 
     from tf_elastic import optimizers
-    from tf_elastic.optimizers import registry
+    from tf_elastic.optimizers import constructor_flags
 
     rate = settings["learning_rate"]
     if settings["learning_rate_decay"] is not None:
@@ -26,7 +26,7 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
         )
     common = {
         name: settings[name]
-        for name in registry.COMMON
+        for name in constructor_flags.COMMON
         if settings[name] is not None
     }
     hint = "See `python train.py --help` for the flags of Method."
@@ -43,6 +43,7 @@ def _of_method(
     settings: dict[str, Any], rate: Any, common: dict[str, Any]
 ) -> Any:
     """The registered class, made with those of its arguments that are flags."""
+    from tf_elastic.optimizers import constructor_flags
     from tf_elastic.optimizers import registry
 
     [method] = [
@@ -65,7 +66,7 @@ def _of_method(
         arguments["inner_optimizer"] = inner(rate, **common)
     else:
         arguments |= {"learning_rate": rate, **common}
-    if registry.accepts(method.cls, "jit_compile"):
+    if constructor_flags.accepts(method.cls, "jit_compile"):
         jit = {"auto": "auto", "true": True, "false": False}
         arguments["jit_compile"] = jit[settings["jit_compile"]]
     return method.cls(**arguments)

@@ -54,7 +54,7 @@ def _without_effect_on_method(option: str) -> dict[str, str]:
         if name not in method.flags:
             why = lacking[name]
             if method.one_worker and name in _OF_EXCHANGES:
-                why = "is sequential and averages at every step"
+                why = "is sequential: its one worker shares nothing"
             reasons[name] = (
                 f"--optimizer={option} {why}. Leave it out, or choose "
                 f"--optimizer={known_methods.takers(name)[0]}"
@@ -189,8 +189,8 @@ def check_sequential(settings: dict[str, Any]) -> None:
     else:
         received, instead = f"--workers={workers}", "--workers=1"
     raise usage.UsageError(
-        f"--optimizer={optimizer} is a sequential method: it averages one "
-        f"worker over time. Received: {received}. Use {instead}, or "
+        f"--optimizer={optimizer} is a sequential method, for one worker. "
+        f"Received: {received}. Use {instead}, or "
         "--optimizer=easgd for several workers."
     )
 
