@@ -25,7 +25,7 @@ from tf_elastic.core import rules
 
 @rules.rule("adam_center")
 @dataclasses.dataclass(frozen=True)
-class AdamCenter(rules.Rule):
+class CenterAdam(rules.Rule):
     r"""What a center does with the way d that a worker has gone.
 
     .. math::
@@ -69,7 +69,7 @@ class AdamCenter(rules.Rule):
     reference="Kingma and Ba (2015), at the center",
     defaults={"learning_rate": {"digits": 0.05, "cifar": 0.01}},
 )
-class AdamCenterDownpour(te.optimizers.Downpour):
+class AdamCenter(te.optimizers.Downpour):
     """DOWNPOUR's workers, and an Adam at the center.
 
     Args:
@@ -95,7 +95,7 @@ class AdamCenterDownpour(te.optimizers.Downpour):
 
     @property
     def center_rule(self):
-        return AdamCenter()
+        return CenterAdam()
 
     def push_rates(self, num_workers, numbers):
         return {"center_rate": self.center_rate}
@@ -111,7 +111,7 @@ def main():
     with strategy.scope():
         model = te.models.digits_convnet()
         model.compile(
-            AdamCenterDownpour(),
+            AdamCenter(),
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
         )

@@ -1,6 +1,9 @@
 """Center servers and workers in this process, over loopback."""
 
 import contextlib
+import pathlib
+import shutil
+import tempfile
 import time
 
 import numpy as np
@@ -15,6 +18,8 @@ from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.exchanger import Exchanger
 from tf_elastic.cluster.server import CenterServer
 from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.snapshots import SnapshotError
+from tf_elastic.cluster.snapshots import SnapshotStore
 
 # Generous where nothing is meant to fail: the machine may be busy.
 PATIENT = link.Timeouts(
@@ -241,6 +246,23 @@ def until(condition, seconds=120.0):
         assert time.monotonic() < end, f"not within {seconds:g} s"
         time.sleep(0.01)
     return found
+
+
+def newest_snapshot(folder):
+    """The state that a server's folder holds, None if it holds none yet.
+
+    The server goes on meanwhile, and removes what is old.
+    """
+    with tempfile.TemporaryDirectory() as copy:
+        for file in pathlib.Path(folder).glob("*.snapshot"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(file, copy)
+        with contextlib.closing(SnapshotStore(copy)) as store:
+            try:
+                found = store.load()
+            except SnapshotError:  # It was removed while it was copied.
+                return None
+        return None if found is None else found.state
 
 
 def soon(seconds=60.0):

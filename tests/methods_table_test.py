@@ -42,7 +42,8 @@ def exported():
         for name, thing in things.items()
         if inspect.isclass(thing)
         and issubclass(thing, optimizers.CenterOptimizer)
-        and thing is not optimizers.CenterOptimizer
+        and thing
+        not in (optimizers.CenterOptimizer, optimizers.PushOptimizer)
     }
 
 

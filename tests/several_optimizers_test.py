@@ -1,7 +1,5 @@
 """A model of several optimizers on a cluster: each has a center of its own."""
 
-import contextlib
-import shutil
 import types
 
 import keras
@@ -18,7 +16,6 @@ from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
 from tf_elastic.cluster import wire
-from tf_elastic.cluster.snapshots import SnapshotStore
 
 cluster, worker = elastic.cluster, elastic.worker
 
@@ -195,14 +192,11 @@ def resolver(centers, index=0, workers=1):
 
 
 def saved(folder):
-    """Of both centers, in the newest snapshot; a copy of it may be read."""
-    shutil.rmtree(folder / "copy", ignore_errors=True)
-    shutil.copytree(folder / "s", folder / "copy")
-    with contextlib.closing(SnapshotStore(folder / "copy")) as store:
-        found = store.load()
-    if found is None or "group.1.shard" not in found.state:
+    """Of both centers, in the newest snapshot."""
+    state = support.newest_snapshot(folder / "s")
+    if state is None or "group.1.shard" not in state:
         return None
-    return [found.state[f"{k}shard"]["version"] for k in ("", "group.1.")]
+    return [state[f"{k}shard"]["version"] for k in ("", "group.1.")]
 
 
 def versions_of(strategy):

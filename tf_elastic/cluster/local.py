@@ -106,7 +106,7 @@ class LocalCluster:
         trusted_network: bool = False,
         output: TextIO | None = None,
         grace_s: float = 10.0,
-        center_deadline_s: float = 30.0,
+        center_deadline_s: float = 120.0,
     ) -> None:
         check_count("max_restarts", max_restarts, 0)
         self._tasks = LocalTasks(
