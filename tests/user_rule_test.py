@@ -41,7 +41,7 @@ def example():
 
 def test_it_is_among_the_methods(example):
     table = method_table.text()
-    assert "\nAdamCenter\n" in table
+    assert "\nAdamCenter  (--optimizer=adam_center)\n" in table
     assert "c += eta m / (sqrt(v) + eps)" in table
 
 
