@@ -302,7 +302,8 @@ WORKER = """
     values = worker.join(made, made.zeros())
     while True:
         worker.exchange(
-            [v.copy() for v in values], lambda p, _: core.elastic_rates(p)
+            [v.copy() for v in values],
+            lambda p, _: core.elastic_rates(p)._asdict(),
         )
 """
 

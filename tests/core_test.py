@@ -548,3 +548,19 @@ def test_rules_are_functions_of_their_arguments():
             again = rule(*arguments)
             np.testing.assert_array_equal(again.workers, first[k].workers)
             np.testing.assert_array_equal(again.center, first[k].center)
+
+
+def test_a_negative_moving_rate_is_for_free_rates_only():
+    """Sections 5.1.3 and 5.2.3 find one optimal in places."""
+    rates = core.elastic_rates(2, -0.25, 0.5, symmetric=False)
+    assert rates == (-0.25, 0.5)
+    moved = core.jacobi_exchange([3.0, 2.0], 1.0, *rates)
+    assert moved == ([3.5, 2.25], 1.75)
+    for wrong in (
+        {"moving_rate": -0.25},
+        {"moving_rate": -0.25, "beta": -0.5},
+        {"moving_rate": -np.inf, "beta": 0.5, "symmetric": False},
+        {"moving_rate": 0.25, "beta": -0.5, "symmetric": False},
+    ):
+        with pytest.raises(ValueError, match="must be"):
+            core.elastic_rates(2, **wrong)

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic import optimizers
@@ -161,3 +162,31 @@ def test_what_core_calls_default_is_what_swings():
     """The test above would be void if the default beta changed."""
     assert core.DEFAULT_BETA == pytest.approx(0.9)
     assert np.isclose(core.elastic_rates(1).moving_rate, 0.9)
+
+
+@pytest.mark.parametrize("exchange", theory.EXCHANGES)
+def test_a_negative_moving_rate_is_warned_of_and_used(strategy, exchange):
+    with (s := strategy(2, exchange)).scope():
+        variable = tf.Variable([1.0, 2.0])
+        optimizer = optimizers.EASGD(
+            0.0,
+            moving_rate=-0.5,
+            beta=0.5,
+            symmetric=False,
+            communication_period=1,
+        )
+        with pytest.warns(theory.StabilityWarning, match="pushes workers away"):
+            optimizer.build([variable])
+    variable.assign_worker_values([[3.0, 2.0], [1.0, 2.0]])
+    s.run(lambda: optimizer.apply([tf.zeros(2)], [variable]))
+    center, workers = variable.numpy()[0], variable.worker_values()[:, 0]
+    found = [center, *workers]
+    np.testing.assert_allclose(
+        found,
+        {
+            "jacobi": [1.5, 4.0, 1.0],
+            "gauss_seidel": [1.5, 3.75, 0.75],
+            "round_robin": [1.375, 4.0, 0.75],
+        }[exchange],
+        rtol=1e-6,
+    )

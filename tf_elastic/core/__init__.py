@@ -26,6 +26,7 @@ from tf_elastic.core.local_steps import plain_point
 from tf_elastic.core.local_steps import sgd_step
 from tf_elastic.core.rates import DEFAULT_BETA
 from tf_elastic.core.rates import ElasticRates
+from tf_elastic.core.rates import check_moving_rate
 from tf_elastic.core.rates import check_rate
 from tf_elastic.core.rates import elastic_rates
 from tf_elastic.core.schedules import inverse_sqrt_decay
@@ -35,6 +36,7 @@ __all__ = [
     "ElasticRates",
     "MomentumState",
     "admm",
+    "check_moving_rate",
     "check_rate",
     "conserved_sum",
     "elastic_difference",

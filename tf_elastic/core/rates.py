@@ -26,7 +26,9 @@ def elastic_rates(
     Args:
         num_workers: p, at least 1.
         moving_rate: :math:`\alpha`, at least 0, or None for
-            :math:`\beta / p`.
+            :math:`\beta / p`. With `symmetric=False` it may be negative,
+            which sections 5.1.3 and 5.2.3 find optimal in places: workers
+            are then pushed away from the center, and the loss holds them.
         beta: :math:`\beta`, at least 0, or None for :math:`p \alpha`. With
             neither given it is 0.9, as in the papers.
         symmetric: whether rates that break the symmetry are refused.
@@ -35,9 +37,9 @@ def elastic_rates(
         `ElasticRates`.
 
     Raises:
-        ValueError: a rate is negative or not finite, or both are given and
-            break the symmetry while `symmetric` is true, or one is missing
-            while it is false.
+        ValueError: a rate is not finite, or negative (but for the moving
+            rate without symmetry), or both are given and break the symmetry
+            while `symmetric` is true, or one is missing while it is false.
 
     Example:
 
@@ -49,8 +51,8 @@ def elastic_rates(
     Reference:
         Zhang (2016), section 2.1.
     """
-    for name, rate in (("moving_rate", moving_rate), ("beta", beta)):
-        check_rate(name, rate)
+    check_moving_rate(moving_rate, symmetric)
+    check_rate("beta", beta)
     if moving_rate is None or beta is None:
         if not symmetric:
             raise ValueError(
@@ -75,6 +77,25 @@ def elastic_rates(
             "`symmetric=False` to choose both freely."
         )
     return ElasticRates(moving_rate, beta)
+
+
+def check_moving_rate(moving_rate: float | None, symmetric: bool) -> None:
+    """Refuses a moving rate that has no meaning; see `elastic_rates`.
+
+    Args:
+        moving_rate: alpha; None passes.
+        symmetric: whether beta = p * alpha; then it is not negative.
+
+    Raises:
+        ValueError: it is not finite, or negative where it may not be.
+    """
+    if moving_rate is None or symmetric or not moving_rate < 0:
+        check_rate("moving_rate", moving_rate)
+    elif not math.isfinite(moving_rate):
+        raise ValueError(
+            "`moving_rate` must be finite. Received: "
+            f"moving_rate={moving_rate}."
+        )
 
 
 def check_rate(name: str, rate: float | None) -> None:

@@ -42,7 +42,8 @@ class ElasticOptimizer(CenterOptimizer):
         communication_period: :math:`\tau`, the local steps between two
             exchanges, an integer >= 1; None for no exchange at all.
         symmetric: with False, `moving_rate` and `beta` need not satisfy
-            beta = p * moving_rate, and both must be given.
+            beta = p * moving_rate, and both must be given; `moving_rate`
+            may then be negative (sections 5.1.3 and 5.2.3), with a warning.
         jit_compile: whether update and exchange are compiled by XLA: True,
             False or "auto" (default: where the device can).
         **kwargs: as in `CenterOptimizer`.
@@ -58,7 +59,7 @@ class ElasticOptimizer(CenterOptimizer):
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
-        core.check_rate("moving_rate", moving_rate)
+        core.check_moving_rate(moving_rate, symmetric)
         core.check_rate("beta", beta)
         super().__init__(
             learning_rate,

@@ -158,7 +158,8 @@ def warn_if_unstable(
     r"""Warns about rates that cannot converge, with the nearest that can.
 
     Rates with :math:`\alpha = 0` leave the workers alone and are stable if
-    the center is: :math:`\beta < 2`, in round robin :math:`\beta < 2p`.
+    the center is: :math:`\beta < 2`, in round robin :math:`\beta < 2p`. With
+    :math:`\alpha < 0` they are stable only by the loss, which is not known.
 
     Args:
         rates: :math:`\alpha` and :math:`\beta`.
@@ -173,6 +174,14 @@ def warn_if_unstable(
         f"moving_rate={alpha:.6g} (beta={beta:.6g}) with {num_workers} "
         f"workers that exchange by {exchange!r}"
     )
+    if alpha < 0:
+        _warn(
+            f"{setting} does not converge by itself: a negative moving rate "
+            "pushes workers away from the center, and only the loss's "
+            "curvature holds them (sections 5.1.3 and 5.2.3). Where there is "
+            "little of it, use moving_rate=0."
+        )
+        return
     if alpha == 0:
         bound = 2 * num_workers if exchange == "round_robin" else 2
         if beta >= bound:
