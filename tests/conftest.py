@@ -29,6 +29,8 @@ _LONGEST = {
             "conformance_options",
             "optimizers_exact",
             "closing",
+            "golden",
+            "interleaving",
             "worker_begins",
             "batches",
             "delayed_gradient",
