@@ -45,6 +45,7 @@ LATE = "it comes just before the server's next message"
 LATER = "it comes three messages of the server later"
 DOUBLED = "it comes twice"
 DOUBLED_LATE = "it comes again three messages of the server later"
+DOUBLED_LATER = "it comes again twelve messages of the server later"
 # What becomes of a process, at a message.
 BROKEN = "the server breaks down before it, and is back at once"
 BROKEN_AFTER = "the server breaks down after it, and is back from before"
@@ -56,7 +57,8 @@ KILLED_AFTER = "the worker is killed after it"
 KILLED_LATE = "the worker is killed, and it comes when the next one is there"
 LEASE = "the server has lost the worker"
 MESSAGE_FAULTS = (
-    *(DROPPED, UNANSWERED, LATE_ANSWER, LATE, LATER, DOUBLED, DOUBLED_LATE),
+    *(DROPPED, UNANSWERED, LATE_ANSWER, LATE, LATER),
+    *(DOUBLED, DOUBLED_LATE, DOUBLED_LATER),
 )
 PROCESS_FAULTS = (
     *(BROKEN, BROKEN_AFTER, AWAY, SET_BACK, SET_FAR_BACK),
@@ -271,8 +273,8 @@ class Network:
         push = host.pushes[-1] if is_push else None
         if fault == DOUBLED:
             host.handle(message)
-        if fault == DOUBLED_LATE:
-            host.late.append((3, message))
+        if fault in (DOUBLED_LATE, DOUBLED_LATER):
+            host.late.append((3 if fault == DOUBLED_LATE else 12, message))
         if fault in (BROKEN_AFTER, SET_BACK):
             host.restore(before)
         if fault == KILLED_AFTER:
