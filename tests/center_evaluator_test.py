@@ -212,7 +212,8 @@ def test_it_waits_for_every_center_server(stage):
     found = evaluator(stage).evaluations()
     assert next(found).version == 0
     stage.cluster.servers[1].stop(0.0)
-    stage.cluster.shards[0].version += 1  # Only half of it could be read.
+    # Only half of it could be read.
+    stage.cluster.shards[0].center.version += 1
 
     def back():
         stage.cluster.serve(1)

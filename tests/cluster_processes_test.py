@@ -282,7 +282,7 @@ def test_who_breaks_off_does_not_wait_for_a_stopped_center(processes):
     assert not thread.is_alive()
     assert not failed
     # The other one has heard of it.
-    assert "worker 0 has left; p = 1." in processes.log("ps0")
+    until(lambda: "worker 0 has left; p = 1." in processes.log("ps0"))
 
 
 def test_what_ends_a_center():

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_elastic import core
 from tf_elastic import optimizers
 from tf_elastic import strategies
 from tf_elastic import theory
+from tf_elastic.core import rules
 
 DEVICES = ["CPU:0", "CPU:1", "CPU:2"]
 
@@ -60,7 +60,11 @@ def test_a_wrong_exchange_is_found(exchange, monkeypatch):
     strategy = strategies.ElasticMirroredStrategy(
         DEVICES, exchange, check_conservation=True
     )
-    monkeypatch.setattr(core, "pull", lambda x, d, rate: x - 1.01 * rate * d)
+    monkeypatch.setattr(
+        rules.Elastic,
+        "settle",
+        lambda self, x, d, rates: x - 1.01 * rates["moving_rate"] * d,
+    )
     with pytest.raises(tf.errors.InvalidArgumentError, match="kernel"):
         train(strategy, lambda: optimizers.EASGD(0.5, communication_period=1))
 

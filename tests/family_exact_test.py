@@ -246,7 +246,7 @@ def test_mdownpour_equals_algorithms_4_and_5(strategy):
     assert_center(found, after_rounds(expected, "center", p))
     workers = after_rounds(expected, "workers", p)
     assert relative_error(found["stored"], workers) < 1e-10
-    velocity = worker_rows(model.optimizer._kept["velocity"])
+    velocity = worker_rows(model.optimizer._center_slots["velocity"])
     expected = np.tile(expected["center_velocity"][-1], (p, 1))
     assert relative_error(velocity, expected) < 1e-10
 
