@@ -20,6 +20,7 @@ from typing import Any
 from typing import NamedTuple
 from typing import Protocol
 
+from tf_elastic.core import rules
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
@@ -167,6 +168,24 @@ def visit(
     if rule.answers_difference:
         return Visited(moved, rule.settle(point, delta, rates))
     return Visited(moved, rule.begin(moved, rates))
+
+
+def go_on(answer: Array, point: Array, sent: Array) -> Array:
+    """Where a child goes whose message is answered when it has gone on.
+
+    Overlapped, what was done since the message left is still to come.
+
+    Args:
+        answer: the point that the parent has told.
+        point: where the child is.
+        sent: where it was when the message left.
+
+    Example:
+
+    >>> go_on(2.0, point=1.5, sent=1.0)
+    2.5
+    """
+    return answer + rules.increment(point, sent)
 
 
 def summed(arrays: Sequence[Array]) -> Array:

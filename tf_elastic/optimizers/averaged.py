@@ -18,7 +18,12 @@ class _AveragedSGD(EASGD):
     """
 
     def __init__(self, learning_rate: Any, name: str, **kwargs: Any) -> None:
-        for argument in ("moving_rate", "communication_period", "symmetric"):
+        for argument in (
+            "moving_rate",
+            "communication_period",
+            "symmetric",
+            "center_average",
+        ):
             if argument in kwargs:
                 raise ValueError(
                     f"`{argument}` has no meaning for {type(self).__name__}: "
@@ -40,7 +45,7 @@ class _AveragedSGD(EASGD):
         config = super().get_config()
         for name in ("moving_rate", "beta", "communication_period"):
             del config[name]
-        del config["symmetric"]
+        del config["symmetric"], config["center_average"]
         return config
 
 

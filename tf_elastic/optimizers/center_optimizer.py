@@ -3,6 +3,7 @@
 import functools
 import math
 import warnings
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
+from tf_elastic.core import rules
 from tf_elastic.optimizers import registry
 from tf_elastic.optimizers import worker_state
 from tf_elastic.optimizers.center_average import average_center
@@ -94,6 +96,8 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._exchange_in_use = None
         self._exchanges_of_some: dict[tuple[int, ...], Any] = {}
         self._center_step = None
+        # What the center keeps beside what is shown, where it is here.
+        self._center_slots: dict[str, list[keras.Variable]] = {}
         self._closing_variables: list[tf.Variable] = []
         self._finalized_at = 0
 
@@ -171,6 +175,73 @@ class CenterOptimizer(keras.optimizers.Optimizer):
         self._center_step = self.add_variable(
             (), dtype="int64", name="center_step"
         )
+        rule = self.center_rule
+        extended = self._distribution_strategy.extended
+        if getattr(extended, "holds_center", True):
+            self._center_slots = {
+                name: self._center_slot(rule, name, variables)
+                for name in rule.init(np.ones(1))
+                if name != rule.shown
+            }
+
+    @property
+    def center_rule(self) -> rules.Rule:
+        """What workers send, and what the center does with it."""
+        raise NotImplementedError
+
+    def _center_slot(
+        self, rule: rules.Rule, name: str, variables: Sequence[keras.Variable]
+    ) -> list[keras.Variable]:
+        """What a rule keeps at the center by one name."""
+        own = name if name == "center" else f"center_{name}"
+        if np.all(rule.init(np.ones(1))[name] == 0):
+            slots = self.add_optimizer_variables(variables, own)
+            self._rest_with(variables, slots)
+            return slots
+        return self._copies_of(variables, own, lambda x: rule.init(x)[name])
+
+    def _copies_of(
+        self,
+        variables: Sequence[keras.Variable],
+        name: str,
+        initial: Callable[[Any], Any] = lambda x: x,
+    ) -> list[keras.Variable]:
+        """Variables that begin by what is made of the model's."""
+
+        def beginning(variable: keras.Variable) -> Any:
+            return lambda shape, dtype=None: tf.cast(
+                initial(compat.native_variable(variable).read_value()), dtype
+            )
+
+        copies = [
+            self.add_variable_from_reference(
+                variable, name, initializer=beginning(variable)
+            )
+            for variable in variables
+        ]
+        self._begin_anew_with(variables, copies, initial)
+        return copies
+
+    def _begin_anew_with(
+        self,
+        variables: Sequence[keras.Variable],
+        kept: Sequence[keras.Variable],
+        initial: Callable[[Any], Any] = lambda x: x,
+    ) -> None:
+        """Lets what is kept start anew when a model's variables are set."""
+        if not self.is_elastic:
+            return
+        for variable, follower in zip(variables, kept, strict=True):
+            compat.native_variable(variable).begins_anew_with(
+                compat.native_variable(follower), initial
+            )
+
+    def _parent_of(self, k: int) -> dict[str, Any]:
+        """What the center keeps of a variable, by its number."""
+        return {
+            name: compat.native_variable(slots[k])
+            for name, slots in self._center_slots.items()
+        }
 
     def _prepare(self, extended: ElasticExtended) -> None:
         """Checks and fills in what depends on the strategy."""
@@ -260,6 +331,9 @@ class CenterOptimizer(keras.optimizers.Optimizer):
 
     def _center(self, k: int) -> np.ndarray:
         """The center of parameter k, whatever it shows."""
+        parent = getattr(self._exchange.parameters[k], "parent", {})
+        if "center" in parent:  # Its time average is shown.
+            return parent["center"].worker_values()[0]
         if self._exchange.closing is not None:
             return self._exchange.closing.center(k)
         return self._exchange.parameters[k].variable.numpy()

@@ -28,7 +28,7 @@ class EAMSGD(ElasticOptimizer):
     r"""Elastic averaging momentum SGD (Algorithm 2).
 
     Every worker i takes steps with momentum; every :math:`\tau` steps it and
-    the center give way to each other:
+    the center attract each other:
 
     .. math::
         x^i_{t+1} &= x^i_t + v^i_{t+1} - \alpha (x^i_t - \tilde x_t) \\
@@ -54,7 +54,8 @@ class EAMSGD(ElasticOptimizer):
         symmetric: see `ElasticOptimizer`.
         jit_compile: see `ElasticOptimizer`.
         name: name of the optimizer.
-        **kwargs: as in `keras.optimizers.Optimizer`.
+        **kwargs: `center_average` (see `ElasticOptimizer`), and as in
+            `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it.
@@ -116,9 +117,10 @@ class EAMSGD(ElasticOptimizer):
                 compat.native_variable(variable),
                 compat.native_variable(velocity),
                 ahead,
+                parent=self._parent_of(k),
             )
-            for variable, velocity in zip(
-                variables, self._velocities, strict=True
+            for k, (variable, velocity) in enumerate(
+                zip(variables, self._velocities, strict=True)
             )
         ]
 

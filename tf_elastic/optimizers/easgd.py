@@ -18,7 +18,7 @@ class EASGD(ElasticOptimizer):
     r"""Elastic averaging SGD (Algorithm 1).
 
     Every worker i takes plain SGD steps; every :math:`\tau` steps it and the
-    center give way to each other:
+    center attract each other:
 
     .. math::
         x^i_{t+1} &= x^i_t - \eta g^i_t(x^i_t)
@@ -36,7 +36,8 @@ class EASGD(ElasticOptimizer):
         symmetric: see `ElasticOptimizer`.
         jit_compile: see `ElasticOptimizer`.
         name: name of the optimizer.
-        **kwargs: as in `keras.optimizers.Optimizer`.
+        **kwargs: `center_average` (see `ElasticOptimizer`), and as in
+            `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it.

@@ -23,7 +23,7 @@ class Elastic(InnerStep, ElasticOptimizer):
     r"""Elastic averaging around any Keras optimizer.
 
     Every worker takes the inner optimizer's steps on its own gradients, with
-    its own slots; every :math:`\tau` steps it and the center give way to each
+    its own slots; every :math:`\tau` steps it and the center attract each
     other:
 
     .. math::
@@ -47,6 +47,7 @@ class Elastic(InnerStep, ElasticOptimizer):
             exchange. Default 10.
         symmetric: see `ElasticOptimizer`.
         jit_compile: see `ElasticOptimizer`.
+        center_average: see `ElasticOptimizer`.
         name: name of the optimizer.
 
     Raises:
@@ -74,6 +75,7 @@ class Elastic(InnerStep, ElasticOptimizer):
         communication_period: int | None = 10,
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
+        center_average: str | float | None = None,
         name: str = "elastic",
     ) -> None:
         super().__init__(
@@ -83,5 +85,6 @@ class Elastic(InnerStep, ElasticOptimizer):
             communication_period=communication_period,
             symmetric=symmetric,
             jit_compile=jit_compile,
+            center_average=center_average,
             name=name,
         )

@@ -46,6 +46,11 @@ class ElasticOptimizer(CenterOptimizer):
             may then be negative (sections 5.1.3 and 5.2.3), with a warning.
         jit_compile: whether update and exchange are compiled by XLA: True,
             False or "auto" (default: where the device can).
+        center_average: of what is evaluated and saved: None (default) for
+            the center; `"polyak"` for the mean of all centers so far, with
+            EASGD the double average of eq. 3.13; a number a in (0, 1] for
+            the moving average :math:`z \leftarrow (1 - a) z + a \tilde x`,
+            at each update of the center.
         **kwargs: as in `CenterOptimizer`.
     """
 
@@ -57,8 +62,10 @@ class ElasticOptimizer(CenterOptimizer):
         communication_period: int | None = 10,
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
+        center_average: str | float | None = None,
         **kwargs: Any,
     ) -> None:
+        _check_center_average(center_average)
         core.check_moving_rate(moving_rate, symmetric)
         core.check_rate("beta", beta)
         super().__init__(
@@ -70,6 +77,7 @@ class ElasticOptimizer(CenterOptimizer):
         self.moving_rate = moving_rate
         self.beta = beta
         self.symmetric = symmetric
+        self.center_average = center_average
         self._elastic_rates = None
         self._built_for = 0
 
@@ -98,7 +106,16 @@ class ElasticOptimizer(CenterOptimizer):
     @property
     def center_rule(self) -> rules.Rule:
         """Workers and center attract each other."""
-        return rules.Elastic()
+        if self.center_average is None:
+            return rules.Elastic()
+        return rules.TimeAverage(rules.Elastic())
+
+    def _rates_by_name(self, num_workers: int, clock: Any) -> dict[str, Any]:
+        rates = self.rates(num_workers, clock)._asdict()
+        if self.center_average is not None:
+            is_mean = self.center_average == "polyak"
+            rates["averaging_rate"] = None if is_mean else self.center_average
+        return rates
 
     def _exchange_spec(
         self, variables: Sequence[keras.Variable]
@@ -107,7 +124,7 @@ class ElasticOptimizer(CenterOptimizer):
             self.method_name,
             self.center_rule,
             self._exchanged_variables(variables),
-            lambda p, clock, numbers: self.rates(p, clock)._asdict(),
+            lambda p, clock, numbers: self._rates_by_name(p, clock),
             lambda clock: tf.zeros([0], tf.float64),
         )
 
@@ -115,7 +132,12 @@ class ElasticOptimizer(CenterOptimizer):
         self, variables: Sequence[keras.Variable]
     ) -> list[ExchangedVariable]:
         """What is exchanged of each variable."""
-        return [ExchangedVariable(compat.native_variable(v)) for v in variables]
+        return [
+            ExchangedVariable(
+                compat.native_variable(variable), parent=self._parent_of(k)
+            )
+            for k, variable in enumerate(variables)
+        ]
 
     def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
         r"""The rates of an exchange.
@@ -143,4 +165,15 @@ class ElasticOptimizer(CenterOptimizer):
             "moving_rate": self.moving_rate,
             "beta": self.beta,
             "symmetric": self.symmetric,
+            "center_average": self.center_average,
         }
+
+
+def _check_center_average(value: Any) -> None:
+    is_rate = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value in (None, "polyak") or (is_rate and 0 < value <= 1):
+        return
+    raise ValueError(
+        '`center_average` must be None, "polyak", or a number in (0, 1]. '
+        f"Received: center_average={value!r}."
+    )

@@ -75,7 +75,7 @@ class ExchangedVariable(NamedTuple):
         slot = self.slot.worker_copies[worker].read_value()
         if sends == rules.GRADIENT:
             return slot
-        return core.elastic_difference(self.point(worker), slot)
+        return rules.increment(self.point(worker), slot)
 
 
 class ExchangeSpec(NamedTuple):
@@ -88,6 +88,11 @@ class ExchangeSpec(NamedTuple):
     rates: Callable[[int, Any, Sequence[Any]], rules.Rates]
     # What the rates depend on at a worker's clock: a float64 vector.
     numbers: Callable[[tf.Tensor], tf.Tensor]
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the workers' steps are a part of the exchange."""
+        return False
 
 
 class AdmmVariable(NamedTuple):
@@ -121,3 +126,8 @@ class AdmmSpec(NamedTuple):
     communication_period: int  # tau
     # The learning rate at a worker's clock: a float64 vector of one.
     numbers: Callable[[tf.Tensor], tf.Tensor]
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the workers' steps are a part of the exchange."""
+        return True

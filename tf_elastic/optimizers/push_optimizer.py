@@ -1,6 +1,5 @@
 """What the optimizers have in common whose workers push to the center."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -31,13 +30,6 @@ class PushOptimizer(CenterOptimizer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._slots: list[keras.Variable] | None = None
-        # What the center keeps beside what is shown, where it is here.
-        self._center_slots: dict[str, list[keras.Variable]] = {}
-
-    @property
-    def center_rule(self) -> rules.Rule:
-        """What is pushed, and what the center does with it."""
-        raise NotImplementedError
 
     @property
     def _slot_kind(self) -> str:
@@ -80,66 +72,11 @@ class PushOptimizer(CenterOptimizer):
 
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         super()._build_variables(variables)
-        rule = self.center_rule
         if self._slot_kind == rules.INCREMENT:
             self._slots = self._copies_of(variables, "read")
         elif self._slot_kind == rules.GRADIENT:
             self._slots = self.add_optimizer_variables(variables, "gradient")
             self._rest_with(variables, self._slots)
-        extended = self._distribution_strategy.extended
-        if getattr(extended, "holds_center", True):
-            self._center_slots = {
-                name: self._center_slot(rule, name, variables)
-                for name in rule.init(np.ones(1))
-                if name != rule.shown
-            }
-
-    def _center_slot(
-        self, rule: rules.Rule, name: str, variables: Sequence[keras.Variable]
-    ) -> list[keras.Variable]:
-        """What a rule keeps at the center by one name."""
-        own = name if name == "center" else f"center_{name}"
-        if np.all(rule.init(np.ones(1))[name] == 0):
-            slots = self.add_optimizer_variables(variables, own)
-            self._rest_with(variables, slots)
-            return slots
-        return self._copies_of(variables, own, lambda x: rule.init(x)[name])
-
-    def _copies_of(
-        self,
-        variables: Sequence[keras.Variable],
-        name: str,
-        initial: Callable[[Any], Any] = lambda x: x,
-    ) -> list[keras.Variable]:
-        """Variables that begin by what is made of the model's."""
-
-        def beginning(variable: keras.Variable) -> Any:
-            return lambda shape, dtype=None: tf.cast(
-                initial(compat.native_variable(variable).read_value()), dtype
-            )
-
-        copies = [
-            self.add_variable_from_reference(
-                variable, name, initializer=beginning(variable)
-            )
-            for variable in variables
-        ]
-        self._begin_anew_with(variables, copies, initial)
-        return copies
-
-    def _begin_anew_with(
-        self,
-        variables: Sequence[keras.Variable],
-        kept: Sequence[keras.Variable],
-        initial: Callable[[Any], Any] = lambda x: x,
-    ) -> None:
-        """Lets what is kept start anew when a model's variables are set."""
-        if not self.is_elastic:
-            return
-        for variable, follower in zip(variables, kept, strict=True):
-            compat.native_variable(variable).begins_anew_with(
-                compat.native_variable(follower), initial
-            )
 
     def _idle_step(self, trainable_variables: Sequence | None) -> None:
         """A worker without rows has no gradient that it could bring."""
@@ -152,22 +89,20 @@ class PushOptimizer(CenterOptimizer):
     def _exchange_spec(
         self, variables: Sequence[keras.Variable]
     ) -> ExchangeSpec:
-        def native(kept: Sequence[keras.Variable] | None, k: int) -> Any:
-            return None if kept is None else compat.native_variable(kept[k])
-
         return ExchangeSpec(
             self.method_name,
             self.center_rule,
             [
                 ExchangedVariable(
-                    native(variables, k),
-                    slot=native(self._slots, k),
-                    parent={
-                        name: native(slots, k)
-                        for name, slots in self._center_slots.items()
-                    },
+                    compat.native_variable(variable),
+                    slot=(
+                        None
+                        if self._slots is None
+                        else compat.native_variable(self._slots[k])
+                    ),
+                    parent=self._parent_of(k),
                 )
-                for k in range(len(variables))
+                for k, variable in enumerate(variables)
             ],
             lambda p, clock, numbers: self.push_rates(p, numbers),
             self._numbers,

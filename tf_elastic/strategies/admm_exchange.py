@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.core import orders
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
@@ -59,13 +61,11 @@ class AdmmExchange(DeviceExchange):
         """What the centers would be with all workers' parts as they are."""
         del clock, count
         parts = [self._on(i, self._parts) for i in range(self.num_workers)]
-        one = tf.ones([], tf.float64)
         return [
-            core.push(
+            self._moved(
+                k,
                 variable.center_copies[0].read_value(),
                 orders.summed([of_worker[k] for of_worker in parts]),
-                tf.cast(one, variable.dtype),
-                self.num_workers,
             )
             for k, variable in enumerate(self._variables)
         ]
@@ -80,9 +80,9 @@ class AdmmExchange(DeviceExchange):
             - parameter.pushed.worker_copies[i].read_value()
             for parameter in self.parameters
         ] + [
-            core.elastic_difference(
+            rules.Follow().delta(
                 variable.worker_copies[i].read_value(),
-                variable.center_copies[i].read_value(),
+                {"center": variable.center_copies[i].read_value()},
             )
             for variable in self._statistics
         ]
@@ -95,36 +95,37 @@ class AdmmExchange(DeviceExchange):
         learning_rate: tf.Tensor,
         centers: Sequence[tf.Tensor],
     ) -> Tensors:
-        moved = []
-        count = len(self.parameters)
-        for parameter, center in zip(
-            self.parameters, centers[:count], strict=True
-        ):
-            part = admm_step(
+        changes = [
+            admm_step(
                 parameter, i, begins, ends, learning_rate,
                 self._spec.elasticity, center,
             )
-            moved.append(
-                core.push(
-                    center, part, tf.ones([], center.dtype), self.num_workers
-                )
+            for parameter, center in zip(
+                self.parameters, centers, strict=False
             )
+        ]
         for variable, center in zip(
-            self._statistics, centers[count:], strict=True
+            self._statistics, centers[len(changes) :], strict=True
         ):
-            difference = core.elastic_difference(
-                variable.worker_copies[i].read_value(), center
+            delta = rules.Follow().delta(
+                variable.worker_copies[i].read_value(), {"center": center}
             )
-            difference = tf.where(ends, difference, 0 * difference)
-            moved.append(
-                core.push(
-                    center,
-                    difference,
-                    tf.ones([], center.dtype),
-                    self.num_workers,
-                )
+            changes.append(tf.where(ends, delta, 0 * delta))
+        return [
+            self._moved(k, center, change)
+            for k, (center, change) in enumerate(
+                zip(centers, changes, strict=True)
             )
-        return moved
+        ]
+
+    def _moved(
+        self, k: int, center: tf.Tensor, change: tf.Tensor
+    ) -> tf.Tensor:
+        """A center after what workers have brought."""
+        is_parameter = k < len(self.parameters)
+        rule = self._spec.rule if is_parameter else rules.Follow()
+        rates = rule.rates_at({"num_workers": self.num_workers}, Context())
+        return rule.apply({"center": center}, change, rates)["center"]
 
 
 def admm_step(

@@ -40,6 +40,11 @@ class CenterExchange:
 
     moments: tuple[str, ...] = ("after",)
     closing = None  # the centers are not here
+    # Whether the worker's steps are a part of the exchange.
+    takes_steps = False
+    # Overlapped, whether what comes back is followed before what leaves next
+    # is taken.
+    follows_first = False
     # Whether a worker is counted by what the center has from the first.
     joins_at_once = False
     # Whether what a PULL brings is read and no more. Without XLA TensorFlow
@@ -292,6 +297,8 @@ class ElasticCenterExchange(CenterExchange):
         overlapped: whether differences are applied when a period has ended.
         **kwargs: of `CenterExchange`.
     """
+
+    follows_first = True
 
     def __init__(
         self, spec: ExchangeSpec, overlapped: bool, **kwargs: Any

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import core
+from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
@@ -116,7 +117,7 @@ class PushCenterExchange(CenterExchange):
             here = x.read_value()
             new, left = point, here
             if self._overlapped:  # What was done since is still to come.
-                new = point + core.elastic_difference(here, slot)
+                new = orders.go_on(point, here, slot)
                 left = slot.read_value()
             slot.assign(tf.where(away, left, point), read_value=False)
             x.assign(tf.where(away, here, new), read_value=False)
@@ -158,6 +159,7 @@ class AdmmCenterExchange(CenterExchange):
     """
 
     joins_at_once = True
+    takes_steps = True
 
     def __init__(self, spec: AdmmSpec, **kwargs: Any) -> None:
         super().__init__(spec.parameters, rule=spec.rule, **kwargs)
@@ -255,11 +257,11 @@ class AdmmCenterExchange(CenterExchange):
             for variable, center in zip(
                 self._statistics, centers[len(changes) :], strict=True
             ):
-                difference = core.elastic_difference(
-                    variable.worker_copies[i].read_value(), center
+                delta = rules.Follow().delta(
+                    variable.worker_copies[i].read_value(), {"center": center}
                 )
-                away = tf.math.is_nan(difference)
-                changes.append(tf.where(away, 0 * center, difference))
+                away = tf.math.is_nan(delta)
+                changes.append(tf.where(away, 0 * center, delta))
             return self._end_to_end(changes)
 
         return step

@@ -15,8 +15,6 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.strategies.center_exchange import CenterExchange
-from tf_elastic.strategies.center_exchange import ElasticCenterExchange
-from tf_elastic.strategies.center_push import AdmmCenterExchange
 from tf_elastic.strategies.chiefs_word import ChiefsWord
 from tf_elastic.strategies.step_times import StepTimer
 from tf_elastic.strategies.step_times import time_after
@@ -165,7 +163,7 @@ class CenterSession:
             return kind, moving_rate, arrays
 
         def overlapped() -> None:
-            if isinstance(exchange, ElasticCenterExchange):
+            if exchange.follows_first:
                 exchange.follow(*ordered(self._collect))
                 outgoing = exchange.outgoing()
             else:
@@ -193,7 +191,7 @@ class CenterSession:
         def run() -> None:
             begin = time_after([])
             with tf.control_dependencies([begin]):
-                if isinstance(exchange, AdmmCenterExchange):
+                if exchange.takes_steps:
                     admm()
                 elif self.protocol == "overlapped":
                     overlapped()
@@ -444,7 +442,7 @@ class CenterSession:
         is_late = self.exchanger.in_flight
         if closing and self.exchanger.has_something(moment) and not is_late:
             left = [tensor.numpy() for tensor in self.exchange.left_over()]
-        if left and isinstance(self.exchange, AdmmCenterExchange):
+        if left and self.exchange.takes_steps:
             self.exchanger.push(moment, left)
         elif left:
             self.exchange.sent(tf.constant(True))

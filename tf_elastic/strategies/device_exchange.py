@@ -13,8 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_elastic import core
 from tf_elastic.core import orders
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.variables import ElasticVariable
@@ -125,21 +126,16 @@ class DeviceExchange:
 
     def follow(self, variables: Sequence[ElasticVariable]) -> None:
         """Moves centers to the mean of what the workers have."""
+        rule = rules.Follow()
+        rates = rule.rates_at({"num_workers": self.num_workers}, Context())
         for variable in variables:
-            center = variable.center_copies[0].read_value()
-            difference = orders.summed(
-                [
-                    core.elastic_difference(copy.read_value(), center)
-                    for copy in variable.worker_copies
-                ]
-            )
-            moved = core.push(
-                center,
-                difference,
-                tf.ones([], center.dtype),
-                self.num_workers,
-            )
-            variable.set_center(moved)
+            parent = {"center": variable.center_copies[0].read_value()}
+            deltas = [
+                rule.delta(copy.read_value(), parent)
+                for copy in variable.worker_copies
+            ]
+            moved = orders.collect(rule, parent, deltas, rates)
+            variable.set_center(moved["center"])
 
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
         for variable, center in zip(self._variables, centers, strict=True):

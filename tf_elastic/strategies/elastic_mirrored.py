@@ -180,7 +180,7 @@ class ElasticMirroredExtended(ElasticExtended):
                 "the workers give the center gets. Received: an optimizer "
                 f"whose exchange is {spec.method}'s. Leave it out."
             )
-        if isinstance(spec, AdmmSpec):
+        if spec.takes_steps:
             return AdmmExchange(spec, *where)
         return RuleExchange(spec, order, checks, *where)
 

@@ -434,7 +434,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             overlapped = protocol == "overlapped"
             return ElasticCenterExchange(spec, overlapped, **where)
         self._check_not_compressed(spec.method)
-        if isinstance(spec, AdmmSpec):
+        if spec.takes_steps:
             return AdmmCenterExchange(spec, **where)
         return PushCenterExchange(spec, protocol, **where)
 

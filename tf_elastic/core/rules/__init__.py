@@ -15,6 +15,7 @@ from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
 from tf_elastic.core.rules.base import Slots
 from tf_elastic.core.rules.base import from_config
+from tf_elastic.core.rules.base import increment
 from tf_elastic.core.rules.base import rule
 from tf_elastic.core.rules.elastic import Elastic
 from tf_elastic.core.rules.elastic import Follow
@@ -43,5 +44,6 @@ __all__ = [
     "Slots",
     "TimeAverage",
     "from_config",
+    "increment",
     "rule",
 ]

@@ -197,6 +197,16 @@ class Rule:
         }
 
 
+def increment(point: Array, read: Array) -> Array:
+    """What a child has done since it last read: an INCREMENT.
+
+    Args:
+        point: where it is.
+        read: where it was then.
+    """
+    return point - read
+
+
 _RuleClass = TypeVar("_RuleClass", bound=type[Rule])
 _KNOWN: dict[str, type[Rule]] = {}
 

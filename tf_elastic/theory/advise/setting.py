@@ -22,7 +22,7 @@ ROUND_ROBIN = "round_robin"
 OVERLAPPED = "overlapped"
 
 # What is exchanged.
-ELASTIC = "elastic"  # workers and center give way to each other
+ELASTIC = "elastic"  # workers and center attract each other
 UPDATE = "update"  # the way since the worker last read
 GRADIENT = "gradient"
 MEAN = "mean"  # all go on from where the mean takes the center

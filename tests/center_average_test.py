@@ -1,0 +1,177 @@
+"""An average over time of the elastic center: eq. 3.13 and its like."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests import elastic_multi_worker_test as elastic
+from tests import quadratic_support as quadratic
+from tf_elastic import compat
+from tf_elastic import optimizers
+from tf_elastic import theory
+
+cluster, worker = elastic.cluster, elastic.worker
+
+STEPS = 12
+KINDS = {
+    "EASGD": lambda **kwargs: optimizers.EASGD(0.05, **kwargs),
+    "EAMSGD": lambda **kwargs: optimizers.EAMSGD(
+        0.02, momentum=0.5, **kwargs
+    ),
+    "Elastic": lambda **kwargs: optimizers.Elastic(
+        keras.optimizers.Adam(0.02), **kwargs
+    ),
+}
+
+
+class Record(keras.callbacks.Callback):
+    """Center and what is shown, of all parameters, after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.centers, self.shown = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        optimizer = self.model.optimizer
+        count = len(self.model.trainable_variables)
+        self.centers.append(
+            np.concatenate([optimizer._center(k) for k in range(count)])
+        )
+        self.shown.append(np.concatenate(self.model.get_weights()))
+
+
+def averages(centers, updates, rate):
+    """Of the center before each of its updates; `updates` of each step."""
+    average, before, count = quadratic.INITIAL, quadratic.INITIAL, 0
+    rows = []
+    for center, number in zip(centers, updates, strict=True):
+        assert number in (0, 1)
+        if number:
+            a = 1 / (count + 1) if rate == "polyak" else rate
+            average = (1 - a) * average + a * before
+            count += 1
+        before = center
+        rows.append(average)
+    return np.array(rows)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("order", ["jacobi", "gauss_seidel"])
+@pytest.mark.parametrize("rate", ["polyak", 0.25])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_the_average_of_the_centers(strategy, kind, rate, order):
+    """And the centers are those of a run that averages nothing."""
+    records = []
+    for average in (rate, None):
+        with strategy(3, order, closing=False).scope():
+            model = quadratic.build(
+                lambda average=average: KINDS[kind](
+                    communication_period=2, center_average=average
+                )
+            )
+        records.append(Record())
+        quadratic.fit(model, range(3), STEPS, callbacks=[records[-1]])
+    averaged, plain = records
+    np.testing.assert_allclose(averaged.centers, plain.shown, rtol=1e-12)
+    offset = 1 if order == "gauss_seidel" else 0  # Before a step, or after.
+    updates = [(k + offset) % 2 == 0 for k in range(STEPS)]
+    expected = averages(plain.shown, map(int, updates), rate)
+    np.testing.assert_allclose(averaged.shown, expected, rtol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_double_average_of_equation_3_13(strategy):
+    """Of round robin: every visit is an update of the center."""
+    with strategy(2, "round_robin", closing=False).scope():
+        model = quadratic.build(
+            lambda: optimizers.EASGD(
+                0.05, beta=0.5, communication_period=1, center_average="polyak"
+            )
+        )
+    record = Record()
+    quadratic.fit(model, range(2), STEPS, callbacks=[record])
+    center = quadratic.INITIAL.copy()
+    x, total = [center.copy() for _ in range(2)], []
+    for step in range(STEPS):
+        for i in range(2):
+            total.append(center)
+            difference = x[i] - center
+            gradient = quadratic.gradient(i, step, x[i])
+            x[i] = x[i] - 0.05 * gradient - 0.25 * difference
+            center = center + 0.25 * difference
+        np.testing.assert_allclose(record.centers[step], center, rtol=1e-12)
+        mean = np.mean(total, axis=0)
+        np.testing.assert_allclose(record.shown[step], mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("protocol", ["blocking", "overlapped", "synchronous"])
+def test_in_a_cluster_the_average_is_looked_at(cluster, worker, protocol):
+    servers = cluster(2)
+    runs = []
+    for average in (None, 0.25):
+        servers = cluster(2)
+        strategy = worker(servers, protocol=protocol, closing=False)
+        model = elastic.compiled(
+            strategy, lambda a=average: elastic.easgd(center_average=a)
+        )
+        elastic.fit(model)
+        kernel = compat.native_variable(model.layers[0].kernel)
+        runs.append(
+            [
+                kernel.worker_values(),
+                *(shard.arrays[0] for shard in servers.shards),
+            ]
+        )
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    strategy.extended.data_pass_begins()
+    shown = np.concatenate([w.ravel() for w in model.get_weights()])
+    held = np.concatenate(
+        [shard.center.slots["average"][0] for shard in servers.shards]
+    )
+    np.testing.assert_array_equal(np.sort(shown), np.sort(held))
+    centers = np.concatenate([shard.arrays[0] for shard in servers.shards])
+    assert np.abs(held - centers).max() > 1e-3
+
+
+def test_it_is_kept_in_files(strategy, tmp_path):
+    path = str(tmp_path / "m.keras")
+    with strategy(2).scope():
+        model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+        model.compile(
+            elastic.easgd(center_average="polyak"), loss="mean_squared_error"
+        )
+    x, y = elastic.X, np.eye(3, dtype="float32")[elastic.Y]
+    model.fit(x, y, batch_size=12, verbose=0)
+    model.save(path)
+    with strategy(2).scope():
+        again = keras.models.load_model(path)
+    assert again.optimizer.center_average == "polyak"
+    for one in (model, again):
+        one.fit(x, y, batch_size=12, verbose=0, shuffle=False)
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    np.testing.assert_array_equal(
+        model.optimizer._center(0), again.optimizer._center(0)
+    )
+
+
+@pytest.mark.parametrize("value", ["mean", 0, 1.5, -0.1, True, np.nan])
+def test_what_is_no_average(value):
+    with pytest.raises(ValueError, match="`center_average` must be None, "):
+        optimizers.EASGD(center_average=value)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("exchange", theory.EXCHANGES)
+def test_distances_are_those_to_the_center(strategy, exchange):
+    found = []
+    for average in (None, 0.1):
+        with strategy(2, exchange, closing=False).scope():
+            model = quadratic.build(
+                lambda a=average: elastic.easgd(center_average=a)
+            )
+        quadratic.fit(model, range(2), STEPS)
+        found.append(model.optimizer.elastic_distances())
+    np.testing.assert_allclose(*found, rtol=1e-10)
+    assert found[0].min() > 1e-3
