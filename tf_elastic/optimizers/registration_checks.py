@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic import theory
 from tf_elastic.optimizers.constructor_flags import COMMON
 from tf_elastic.optimizers.constructor_flags import KINDS
 from tf_elastic.optimizers.constructor_flags import Argument
 from tf_elastic.optimizers.constructor_flags import arguments_of
-from tf_elastic.theory.advise.setting import RULES as ADVISED
 
 # Orders in which the workers of one process and their center move.
 ORDERS = ("jacobi", "gauss_seidel", "round_robin")
@@ -215,14 +215,14 @@ class Checks:
 
     def advised_as(self, value: str | None, of_base: str | None) -> str | None:
         """A rule that the advisor knows, or None."""
-        if value is not None and value not in ADVISED:
+        if value is not None and value not in theory.RULES:
             raise self.error(
                 "advised_as",
-                f"must be one of {tuple(ADVISED)}",
+                f"must be one of {tuple(theory.RULES)}",
                 value,
                 "Leave it out if the theory says nothing of it.",
             )
-        if value is None and self._cls.__name__ in ADVISED:
+        if value is None and self._cls.__name__ in theory.RULES:
             return self._cls.__name__
         return of_base if value is None else value
 

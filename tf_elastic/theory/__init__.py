@@ -17,6 +17,7 @@ from tf_elastic.theory import streaming_pca
 from tf_elastic.theory import strongly_convex
 from tf_elastic.theory import tree
 from tf_elastic.theory._spectra import spectral_radii
+from tf_elastic.theory.advise import RULES
 from tf_elastic.theory.advise import Advice
 from tf_elastic.theory.advise import advise
 from tf_elastic.theory.stability import EXCHANGES
@@ -30,6 +31,7 @@ from tf_elastic.theory.stability import warn_if_unstable
 
 __all__ = [
     "EXCHANGES",
+    "RULES",
     "Advice",
     "StabilityWarning",
     "additive",
