@@ -368,7 +368,7 @@ def test_a_decorator_without_arguments_takes_all_from_the_base():
 
 def test_a_name_in_two_files_names_both(mine, tmp_path):
     other = tmp_path / "other.py"
-    other.write_text(MINE)
+    other.write_text(MINE.replace('rule("part")', 'rule("other part")'))
     with pytest.raises(user_code.UserCodeError) as error:
         user_code.import_files([mine, other])
     text = str(error.value)
