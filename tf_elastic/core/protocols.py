@@ -1,0 +1,206 @@
+"""When a child's message leaves, and what comes back when.
+
+A protocol is a state machine without threads, sockets or time. It is told that
+a *moment* has come at which an exchange is due, and what has arrived since,
+and says what is to be done, in order. Whoever drives it does that: a worker
+with its thread and the network, a test step by step, a simulator with a queue
+of events.
+
+`blocking`     Algorithms 1 to 3: the child waits for its parent.
+`overlapped`   section 2.2: the message leaves at the start of a period; the
+               answer comes while training goes on, and is followed at its end.
+`synchronous`  eqs. 2.3 and 2.4: all children meet.
+`one_way`      Algorithm 6: each sends where it is, up and down, and nothing is
+               answered; what arrives is followed at once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
+from typing import NamedTuple
+
+from tf_elastic.core.orders import GAUSS_SEIDEL
+from tf_elastic.core.rules import POINT
+from tf_elastic.core.rules import Rule
+
+# Moments at which a child's protocol is asked.
+GRADIENT = "gradient"  # a gradient was taken, and is about to be followed
+STEP = "step"  # a local step was taken
+END = "end"  # training is over for now
+
+# What is to be done.
+READ = "read"  # ask the parent for its point, and wait for it
+PUSH = "push"  # bring the parent a message, and wait for the answer
+SEND = "send"  # let a message leave
+MEET = "meet"  # bring a message to where all meet, and wait for the others
+COLLECT = "collect"  # wait for the answer to what has left
+SETTLE = "settle"  # do what the rule says about what came
+
+# Who a message is for, and comes from.
+PARENT = "parent"
+
+
+class Action(NamedTuple):
+    """One thing to do."""
+
+    kind: str  # READ to SETTLE
+    edge: Any = PARENT  # PARENT, or a child: what is sent to, or came from
+
+
+@dataclasses.dataclass
+class ExchangeProtocol:
+    """Base class: what a child does at the moments at which it is due.
+
+    Args:
+        rule: of the exchange.
+    """
+
+    rule: Rule
+
+    name: ClassVar[str] = ""
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The moments at which exchanges are due, END aside."""
+        raise NotImplementedError
+
+    def on(
+        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+    ) -> list[Action]:
+        """What is to be done now.
+
+        Args:
+            moment: GRADIENT, STEP or END; an exchange is due.
+            clock: the child's local steps.
+            inbox: the edges from which something has arrived.
+
+        Returns:
+            Actions, in this order.
+        """
+        raise NotImplementedError
+
+
+class Blocking(ExchangeProtocol):
+    """The child waits.
+
+    A difference is to the parent as it is read, at the point that the gradient
+    was taken at (Algorithm 1). All else is of what the step has led to.
+    """
+
+    name = "blocking"
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """See `ExchangeProtocol`."""
+        return (GRADIENT,) if self.rule.answers_difference else (STEP,)
+
+    def on(
+        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+    ) -> list[Action]:
+        """See `ExchangeProtocol`."""
+        del clock, inbox
+        if moment not in (*self.moments, END):
+            return []
+        reads = [Action(READ)] if self.rule.answers_difference else []
+        return [*reads, Action(PUSH), Action(SETTLE)]
+
+
+@dataclasses.dataclass
+class Overlapped(ExchangeProtocol):
+    """What has left is answered while the child goes on."""
+
+    name = "overlapped"
+
+    in_flight: bool = False
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """See `ExchangeProtocol`."""
+        return (STEP,)
+
+    def on(
+        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+    ) -> list[Action]:
+        """See `ExchangeProtocol`."""
+        del clock, inbox
+        if moment not in (*self.moments, END):
+            return []
+        answered = [Action(COLLECT), Action(SETTLE)] if self.in_flight else []
+        if moment == END:
+            self.in_flight = False
+            return answered
+        self.in_flight = True
+        if self.rule.sends == POINT:  # Where the child is after the answer.
+            return [*answered, Action(SEND)]
+        # What it has done is known before it is answered.
+        return [*answered[:1], Action(SEND), *answered[1:]]
+
+
+class Synchronous(ExchangeProtocol):
+    """All children meet, and wait for each other."""
+
+    name = "synchronous"
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """See `ExchangeProtocol`."""
+        return (GRADIENT,) if self.rule.answers_difference else (STEP,)
+
+    def on(
+        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+    ) -> list[Action]:
+        """See `ExchangeProtocol`."""
+        del clock, inbox
+        if moment not in (*self.moments, END):
+            return []
+        return [Action(MEET), Action(SETTLE)]
+
+
+@dataclasses.dataclass
+class OneWay(ExchangeProtocol):
+    """Algorithm 6: where a node is goes up and down; nothing is answered.
+
+    It is asked before every step. What has arrived is followed one after
+    another, in its order, as it is then: the Gauss-Seidel form (section 6.1).
+
+    Args:
+        up_period: local steps between two messages to the parent; None for
+            the root, which has none.
+        down_period: between two messages to the children; None for a leaf.
+        children: by any names.
+    """
+
+    name = "one_way"
+    order: ClassVar[str] = GAUSS_SEIDEL
+
+    up_period: int | None = None
+    down_period: int | None = None
+    children: Sequence[Any] = ()
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """See `ExchangeProtocol`."""
+        return (GRADIENT,)
+
+    def on(
+        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+    ) -> list[Action]:
+        """See `ExchangeProtocol`."""
+        if moment == STEP:
+            return []
+        actions = []
+        if moment == GRADIENT and _divides(self.up_period, clock):
+            actions.append(Action(SEND))
+        if moment == GRADIENT and _divides(self.down_period, clock):
+            actions += [Action(SEND, child) for child in self.children]
+        return actions + [Action(SETTLE, edge) for edge in inbox]
+
+
+def _divides(period: int | None, clock: int) -> bool:
+    return period is not None and clock % period == 0
+
+
+PROTOCOLS: dict[str, type[ExchangeProtocol]] = {
+    kind.name: kind for kind in (Overlapped, Blocking, Synchronous, OneWay)
+}
