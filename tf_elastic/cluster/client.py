@@ -89,7 +89,8 @@ class CenterClient(Delivery):
             )
             self._wait_for_round(link, news["round"])
             out = self.layout.parts(flat, link.shard)
-            return {**self._read(link, out), "pushes": news["pushes"]}
+            told = {name: news[name] for name in ("pushes", "late")}
+            return {**self._read(link, out), **told}
 
         return self._with_all(meet, values, flat, rates, TAKE)
 
@@ -231,6 +232,8 @@ class CenterClient(Delivery):
         ) -> dict[str, Any]:
             mine = self.layout.parts(flat, link.shard)
             news = self._read(link, mine)
+            if self._has_gone_on(link, news["version"]):
+                raise errors.LatePushError("it was read just now")
             put_differences(parts, mine, mine)
             header = {
                 "id": {**push, "version_read": news["version"]},

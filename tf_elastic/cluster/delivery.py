@@ -4,6 +4,7 @@ What a server does not get is owed to it, what was not answered is sent again
 by its own number, and a worker whose slot is lost begins again.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.membership import BEGUN_ANEW
 from tf_elastic.cluster.membership import Arrays
 from tf_elastic.cluster.membership import Membership
+from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Rates
 
@@ -54,6 +56,7 @@ class Delivery(Membership):
 
     # What the center has last given this worker to go on from.
     _known: Arrays = ()
+    _was_late = False
 
     @property
     def shares_memory(self) -> bool:
@@ -87,6 +90,10 @@ class Delivery(Membership):
         """
         if self.failure is not None:
             raise self.failure
+        # A part of ADMM's center is the worker's own, however old.
+        leaves_out = kind == TAKE or self.layout.rule.answers_difference
+        if leaves_out and self._is_late():
+            return self._come_late(values, kind)
         begin = time.monotonic()
         # What adds up and cannot be sent now is sent later.
         owes = self.layout.rule.sends == rules.INCREMENT
@@ -110,6 +117,9 @@ class Delivery(Membership):
                 "clock": self.clock,
                 "samples": self.samples,
             }
+            if self.max_lag is not None and leaves_out:
+                push_id["max_lag"] = self.max_lag
+                push_id["round"] = link.round
             if owes:
                 self._send_again(link, push_id, rate, takes=kind == TAKE)
                 parts = link.debt.with_message(parts, sections)
@@ -125,6 +135,7 @@ class Delivery(Membership):
             self._note(link, news)
             link.version_held = link.version_read
             link.version_read = news["version"]
+            link.round = news["round"]
             return news
 
         def owe(link: Link) -> None:
@@ -132,7 +143,9 @@ class Delivery(Membership):
             if owes and (doubtful is None or doubtful[0][1] != self.sequence):
                 link.debt.owe(self.layout.parts(values, link.shard), sections)
 
-        def one(link: Link) -> bool | errors.LostSlotError:
+        def one(
+            link: Link,
+        ) -> bool | errors.LostSlotError | errors.LatePushError:
             """Whether the server took part, or why this worker may not."""
             with self._lock:
                 link.pushing = link.away_since is None
@@ -151,6 +164,8 @@ class Delivery(Membership):
                 except errors.LostSlotError as error:
                     owe(link)
                     return error
+                except errors.LatePushError as error:
+                    return error
                 except (errors.CenterUnavailableError, *BEGUN_ANEW) as error:
                     self._went_away(link, error)
                 finally:
@@ -166,6 +181,11 @@ class Delivery(Membership):
                 with self._lock:
                     self.counts.lost_halves += took_part
                 return self._restart(points, outcome, forget=kind == TAKE)
+        if any(isinstance(o, errors.LatePushError) for o in outcomes):
+            with self._lock:
+                self.counts.lost_halves += took_part
+            return self._come_late(values, kind)
+        self._was_late = False
         if took_part < len(self.links):
             # What was to be filled may be written to by one that is late.
             flat = self.layout.copies(flat)
@@ -188,6 +208,74 @@ class Delivery(Membership):
             self._know(flat, [outcome is True for outcome in outcomes])
             return Moved(TAKE, flat)
         return Moved(PULL, flat, float(now.get("moving_rate", 0.0)))
+
+    def _is_late(self) -> bool:
+        """Whether the others have gone on too far without this worker.
+
+        What is known of a center is as old as the last sign of life. If that
+        is overdue this process was stopped, and asks.
+        """
+        if self.max_lag is None:
+            return False
+        here = [k for k in self.links if k.joined and k.away_since is None]
+        heard = min((link.heard_at for link in here), default=math.inf)
+        if time.monotonic() - heard > 2 * self.timeouts.heartbeat_s:
+            self.signal()
+        return any(self._has_gone_on(link, link.version) for link in here)
+
+    def _has_gone_on(self, link: Link, version: int) -> bool:
+        """Whether a center of this version is too far for this worker."""
+        versions = version - link.version_read
+        return lateness.is_late(versions, self.num_workers, self.max_lag)
+
+    def _come_late(self, values: Arrays, kind: str) -> Moved:
+        """Leaves out what the worker brings; it goes on from the center.
+
+        Of a center server that is away it keeps what it has.
+
+        Args:
+            values: the worker's.
+            kind: what it would be to do.
+        """
+        self.sequence += 1  # Nothing of this one is to be sent again.
+        self.counts.late += 1
+        if not self._was_late:
+            versions = max(k.version - k.version_read for k in self.links)
+            logging.warning(
+                "worker %d is late: the others have moved the center %d times "
+                "since it was there (%.0f turns of each; max_lag=%g). What it "
+                "has done since is left out, and it goes on from the center. "
+                "Let it exchange more often (communication_period), or raise "
+                "max_lag.",
+                self.worker,
+                versions,
+                lateness.lag(versions, self.num_workers),
+                self.max_lag,
+            )
+        self._was_late = True
+        for link in self.links:
+            link.debt.clear()
+            link.forget_reference()
+        if kind == TAKE:
+            return self.read_points()
+        return Moved(RESTART, self._center_or(values))
+
+    def _center_or(self, values: Arrays) -> Arrays:
+        """The center; of a server that is away, the worker's own values."""
+        center = [array.copy() for array in values]
+
+        def read(link: Link) -> None:
+            if link.away_since is not None:
+                return
+            parts = self.layout.parts(center, link.shard)
+            try:
+                news = self._read(link, parts)
+                link.version_read = link.version_held = news["version"]
+            except (errors.CenterUnavailableError, *BEGUN_ANEW) as error:
+                self._went_away(link, error)
+
+        self._with_links(read)
+        return center
 
     def _know(self, flat: Arrays, here: list[bool]) -> None:
         """Notes what was given, and what was not keeps its last value."""

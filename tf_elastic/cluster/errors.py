@@ -42,6 +42,10 @@ class DuplicatePushError(ClusterError):
     """The center has applied this push before."""
 
 
+class LatePushError(ClusterError):
+    """The center has moved on too far since this worker last read it."""
+
+
 class NonFiniteError(ClusterError):
     """A worker sent NaN or infinity; the center has not taken it."""
 
@@ -71,6 +75,7 @@ TOLD = {
         UnknownWorkerError,
         CenterEmptyError,
         DuplicatePushError,
+        LatePushError,
         NonFiniteError,
         LostReferenceError,
         MessageError,

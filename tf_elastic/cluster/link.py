@@ -35,6 +35,7 @@ class Counts:
     lost_halves: int = 0  # the center has moved, the worker has not
     forgotten: int = 0  # the worker has, the center was set back since
     restarts: int = 0  # times that the worker began again from the center
+    late: int = 0  # exchanges that were left out: see `core.lateness`
     exchange_s: float = 0.0  # from the call to the answer
     wait_s: float = 0.0  # of which training stood still
     codec_error: float = 0.0  # relative, of the last compressed message
@@ -64,6 +65,9 @@ class Link:
         # The same at the start of the push before: overlapped, a message was
         # made before the answer to the one before it was there.
         self.version_held = 0
+        self.heard_at = 0.0  # of anything
+        # The synchronous round that comes after the last one taken part in.
+        self.round = 0
         self.joined = False
         self.clock_before = 0  # of the life before this one, local steps
         self.away_since: float | None = None

@@ -43,6 +43,10 @@ class Meeting:
         self._parts[kind] += 1
         self._here.add(worker)
 
+    def attend(self, worker: int) -> None:
+        """Takes note of a worker that brings nothing to this round."""
+        self._here.add(worker)
+
     def leave(self, worker: int) -> None:
         """Waits for a worker no more; what it has brought stays."""
         self._here.discard(worker)

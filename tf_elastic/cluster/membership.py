@@ -24,6 +24,7 @@ from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Link
 from tf_elastic.cluster.link import Patience
 from tf_elastic.cluster.link import Timeouts
+from tf_elastic.core import lateness
 
 Arrays = list[np.ndarray]
 
@@ -56,6 +57,7 @@ class Membership:
         codec: how parameters are compressed; one of `codec.CODECS`.
         timeouts: see `Timeouts`.
         group: which optimizer's center is meant, from 0.
+        max_lag: see `core.lateness`.
     """
 
     def __init__(
@@ -68,7 +70,9 @@ class Membership:
         codec: str = "none",
         timeouts: Timeouts | None = None,
         group: int = 0,
+        max_lag: float | None = lateness.DEFAULT_MAX_LAG,
     ) -> None:
+        lateness.check_max_lag(max_lag)
         if codec not in codecs.CODECS:
             raise ValueError(
                 f"`compression` must be one of {codecs.CODECS}. "
@@ -79,6 +83,7 @@ class Membership:
         self.is_chief = is_chief
         self.expected_workers = expected_workers
         self.codec = codec
+        self.max_lag = max_lag
         self.timeouts = timeouts or Timeouts()
         self.links = [
             Link(Connection(address, k, security, group), k, codec)
@@ -229,6 +234,7 @@ class Membership:
                     ),
                 )
                 link.version_read = link.version_held = news["version"]
+                link.round = news["round"]
                 return
             except (*BEGUN_ANEW, errors.LostSlotError) as error:
                 self._check_patience(link, patience, error)
@@ -545,6 +551,7 @@ class Membership:
             self._stopped.wait(2 * _POLL_S)
 
     def _note(self, link: Link, news: dict[str, Any]) -> None:
+        link.heard_at = time.monotonic()
         if news["ready"]:  # An empty center has no version.
             link.version = news["version"]
         if link.refusals is not None and news["refusals"] > link.refusals:

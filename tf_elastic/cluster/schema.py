@@ -25,7 +25,12 @@ _VERSION = fields.integer(-1)  # -1: none was seen
 _MEMBER = {"worker": _WORKER, "incarnation": _INCARNATION}
 _ID = fields.record(
     {**_MEMBER, "sequence": fields.integer(1), "version_read": _VERSION},
-    {"clock": _COUNT, "samples": _COUNT},
+    {
+        "clock": _COUNT,
+        "samples": _COUNT,
+        "max_lag": fields.optional(fields.number(0, 1e9)),
+        "round": fields.optional(_COUNT),
+    },
 )
 _NUMBERS = fields.table(fields.optional(fields.number(-1e30, 1e30)), 32)
 

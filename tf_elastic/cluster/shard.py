@@ -29,6 +29,7 @@ from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import difference
 from tf_elastic.cluster.layout import other_release
 from tf_elastic.cluster.total_momentum import TotalMomentum
+from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 
@@ -50,6 +51,10 @@ class PushId(NamedTuple):
     version_read: int  # the center's version that the worker knew
     clock: int = 0  # the worker's local steps
     samples: int = 0  # that the worker has trained on
+    # What is further behind, twice, is refused; see `core.lateness`.
+    max_lag: float | None = None
+    # The round that the worker takes part in, if it is on time.
+    round: int | None = None
 
 
 class Shard:
@@ -365,6 +370,7 @@ class Shard:
             member = self._admit(push_id, rates)
             self.center.check_finite(messages, push_id.worker)
             self._need_rule(answers_difference=False)
+            self._refuse_late(push_id, member)
             context = Context(
                 float(self.version),
                 float(max(self.version - push_id.version_read, 1)),
@@ -427,6 +433,7 @@ class Shard:
         with self._changed:
             member = self._admit(push_id, rates)
             self._need_rule(answers_difference=True)
+            self._refuse_late(push_id, member)
             answer: list[Any]
             if codec == "none":
                 answer = values if out is None else out
@@ -504,17 +511,29 @@ class Shard:
         """
         with self._changed:
             member = self._admit(push_id, rates)
+            if self.center.rule.answers_difference:
+                self._refuse_late(push_id, member)
             deltas = self.center.put_deltas(values)
             self.center.check_finite(deltas, push_id.worker)
             # Parts of one kind are added up.
             kind: Hashable = None
             if self.center.rule.answers_difference:
                 kind = tuple(sorted(rates.items()))
-            self._rates_of_round[kind] = rates
-            self._meeting.add(push_id.worker, deltas, kind)
+            late = (
+                kind is None
+                and push_id.round is not None
+                and push_id.round != self._meeting.round
+            )
+            if late:  # It has not begun from the last round's answer.
+                self._meeting.attend(push_id.worker)
+            else:
+                self._rates_of_round[kind] = rates
+                self._meeting.add(push_id.worker, deltas, kind)
             self._note_push(push_id, member)
             self._note_read(member)
-            news = {**self._news(member), "pushes": member.pushes}
+            news = {
+                **self._news(member), "pushes": member.pushes, "late": late
+            }
             self._end_round_if_complete()
             return news, deltas if kind is not None else []
 
@@ -663,6 +682,19 @@ class Shard:
             raise errors.CenterEmptyError(
                 f"center {self.index} holds no parameters yet"
             )
+
+    def _refuse_late(self, push_id: PushId, member: ledger.Member) -> None:
+        """The worker looks before; this is for what happens meanwhile."""
+        versions = self.version - push_id.version_read
+        bound = None if push_id.max_lag is None else 2 * push_id.max_lag
+        if not lateness.is_late(versions, self.ledger.num_workers, bound):
+            return
+        member.sequence = push_id.sequence
+        member.refused += 1
+        raise errors.LatePushError(
+            f"worker {push_id.worker} has read center {self.index} "
+            f"{versions} updates ago"
+        )
 
     def _need_rule(self, answers_difference: bool) -> None:
         rule = self.center.rule

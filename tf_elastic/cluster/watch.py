@@ -178,6 +178,7 @@ def notes_of(counts: Any, client: Any, loss: float | None) -> dict[str, Any]:
         "missed": counts.missed,
         "lost_halves": counts.lost_halves,
         "restarts": counts.restarts,
+        "late": counts.late,
         "exchange_s": counts.exchange_s,
         "wait_s": counts.wait_s,
         "codec_error": counts.codec_error,

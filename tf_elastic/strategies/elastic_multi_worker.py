@@ -22,6 +22,7 @@ from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.link import Counts
 from tf_elastic.cluster.link import Timeouts
+from tf_elastic.core import lateness
 from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
@@ -87,6 +88,9 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         closing: whether there is one exchange more at the end of `fit`, if a
             step was taken since the last one. (What is on its way is waited
             for in any case.)
+        max_lag: how many turns of the other workers one may miss between two
+            of its exchanges; what it brings after that is left out, and it
+            goes on from the center (see `core.lateness`). None for no bound.
 
     Raises:
         ClusterConfigurationError: `TF_CONFIG` is missing or wrong.
@@ -124,7 +128,9 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         timeouts: Timeouts | None = None,
         security: Security | None = None,
         closing: bool = True,
+        max_lag: float | None = lateness.DEFAULT_MAX_LAG,
     ) -> None:
+        lateness.check_max_lag(max_lag)
         if protocol is not None and protocol not in exchanger.PROTOCOLS:
             raise ValueError(
                 f"`protocol` must be one of {exchanger.PROTOCOLS}, or None. "
@@ -165,6 +171,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 timeouts,
                 security or Security.from_environment(),
                 closing,
+                max_lag,
             )
         )
 
@@ -245,9 +252,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         timeouts: Timeouts | None,
         security: Security,
         closing: bool,
+        max_lag: float | None,
     ) -> None:
         super().__init__(container_strategy, devices)
         self._closing = closing
+        self._max_lag = max_lag
         self.configuration = configuration
         self._asked_protocol = protocol
         self._client_settings = (security, compression, timeouts)
@@ -275,6 +284,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             configuration.num_workers,
             *self._client_settings,
             group=group,
+            max_lag=self._max_lag,
         )
         trains = configuration.worker_index is not None
         return CenterSession(client, trains, self._samples, self.timer)
