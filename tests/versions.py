@@ -33,7 +33,8 @@ CORE = (
     "elastic_multi_worker",
     "multi_worker_mirrored",
 )
-
+# Pytest's last line, such as "12 passed, 1 skipped in 3.45s".
+SUMMARY = re.compile(r"(\d+ \w+, )*(\d+ \w+|no tests ran) in [\d.]+s\b")
 
 # What a release needs beside: TensorFlow Datasets imports nothing with a newer
 # one on the Protobuf of these.
@@ -88,7 +89,7 @@ def install(python, *what):
 
 
 def run(tensorflow, keras, files, jobs, arguments):
-    """Runs tests on a pair; (whether they pass, pytest's last line)."""
+    """Runs tests on a pair; (whether they pass, how many as pytest says)."""
     python = environment(tensorflow)
     install(python, "--no-deps", f"keras=={keras}.*")
     command = [python, "-m", "pytest", "-q", "--no-header", "-m", "not full"]
@@ -106,8 +107,17 @@ def run(tensorflow, keras, files, jobs, arguments):
     )
     if result.returncode:
         sys.stdout.write(result.stdout)
-    last = result.stdout.strip().splitlines()[-1:]
-    return not result.returncode, re.sub(r"=+ ?", "", *last or [""]).strip()
+    return not result.returncode, summary(result.stdout)
+
+
+def summary(output):
+    """Pytest's last word on how many passed, or else the last line.
+
+    TensorFlow's own messages may come after it.
+    """
+    lines = [line.strip("= ") for line in output.strip().splitlines()]
+    said = [line for line in lines if SUMMARY.match(line)]
+    return (said or lines or [""])[-1]
 
 
 def main(argv):
