@@ -24,7 +24,7 @@ from tf_elastic import core
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.exchanger import Room
-from tf_elastic.cluster.link import Timeouts
+from tf_elastic.cluster.patience import Timeouts
 
 SHARDS = 2
 

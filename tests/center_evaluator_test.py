@@ -217,7 +217,7 @@ def test_it_waits_for_every_center_server(stage):
 
     def back():
         stage.cluster.serve(1)
-        support.until(lambda: client.links[1].away_since is None)
+        support.until(lambda: client.sessions[1].away_since is None)
         stage.push(client, 3.0)
 
     thread = threading.Timer(0.5, back)

@@ -72,12 +72,12 @@ def joined(center, worker=0, value=0.0, **options):
 
 def sockets_of(client):
     """Those that wait for the next call, link by link."""
-    return [len(each.connection._arrays._idle) for each in client.links]
+    return [len(each.connection._arrays._idle) for each in client.sessions]
 
 
 def no_grpc(client):
     """Lets calls with arrays fail if they go by gRPC."""
-    for each in client.links:
+    for each in client.sessions:
         for name in wire.STREAMS:
             each.connection._calls[name] = None
 
@@ -179,7 +179,7 @@ def test_the_same_crosses_as_by_grpc(cluster, codec, num_shards):
         if by_socket:
             no_grpc(worker)
         else:
-            for each in worker.links:
+            for each in worker.sessions:
                 each.connection._arrays._avoid_until = np.inf
         numbers = np.random.default_rng(5)
         moves = []
@@ -194,7 +194,7 @@ def test_the_same_crosses_as_by_grpc(cluster, codec, num_shards):
         moves += worker.read() + center.center()
         counts = [
             (each.connection.bytes_sent, each.connection.bytes_received)
-            for each in worker.links
+            for each in worker.sessions
         ]
         found.append((moves, counts))
     (ours, our_counts), (theirs, their_counts) = found
@@ -604,7 +604,7 @@ def test_a_call_of_another_form_is_told(echo, call, sizes):
 def test_an_answer_of_another_length(cluster):
     center = cluster(1)
     worker = joined(center)
-    connection = worker.links[0].connection
+    connection = worker.sessions[0].connection
     with pytest.raises(errors.MessageError, match="were expected"):
         connection.stream(wire.READ, 20.0, {}, (), [np.empty(3)])
     # The rest is not taken for the next answer.
@@ -623,7 +623,7 @@ def test_a_server_that_fails_by_itself(cluster, monkeypatch):
     with pytest.raises(
         errors.CenterUnavailableError, match=r"failed in Read after .*a fault"
     ):
-        worker.links[0].connection.stream(wire.READ, 20.0, {}, ())
+        worker.sessions[0].connection.stream(wire.READ, 20.0, {}, ())
 
 
 # A port that cannot be reached.
@@ -791,7 +791,7 @@ def test_a_call_to_a_held_server_ends_at_its_deadline(cluster):
             match=rf"center 0 \({center.centers[0]}\) did not answer Read "
             r"\(waited \d+\.\d s: timed out\)",
         ):
-            worker.links[0].connection.stream(wire.READ, 0.5, {}, ())
+            worker.sessions[0].connection.stream(wire.READ, 0.5, {}, ())
     assert sockets_of(worker) == [0]
     assert (worker.read()[0] == 0.0).all()
 
@@ -799,7 +799,7 @@ def test_a_call_to_a_held_server_ends_at_its_deadline(cluster):
 def test_closing_ends_a_call(cluster):
     center = cluster(1)
     worker = joined(center)
-    connection = worker.links[0].connection
+    connection = worker.sessions[0].connection
     with center.shards[0]._changed:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             call = pool.submit(connection.stream, wire.READ, 300.0, {}, ())
@@ -829,7 +829,7 @@ def test_nothing_is_left(cluster):
         worker = joined(center, expected=1)
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
             list(pool.map(lambda _, w=worker: w.read(), range(12)))
-        worker.links[0].connection._arrays.close()
+        worker.sessions[0].connection._arrays.close()
         worker.leave()
         del worker
     until(lambda: len(threads()) == 1)
@@ -842,10 +842,10 @@ def test_nothing_is_left(cluster):
 def test_sockets_that_were_idle_for_long_are_not_used(cluster, monkeypatch):
     center = cluster(1)
     worker = joined(center)
-    [idle] = worker.links[0].connection._arrays._idle
+    [idle] = worker.sessions[0].connection._arrays._idle
     monkeypatch.setattr(array_channel, "_IDLE_S", -1.0)
     worker.read()
-    [now] = worker.links[0].connection._arrays._idle
+    [now] = worker.sessions[0].connection._arrays._idle
     assert now is not idle
     assert idle._socket.fileno() == -1
 

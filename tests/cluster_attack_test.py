@@ -117,9 +117,9 @@ class Center:
         try:
             made.join(LAYOUT, support.values(1.0))
             before = self.newest()
-            version = made.version
+            version = made.sessions[0].news.version
             made.exchange(support.values(2.0), support.rates)
-            assert made.version == version + 1
+            assert made.sessions[0].news.version == version + 1
             until(lambda: self.newest() > before)
         finally:
             made.leave()

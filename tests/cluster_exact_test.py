@@ -242,7 +242,7 @@ def test_compressed_both_sides_move_by_the_same(cluster, codec, dtype):
     np.testing.assert_allclose(sums[-1], sums[0], atol=rounding)
     for worker in workers:
         assert 0 <= worker.client.counts.codec_error < 0.01
-        assert worker.client.links[0].connection.bytes_sent > 0
+        assert worker.client.sessions[0].connection.bytes_sent > 0
 
 
 @pytest.mark.parametrize("do", ["exchange", "read_and_push", "meet"])

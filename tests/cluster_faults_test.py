@@ -16,7 +16,6 @@ from tf_elastic import core
 from tf_elastic import version
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import link
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.addresses import PublicAddressError
 from tf_elastic.cluster.configuration import Security
@@ -84,7 +83,8 @@ def test_a_center_without_memory_gets_that_of_the_freshest(cluster):
     fresh = joined(center, 1, timeouts=SHORT)
     for _ in range(3):
         fresh.exchange(support.values(1.0), support.rates)
-    assert stale.version < 3 <= fresh.version
+    assert stale.sessions[0].news.version < 3
+    assert fresh.sessions[0].news.version >= 3
     center.servers[0].stop(0.0)
     # Time enough for both to be asked.
     center.serve(0, Shard(0, 1, grace_s=1.0))
@@ -118,7 +118,7 @@ def test_the_chief_begins_a_new_cluster_whoever_comes_first(cluster):
     for call in calls:
         assert call.result(60)[0][0] == 4.0
     assert center.center()[0][0] == 4.0
-    assert chief.version == 0
+    assert chief.sessions[0].news.version == 0
 
 
 def test_one_of_two_servers_away_is_left_out_and_comes_back(cluster, caplog):
@@ -136,7 +136,7 @@ def test_one_of_two_servers_away_is_left_out_and_comes_back(cluster, caplog):
     assert center.shards[0].applied == 2
     assert worker.counts.missed == 2
     center.serve(1)
-    until(lambda: worker.links[1].away_since is None)
+    until(lambda: worker.sessions[1].away_since is None)
     third = worker.exchange(support.values(1.0), support.rates)
     assert (third.arrays[0] != 0).all()
     assert center.shards[1].applied == 1
@@ -162,7 +162,7 @@ def test_a_server_that_does_not_answer_is_waited_for_once(
         asked = []
         for name in ("call", "stream"):
             monkeypatch.setattr(
-                worker.links[0].connection,
+                worker.sessions[0].connection,
                 name,
                 lambda *args, **kwargs: asked.append(args),
             )
@@ -187,10 +187,10 @@ def test_a_half_that_was_lost_is_counted(cluster, do):
     assert worker.counts.missed == 1
     # What had left the worker is applied late, or not at all if the server
     # had not yet got all of it.
-    until(lambda: worker.links[0].away_since is None)
+    until(lambda: worker.sessions[0].away_since is None)
     before = center.shards[0].applied
     while worker.counts.exchanges == 0:
-        until(lambda: worker.links[0].away_since is None)
+        until(lambda: worker.sessions[0].away_since is None)
         getattr(worker, do)(support.values(1.0), support.rates)
     assert center.shards[0].applied >= before + 1
     assert worker.counts.lost_halves == center.shards[0].applied - 1
@@ -214,7 +214,7 @@ def test_a_center_set_back_has_forgotten(cluster):
     )
     assert worker.counts.forgotten == 2
     assert worker.counts.lost_halves == 0
-    assert worker.version == 1 + restored.applied
+    assert worker.sessions[0].news.version == 1 + restored.applied
 
 
 def test_a_center_begun_anew_has_forgotten_all(cluster):
@@ -241,7 +241,8 @@ def test_a_server_that_begins_anew_while_a_worker_joins(cluster):
     center.servers[1].stop(0.0)
     center.serve(1, Shard(1, 2, grace_s=0.02))
     until(lambda: center.shards[1].ledger.present == [0])
-    chief.is_chief = True
+    for session in chief.sessions:
+        session.identity = session.identity._replace(is_chief=True)
     assert call.result(60)[0][0] == 2.0
     assert (center.center()[0] == 2.0).all()
 
@@ -290,11 +291,12 @@ def test_a_worker_that_lost_its_slot_begins_again_from_the_center(cluster):
     assert (moved.arrays[0][: cut.start] == expected).all()
     assert (moved.arrays[0][cut] == 3.0).all()
     assert worker.counts.lost_halves == worker.counts.restarts == 1
-    assert worker.incarnation == 2
+    assert worker.sessions[0].incarnation == 2
     again = worker.exchange(moved.arrays, support.rates)
     assert not again.restart
     assert not again.arrays[0].any()
-    assert worker.total_samples == 10  # Not 20: it is the same process.
+    # Not 20: it is the same process.
+    assert worker.samples_of_others + worker.samples == 10
 
 
 def test_beginning_again_does_not_wait_for_a_server_that_is_away(cluster):
@@ -316,7 +318,7 @@ def test_a_newer_process_takes_the_place(cluster):
     center = cluster(1)
     older = joined(center, 0, timeouts=SILENT)
     newer = joined(center, 0, timeouts=SILENT)
-    assert newer.incarnation == 2
+    assert newer.sessions[0].incarnation == 2
     with pytest.raises(errors.ReplacedError, match="incarnation 2 has taken"):
         older.exchange(support.values(1.0), support.rates)
     newer.exchange(support.values(1.0), support.rates)
@@ -325,7 +327,7 @@ def test_a_newer_process_takes_the_place(cluster):
     center.serve(0, Shard(0, 1, grace_s=0.02))
     for each in (older, newer):
         # That of the newer process outlasts it, whoever comes first.
-        until(lambda link=each.links[0]: reached(link))
+        until(lambda link=each.sessions[0]: reached(link))
     until(lambda: rejoined(older, center))
     until(lambda: rejoined(newer, center))
     with pytest.raises(errors.ReplacedError):
@@ -341,10 +343,10 @@ def reached(link):
 
 
 def rejoined(worker, center):
-    worker._join(
-        worker.links[0], support.values(1.0), link.Patience(20.0)
-    )
-    return center.shards[0].ledger.last_incarnation(0) == worker.incarnation
+    [session] = worker.sessions
+    session.join(support.values(1.0), session.patience())
+    known = center.shards[0].ledger.last_incarnation(0)
+    return known == session.incarnation
 
 
 def test_the_heartbeat_tells_that_it_is_replaced(cluster):
@@ -359,13 +361,13 @@ def test_the_heartbeat_tells_that_it_is_replaced(cluster):
 def test_a_heartbeat_of_an_earlier_life_does_no_harm(cluster):
     center = cluster(1)
     worker = joined(center, timeouts=SILENT)
-    link, shard = worker.links[0], center.shards[0]
+    link, shard = worker.sessions[0], center.shards[0]
     with frozen(shard):
-        beat = in_thread(worker._beat_once, link)
+        beat = in_thread(worker.signal)
         # The server hears of the next life first.
         link.incarnation = 2
         shard.join(
-            0, 2, 1, center.layout.describe(), worker._process, previous=1
+            0, 2, 1, center.layout.describe(), link.identity.process, previous=1
         )
     beat.result(60)
     assert worker.failure is None
@@ -402,7 +404,7 @@ def test_the_same_message_twice_is_refused(cluster, name):
         header.update(codec="none", whole=True)
 
     def send():
-        worker.links[0].connection.stream(
+        worker.sessions[0].connection.stream(
             name,
             20.0,
             header,
@@ -430,11 +432,11 @@ def test_a_message_of_another_length_changes_nothing(cluster, sent):
         "rate": {"beta": 0.5, "num_workers": 1},
     }
     with pytest.raises(errors.MessageError):
-        worker.links[0].connection.stream(wire.PUSH, 20.0, header, sent)
+        worker.sessions[0].connection.stream(wire.PUSH, 20.0, header, sent)
     with pytest.raises(errors.MessageError):
-        worker.links[0].connection.stream(wire.PUSH, 20.0, {}, sent)
+        worker.sessions[0].connection.stream(wire.PUSH, 20.0, {}, sent)
     with pytest.raises(errors.MessageError):
-        worker.links[0].connection.call(wire.JOIN, 20.0, nonsense=1)
+        worker.sessions[0].connection.call(wire.JOIN, 20.0, nonsense=1)
     assert not center.center()[0].any()
     worker.exchange(support.values(1.0), support.rates)
 
@@ -475,10 +477,11 @@ def test_a_reference_that_the_center_lost_is_sent_again(cluster, codec):
     assert worker.counts.missed == 0
     assert center.shards[1].applied == 4
     # From then on compressed again.
-    bytes_sent = worker.links[1].connection.bytes_sent
+    bytes_sent = worker.sessions[1].connection.bytes_sent
     worker.exchange(sent, support.rates)
     sizes = center.layout.shard_sizes(1)
-    assert worker.links[1].connection.bytes_sent < bytes_sent + 8 * sum(sizes)
+    sent = worker.sessions[1].connection.bytes_sent
+    assert sent < bytes_sent + 8 * sum(sizes)
 
 
 # Synchronous.
@@ -507,7 +510,7 @@ def test_a_round_that_the_center_forgot_is_repeated(cluster):
     center.serve(0, restored)
     early.result(60)  # It missed this one.
     assert workers[0].counts.missed == 1
-    until(lambda: all(w.links[0].away_since is None for w in workers))
+    until(lambda: all(w.sessions[0].away_since is None for w in workers))
     for each in workers:
         each.read()  # p is told.
     calls = [
@@ -527,7 +530,7 @@ def test_leaving_during_an_exchange(cluster):
     worker = joined(center, timeouts=SHORT)
     with frozen(center.shards[0]):
         call = in_thread(worker.exchange, support.values(1.0), support.rates)
-        until(lambda: worker.links[0].pushing)
+        until(lambda: worker.sessions[0].standing.pushing)
         worker.leave()
         moved = call.result(60)
         assert not moved.restart
@@ -713,4 +716,4 @@ def test_two_calls_of_a_client_at_once(cluster):
         worker.exchange(support.values(3.0), support.rates)
     stop.set()
     looking.result(60)
-    assert re.fullmatch("[0-9a-f]{32}", worker._process)
+    assert re.fullmatch("[0-9a-f]{32}", worker.sessions[0].identity.process)

@@ -157,7 +157,7 @@ def test_shared_arrays_do_not_travel(cluster, travelled, num_shards):
 def test_bytes_are_counted_as_if_they_travelled(cluster):
     center = cluster(1, LARGE)
     client = joined(center)
-    connection = client.links[0].connection
+    connection = client.sessions[0].connection
     sent, received = connection.bytes_sent, connection.bytes_received
     out = Room(client).arrays()
     client.exchange(
@@ -225,7 +225,7 @@ def test_a_center_that_is_not_on_this_host(cluster):
     assert not client.shares_memory
     assert len(server._guests) == 1
     assert not isinstance(
-        client.links[0].connection._arrays._idle[0], LocalSocket
+        client.sessions[0].connection._arrays._idle[0], LocalSocket
     )
 
 
@@ -240,7 +240,7 @@ def test_it_is_shared_again_after_a_restart(cluster):
     assert client.counts.missed == 1
     assert not any(array.any() for array in moved.arrays)
     center.serve(0)
-    until(lambda: client.links[0].away_since is None)
+    until(lambda: client.sessions[0].away_since is None)
     client.exchange(room.arrays(), support.rates)
     assert client.counts.exchanges == 1
     assert client.shares_memory
@@ -389,7 +389,7 @@ def test_where_sharing_fails_the_port_is_taken(cluster, monkeypatch):
     for missed in (1, 2, 3):
         client.exchange(filled(away, numbers), support.rates, back.arrays())
         assert client.counts.missed == missed
-        until(lambda: client.links[0].away_since is None)
+        until(lambda: client.sessions[0].away_since is None)
     assert center.shards[0].version == 0
     for _ in range(2):
         client.exchange(filled(away, numbers), support.rates, back.arrays())
@@ -634,7 +634,7 @@ def test_a_worker_that_vanishes_in_mid_call(cluster, monkeypatch):
     )
     thread.start()
     assert entered.wait(60)
-    client.links[0].connection._arrays.close()
+    client.sessions[0].connection._arrays.close()
     thread.join(60)
     assert not thread.is_alive()
     del sent
@@ -650,7 +650,7 @@ def test_the_name_is_told_by_grpc_only(cluster):
     joined(center)
     stranger = center.client(1, security=Security())
     with pytest.raises(errors.CenterRefusedError, match="TF_ELASTIC_TOKEN"):
-        stranger.links[0].connection.call(wire.INVITE, 20.0)
+        stranger.sessions[0].connection.call(wire.INVITE, 20.0)
     # It can be seen on this host; but nobody gets in without a ticket.
     name = center.servers[0]._arrays._local_name
     plain = local_socket.connect(name, soon())

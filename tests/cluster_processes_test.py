@@ -111,7 +111,7 @@ class Training:
         return all(
             link.away_since is None
             for each in self.clients
-            for link in each.links
+            for link in each.sessions
         )
 
     def expected_version(self):
@@ -176,19 +176,19 @@ def test_a_killed_center_goes_on_from_its_snapshot(
     first, second = serve(0), serve(1)
     run = training(centers, [5.0, 3.0]).start()
     one = run.workers[0].client
-    run.until(lambda: one.links[1].version > 20)
+    run.until(lambda: one.sessions[1].news.version > 20)
     # The second one from now on was begun after that.
     now = newest(folders[1])
     run.until(lambda: newest(folders[1]) > now + 1)
     kill(second)
     run.until(run.all_missed)
-    assert one.links[0].away_since is None
+    assert one.sessions[0].away_since is None
     with snapshots.SnapshotStore(folders[1]) as store:
         kept = store.load().state["shard"]["version"]
     assert kept > 0
     second = serve(1)
     run.until(run.all_back)
-    run.until(lambda: one.links[1].version > kept)
+    run.until(lambda: one.sessions[1].news.version > kept)
     run.stop()
     run.settle()
     assert f"center 1 goes on at version {kept}," in processes.log("ps1")
@@ -216,13 +216,14 @@ def test_a_killed_center_without_snapshots_goes_on_from_a_worker(
     centers = free(1)
     first = processes.center(0, centers)
     run = training(centers, [5.0, 3.0]).start()
-    run.until(lambda: run.clients[0].version > 20)
+    run.until(lambda: run.clients[0].sessions[0].news.version > 20)
     kill(first)
     run.until(run.all_missed)
-    seen = max(each.version for each in run.clients)
+    news = [each.sessions[0].news for each in run.clients]
+    seen = max(each.version for each in news)
     processes.center(0, centers)
     run.until(run.all_back)
-    run.until(lambda: all(each.version > seen for each in run.clients))
+    run.until(lambda: all(each.version > seen for each in news))
     run.stop()
     assert "begins with the parameters of worker" in processes.log("ps0")
     center = run.clients[0].read()[0]
@@ -236,7 +237,7 @@ def test_a_stopped_center_goes_on_and_nobody_loses_its_slot(
     centers = free(1)
     process = processes.center(0, centers, "--lease_s=1")
     run = training(centers, [5.0, 3.0]).start()
-    run.until(lambda: run.clients[0].version > 20)
+    run.until(lambda: run.clients[0].sessions[0].news.version > 20)
     process.send_signal(signal.SIGSTOP)
     stopped = time.monotonic()
     run.until(run.all_missed)
@@ -244,8 +245,8 @@ def test_a_stopped_center_goes_on_and_nobody_loses_its_slot(
     process.send_signal(signal.SIGCONT)
     run.until(run.all_back)
     missed = [each.counts.missed for each in run.clients]
-    before = run.clients[0].version
-    run.until(lambda: run.clients[0].version > before + 5)
+    before = run.clients[0].sessions[0].news.version
+    run.until(lambda: run.clients[0].sessions[0].news.version > before + 5)
     run.stop()
     run.settle()
     assert [each.counts.missed for each in run.clients] == missed
@@ -276,7 +277,7 @@ def test_who_breaks_off_does_not_wait_for_a_stopped_center(processes):
 
     thread = threading.Thread(target=exchange, daemon=True)
     thread.start()
-    until(lambda: worker.links[1].pushing)
+    until(lambda: worker.sessions[1].standing.pushing)
     worker.leave()
     thread.join(120)
     assert not thread.is_alive()

@@ -13,7 +13,7 @@ from tf_elastic.cluster import addresses
 from tf_elastic.cluster import client
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import link
+from tf_elastic.cluster import patience
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.exchanger import Exchanger
 from tf_elastic.cluster.server import CenterServer
@@ -22,7 +22,7 @@ from tf_elastic.cluster.snapshots import SnapshotError
 from tf_elastic.cluster.snapshots import SnapshotStore
 
 # Generous where nothing is meant to fail: the machine may be busy.
-PATIENT = link.Timeouts(
+PATIENT = patience.Timeouts(
     join_s=60.0,
     exchange_s=30.0,
     heartbeat_s=0.2,

@@ -215,7 +215,7 @@ def interrupted(begun, deterministic, tmp_path_factory):
             found.append(checkpoint.save(str(folder / "checkpoint")))
             found.append(state(model))
             run.servers.restart(
-                folder, model.distribute_strategy.extended.client.links
+                folder, model.distribute_strategy.extended.client.sessions
             )
 
     fit(

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_elastic import optimizers
 from tf_elastic import strategies
-from tf_elastic.cluster import link
+from tf_elastic.cluster import patience
 
 N, STEPS, WORKERS = 5, 60, 3
 SPLIT = 3  # the parameters are two variables, of 3 and of 2 numbers
@@ -29,7 +29,7 @@ _FACTOR = _GENERATOR.normal(size=(N, N))
 HESSIAN = _FACTOR @ _FACTOR.T / N + 0.1 * np.eye(N)
 
 # Generous where nothing is meant to fail: the machine may be busy.
-PATIENT = link.Timeouts(
+PATIENT = patience.Timeouts(
     join_s=60.0,
     exchange_s=30.0,
     heartbeat_s=0.2,
@@ -265,10 +265,11 @@ class Worker:
             ],
         )
         served(self.strategy)
+        client = self.strategy.extended.client
         return {
             "epochs": len(history.epoch),
             "samples": epochs_seen.samples,
-            "version": self.strategy.extended.client.version,
+            "version": client.sessions[0].news.version,
         }
 
     def end(self):

@@ -41,7 +41,7 @@ def one(center, message, rates, protocol="blocking", worker=0, **options):
 def push_id(client, sequence, **fields):
     return {
         "worker": client.worker,
-        "incarnation": client.incarnation,
+        "incarnation": client.sessions[0].incarnation,
         "sequence": sequence,
         "version_read": 0,
         **fields,
@@ -50,7 +50,7 @@ def push_id(client, sequence, **fields):
 
 def take_raw(center, client, **fields):
     """A push by itself, under any number."""
-    link = client.links[0]
+    link = client.sessions[0]
     message = [np.ones_like(part) for part in center.shards[0].arrays]
     rate = {**gradient_rates(1), "num_workers": 1}
     return link.connection.stream(
@@ -95,7 +95,7 @@ def test_a_successor_begins_where_the_center_says(cluster):  # noqa: F811
         read[0], center.center()[0] + MOMENTUM * velocity
     )
     assert np.abs(velocity).max() > 0
-    assert client.incarnation == 2
+    assert client.sessions[0].incarnation == 2
     second = support.Pusher(client, read, support.GRADIENT, gradient_rates)
     before = center.center()[0]
     second.step(ETA)
@@ -147,13 +147,13 @@ def test_a_restored_center_goes_on_as_if_nothing_was(
             again.stop()
             assert restored.layout.rule == rule
             center.serve(0, restored)
-            until(lambda c=worker.client: c.links[0].away_since is None)
+            until(lambda c=worker.client: c.sessions[0].away_since is None)
             support.assert_close(
                 worker.client.read_points().arrays[0], worker.x
             )
         turns(3)
         assert worker.client.counts.missed == 0
-        assert worker.client.incarnation == 1
+        assert worker.client.sessions[0].incarnation == 1
         ends.append(
             [worker.x, center.center()[0], support.slot_of(center, slot)]
         )
@@ -184,7 +184,7 @@ def test_updates_wait_for_a_server_that_is_away(
     turn()
     center.servers[1].stop(0.0)
     away = cut(center, 1)
-    until(lambda: worker.client.links[1].away_since is not None)
+    until(lambda: worker.client.sessions[1].away_since is not None)
     for _ in range(3):
         turn()
     assert worker.client.counts.missed == 3
@@ -196,7 +196,7 @@ def test_updates_wait_for_a_server_that_is_away(
     )
     assert np.abs(center.center()[0] - worker.x)[away].max() > 0
     center.serve(1, center.shards[1])
-    until(lambda: worker.client.links[1].away_since is None)
+    until(lambda: worker.client.sessions[1].away_since is None)
     turn()
     support.assert_close(center.center()[0], support.INITIAL + done)
     if protocol == "overlapped":
@@ -217,7 +217,7 @@ def test_an_update_without_an_answer_is_applied_once(
                      support.ADMM_RULE)
     worker = one(center, support.UPDATE, unit, timeouts=SILENT)
     client = worker.client
-    link = client.links[0]
+    link = client.sessions[0]
     stream = link.connection.stream
 
     def push(amount):
@@ -240,7 +240,7 @@ def test_an_update_without_an_answer_is_applied_once(
     monkeypatch.undo()
     push(4.0)  # It is still held to be away.
     assert center.shards[0].applied == 1 + applied
-    client._beat_once(link)  # Finds it again.
+    client.signal()  # Finds it again.
     assert client.counts.lost_halves == applied
     push(8.0)
     support.assert_close(center.center()[0], support.INITIAL + 15.0)
@@ -263,7 +263,7 @@ def test_gradients_of_a_server_that_is_away_are_not_kept(
         worker.visit()
     np.testing.assert_array_equal(worker.x[away], support.INITIAL[away])
     center.serve(1, center.shards[1])
-    until(lambda: worker.client.links[1].away_since is None)
+    until(lambda: worker.client.sessions[1].away_since is None)
     worker.step(ETA)
     worker.visit()
     support.assert_close(
@@ -290,7 +290,7 @@ def test_admm_goes_on_while_a_server_is_away(cluster):  # noqa: F811
     assert np.isfinite(workers[0].x).all()
     center.serve(1, center.shards[1])
     for worker in workers:
-        until(lambda c=worker.client: c.links[1].away_since is None)
+        until(lambda c=worker.client: c.sessions[1].away_since is None)
         worker.turn(ETA, 1)
     mean = sum(worker.pushed for worker in workers) / 2
     support.assert_close(center.center()[0], mean)
@@ -316,8 +316,8 @@ def test_a_center_without_memory_begins_where_admm_read_it(
     worker.x = worker.x + 1.0
     until(lambda: worker.end() or center.shards[0].arrays is not None)
     until(
-        lambda: worker.client._beat_once(worker.client.links[0])
-        or worker.client.links[0].away_since is None
+        lambda: worker.client.signal()
+        or worker.client.sessions[0].away_since is None
     )
     worker.end()  # Brings what is left, if it was away.
     support.assert_close(

@@ -144,12 +144,12 @@ def test_a_model_goes_on_while_a_server_is_away(cluster, worker, protocol):
 
     step(0)
     servers.servers[1].stop(0.0)
-    support.support.until(lambda: client.links[1].away_since is not None)
+    support.support.until(lambda: client.sessions[1].away_since is not None)
     for t in (1, 2):
         step(t)
     assert np.abs(parameters(servers) - x).max() > 1e-3
     servers.serve(1, servers.shards[1])
-    support.support.until(lambda: client.links[1].away_since is None)
+    support.support.until(lambda: client.sessions[1].away_since is None)
     step(3)
     assert_close(parameters(servers), x)
     assert strategy.exchange_counts().missed == 2

@@ -53,8 +53,8 @@ def moved(client):
     """Bytes of arrays that a client has (sent, received) so far."""
     return np.array(
         [
-            sum(link.connection.bytes_sent for link in client.links),
-            sum(link.connection.bytes_received for link in client.links),
+            sum(link.connection.bytes_sent for link in client.sessions),
+            sum(link.connection.bytes_received for link in client.sessions),
         ]
     )
 

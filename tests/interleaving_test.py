@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from tests import interleaving_support as support
-from tests import timeless_client
 from tf_elastic import core
-from tf_elastic.cluster import delivery
+from tf_elastic.cluster import reliable_fanout
 from tf_elastic.core import rules
 
 TURNS = (0, 1, 0, 1, 1, 0)
@@ -132,7 +131,7 @@ class Run:
         return [bool(array[part(k)].any()) for k in range(support.SERVERS)]
 
     def obey(self, worker, moved):
-        assert moved.kind == delivery.PULL
+        assert moved.kind == reliable_fanout.PULL
         worker.x = core.pull(worker.x, moved.arrays[0], moved.moving_rate)
 
     def center(self):
@@ -222,7 +221,7 @@ class Increments(Run):
         return [not away[part(k)].any() for k in range(support.SERVERS)]
 
     def obey(self, worker, moved):
-        assert moved.kind == delivery.TAKE
+        assert moved.kind == reliable_fanout.TAKE
         point = moved.arrays[0]
         worker.x = np.where(np.isnan(point), worker.x, point)
         worker.read = worker.x.copy()
@@ -265,12 +264,6 @@ EXCHANGES = {
     "push": functools.partial(Parts, support.Worker.push),
 }
 exchanges = pytest.mark.parametrize("name", EXCHANGES)
-
-
-@pytest.fixture(autouse=True)
-def _without_time():
-    with timeless_client.without_time():
-        yield
 
 
 def failures(name, scripts, **options):

@@ -1,22 +1,20 @@
-"""A worker's client in one thread, for which no time passes.
+"""A worker's client in one thread, for which no time passes by itself.
 
 Its pool does what it is given at once, hearts beat when they are told to
-(`signal`), whoever would sleep goes on, and patience ends after so many looks,
-not seconds.
+(`signal`), and whoever would sleep moves the clock and goes on.
 """
 
 import concurrent.futures
-import contextlib
-from unittest import mock
 
 from tf_elastic.cluster import client
-from tf_elastic.cluster import delivery
-from tf_elastic.cluster import membership
+from tf_elastic.cluster.patience import Timeouts
+from tf_elastic.cluster.surroundings import Surroundings
 
-_MOST_LOOKS = 8
+# A worker looks a few times for what is not there, and then goes on.
+IMPATIENT = Timeouts(join_s=1.5, exchange_s=1.5)
 
 
-class _AtOnce:
+class AtOnce:
     """A pool without threads."""
 
     def submit(self, do, *args):
@@ -31,25 +29,21 @@ class _AtOnce:
         pass
 
 
-class _Looks:
-    """A `Patience` that is over after so many looks."""
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-        self._left = _MOST_LOOKS
-
-    def give_up(self):
-        self._left = 0
-
-    def is_over(self):
-        self._left -= 1
-        return self._left < 0
-
-
-class _Awake:
-    """An event that nobody waits for."""
+class Clock:
+    """Goes on when somebody sleeps."""
 
     def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+
+class Awake:
+    """An event; whoever waits for it moves the clock instead."""
+
+    def __init__(self, clock):
+        self._clock = clock
         self._is_set = False
 
     def set(self):
@@ -59,30 +53,29 @@ class _Awake:
         return self._is_set
 
     def wait(self, seconds):
+        if not self._is_set:
+            self._clock.seconds += seconds
         return self._is_set
 
 
-@contextlib.contextmanager
-def without_time():
-    """Patience of workers is counted in looks."""
-    with contextlib.ExitStack() as end:
-        for module in (membership, delivery, client):
-            end.enter_context(mock.patch.object(module, "Patience", _Looks))
-        yield
-
-
-def of_one_thread(line, *args):
+def of_one_thread(line, *args, clock=None, timeouts=IMPATIENT):
     """A client that has not joined, whose connections `line` makes.
 
     Args:
         line: called in place of `Connection`.
         *args: of `CenterClient`.
+        clock: to go by; None for one of its own.
+        timeouts: of the client.
     """
-    with mock.patch.object(membership, "Connection", line):
-        # Who is late is asked by time.
-        made = client.CenterClient(*args, max_lag=None)
-    made._pool.shutdown()
-    made._pool = _AtOnce()
-    made._stopped = _Awake()
-    made._hearts = [mock.Mock()]  # There is one, and no other is started.
-    return made
+    clock = clock or Clock()
+    around = Surroundings(
+        now=clock,
+        connect=line,
+        pool=AtOnce(),
+        stopped=Awake(clock),
+        beats=False,
+    )
+    # Messages are numbered; nobody is to ask for more of them.
+    return client.CenterClient(
+        *args, timeouts=timeouts, max_lag=None, around=around
+    )

@@ -78,7 +78,7 @@ def squares_of_parameters(
 
 def check_finite(
     values: np.ndarray,
-    worker: int,
+    worker: int | None,
     layout: Layout,
     section: Section,
     first: int,

@@ -1,159 +1,303 @@
-"""A worker's side of the center: its exchanges with all center servers."""
+"""A worker's side of the center: what a protocol asks of all center servers."""
 
-import time
+import math
+import uuid
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from absl import logging
-
 from tf_elastic.cluster import codec as codecs
-from tf_elastic.cluster import errors
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.blocks import check_finite
-from tf_elastic.cluster.blocks import put_differences
-from tf_elastic.cluster.delivery import RESTART
-from tf_elastic.cluster.delivery import TAKE
-from tf_elastic.cluster.delivery import Delivery
-from tf_elastic.cluster.delivery import Moved
-from tf_elastic.cluster.delivery import RatesOf
-from tf_elastic.cluster.link import Link
-from tf_elastic.cluster.link import Patience
-from tf_elastic.cluster.membership import BEGUN_ANEW
-from tf_elastic.cluster.membership import Arrays
+from tf_elastic.cluster import exchanges
+from tf_elastic.cluster import watch
+from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.fanout import Fanout
+from tf_elastic.cluster.instruction import Instruction
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.patience import Timeouts
+from tf_elastic.cluster.presence import Presence
+from tf_elastic.cluster.reliable_fanout import Counts
+from tf_elastic.cluster.reliable_fanout import Moved
+from tf_elastic.cluster.reliable_fanout import ReliableFanout
+from tf_elastic.cluster.reliable_push import Push
+from tf_elastic.cluster.shard_session import Arrays
+from tf_elastic.cluster.shard_session import Identity
+from tf_elastic.cluster.shard_session import News
+from tf_elastic.cluster.shard_session import ShardSession
+from tf_elastic.cluster.surroundings import Surroundings
+from tf_elastic.core import lateness
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Rates
+
+# Of (p, the worker's clock).
+RatesOf = Callable[[int, int], Rates]
+
+_POLL_S = 0.1
+_NONE_OF_IT = (1 << 53) - 1
 
 
-class CenterClient(Delivery):
-    """Does with all center servers at once what a protocol asks for.
+class CenterClient:
+    """A process' sessions with all center servers, used as one.
 
-    For its arguments see `Membership`.
+    It joins, reads, and stays known by signs of life. A center server that is
+    away is left out, and looked for by the heartbeat's thread.
+
+    Args:
+        centers: the addresses of all center servers.
+        worker: the worker's index, or None for a process that only looks.
+        is_chief: whether its parameters may begin a new center.
+        expected_workers: that the cluster is begun with.
+        security: token and certificates.
+        codec: how parameters are compressed; one of `codec.CODECS`.
+        timeouts: see `Timeouts`.
+        group: which optimizer's center is meant, from 0.
+        max_lag: see `core.lateness`.
+        around: time, network and threads; None for the usual ones.
     """
 
-    def take(
-        self, messages: Arrays, rates: RatesOf, overlapped: bool = False
-    ) -> Moved:
-        """Pushes messages, gets points to go on from.
+    layout: Layout  # of the model, as soon as it is known
 
-        Args:
-            messages: the worker's, one array for each section; of statistics
-                its values.
-            rates: of a push by one of p workers.
-            overlapped: whether they were made before the answer to the push
-                before was there.
+    def __init__(
+        self,
+        centers: Sequence[str],
+        worker: int | None,
+        is_chief: bool,
+        expected_workers: int,
+        security: Security | None = None,
+        codec: str = "none",
+        timeouts: Timeouts | None = None,
+        group: int = 0,
+        max_lag: float | None = lateness.DEFAULT_MAX_LAG,
+        around: Surroundings | None = None,
+    ) -> None:
+        lateness.check_max_lag(max_lag)
+        if codec not in codecs.CODECS:
+            raise ValueError(
+                f"`compression` must be one of {codecs.CODECS}. "
+                f"Received: compression={codec!r}."
+            )
+        security = security or Security()
+        self.worker = worker
+        self.is_chief = is_chief
+        self.codec = codec
+        self.max_lag = max_lag
+        self.timeouts = timeouts or Timeouts()
+        self.barrier_s = self.timeouts.barrier_s  # less at the end
+        self.clock = 0  # the worker's local steps
+        self.samples = 0  # that it has trained on
+        self.notes: dict[str, Any] = {}  # others see them in the status
+        self.trains = False  # the chief waits for it at the end
+        self.sequence = 0
+        self._around = around or Surroundings()
+        process = uuid.uuid4().hex
+        identity = Identity(worker, is_chief, expected_workers, process)
+        self.sessions = [
+            ShardSession(
+                self._around.connect(address, k, security, group),
+                k,
+                identity,
+                codec,
+                self.timeouts,
+                self._around,
+            )
+            for k, address in enumerate(centers)
+        ]
+        self._all = Fanout(self.sessions, self._around.pool)
+        self._reliably = ReliableFanout(
+            self.sessions, self._all, self._around
+        )
+        self._presence = Presence(
+            self.sessions,
+            self._all,
+            self._progress,
+            self.timeouts,
+            self._around,
+        )
+        self._num_workers = expected_workers
+        self._told = Instruction()  # by this worker, the chief
+
+    # What is known of the worker, the center and the others.
+
+    def _progress(self) -> dict[str, Any]:
+        notes = {
+            name: value
+            for name, value in self.notes.items()
+            # JSON knows no infinity, and the center takes none.
+            if not isinstance(value, float) or math.isfinite(value)
+        }
+        return {
+            "clock": self.clock,
+            "samples": self.samples,
+            "notes": {**notes, watch.TRAINS: self.trains},
+        }
+
+    @property
+    def counts(self) -> Counts:
+        """What happened between this worker and the center, as of now."""
+        return self._reliably.counts
+
+    def waited(self, seconds: float) -> None:
+        """Counts for how long training stood still."""
+        self._reliably.waited(seconds)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why training cannot go on, as signs of life have found out."""
+        return self._presence.failure
+
+    @property
+    def joined(self) -> bool:
+        """Whether this worker has joined the center."""
+        return all(session.joined for session in self.sessions)
+
+    @property
+    def num_workers(self) -> int:
+        """p, as the first center server that is there has told."""
+        for session in self.sessions:
+            if session.news.num_workers is not None:
+                self._num_workers = session.news.num_workers
+                break
+        return self._num_workers
+
+    @property
+    def samples_of_others(self) -> int:
+        """And of this worker's earlier processes, as far as was heard."""
+        return max(s.news.samples_of_others for s in self.sessions)
+
+    @property
+    def instruction(self) -> Instruction:
+        """The chief's newest that was heard, or told."""
+        heard = [session.news.instruction for session in self.sessions]
+        return max([self._told, *heard], key=lambda told: told.number)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a center server is on this host, and let into memory."""
+        return any(s.connection.shares_memory for s in self.sessions)
+
+    # Joining and leaving.
+
+    def _is_of(self, layout: Layout) -> None:
+        self.layout = layout
+        for session in self.sessions:
+            session.layout = layout
+
+    def greet(self, layout: Layout) -> bool:
+        """Waits for all center servers, and hears what there is to know.
+
+        Who is not the chief waits for their parameters, too.
 
         Returns:
-            What the worker is to do.
+            Whether all have parameters.
 
         Raises:
-            NonFiniteError, ReplacedError, CenterRefusedError: training
-                cannot go on.
+            CenterUnavailableError: a center server was not there in time, or
+                had none.
+            CenterRefusedError: it is another one.
         """
-        flat = self.layout.empty()
+        self._is_of(layout)
+        patience = self._around.patience(self.timeouts.join_s)
+        return all(self._all.do(lambda s: s.greet(patience), patience))
 
-        def take(
-            link: Link, push: dict, rate: dict, parts: Arrays
-        ) -> dict[str, Any]:
-            if overlapped:
-                push = {**push, "version_read": link.version_held}
-            out = self.layout.parts(flat, link.shard)
-            return link.connection.stream(
-                wire.TAKE,
-                self._exchange_s(),
-                {"id": push, "rate": rate},
-                parts,
-                out,
-            )
-
-        return self._with_all(take, messages, flat, rates, TAKE)
-
-    def meet_and_read(
-        self, values: Arrays, rates: RatesOf
-    ) -> Moved:
-        """All workers at once, by the center's rule: waits for the others.
+    def join(self, layout: Layout, values: Arrays) -> Arrays:
+        """Joins all center servers; waits for them.
 
         Args:
-            values: what the rule says that workers send.
-            rates: of a push by one of p workers.
+            layout: of the model.
+            values: the worker's, one array for each section.
 
-        Returns and errors as of `take`.
+        Returns:
+            The center's values. If there was no center yet and this is the
+            chief, they are `values`. `clock` is that of the worker's process
+            before this one, as far as the center has heard.
+
+        Raises:
+            CenterUnavailableError: a center server was not there in time.
+            CenterRefusedError: a center server is of another model.
         """
+        self._is_of(layout)
+        center = layout.empty()
+        patience = self._around.patience(self.timeouts.join_s)
+        # From now on, since to send all parameters may last longer than a
+        # lease.
+        self._presence.start()
+        self._all.do(
+            lambda s: s.enter(s.part(values), s.part(center), patience),
+            patience,
+        )
+        before = [session.clock_before for session in self.sessions]
+        self.clock = max(self.clock, *before)
+        self._reliably.known = center
+        return center
+
+    def signal(self) -> None:
+        """A sign of life to all at once, not when its time has come."""
+        self._presence.signal()
+
+    def leave(self, finished: bool = False) -> None:
+        """Gives the slots back, and closes everything. Never raises.
+
+        Args:
+            finished: whether this worker has done its part; then the others'
+                alpha stays as it is.
+        """
+        self._presence.leave(finished)
+
+    # Looking, and telling.
+
+    def look(self, layout: Layout) -> Arrays:
+        """Reads the center, joined or not.
+
+        Raises:
+            CenterEmptyError: there is no center yet.
+            CenterUnavailableError: a server did not answer in time.
+        """
+        self._is_of(layout)
+        return self.read()
+
+    def read(self) -> Arrays:
+        """Reads all of the center, as anybody may; errors as of `look`."""
         flat = self.layout.empty()
+        patience = self.sessions[0].patience()
+        self._all.do(lambda s: s.look(s.part(flat), patience), patience)
+        return flat
 
-        def meet(
-            link: Link, push: dict, rate: dict, parts: Arrays
-        ) -> dict[str, Any]:
-            news = link.connection.stream(
-                wire.DEPOSIT,
-                self._exchange_s(),
-                {"id": push, "rate": rate},
-                parts,
-            )
-            self._wait_for_round(link, news["round"])
-            out = self.layout.parts(flat, link.shard)
-            told = {name: news[name] for name in ("pushes", "late")}
-            return {**self._read(link, out), **told}
+    def status(self, staleness_since: int = 0) -> list[News | None]:
+        """Every center server's status; None for one that is away."""
+        return self._all.do(lambda session: session.status(staleness_since))
 
-        return self._with_all(meet, values, flat, rates, TAKE)
+    def wait_for_others(self, seconds: float) -> list[int]:
+        """Waits until no other worker is in the midst of training.
 
-    def read_points(self) -> Moved:
-        """Reads where to go on from, and pushes nothing.
+        Args:
+            seconds: how long at most.
 
-        Returns and errors as of `take`.
+        Returns:
+            The workers that are.
         """
-        flat = self.layout.empty()
+        patience = self._around.patience(seconds)
+        while True:
+            trains = watch.in_training(self.status(_NONE_OF_IT))
+            others = [worker for worker in trains if worker != self.worker]
+            if not others or patience.is_over():
+                return others
+            self._around.stopped.wait(_POLL_S)
 
-        def read(link: Link) -> bool:
-            parts = self.layout.parts(flat, link.shard)
-            if link.away_since is None:
-                try:
-                    try:
-                        news = self._read(link, parts)
-                    except BEGUN_ANEW:
-                        patience = Patience(self._exchange_s())
-                        self._join(link, self._known, patience)
-                        news = self._read(link, parts)
-                    link.version_read = link.version_held = news["version"]
-                    return True
-                except errors.CenterUnavailableError as error:
-                    self._went_away(link, error)
-            for part in parts:
-                part[...] = np.nan
-            return False
+    def instruct(
+        self,
+        stop: bool,
+        learning_rate: float | None,
+        instead_of: float | None,
+    ) -> None:
+        """As the chief, tells all workers what to do; see `Instruction`.
 
-        if self.failure is not None:
-            raise self.failure
-        try:
-            here = self._with_links(read)
-        except errors.LostSlotError as error:
-            return self._restart(self._known, error)
-        self._know(flat, here)
-        return Moved(TAKE, flat)
-
-    def begin(self) -> Moved:
-        """Reads the center for a worker that has taken no step yet.
-
-        Of a center server that is away it has what it got before. Returns and
-        errors as of `take`.
+        A center server that is away hears of it when it is back, if there is
+        another instruction, and its workers from the others.
         """
-        moved = self.read_points()
-        if moved.restart:
-            return moved
-        return Moved(RESTART, [array.copy() for array in self._known])
+        number = self.instruction.number + 1
+        self._told = Instruction(number, stop, learning_rate, instead_of)
+        self._all.do(lambda session: session.instruct(self._told))
 
-    def push(self, differences: Arrays, rates: RatesOf) -> Moved:
-        """Pushes differences to a center that adds them.
-
-        Args, returns and errors as of `take`; there is nothing to go on from.
-        """
-        flat = self.layout.zeros()
-
-        def push(
-            link: Link, push: dict, rate: dict, parts: Arrays
-        ) -> dict[str, Any]:
-            return link.connection.stream(
-                wire.PUSH, self._exchange_s(), {"id": push, "rate": rate}, parts
-            )
-
-        return self._with_all(push, differences, flat, rates)
+    # Exchanges.
 
     def exchange(
         self, values: Arrays, rates: RatesOf, out: Arrays | None = None
@@ -162,7 +306,7 @@ class CenterClient(Delivery):
 
         Args:
             values: the worker's, one array for each section.
-            rates: alpha and beta for p workers at the worker's clock.
+            rates: of an exchange by one of p workers at the worker's clock.
             out: what to fill with the differences; None for new arrays.
 
         Returns:
@@ -172,78 +316,13 @@ class CenterClient(Delivery):
             NonFiniteError, ReplacedError, CenterRefusedError: training
                 cannot go on.
         """
-        flat = self.layout.empty() if out is None else out
-
-        def exchange(
-            link: Link, push: dict, rate: dict, parts: Arrays
-        ) -> dict[str, Any]:
-            mine = self.layout.parts(flat, link.shard)
-            whole = False
-            while True:
-                sent, whole = self._encode(link, parts, whole)
-                header = {
-                    "id": push,
-                    "rate": rate,
-                    "codec": self.codec,
-                    "whole": whole,
-                }
-                room = mine
-                if self.codec != "none":
-                    room = [
-                        np.empty(
-                            codecs.encoded_nbytes(
-                                self.codec, part.size, part.dtype
-                            ),
-                            np.uint8,
-                        )
-                        for part in mine
-                    ]
-                try:
-                    news = link.connection.stream(
-                        wire.EXCHANGE,
-                        self._exchange_s(),
-                        header,
-                        sent,
-                        room,
-                    )
-                    break
-                except errors.LostReferenceError:
-                    whole = True
-            if self.codec != "none":
-                for part, data in zip(mine, room, strict=True):
-                    codecs.decode(
-                        self.codec, data, part.dtype, part.size, out=part
-                    )
-            return news
-
-        return self._with_all(exchange, values, flat, rates)
+        return self._push(exchanges.exchange, values, rates, out)
 
     def read_and_push(
         self, values: Arrays, rates: RatesOf, out: Arrays | None = None
     ) -> Moved:
-        """Algorithm 1: reads the center, then pushes the difference.
-
-        Args, returns and errors as of `exchange`.
-        """
-        flat = self.layout.empty() if out is None else out
-
-        def read_and_push(
-            link: Link, push: dict, rate: dict, parts: Arrays
-        ) -> dict[str, Any]:
-            mine = self.layout.parts(flat, link.shard)
-            news = self._read(link, mine)
-            if self._has_gone_on(link, news["version"]):
-                raise errors.LatePushError("it was read just now")
-            put_differences(parts, mine, mine)
-            header = {
-                "id": {**push, "version_read": news["version"]},
-                "rate": rate,
-            }
-            return link.connection.stream(
-                wire.PUSH, self._exchange_s(), header, mine
-            )
-
-        return self._with_all(read_and_push, values, flat, rates)
+        """Algorithm 1: reads the center, then pushes the difference."""
+        return self._push(exchanges.read_and_push, values, rates, out)
 
     def meet(
         self, values: Arrays, rates: RatesOf, out: Arrays | None = None
@@ -251,63 +330,82 @@ class CenterClient(Delivery):
         """All workers at once, eqs. 2.3 and 2.4: waits for the others.
 
         Whoever has not come within `Timeouts.barrier_s` is named, and left
-        out. Args, returns and errors as of `exchange`.
+        out.
         """
-        flat = self.layout.empty() if out is None else out
+        return self._push(exchanges.meet, values, rates, out)
 
-        def meet(
-            link: Link, push: dict, rate: dict, parts: Arrays
-        ) -> dict[str, Any]:
-            mine = self.layout.parts(flat, link.shard)
-            news = link.connection.stream(
-                wire.DEPOSIT,
-                self._exchange_s(),
-                {"id": push, "rate": rate},
-                parts,
-                mine,
-            )
-            return {
-                **self._wait_for_round(link, news["round"]),
-                "pushes": news["pushes"],
-            }
+    def push(self, differences: Arrays, rates: RatesOf) -> Moved:
+        """Pushes differences to a center that adds them; nothing comes back."""
+        zeros = self.layout.zeros()
+        return self._push(exchanges.push_only, differences, rates, zeros)
 
-        return self._with_all(meet, values, flat, rates)
+    def take(
+        self, messages: Arrays, rates: RatesOf, overlapped: bool = False
+    ) -> Moved:
+        """Pushes messages, gets points to go on from.
 
-    def _encode(
-        self, link: Link, parts: Arrays, whole: bool
-    ) -> tuple[list[Any], bool]:
-        try:
-            return link.encode(parts, whole)
-        except ValueError:
-            # A codec takes finite values only.
-            for section, part in zip(self.layout.sections, parts, strict=True):
-                first = self.layout.cut(section, link.shard).start
-                check_finite(part, self.worker, self.layout, section, first)
-            return link.encode(parts, True)
+        Args:
+            messages: the worker's; of statistics its values.
+            rates: as of `exchange`.
+            overlapped: whether they were made before the answer to the push
+                before was there.
+        """
+        return self._push(
+            exchanges.take,
+            messages,
+            rates,
+            takes_points=True,
+            overlapped=overlapped,
+        )
 
-    def _wait_for_round(self, link: Link, round_: int) -> dict[str, Any]:
-        begin = time.monotonic()
-        force = False
-        while True:
-            news = self._control(
-                link,
-                wire.RELEASE,
-                worker=self.worker,
-                incarnation=link.incarnation,
-                round_=round_,
-                wait_s=min(1.0, self.barrier_s),
-                force=force,
-            )
-            self._note(link, news)
-            if news["round"] != round_:
-                return news
-            if time.monotonic() - begin > self.barrier_s:
-                logging.warning(
-                    "worker %d waited %g s for worker(s) %s at exchange %d "
-                    "and goes on without them.",
-                    self.worker,
-                    self.barrier_s,
-                    ", ".join(map(str, news["missing"])) or "yet to join",
-                    round_,
-                )
-                force = True
+    def meet_and_read(self, values: Arrays, rates: RatesOf) -> Moved:
+        """All workers at once, by the center's rule, to go on from points."""
+        return self._push(
+            exchanges.meet_and_read, values, rates, takes_points=True
+        )
+
+    def read_points(self) -> Moved:
+        """Reads where to go on from, and pushes nothing."""
+        self._presence.check()
+        return self._reliably.read_points()
+
+    def begin(self) -> Moved:
+        """Reads the center for a worker that has taken no step yet.
+
+        Of a center server that is away it has what it got before.
+        """
+        self._presence.check()
+        return self._reliably.begin()
+
+    def _push(
+        self,
+        call: Callable[[ShardSession, Push, Arrays, Arrays], News],
+        values: Arrays,
+        rates: RatesOf,
+        out: Arrays | None = None,
+        takes_points: bool = False,
+        overlapped: bool = False,
+    ) -> Moved:
+        self._presence.check()
+        self.sequence += 1
+        num_workers = self.num_workers  # Signs of life change it.
+        now = rates(num_workers, self.clock)
+        rule = self.layout.rule
+        # A part of ADMM's center is the worker's own, however old.
+        may_be_late = takes_points or rule.answers_difference
+        if may_be_late and self.max_lag is not None:
+            self._presence.ask_if_overdue()
+        push = Push(
+            call,
+            self.sequence,
+            self.clock,
+            self.samples,
+            {**now, "num_workers": num_workers},
+            rule.sends == rules.INCREMENT,
+            takes_points,
+            overlapped,
+            self.barrier_s,
+            self.max_lag if may_be_late else None,
+        )
+        out = self.layout.empty() if out is None else out
+        return self._reliably.push(push, values, out)

@@ -66,6 +66,9 @@ class MessageError(ClusterError):
     """A message is not what it should be."""
 
 
+# A center server does not know what this worker knows of it.
+BEGUN_ANEW = (UnknownWorkerError, CenterEmptyError)
+
 TOLD = {
     kind.__name__: kind
     for kind in (

@@ -21,23 +21,24 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from tf_elastic.cluster import delivery
+from tf_elastic.cluster import reliable_fanout
 from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster.client import CenterClient
-from tf_elastic.cluster.delivery import Moved
+from tf_elastic.cluster.client import RatesOf
+from tf_elastic.cluster.reliable_fanout import Moved
 from tf_elastic.core import rules
 
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 
-# What a worker is to do: `delivery`'s kinds, as numbers for a graph.
+# What a worker is to do: `reliable_fanout`'s kinds, as numbers for a graph.
 NOTHING = 0
 PULL = 1
 TAKE = 2
 RESTART = 3
 _NUMBERS = {
-    delivery.PULL: PULL,
-    delivery.TAKE: TAKE,
-    delivery.RESTART: RESTART,
+    reliable_fanout.PULL: PULL,
+    reliable_fanout.TAKE: TAKE,
+    reliable_fanout.RESTART: RESTART,
 }
 
 # Of (p, the worker's clock, numbers of the moment).
@@ -169,7 +170,7 @@ class Exchanger:
         else:
             do = self.client.meet if meets else self.client.read_and_push
             moved = do(list(values), rates, self._back.arrays())
-        self.client.counts.wait_s += time.monotonic() - begin
+        self.client.waited(time.monotonic() - begin)
         return self._ordered(moved)
 
     def read(self, moment: Moment) -> Order:
@@ -177,7 +178,7 @@ class Exchanger:
         self._tell(moment)
         begin = time.monotonic()
         moved = self.client.read_points()
-        self.client.counts.wait_s += time.monotonic() - begin
+        self.client.waited(time.monotonic() - begin)
         return self._ordered(moved)
 
     def push(
@@ -188,7 +189,7 @@ class Exchanger:
         self._given_at = self.client.clock
         begin = time.monotonic()
         moved = self.client.push(list(differences), self._rates_at(moment))
-        self.client.counts.wait_s += time.monotonic() - begin
+        self.client.waited(time.monotonic() - begin)
         return self._ordered(moved)
 
     def _ordered(self, moved: Moved) -> Order:
@@ -207,7 +208,7 @@ class Exchanger:
         """
         return self._away.arrays()
 
-    def _rates_at(self, moment: Moment) -> delivery.RatesOf:
+    def _rates_at(self, moment: Moment) -> RatesOf:
         return lambda num_workers, _: self._rates(
             num_workers, moment.clock, moment.numbers
         )
@@ -237,7 +238,7 @@ class Exchanger:
             self._late = True
             return Order(NOTHING, 0.0, ())
         finally:
-            self.client.counts.wait_s += time.monotonic() - begin
+            self.client.waited(time.monotonic() - begin)
         self._pending, self._late = None, False
         return self._ordered(moved)
 

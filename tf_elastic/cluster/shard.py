@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from tf_elastic.cluster import bootstrap_election
 from tf_elastic.cluster import codec as codecs
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import ledger
 from tf_elastic.cluster import meeting
-from tf_elastic.cluster import offers
 from tf_elastic.cluster.center_state import Arrays
 from tf_elastic.cluster.center_state import CenterState
 from tf_elastic.cluster.instruction import Instruction
@@ -88,7 +88,7 @@ class Shard:
         )
         self.num_shards = num_shards
         self.ledger = ledger.Ledger(lease_s, now, max_workers)
-        self.offers = offers.Offers(grace_s, now)
+        self.offers = bootstrap_election.BootstrapElection(grace_s, now)
         self.applied = 0  # pushes, by this process
         self._now = now
         self._changed = threading.Condition()

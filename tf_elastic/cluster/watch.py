@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Among a worker's notes: whether it is in the midst of training.
+TRAINS = "trains"
+
 
 class Staleness(NamedTuple):
     """How old the center was that pushes were computed from."""
@@ -81,6 +84,16 @@ class ClusterWatch:
             steps,
             samples,
         )
+
+
+def in_training(statuses: Sequence[Mapping[str, Any] | None]) -> list[int]:
+    """The workers that are in the midst of it, by the first server there is."""
+    first: Mapping[str, Any] = next((s for s in statuses if s), {"members": {}})
+    return [
+        int(worker)
+        for worker, member in first["members"].items()
+        if member["present"] and member["notes"].get(TRAINS)
+    ]
 
 
 def scalars(view: ClusterView) -> dict[str, float]:
@@ -182,9 +195,9 @@ def notes_of(counts: Any, client: Any, loss: float | None) -> dict[str, Any]:
         "exchange_s": counts.exchange_s,
         "wait_s": counts.wait_s,
         "codec_error": counts.codec_error,
-        "bytes_sent": sum(k.connection.bytes_sent for k in client.links),
+        "bytes_sent": sum(k.connection.bytes_sent for k in client.sessions),
         "bytes_received": sum(
-            k.connection.bytes_received for k in client.links
+            k.connection.bytes_received for k in client.sessions
         ),
     }
     if loss is not None and np.isfinite(loss):

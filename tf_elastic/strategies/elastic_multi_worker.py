@@ -20,8 +20,8 @@ from tf_elastic.cluster import wire
 from tf_elastic.cluster.client import CenterClient
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.link import Counts
-from tf_elastic.cluster.link import Timeouts
+from tf_elastic.cluster.patience import Timeouts
+from tf_elastic.cluster.reliable_fanout import Counts
 from tf_elastic.core import lateness
 from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import AdmmSpec

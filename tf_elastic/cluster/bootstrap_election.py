@@ -13,7 +13,7 @@ NEVER = -1  # The version seen by a worker that has seen none.
 _UPLOAD_S = 60.0
 
 
-class Offers:
+class BootstrapElection:
     """The offers made to one center server.
 
     Args:
