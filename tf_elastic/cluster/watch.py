@@ -145,7 +145,8 @@ def table(view: ClusterView) -> str:
         return "\n".join(lines)
     lines.append(
         f"{'worker':>6} {'life':>4} {'steps':>8} {'steps/s':>8} "
-        f"{'loss':>8} {'distance':>8} {'wait':>6} {'missed':>6}  state"
+        f"{'loss':>8} {'distance':>8} {'wait':>6} {'missed':>6} {'late':>4}"
+        "  state"
     )
     for worker, member in sorted(view.members.items()):
         notes = member["notes"]
@@ -155,7 +156,8 @@ def table(view: ClusterView) -> str:
             f"{_number(notes.get('loss'), '.4f'):>8} "
             f"{_number(notes.get('distance'), '.3g'):>8} "
             f"{_number(notes.get('wait_share'), '.1%'):>6} "
-            f"{_number(notes.get('missed'), 'd'):>6}  {_state(member)}"
+            f"{_number(notes.get('missed'), 'd'):>6} "
+            f"{_number(notes.get('late'), 'd'):>4}  {_state(member)}"
         )
     if view.staleness.ms.size:
         lines.append(

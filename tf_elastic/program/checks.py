@@ -84,13 +84,16 @@ def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
         )
     else:
         reasons |= dict.fromkeys(
-            ("protocol", "compression", "trusted_network"),
+            ("protocol", "compression", "max_lag", "trusted_network"),
             "one process exchanges within itself. Leave it out, or give "
             "--local_workers",
         )
     if strategy == "multi_worker_mirrored":
         reasons |= dict.fromkeys(
-            ("protocol", "compression", "local_ps", "local_evaluator"),
+            (
+                *("protocol", "compression", "max_lag"),
+                *("local_ps", "local_evaluator"),
+            ),
             "--strategy=multi_worker_mirrored has no center. Leave it out, or "
             "choose --strategy=elastic_multi_worker",
         )
@@ -201,12 +204,13 @@ _RANGES = (
     ("local_workers", lambda v: v >= 1, "at least 1"),
     ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
+    ("max_lag", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("gpu_memory_mb", lambda v: v >= 1, "at least 1"),
     ("learning_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("learning_rate_decay", lambda v: v >= 0, "at least 0"),
     ("momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
     ("beta", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
-    ("moving_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
+    ("moving_rate", lambda v: abs(v) < float("inf"), "finite"),
     ("averaging_rate", lambda v: 0 < v <= 1, "in (0, 1]"),
     ("weight_decay", lambda v: v >= 0, "at least 0"),
     ("delay_compensation", lambda v: v >= 0, "at least 0"),
@@ -268,6 +272,11 @@ def check_rates(settings: dict[str, Any]) -> None:
                 "--nosymmetric out."
             )
         return
+    if alpha is not None and alpha < 0:
+        raise usage.UsageError(
+            "--moving_rate must be at least 0, but with --nosymmetric. "
+            f"Received: --moving_rate={alpha:g}."
+        )
     if beta is None or alpha is None:
         return
     workers = settings["workers"]

@@ -131,5 +131,6 @@ def _make_cluster_strategy(settings: dict[str, Any]) -> Any:
         return strategies.ElasticMultiWorkerStrategy(
             protocol=settings["protocol"],
             compression=settings["compression"],
+            max_lag=settings["max_lag"] or None,
             security=security,
         )

@@ -110,6 +110,12 @@ _GROUPS: dict[str, list[Flag]] = {
             "Of what travels between workers and center.",
         ),
         Flag(
+            "max_lag", "number", 10.0,
+            "How many turns of the other workers one may miss between two of "
+            "its exchanges; what it brings after that is left out, and it "
+            "goes on from the center. 0 for no bound.",
+        ),
+        Flag(
             "restart_workers", "switch", False,
             "Start a worker of --local_workers again if it dies.",
         ),
