@@ -99,7 +99,7 @@ $(BIN)/python:
 
 $(BASE): setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) (once, about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
 	@touch $@
 
 $(DEV): setup.cfg pyproject.toml | $(BIN)/python

@@ -223,7 +223,7 @@ def test_download_prepares_in_data_dir(monkeypatch, tmp_path):
 
 def test_missing_package_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match="Install `tensorflow-datasets`"):
+    with pytest.raises(ImportError, match=r"'tf_elastic\[datasets\]'"):
         tf_elastic.data.load("cifar10", data_dir=tmp_path)
 
 

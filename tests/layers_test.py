@@ -209,22 +209,59 @@ def test_only_the_console_prints(path):
     assert not lines, f"{tree.relative(path)} prints in lines {lines}."
 
 
-@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
-def test_third_party_imports_are_declared(path):
-    config = configparser.ConfigParser(interpolation=None)
+def declared(section, key):
+    """What setup.cfg declares, by the names under which it is imported."""
+    config = configparser.ConfigParser()
     config.read(tree.ROOT / "setup.cfg", encoding="utf-8")
-    declared = {
+    modules = {"absl_py": "absl", "grpcio": "grpc"}
+    names = {
         re.match(r"[\w.-]+", line)[0].replace("-", "_")
-        for line in config["options"]["install_requires"].split("\n")
+        for line in config[section][key].split("\n")
         if line
     }
-    modules = {"absl_py": "absl", "grpcio": "grpc"}
-    declared = {modules.get(name, name) for name in declared}
-    used = {name.split(".")[0] for _, name in third_party(path)}
-    assert used <= declared, (
-        f"{tree.relative(path)} imports {sorted(used - declared)}, which "
-        "install_requires of setup.cfg does not name."
+    return {modules.get(name, name) for name in names}
+
+
+REQUIRED = declared("options", "install_requires")
+EXTRA = declared("options.extras_require", "all")
+
+
+def lines_that_may_wait(path):
+    """The lines that `import` of a file does not run."""
+    return {
+        line
+        for node in ast.walk(tree.parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))
+        for line in range(node.lineno, node.end_lineno + 1)
+    }
+
+
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
+def test_third_party_imports_are_declared(path):
+    """An extra is imported where it is used: who lacks it can train."""
+    waits = lines_that_may_wait(path)
+    wrong = [
+        (line, name)
+        for line, name in third_party(path)
+        if name.split(".")[0] not in REQUIRED
+        and not (name.split(".")[0] in EXTRA and line in waits)
+    ]
+    assert not wrong, (
+        f"{tree.relative(path)} imports {wrong}, which setup.cfg does not "
+        "require; a package of an extra is imported inside of a function."
     )
+
+
+def test_what_is_required_is_imported():
+    used = {
+        name.split(".")[0]
+        for path in [*FILES, *PROGRAMS]
+        for _, name in third_party(path)
+    }
+    assert REQUIRED <= used, REQUIRED - used
+    # TensorFlow imports `tensorboard` in the package's place.
+    assert EXTRA - used == {"tensorboard"}
 
 
 def written_files():

@@ -1,7 +1,7 @@
 """`ElasticMonitor`: what it logs, what it writes, what it leaves alone."""
 
 import csv
-import importlib.util
+import sys
 
 import keras
 import numpy as np
@@ -277,12 +277,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_tensorboard_missing(monkeypatch, tmp_path):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == "tensorboard" else find_spec(name),
-    )
-    with pytest.raises(ImportError, match="Install `tensorboard`"):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ImportError, match=r"'tf_elastic\[tensorboard\]'"):
         te.monitor.ElasticMonitor(log_dir=tmp_path)
     te.monitor.ElasticMonitor()

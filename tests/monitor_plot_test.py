@@ -1,6 +1,5 @@
 """`plot_history`: a picture of a run."""
 
-import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -86,11 +85,6 @@ def test_another_ending(tmp_path):
 
 
 def test_matplotlib_missing(tmp_path, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == "matplotlib" else find_spec(name),
-    )
-    with pytest.raises(ImportError, match="Install `matplotlib`"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"'tf_elastic\[plots\]'"):
         monitor.plot_history(RUN, tmp_path / "run.png")

@@ -14,6 +14,7 @@ PACKAGE = "tf_elastic"
 LAYERS = (
     "version",
     "supported",
+    "extras",
     "files",
     "user_code",
     "compat",
@@ -37,7 +38,7 @@ _NARROWER = {
     "core": ("files",),
     "theory": ("files", "core"),
     "models": ("version", "compat"),
-    "data": ("version", "compat"),
+    "data": ("version", "compat", "extras"),
 }
 
 

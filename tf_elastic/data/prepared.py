@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_elastic import extras
 from tf_elastic.data.errors import DamagedDataError
 
 _INFO = "dataset_info.json"
@@ -28,15 +29,14 @@ def builder(name: str, data_dir: str | None) -> Any:
         ImportError: `tensorflow_datasets` is not installed, or not whole.
         DamagedDataError: what says how the data set is stored is damaged.
     """
-    try:
-        # Here, because it is slow to import and not always needed.
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            f"The data set {name!r} is read by `tensorflow_datasets`, which is "
-            "not installed. Install `tensorflow-datasets`, or use "
-            'load("digits"), which needs nothing.'
-        ) from error
+    extras.require(
+        "tensorflow_datasets",
+        f"The data set {name!r}",
+        'or use load("digits"), which comes with the package',
+    )
+    # Here, because it is slow to import and not always needed.
+    import tensorflow_datasets as tfds
+
     if not hasattr(tfds, "builder"):
         # It keeps to itself what its own imports have raised.
         raise ImportError(

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from tf_elastic import extras
 from tf_elastic import figures
 
 
@@ -48,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
                 f"NAME must be one of {', '.join(known)}, or 'all'. "
                 f"Received: {name!r}."
             )
+    try:
+        extras.require("matplotlib", "A figure")
+    except extras.MissingExtraError as error:
+        parser.error(str(error))
     for name in names:
         start = time.monotonic()
         picture, numbers = figures.write(known[name], options.out)

@@ -3,6 +3,7 @@
 import csv
 import os
 
+from tf_elastic import extras
 from tf_elastic import files
 from tf_elastic.figures.figure import Figure
 
@@ -18,7 +19,11 @@ def write(figure: Figure, folder: str | os.PathLike[str]) -> tuple[str, str]:
         The paths of the picture and of the numbers. The CSV has a line of
         names, then a row for each point; numbers are written in full (what is
         read back is the same float64).
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
+    extras.require("matplotlib", "A figure")
     # Drawn without a display, and without a state that others share.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas

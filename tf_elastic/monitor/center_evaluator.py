@@ -13,6 +13,7 @@ import keras
 from absl import logging
 
 from tf_elastic import files
+from tf_elastic.monitor import event_file
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.event_file import EventFile
 
@@ -48,6 +49,7 @@ class CenterEvaluator:
 
     Raises:
         ValueError: `mode` is unknown, or the strategy has no center.
+        ImportError: `log_dir` is given and `tensorboard` is not installed.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class CenterEvaluator:
                 "`ElasticMultiWorkerStrategy`. Received: a model under "
                 f"{type(strategy).__name__}, which has no center elsewhere."
             )
+        if log_dir:
+            event_file.check_can_write(log_dir)
         self.model = model
         self.data = data
         self.log_dir = log_dir

@@ -1,7 +1,6 @@
 """The callback that measures an elastic run while it goes."""
 
 import contextlib
-import importlib.util
 import os
 import time
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import keras
 
 from tf_elastic.cluster import watch
+from tf_elastic.monitor import event_file
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.event_file import EventFile
 from tf_elastic.monitor.run_clock import VALIDATION
@@ -104,12 +104,8 @@ class ElasticMonitor(keras.callbacks.Callback):
             _check_positive("global_batch_size", global_batch_size, "None")
         if center_steps is not None:
             _check_positive("center_steps", center_steps, "None")
-        if log_dir and importlib.util.find_spec("tensorboard") is None:
-            raise ImportError(
-                "`log_dir` needs the package `tensorboard`, which TensorFlow "
-                f"does not bring. Received: log_dir={os.fspath(log_dir)!r}. "
-                "Install `tensorboard`, or leave `log_dir` out."
-            )
+        if log_dir:
+            event_file.check_can_write(log_dir)
         self.center_data = center_data
         self.center_steps = center_steps
         self.log_dir = log_dir

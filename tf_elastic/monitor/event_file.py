@@ -7,6 +7,24 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from tf_elastic import extras
+
+
+def check_can_write(log_dir: str | os.PathLike[str]) -> None:
+    """Refuses a folder for TensorBoard where nothing can be written for it.
+
+    TensorFlow's own summaries are made by a part of TensorBoard, which
+    TensorFlow does not bring.
+
+    Raises:
+        extras.MissingExtraError: `tensorboard` is not installed.
+    """
+    extras.require(
+        "tensorboard",
+        f"`log_dir={os.fspath(log_dir)!r}`",
+        "or leave `log_dir` out",
+    )
+
 
 class EventFile:
     """Scalars and histograms, appended to a file for TensorBoard.

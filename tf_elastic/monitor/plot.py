@@ -1,11 +1,11 @@
 """A picture of a run: loss and error of the center and of the workers."""
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic import extras
 from tf_elastic import files
 
 # Blue and orange of Okabe and Ito, told apart by everybody; green beside.
@@ -58,11 +58,7 @@ def plot_history(
             f"`path` must end in '.png'. Received: path={os.fspath(path)!r}."
         )
     values, epochs = _series(history)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "A plot needs matplotlib, which is not installed. Install "
-            "`matplotlib`, or leave the plot out."
-        )
+    extras.require("matplotlib", "A plot", "or leave the plot out")
     # Here, since it is slow to import and not always needed. Figure and
     # canvas by hand, without pyplot: nothing global is touched.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,9 +1,9 @@
 """What is refused before TensorFlow starts, and what to do instead."""
 
-import importlib.util
 import os
 from typing import Any
 
+from tf_elastic import extras
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
@@ -295,6 +295,12 @@ def check_files(settings: dict[str, Any]) -> None:
         if settings[name]:
             settings[name] = os.path.expanduser(settings[name])
     dataset = settings["dataset"]
+    if dataset != "digits":
+        _require(
+            "tensorflow_datasets",
+            f"--dataset={dataset}",
+            "or use --dataset=digits",
+        )
     if dataset != "digits" and not settings["download"]:
         folder = settings["data_dir"] or os.path.expanduser(
             os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
@@ -312,11 +318,9 @@ def check_files(settings: dict[str, Any]) -> None:
                 "--plot must end in .png. Received: --plot="
                 f"{settings['plot']}."
             )
-        if importlib.util.find_spec("matplotlib") is None:
-            raise usage.UsageError(
-                "--plot needs matplotlib, which is not installed. Install "
-                "`matplotlib`, or leave --plot out."
-            )
+        _require("matplotlib", "--plot", "or leave --plot out")
+    if settings["logdir"]:
+        _require("tensorboard", "--logdir", "or leave --logdir out")
     folder = settings["model_dir"]
     if folder and not settings["resume"] and "TF_CONFIG" not in os.environ:
         if any(
@@ -327,3 +331,11 @@ def check_files(settings: dict[str, Any]) -> None:
                 f"--model_dir={folder} holds a run already. Add --resume to "
                 "go on with it, or begin anew in another --model_dir."
             )
+
+
+def _require(package: str, flag: str, otherwise: str) -> None:
+    """Refuses a flag whose package is not installed."""
+    try:
+        extras.require(package, flag, otherwise)
+    except extras.MissingExtraError as error:
+        raise usage.UsageError(str(error)) from error

@@ -1,0 +1,158 @@
+"""What is installed for what: a missing extra is named in one sentence."""
+
+import configparser
+import subprocess
+import sys
+
+import pytest
+
+import tf_elastic as te
+from tests import source_tree as tree
+from tf_elastic import extras
+from tf_elastic.figures import __main__ as figures_main
+from tf_elastic.program import checks
+from tf_elastic.program import main
+from tf_elastic.program import usage
+
+
+@pytest.fixture(params=extras.EXTRAS)
+def blocked(request, monkeypatch):
+    """One that cannot be imported."""
+    monkeypatch.setitem(sys.modules, request.param, None)
+    return request.param
+
+
+def test_the_table_is_that_of_setup_cfg():
+    """Each extra brings its package, and `all` brings every one."""
+    config = configparser.ConfigParser()
+    config.read(tree.ROOT / "setup.cfg", encoding="utf-8")
+    declared = config["options.extras_require"]
+    for package, extra in extras.EXTRAS.items():
+        assert declared[extra].split() == [package.replace("_", "-")]
+    everything = {p.replace("_", "-") for p in extras.EXTRAS}
+    assert set(declared["all"].split()) == everything
+    for name in ("test", "dev"):
+        assert everything <= set(declared[name].split())
+
+
+def test_a_missing_one_is_named(blocked):
+    with pytest.raises(extras.MissingExtraError) as error:
+        extras.require(blocked, "This", "or do without")
+    assert str(error.value) == (
+        f"This needs `{blocked}`, which is not installed: pip install "
+        f"'tf_elastic[{extras.EXTRAS[blocked]}]', or do without."
+    )
+
+
+def test_one_that_is_there_is_not_imported():
+    """Whether it is there is asked before it costs seconds."""
+    code = (
+        "import sys\n"
+        "from tf_elastic import extras\n"
+        "for package in extras.EXTRAS:\n"
+        "    extras.require(package, 'This')\n"
+        "assert not set(extras.EXTRAS) & set(sys.modules), sys.modules\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tree.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def of_the_package(blocked, folder):
+    """Does what needs a package, by the package's own functions."""
+    if blocked == "matplotlib":
+        te.monitor.plot_history({"loss": [1.0]}, folder / "run.png")
+    elif blocked == "tensorboard":
+        te.monitor.ElasticMonitor(log_dir=folder / "log")
+    else:
+        te.data.load("cifar10", data_dir=folder)
+
+
+def test_the_package_names_it(blocked, tmp_path):
+    with pytest.raises(ImportError) as error:
+        of_the_package(blocked, tmp_path)
+    assert f"'tf_elastic[{extras.EXTRAS[blocked]}]'" in str(error.value)
+    assert str(error.value).count(". ") == 0
+    assert not list(tmp_path.iterdir())
+
+
+FLAGS = {
+    "matplotlib": "--plot=run.png",
+    "tensorboard": "--logdir=log",
+    "tensorflow_datasets": "--dataset=cifar10",
+}
+
+
+def test_the_program_names_it_before_it_begins(blocked, capsys):
+    flag = FLAGS[blocked]
+    assert main.main(["train.py", flag], "") == 2
+    told = capsys.readouterr().err
+    assert flag.split("=")[0] in told
+    assert f"'tf_elastic[{extras.EXTRAS[blocked]}]'" in told
+    assert "Traceback" not in told
+
+
+def test_the_figures_name_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as ended:
+        figures_main.main(["all", f"--out={tmp_path}"])
+    assert ended.value.code == 2
+    assert "'tf_elastic[plots]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+WITHOUT = """
+import sys
+
+for name in {blocked}:
+    sys.modules[name] = None
+
+import keras
+import numpy as np
+import tf_elastic as te
+
+with te.strategies.ElasticMirroredStrategy(["CPU:0"]).scope():
+    model = keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten(),
+                              keras.layers.Dense(10)])
+    model.compile(te.optimizers.EAMSGD(0.05, communication_period=2),
+                  loss=keras.losses.SparseCategoricalCrossentropy(True))
+train = te.data.load("digits", "train", steps_per_epoch=4, seed=1)
+history = model.fit(train, verbose=0, callbacks=[te.monitor.ElasticMonitor()])
+assert np.isfinite(history.history["worker_loss"]).all()
+assert {{te.core, te.figures, te.models, te.theory}}
+"""
+
+
+def test_training_does_without_all_of_them():
+    code = WITHOUT.format(blocked=list(extras.EXTRAS))
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tree.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_flag_that_needs_nothing_is_not_refused(monkeypatch):
+    for package in extras.EXTRAS:
+        monkeypatch.setitem(sys.modules, package, None)
+    settings = dict.fromkeys(
+        ("data_dir", "logdir", "model_dir", "plot", "report")
+    )
+    checks.check_files({**settings, "dataset": "digits", "download": False})
+    with pytest.raises(usage.UsageError, match="leave --plot out"):
+        checks.check_files(
+            {
+                **settings,
+                "plot": "run.png",
+                "dataset": "digits",
+                "download": False,
+            }
+        )
