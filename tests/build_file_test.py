@@ -142,7 +142,7 @@ def test_every_file_is_in_exactly_one_target():
             assert items.count(MAIN) == 1, name
             items.remove(MAIN)
         listed.update(items)
-    patterns = ["*.py", "benchmarks/**/*.py"]
+    patterns = ["*.py", "benchmarks/**/*.py", "examples/**/*.py"]
     patterns += [f"{x}/**" for x in (tree.PACKAGE, "tests", "deploy", "docs")]
     there = {
         tree.relative(path)

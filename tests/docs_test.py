@@ -15,6 +15,7 @@ from tf_elastic.program import known_methods
 PAGES = [
     tree.ROOT / "README.md",
     tree.ROOT / "CHANGELOG.md",
+    tree.ROOT / "CONTRIBUTING.md",
     *sorted((tree.ROOT / "docs").glob("*.md")),
 ]
 BENCHMARKS = sorted((tree.ROOT / "benchmarks").glob("[a-z]*.py"))

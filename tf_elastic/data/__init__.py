@@ -2,5 +2,6 @@
 
 from tf_elastic.data.errors import DamagedDataError
 from tf_elastic.data.loading import load
+from tf_elastic.data.registered import register
 
-__all__ = ["DamagedDataError", "load"]
+__all__ = ["DamagedDataError", "load", "register"]

@@ -1,4 +1,4 @@
-"""The one public function of the package: `load`."""
+"""`load`: a data set by its name, as a `tf.data` pipeline."""
 
 import functools
 import os
@@ -11,6 +11,7 @@ from tf_elastic.data import checks
 from tf_elastic.data import epoch_stream
 from tf_elastic.data import loader_sampler
 from tf_elastic.data import pipelines
+from tf_elastic.data import registered
 from tf_elastic.data import sources
 from tf_elastic.data import uniform_sampler
 from tf_elastic.data import variants
@@ -68,7 +69,7 @@ def load(
     Args:
         name: "cifar10", "cifar100" (32 x 32 x 3, read with
             `tensorflow_datasets`) or "digits" (8 x 8 x 1, 1437 + 360 images,
-            comes with the package).
+            comes with the package); or one of your own, see `register`.
         split: "train", "test" or "train_eval"; or a list of them; or None for
             "train" and "test".
         batch_size: Images in one worker's minibatch, from 1 to the size of the
@@ -80,8 +81,9 @@ def load(
             each image; the center crop for evaluation. "lowrank" (CIFAR,
             chapter 6): 32 x 32, each channel standardised by the mean and
             standard deviation of the training images, no augmentation.
-            "plain" (the only one of "digits"): pixels scaled to [0, 1], no
-            augmentation, since a mirrored digit is another sign.
+            "plain" (the only one of "digits" and of your own): pixels scaled
+            to [0, 1] (your own by your `scale`), no augmentation, since a
+            mirrored digit is another sign.
         sampling: "loaders" (section 4.1), or "uniform", each image drawn at
             random with replacement (chapter 6). None is the variant's own:
             "uniform" for "lowrank", "loaders" for the others.
@@ -129,7 +131,8 @@ def load(
         S. Zhang, Distributed stochastic optimization for deep learning, 2016,
         sections 4.1 and 6.1.2.
     """
-    checks.check_choice("name", name, variants.VARIANTS)
+    checks.check_choice("name", name, [*variants.VARIANTS, *registered.names()])
+    of_the_user = registered.find(name)
     splits = _check_splits(split)
     batch_size = checks.check_int(
         "batch_size", batch_size, 1, "The thesis uses 128."
@@ -154,18 +157,26 @@ def load(
         "skip_steps", skip_steps, 0, "Pass 0 to begin at the beginning."
     )
     seed = _check_seed(seed, skip_steps)
+    choices = ("plain",) if of_the_user else variants.VARIANTS[name]
     if variant is None:
-        variant = variants.VARIANTS[name][0]
-    checks.check_choice("variant", variant, variants.VARIANTS[name])
+        variant = choices[0]
+    checks.check_choice("variant", variant, choices)
     if sampling is not None:
         checks.check_choice("sampling", sampling, _SAMPLINGS)
 
     def read(part: str) -> sources.Source:
+        if of_the_user:
+            return of_the_user.read(part)
         if name == "digits":
             return sources.read_digits(part)
         return sources.read_cifar(name, part, data_dir, download)
 
-    built = variants.build_variant(variant, functools.partial(read, "train"))
+    if of_the_user:
+        built = variants.scaled(of_the_user.scale)
+    else:
+        built = variants.build_variant(
+            variant, functools.partial(read, "train")
+        )
 
     def dataset(part: str) -> tf.data.Dataset:
         if part != "train":

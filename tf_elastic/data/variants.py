@@ -60,6 +60,12 @@ def _affine_variant(sampling: str, scale, shift) -> Variant:
     return Variant(sampling, 1, functools.partial(_chosen, evaluate), evaluate)
 
 
+def scaled(scale: float) -> Variant:
+    """The variant "plain": numbers times `scale`, no augmentation."""
+    with tf.device("CPU:0"):
+        return _affine_variant("loaders", scale, 0.0)
+
+
 def _lowrank(read_train: Callable[[], sources.Source]) -> Variant:
     mean, deviation = preprocess.channel_statistics(read_train().images)
     return _affine_variant("uniform", 1 / deviation, -mean / deviation)
@@ -67,7 +73,7 @@ def _lowrank(read_train: Callable[[], sources.Source]) -> Variant:
 
 def _plain(read_train: Callable[[], sources.Source]) -> Variant:
     del read_train  # The pixels are scaled by constants.
-    return _affine_variant("loaders", 1 / _DIGITS_PEAK, 0.0)
+    return scaled(1 / _DIGITS_PEAK)
 
 
 _BUILDERS = {"crop": _crop, "lowrank": _lowrank, "plain": _plain}

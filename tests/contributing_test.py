@@ -1,0 +1,157 @@
+"""What CONTRIBUTING.md shows: its transport carries, its data set trains."""
+
+import copy
+import inspect
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import tf_elastic as te
+from tests import interleaving_support as support
+from tests import source_tree as tree
+from tests import timeless_client
+from tf_elastic import user_code
+from tf_elastic.cluster import errors
+from tf_elastic.cluster import layout
+from tf_elastic.cluster import wire
+from tf_elastic.core import rules
+from tf_elastic.data import registered
+
+TEXT = (tree.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def module_of(title, folder):
+    """The example of a section, as a module in a file of its own."""
+    _, _, section = TEXT.partition(f"\n## {title}\n")
+    section = section.partition("\n## ")[0]
+    [code] = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+    name = title.lower().replace(" ", "_")
+    path = folder / f"{name}.py"
+    path.write_text(code, encoding="utf-8")
+    user_code.import_files([path])
+    return sys.modules.pop(name)
+
+
+# The transport.
+
+
+@pytest.fixture
+def direct(tmp_path):
+    """The module, whose servers are there."""
+    module = module_of("Add a transport", tmp_path)
+    hosts = [support.Host(k) for k in range(support.SERVERS)]
+    for k, host in enumerate(hosts):
+
+        def answer(name, header, arrays, host=host):
+            packed = wire.pack(header)
+            return host.handle(support.Message(0, name, packed, arrays, False))
+
+        module.SERVERS[f"direct:{k}"] = answer
+    module.hosts = hosts
+    return module
+
+
+def joined(direct, worker):
+    """A worker's client, and the center as it has found it."""
+    client = timeless_client.of_one_thread(
+        direct.Direct,
+        list(direct.SERVERS),
+        worker,
+        worker == 0,
+        support.WORKERS,
+    )
+    description = layout.Layout(
+        support.LAYOUT, support.SERVERS, rules.Elastic()
+    )
+    return client, client.join(description, copy.deepcopy(support.INITIAL))
+
+
+@pytest.mark.parametrize("exchange", ["exchange", "read_and_push"])
+def test_workers_train_by_the_transport(direct, exchange):
+    """Two take turns with two servers, as Algorithm 1 has it."""
+    clients, begun = zip(
+        *(joined(direct, i) for i in range(support.WORKERS)), strict=True
+    )
+    points = [center[0].copy() for center in begun]
+    center = support.INITIAL[0].copy()
+    steps = np.random.default_rng(5).normal(size=(6, support.N))
+    expected = [center.copy() for _ in clients]
+    for turn, step in enumerate(steps):
+        i = turn % support.WORKERS
+        points[i] += step
+        clients[i].clock += 1
+        sent = [points[i].copy(), support.INITIAL[1].copy()]
+        moved = getattr(clients[i], exchange)(sent, support.elastic_rates)
+        points[i] = points[i] - moved.moving_rate * moved.arrays[0]
+        alpha = support.BETA / support.WORKERS
+        difference = expected[i] + step - center
+        expected[i] = expected[i] + step - alpha * difference
+        center = center + alpha * difference
+        assert clients[i].counts.exchanges == turn // support.WORKERS + 1
+    np.testing.assert_allclose(points, expected, rtol=0, atol=1e-13)
+    found = np.concatenate([host.shard.arrays[0] for host in direct.hosts])
+    np.testing.assert_allclose(found, center, rtol=0, atol=1e-13)
+
+
+def test_what_a_server_refuses_is_raised_by_its_name(direct):
+    line = direct.Direct("direct:0", 0, None)
+    with pytest.raises(errors.MessageError):
+        line.call(wire.HEARTBEAT, 1.0, nonsense=1)
+
+
+@pytest.mark.parametrize("how", ["gone", "closed"])
+def test_a_server_that_is_not_there_is_unavailable(direct, how):
+    line = direct.Direct("direct:0", 0, None)
+    if how == "gone":
+        del direct.SERVERS["direct:0"]
+    else:
+        line.close()
+    with pytest.raises(errors.CenterUnavailableError, match="is away"):
+        line.call(wire.STATUS, 1.0)
+
+
+def test_it_is_called_as_other_lines_are(direct):
+    for name in ("call", "stream", "break_off", "close"):
+        found, wanted = (
+            list(inspect.signature(getattr(kind, name)).parameters)
+            for kind in (direct.Direct, support.Line)
+        )
+        assert found == wanted
+
+
+# The data set.
+
+
+@pytest.fixture
+def stripes(tmp_path, monkeypatch):
+    monkeypatch.setattr(registered, "_KNOWN", dict(registered._KNOWN))
+    return module_of("Add a data set", tmp_path)
+
+
+def test_a_model_trains_on_the_data_set(stripes):
+    """And the center knows stripes apart that it has not seen."""
+    keras.utils.set_random_seed(1)
+    data = te.data.load("stripes", num_workers=2, batch_size=32, seed=0)
+    strategy = te.strategies.ElasticMirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(2),
+            ]
+        )
+        model.compile(
+            te.optimizers.EAMSGD(
+                0.05, momentum=0.5, communication_period=2, jit_compile=False
+            ),
+            loss=keras.losses.SparseCategoricalCrossentropy(True),
+            metrics=["accuracy"],
+        )
+    history = model.fit(
+        data["train"], epochs=2, verbose=0, validation_data=data["test"]
+    ).history
+    assert history["val_accuracy"][-1] > 0.95
