@@ -59,6 +59,8 @@ class ExchangeProtocol:
     rule: Rule
 
     name: ClassVar[str] = ""
+    # Whether what has left is answered when the child has gone on.
+    answers_later: ClassVar[bool] = False
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -111,8 +113,17 @@ class Overlapped(ExchangeProtocol):
     """What has left is answered while the child goes on."""
 
     name = "overlapped"
+    answers_later = True
 
     in_flight: bool = False
+
+    @property
+    def settles_first(self) -> bool:
+        """Whether what leaves is made after the answer was followed.
+
+        A point is; what was done is known before it is answered.
+        """
+        return self.rule.sends == POINT
 
     @property
     def moments(self) -> tuple[str, ...]:
@@ -131,9 +142,8 @@ class Overlapped(ExchangeProtocol):
             self.in_flight = False
             return answered
         self.in_flight = True
-        if self.rule.sends == POINT:  # Where the child is after the answer.
+        if self.settles_first:
             return [*answered, Action(SEND)]
-        # What it has done is known before it is answered.
         return [*answered[:1], Action(SEND), *answered[1:]]
 
 

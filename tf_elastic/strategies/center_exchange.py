@@ -15,13 +15,17 @@ import tensorflow as tf
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.blocks import blocks
+from tf_elastic.core import protocols
 from tf_elastic.core import rules
+from tf_elastic.core.protocols import ExchangeProtocol
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.compiled import is_compiled_for
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.variables import ElasticVariable
 
 Tensors = list[tf.Tensor]
+
+_MOMENTS = {protocols.GRADIENT: "before", protocols.STEP: "after"}
 
 
 class CenterExchange:
@@ -35,16 +39,12 @@ class CenterExchange:
         devices: of this process.
         num_shards: how many center servers there are.
         jit_compile: whether to use XLA: True, False, or "auto".
-        rule: what the center does with messages.
+        protocol: by which they exchange, with the rule.
     """
 
-    moments: tuple[str, ...] = ("after",)
     closing = None  # the centers are not here
     # Whether the worker's steps are a part of the exchange.
     takes_steps = False
-    # Overlapped, whether what comes back is followed before what leaves next
-    # is taken.
-    follows_first = False
     # Whether a worker is counted by what the center has from the first.
     joins_at_once = False
     # Whether what a PULL brings is read and no more. Without XLA TensorFlow
@@ -58,8 +58,9 @@ class CenterExchange:
         devices: Sequence[str],
         num_shards: int,
         jit_compile: bool | str,
-        rule: rules.Rule,
+        protocol: ExchangeProtocol,
     ) -> None:
+        self.protocol = protocol
         self.parameters = list(parameters)
         self._statistics = list(statistics)
         self._devices = list(devices)
@@ -75,10 +76,15 @@ class CenterExchange:
                 for variable, role in zip(self._variables, roles, strict=True)
             ],
             num_shards,
-            rule,
+            protocol.rule,
         )
         self._jit_compile = jit_compile
         self._outgoing = self._compile(devices[0], self._outgoing_values)
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """When it happens: "before" or "after" a local step."""
+        return tuple(_MOMENTS[moment] for moment in self.protocol.moments)
 
     @property
     def statistics(self) -> list[ElasticVariable]:
@@ -294,22 +300,12 @@ class ElasticCenterExchange(CenterExchange):
 
     Args:
         spec: what is exchanged, and the rates.
-        overlapped: whether differences are applied when a period has ended.
         **kwargs: of `CenterExchange`.
     """
 
-    follows_first = True
-
-    def __init__(
-        self, spec: ExchangeSpec, overlapped: bool, **kwargs: Any
-    ) -> None:
-        super().__init__(spec.parameters, rule=spec.rule, **kwargs)
+    def __init__(self, spec: ExchangeSpec, **kwargs: Any) -> None:
+        super().__init__(spec.parameters, **kwargs)
         self._spec = spec
-        # Algorithms 1 and 2 exchange the point that the gradient was taken
-        # at. Overlapped, the difference is applied at the end of a period,
-        # when its last step is done, so that the next gradient is taken at
-        # the new point; before a step only the very first parameters leave.
-        self.moments = ("before", "after") if overlapped else ("before",)
         device_type = tf.DeviceSpec.from_string(self._devices[0]).device_type
         self._is_on_host = device_type == "CPU"
         self.only_reads = all(

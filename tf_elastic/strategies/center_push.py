@@ -25,16 +25,12 @@ class PushCenterExchange(CenterExchange):
 
     Args:
         spec: what is pushed, and the rates.
-        protocol: one of `exchanger.PROTOCOLS`.
         **kwargs: of `CenterExchange`.
     """
 
-    def __init__(
-        self, spec: ExchangeSpec, protocol: str, **kwargs: Any
-    ) -> None:
+    def __init__(self, spec: ExchangeSpec, **kwargs: Any) -> None:
         self._spec = spec
-        self._overlapped = protocol == "overlapped"
-        super().__init__(spec.parameters, rule=spec.rule, **kwargs)
+        super().__init__(spec.parameters, **kwargs)
         self._take = [
             self._compile(device, self._take_on(i))
             for i, device in enumerate(self._devices)
@@ -116,7 +112,7 @@ class PushCenterExchange(CenterExchange):
             slot = parameter.slot.worker_copies[i]
             here = x.read_value()
             new, left = point, here
-            if self._overlapped:  # What was done since is still to come.
+            if self.protocol.answers_later:
                 new = orders.go_on(point, here, slot)
                 left = slot.read_value()
             slot.assign(tf.where(away, left, point), read_value=False)
@@ -162,7 +158,7 @@ class AdmmCenterExchange(CenterExchange):
     takes_steps = True
 
     def __init__(self, spec: AdmmSpec, **kwargs: Any) -> None:
-        super().__init__(spec.parameters, rule=spec.rule, **kwargs)
+        super().__init__(spec.parameters, **kwargs)
         self._spec = spec
         self._step = [
             self._compile(device, self._step_on(i))

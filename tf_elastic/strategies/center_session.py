@@ -63,7 +63,6 @@ class CenterSession:
         self.exchange: CenterExchange | None = None
         self.exchanger: exchanger.Exchanger | None = None
         self.clock: WorkerClock | None = None
-        self.protocol: str | None = None
         self._trains = trains
         self._samples = samples
         self._timer = timer
@@ -79,10 +78,10 @@ class CenterSession:
         weakref.finalize(self, client.leave).atexit = False
 
     def begin_with(
-        self, exchange: CenterExchange, clock: WorkerClock, protocol: str
+        self, exchange: CenterExchange, clock: WorkerClock
     ) -> None:
         """Takes the first exchange of its optimizer."""
-        self.exchange, self.clock, self.protocol = exchange, clock, protocol
+        self.exchange, self.clock = exchange, clock
         if not tf.executing_eagerly():
             # The first step is being traced, from its middle on: there is no
             # later chance.
@@ -145,7 +144,8 @@ class CenterSession:
         """Exchanges if `due`; see `ElasticMultiWorkerExtended.exchange_if`."""
         outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes]
         samples = self._samples.read_value()
-        if self.protocol == "overlapped":
+        protocol = exchange.protocol
+        if protocol.answers_later:
             # What has left at a period's end leaves not again at the start
             # of the next.
             now = tf.cast(clock, tf.int64)
@@ -163,7 +163,7 @@ class CenterSession:
             return kind, moving_rate, arrays
 
         def overlapped() -> None:
-            if exchange.follows_first:
+            if protocol.settles_first:
                 exchange.follow(*ordered(self._collect))
                 outgoing = exchange.outgoing()
             else:
@@ -193,7 +193,7 @@ class CenterSession:
             with tf.control_dependencies([begin]):
                 if exchange.takes_steps:
                     admm()
-                elif self.protocol == "overlapped":
+                elif protocol.answers_later:
                     overlapped()
                 else:
                     exchange.follow(*ordered(self._now, *exchange.outgoing()))
@@ -370,7 +370,7 @@ class CenterSession:
         exchange = self.exchange
         center = self.client.join(exchange.layout, list(values))
         entered = exchanger.Exchanger(
-            self.client, self.protocol, exchange.rates
+            self.client, exchange.protocol.name, exchange.rates
         )
         entered.begins(exchanger.Moment(self.client.clock, 0))
         self.exchanger = entered

@@ -23,6 +23,7 @@ from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.patience import Timeouts
 from tf_elastic.cluster.reliable_fanout import Counts
 from tf_elastic.core import lateness
+from tf_elastic.core import protocols
 from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
@@ -297,7 +298,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     @property
     def protocol(self) -> str | None:
         """That of the first optimizer; before that, what was asked for."""
-        return self.sessions[0].protocol or self._asked_protocol
+        exchange = self.sessions[0].exchange
+        return exchange.protocol.name if exchange else self._asked_protocol
 
     # What the optimizers ask for.
 
@@ -397,8 +399,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         exchange = self._center_exchange(spec, statistics, jit_compile)
         if not tf.executing_eagerly():
             self._check_trains()  # It joins now.
-        protocol = self._protocol_of(spec.method)
-        session.begin_with(exchange, self._next_clock, protocol)
+        session.begin_with(exchange, self._next_clock)
         return exchange
 
     def _session_for(self, spec: Any) -> CenterSession:
@@ -433,20 +434,20 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         jit_compile: bool | str,
     ) -> CenterExchange:
         """What is exchanged, and how."""
-        protocol = self._protocol_of(spec.method)
+        kind = protocols.PROTOCOLS[self._protocol_of(spec.method)]
         where = {
+            "protocol": kind(spec.rule),
             "statistics": statistics,
             "devices": self._devices,
             "num_shards": len(self.configuration.centers),
             "jit_compile": jit_compile,
         }
         if spec.rule.answers_difference:
-            overlapped = protocol == "overlapped"
-            return ElasticCenterExchange(spec, overlapped, **where)
+            return ElasticCenterExchange(spec, **where)
         self._check_not_compressed(spec.method)
         if spec.takes_steps:
             return AdmmCenterExchange(spec, **where)
-        return PushCenterExchange(spec, protocol, **where)
+        return PushCenterExchange(spec, **where)
 
     def _next_exchange(
         self,
