@@ -127,7 +127,7 @@ def test_in_a_cluster_the_average_is_looked_at(cluster, worker, protocol):
     strategy.extended.data_pass_begins()
     shown = np.concatenate([w.ravel() for w in model.get_weights()])
     held = np.concatenate(
-        [shard.center.slots["average"][0] for shard in servers.shards]
+        [shard.state.slots["average"][0] for shard in servers.shards]
     )
     np.testing.assert_array_equal(np.sort(shown), np.sort(held))
     centers = np.concatenate([shard.arrays[0] for shard in servers.shards])

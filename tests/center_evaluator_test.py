@@ -213,7 +213,7 @@ def test_it_waits_for_every_center_server(stage):
     assert next(found).version == 0
     stage.cluster.servers[1].stop(0.0)
     # Only half of it could be read.
-    stage.cluster.shards[0].center.version += 1
+    stage.cluster.shards[0].state.version += 1
 
     def back():
         stage.cluster.serve(1)

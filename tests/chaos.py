@@ -42,7 +42,8 @@ from tf_elastic.cluster import ps
 from tf_elastic.cluster.center_state import CenterState
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.local import LocalCluster
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.node import Node
+from tf_elastic.cluster.node_exchanges import NodeExchanges
 
 _FOLDER = "CHAOS_FOLDER"
 _DATA = (
@@ -115,61 +116,98 @@ class WatchedCenter(CenterState):
         return squares
 
 
-class JournaledShard(Shard):
-    """Writes down what it applies, at once and under the same lock."""
+class Journal:
+    """A file with all that a center server has applied."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.center = WatchedCenter(self.index)
-        name = f"center-{self.index}-{time.monotonic_ns():020d}"
+    def __init__(self, node):
+        self._node = node
+        name = f"center-{node.index}-{time.monotonic_ns():020d}"
         folder = pathlib.Path(os.environ[_FOLDER])
         self._file = open(folder / name, "xb", buffering=0)  # noqa: SIM115
 
-    def close_journal(self):
+    def close(self):
         self._file.close()
 
-    def _note(self, kind, arrays, **fields):
+    def note(self, kind, arrays, **fields):
         sizes = [array.size for array in arrays]
+        version = self._node.version
         header = json.dumps(
-            {"kind": kind, "version": self.version, "sizes": sizes, **fields}
+            {"kind": kind, "version": version, "sizes": sizes, **fields}
         )
         self._file.write(
             b"".join([header.encode(), b"\n", *(a.tobytes() for a in arrays)])
         )
 
-    def initialize(self, *args, **kwargs):
-        with self._changed:
-            was_empty = self.arrays is None
-            news = super().initialize(*args, **kwargs)
-            if was_empty and self.arrays is not None:
-                self._note("begins", self.arrays)
+
+class JournaledExchanges(NodeExchanges):
+    """Writes down what it applies, at once and under the same lock."""
+
+    def __init__(self, node, journal, now):
+        self._watched = node.state
+        self._lock = node.changed
+        self._journal = journal
+        super().__init__(
+            node.state,
+            node.registry,
+            node.rounds,
+            node.news,
+            node.changed,
+            now,
+        )
+
+    def push(self, push_id, *args, **kwargs):
+        with self._lock:
+            news = super().push(push_id, *args, **kwargs)
+            self._note(push_id)
             return news
 
-    def restore(self, *args, **kwargs):
-        super().restore(*args, **kwargs)
-        self._note("restored", self.arrays)
+    def exchange(self, push_id, *args, **kwargs):
+        with self._lock:
+            answer = super().exchange(push_id, *args, **kwargs)
+            self._note(push_id)
+            return answer
 
-    def state(self):
-        with self._changed:
-            if self.arrays is not None:
-                self._note("snapshot", self.arrays)
-            return super().state()
-
-    def _applied(self, push_id, member):
-        news = super()._applied(push_id, member)
-        deltas, rates = self.center.moved
-        self._note(
+    def _note(self, push_id):
+        deltas, rates = self._watched.moved
+        self._journal.note(
             "push",
             deltas,
             id=[push_id.worker, push_id.incarnation, push_id.sequence],
             rate=[rates["beta"], rates["num_workers"]],
         )
-        return news
+
+
+class JournaledNode(Node):
+    """Writes down what it begins with, applies and keeps."""
+
+    def __init__(self, *args, now=time.monotonic, **kwargs):
+        super().__init__(*args, now=now, **kwargs)
+        self.state.__class__ = WatchedCenter
+        self.journal = Journal(self)
+        self.exchanges = JournaledExchanges(self, self.journal, now)
+
+    def initialize(self, *args, **kwargs):
+        with self.changed:
+            was_empty = self.arrays is None
+            news = super().initialize(*args, **kwargs)
+            if was_empty and self.arrays is not None:
+                self.journal.note("begins", self.arrays)
+            return news
+
+    def restore(self, *args, **kwargs):
+        super().restore(*args, **kwargs)
+        self.journal.note("restored", self.arrays)
+
+    def snapshot(self):
+        with self.changed:
+            if self.arrays is not None:
+                self.journal.note("snapshot", self.arrays)
+            return super().snapshot()
 
 
 def serve(arguments):
-    """A center: the package's program, its shard with a journal."""
-    ps.Shard = JournaledShard
+    """A center: the package's program, its node with a journal."""
+    ps.Node = JournaledNode
     return ps.main(["ps", *arguments])
 
 

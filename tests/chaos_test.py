@@ -6,7 +6,7 @@ import pytest
 from tests import chaos
 from tests import cluster_support as support
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.worker_registry import PushId
 
 RATE = support.push_rate(0.9, 2)
 
@@ -36,7 +36,7 @@ def shard(tmp_path, monkeypatch):
     made_so_far = []
 
     def make(begin=True):
-        made = chaos.JournaledShard(grace_s=0.0)
+        made = chaos.JournaledNode(grace_s=0.0)
         made_so_far.append(made)
         if begin:
             made.join(0, 1, 2, description, "process")
@@ -46,11 +46,11 @@ def shard(tmp_path, monkeypatch):
 
     yield make
     for made in made_so_far:
-        made.close_journal()
+        made.journal.close()
 
 
 def push(shard, sequence):
-    shard.push(
+    shard.exchanges.push(
         PushId(0, 1, sequence, 0), [np.full(3, 0.1, "float32")], RATE
     )
 
@@ -69,12 +69,12 @@ def restarted(shard, state):
 def test_a_killed_center_goes_back_to_its_snapshot(shard, tmp_path):
     first = shard()
     push(first, 1)
-    state = first.state()
+    state = first.snapshot()
     push(first, 2)
     push(first, 3)
     second = restarted(shard, state)
     push(second, 4)
-    second.state()
+    second.snapshot()
     center = check(tmp_path)
     assert (center.applied, center.lost, center.version) == (4, 2, 2)
     assert center.compared == 3
@@ -84,8 +84,8 @@ def test_a_killed_center_goes_back_to_its_snapshot(shard, tmp_path):
 def test_a_push_applied_twice_is_found(shard, tmp_path):
     first = shard()
     push(first, 1)
-    state = first.state()
-    first.ledger.members[0].sequence = 0
+    state = first.snapshot()
+    first.registry.members[0].sequence = 0
     push(first, 1)
     with pytest.raises(AssertionError, match="twice"):
         check(tmp_path)
@@ -100,7 +100,7 @@ def test_what_moves_without_a_push_is_found(shard, tmp_path):
     first = shard()
     push(first, 1)
     first.arrays[0] += 1e-6
-    first.state()
+    first.snapshot()
     with pytest.raises(AssertionError, match="Mismatched elements"):
         check(tmp_path)
 
@@ -108,11 +108,11 @@ def test_what_moves_without_a_push_is_found(shard, tmp_path):
 def test_a_lost_snapshot_is_found(shard, tmp_path):
     first = shard()
     push(first, 1)
-    old = first.state()
+    old = first.snapshot()
     push(first, 2)
-    first.state()
+    first.snapshot()
     push(first, 3)
-    first.state()  # The one before was written to its end.
+    first.snapshot()  # The one before was written to its end.
     restarted(shard, old)
     with pytest.raises(AssertionError, match="at least 2 was kept"):
         check(tmp_path)
@@ -120,8 +120,8 @@ def test_a_lost_snapshot_is_found(shard, tmp_path):
 
 def test_a_center_that_forgets_all_is_found(shard, tmp_path):
     first = shard()
-    first.state()
-    first.state()
+    first.snapshot()
+    first.snapshot()
     shard()
     with pytest.raises(AssertionError, match="forgotten its snapshots"):
         check(tmp_path)

@@ -34,7 +34,6 @@ from tf_elastic.cluster.array_socket import ArraySocket
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.connection import Connection
 from tf_elastic.cluster.server import CenterServer
-from tf_elastic.cluster.shard import Shard
 
 SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
 SHORT = SILENT._replace(exchange_s=3.0)
@@ -619,7 +618,7 @@ def test_a_server_that_fails_by_itself(cluster, monkeypatch):
     def fail(*args, **kwargs):
         raise OverflowError("a fault")
 
-    monkeypatch.setattr(center.shards[0], "read", fail)
+    monkeypatch.setattr(center.shards[0].exchanges, "read", fail)
     with pytest.raises(
         errors.CenterUnavailableError, match=r"failed in Read after .*a fault"
     ):
@@ -756,7 +755,7 @@ def test_a_port_in_use_is_refused(cluster):
     center = cluster(1)
     with pytest.raises(OSError, match="--array_port"):
         CenterServer(
-            Shard(),
+            support.new_node(),
             f"127.0.0.1:{support.addresses.free_ports(1)[0]}",
             Security(),
             center.servers[0].array_port,
@@ -785,7 +784,7 @@ def test_a_call_to_a_held_server_ends_at_its_deadline(cluster):
     center = cluster(1)
     worker = joined(center)
     shard = center.shards[0]
-    with shard._changed:
+    with shard.changed:
         with pytest.raises(
             errors.CenterUnavailableError,
             match=rf"center 0 \({center.centers[0]}\) did not answer Read "
@@ -800,7 +799,7 @@ def test_closing_ends_a_call(cluster):
     center = cluster(1)
     worker = joined(center)
     connection = worker.sessions[0].connection
-    with center.shards[0]._changed:
+    with center.shards[0].changed:
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             call = pool.submit(connection.stream, wire.READ, 300.0, {}, ())
             until(lambda: connection._arrays._used)

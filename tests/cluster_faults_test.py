@@ -20,7 +20,6 @@ from tf_elastic.cluster import wire
 from tf_elastic.cluster.addresses import PublicAddressError
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.server import CenterServer
-from tf_elastic.cluster.shard import Shard
 
 # Where something is meant to fail.
 SHORT = support.PATIENT._replace(exchange_s=3.0, control_s=3.0, heartbeat_s=0.1)
@@ -60,7 +59,7 @@ def in_thread(call, *args):
 @contextlib.contextmanager
 def frozen(shard):
     """The server takes calls and answers none, as if it was stopped."""
-    with shard._changed:
+    with shard.changed:
         yield
 
 
@@ -87,7 +86,7 @@ def test_a_center_without_memory_gets_that_of_the_freshest(cluster):
     assert fresh.sessions[0].news.version >= 3
     center.servers[0].stop(0.0)
     # Time enough for both to be asked.
-    center.serve(0, Shard(0, 1, grace_s=1.0))
+    center.serve(0, support.new_node(0, 1, grace_s=1.0))
     call = in_thread(stale.exchange, support.values(5.0), support.rates)
     until(lambda: ready(center.shards[0], fresh))
     call.result(60)
@@ -112,8 +111,8 @@ def test_the_chief_begins_a_new_cluster_whoever_comes_first(cluster):
         in_thread(each.join, center.layout, support.values(1.0))
         for each in others
     ]
-    until(lambda: all(len(s.ledger.present) == 2 for s in center.shards))
-    until(lambda: all(len(s.offers._made) == 2 for s in center.shards))
+    until(lambda: all(len(s.registry.present) == 2 for s in center.shards))
+    until(lambda: all(len(s.election._made) == 2 for s in center.shards))
     chief = joined(center, 2, 4.0, chief=True)
     for call in calls:
         assert call.result(60)[0][0] == 4.0
@@ -201,11 +200,11 @@ def test_a_center_set_back_has_forgotten(cluster):
     center = cluster(1)
     worker = joined(center, timeouts=SHORT)
     worker.exchange(support.values(1.0), support.rates)
-    state, arrays = center.shards[0].state()
+    state, arrays = center.shards[0].snapshot()
     for _ in range(2):
         worker.exchange(support.values(1.0), support.rates)
     center.servers[0].stop(0.0)
-    restored = Shard(0, 1)
+    restored = support.new_node(0, 1)
     restored.restore(state, arrays)
     center.serve(0, restored)
     until(
@@ -223,7 +222,7 @@ def test_a_center_begun_anew_has_forgotten_all(cluster):
     for _ in range(3):
         worker.exchange(support.values(1.0), support.rates)
     center.servers[0].stop(0.0)
-    empty = Shard(0, 1, grace_s=0.02)
+    empty = support.new_node(0, 1, grace_s=0.02)
     center.serve(0, empty)
     until(
         lambda: worker.exchange(support.values(1.0), support.rates)
@@ -237,10 +236,10 @@ def test_a_server_that_begins_anew_while_a_worker_joins(cluster):
     center = cluster(2)
     chief = center.client(0, chief=False, timeouts=SHORT)
     call = in_thread(chief.join, center.layout, support.values(2.0))
-    until(lambda: center.shards[1].ledger.present == [0])
+    until(lambda: center.shards[1].registry.present == [0])
     center.servers[1].stop(0.0)
-    center.serve(1, Shard(1, 2, grace_s=0.02))
-    until(lambda: center.shards[1].ledger.present == [0])
+    center.serve(1, support.new_node(1, 2, grace_s=0.02))
+    until(lambda: center.shards[1].registry.present == [0])
     for session in chief.sessions:
         session.identity = session.identity._replace(is_chief=True)
     assert call.result(60)[0][0] == 2.0
@@ -274,7 +273,7 @@ def test_a_server_that_never_starts_is_named(cluster):
 
 def lose_slot(shard, worker):
     """What the shard's clock would do."""
-    shard.ledger.members[worker].present = False
+    shard.registry.members[worker].present = False
 
 
 def test_a_worker_that_lost_its_slot_begins_again_from_the_center(cluster):
@@ -324,7 +323,7 @@ def test_a_newer_process_takes_the_place(cluster):
     newer.exchange(support.values(1.0), support.rates)
     # Nor on the way of a center that has lost its memory.
     center.servers[0].stop(0.0)
-    center.serve(0, Shard(0, 1, grace_s=0.02))
+    center.serve(0, support.new_node(0, 1, grace_s=0.02))
     for each in (older, newer):
         # That of the newer process outlasts it, whoever comes first.
         until(lambda link=each.sessions[0]: reached(link))
@@ -345,7 +344,7 @@ def reached(link):
 def rejoined(worker, center):
     [session] = worker.sessions
     session.join(support.values(1.0), session.patience())
-    known = center.shards[0].ledger.last_incarnation(0)
+    known = center.shards[0].registry.last_incarnation(0)
     return known == session.incarnation
 
 
@@ -378,7 +377,7 @@ def test_a_silent_workers_slot_is_free_after_its_lease(cluster):
     center = cluster(1, lease_s=1.0)
     stays = joined(center, 0, timeouts=SHORT)
     joined(center, 1, timeouts=SILENT)
-    until(lambda: center.shards[0].ledger.present == [0])
+    until(lambda: center.shards[0].registry.present == [0])
     stays.read()
     moved = stays.exchange(support.values(1.0), support.rates)
     assert moved.moving_rate == support.BETA
@@ -469,7 +468,7 @@ def test_a_reference_that_the_center_lost_is_sent_again(cluster, codec):
     generator = np.random.default_rng(3)
     for _ in range(3):
         worker.exchange(support.values(generator), support.rates)
-    center.shards[1]._references.clear()
+    center.shards[1].exchanges.references.forget(0)
     before, sent = center.center(), support.values(generator)
     moved = worker.exchange(sent, support.rates)
     for a, b, c in zip(center.center(), before, moved.arrays, strict=True):
@@ -502,10 +501,10 @@ def test_a_round_that_the_center_forgot_is_repeated(cluster):
     center = cluster(1)
     workers = [joined(center, i, timeouts=SHORT) for i in (0, 1)]
     early = in_thread(workers[0].meet, support.values(1.0), support.rates)
-    until(lambda: not center.shards[0]._meeting.missing([0]))
-    state, arrays = center.shards[0].state()
+    until(lambda: not center.shards[0].rounds.missing([0]))
+    state, arrays = center.shards[0].snapshot()
     center.servers[0].stop(0.0)
-    restored = Shard(0, 1)
+    restored = support.new_node(0, 1)
     restored.restore(state, arrays)
     center.serve(0, restored)
     early.result(60)  # It missed this one.
@@ -535,14 +534,14 @@ def test_leaving_during_an_exchange(cluster):
         moved = call.result(60)
         assert not moved.restart
     worker.leave()  # Once more does nothing.
-    until(lambda: not center.shards[1].ledger.present)
+    until(lambda: not center.shards[1].registry.present)
 
 
 def test_leaving_while_joining_ends_the_waiting(cluster):
     center = cluster(1)
     worker = center.client(0, chief=False)
     call = in_thread(worker.join, center.layout, support.values(1.0))
-    until(lambda: center.shards[0].ledger.present)
+    until(lambda: center.shards[0].registry.present)
     worker.leave()
     with pytest.raises(errors.CenterUnavailableError):
         call.result(60)
@@ -581,7 +580,7 @@ def test_another_model_is_refused_at_once(cluster, other, words):
     with pytest.raises(errors.CenterRefusedError, match=words):
         stranger.join(OTHERS[other], flat)
     worker.exchange(support.values(1.0), support.rates)
-    assert center.shards[0].ledger.present == [0]
+    assert center.shards[0].registry.present == [0]
 
 
 def test_the_others_are_told_of_a_refusal(cluster, caplog):
@@ -635,7 +634,7 @@ def test_a_wrong_token_is_refused(cluster, token):
     stranger = center.client(None, security=Security(token=token))
     with pytest.raises(errors.CenterRefusedError, match="TF_ELASTIC_TOKEN"):
         stranger.look(center.layout)
-    assert center.shards[0].ledger.present == [0]
+    assert center.shards[0].registry.present == [0]
 
 
 @pytest.fixture(scope="module")
@@ -669,7 +668,7 @@ def test_tls_asks_workers_for_certificates_too(cluster, certificate):
 
 def test_a_public_address_is_refused():
     with pytest.raises(PublicAddressError, match="8.8.8.8:2222"):
-        CenterServer(Shard(), "8.8.8.8:2222", Security())
+        CenterServer(support.new_node(), "8.8.8.8:2222", Security())
 
 
 def test_a_port_in_use_is_refused(cluster):
@@ -677,7 +676,7 @@ def test_a_port_in_use_is_refused(cluster):
     with pytest.raises(
         OSError, match=f"Center 0 cannot listen on {center.centers[0]}"
     ):
-        CenterServer(Shard(), center.centers[0], Security())
+        CenterServer(support.new_node(), center.centers[0], Security())
 
 
 # Somebody who only looks.
@@ -690,7 +689,7 @@ def test_a_look_takes_no_slot(cluster):
         looker.look(center.layout)
     worker = joined(center, value=3.0, timeouts=SILENT)
     assert (looker.look(center.layout)[0] == 3.0).all()
-    assert center.shards[0].ledger.present == [0]
+    assert center.shards[0].registry.present == [0]
     # Nor does a worker need one to read.
     lose_slot(center.shards[0], 0)
     assert (worker.read()[0] == 3.0).all()

@@ -292,7 +292,7 @@ def test_the_ticker_survives_an_error(caplog, monkeypatch):
             ticks.append(1)
             raise TypeError("a fault of ours")
 
-        monkeypatch.setattr(made.servers[0].shard, "tick", tick)
+        monkeypatch.setattr(made.servers[0].node, "tick", tick)
         until(lambda: len(ticks) > 2 or shard is None)
         assert made.servers[0].is_alive()
         assert "a fault of ours" in caplog.text

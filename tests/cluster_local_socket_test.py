@@ -331,7 +331,7 @@ def test_a_late_answer_changes_nothing(cluster, monkeypatch):
     )
     shard = center.shards[0]
     entered, go_on, ended = (threading.Event() for _ in range(3))
-    exchange = shard.center.exchange
+    exchange = shard.state.exchange
 
     def late(*args):
         entered.set()
@@ -340,7 +340,7 @@ def test_a_late_answer_changes_nothing(cluster, monkeypatch):
         ended.set()
         return result
 
-    monkeypatch.setattr(shard.center, "exchange", late)
+    monkeypatch.setattr(shard.state, "exchange", late)
     sent = exchanger.room_to_send()
     for array in sent:
         array[...] = 1.0
@@ -617,14 +617,14 @@ def test_a_worker_that_vanishes_in_mid_call(cluster, monkeypatch):
     shard = center.shards[0]
     client = joined(center)
     entered, go_on = threading.Event(), threading.Event()
-    exchange = shard.center.exchange
+    exchange = shard.state.exchange
 
     def late(*args):
         entered.set()
         assert go_on.wait(60)
         return exchange(*args)
 
-    monkeypatch.setattr(shard.center, "exchange", late)
+    monkeypatch.setattr(shard.state, "exchange", late)
     sent = Room(client).arrays()
     for array in sent:
         array[...] = 1.0

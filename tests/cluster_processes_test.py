@@ -22,8 +22,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import ps
 from tf_elastic.cluster import snapshots
-from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.worker_registry import PushId
 
 SHORT = support.PATIENT._replace(exchange_s=3.0, control_s=3.0, heartbeat_s=0.1)
 
@@ -336,14 +335,14 @@ def test_a_killed_worker_leaves_its_slot_and_p_follows(processes):
 def test_a_truncated_snapshot_is_passed_over(processes, tmp_path):
     folder = tmp_path / "snapshots"
     made = layout.Layout(support.VARIABLES, 1)
-    shard = Shard(grace_s=0.0)
+    shard = support.new_node(grace_s=0.0)
     shard.join(0, 1, 1, made.describe(), "process")
     shard.offer(0, 1, -1, True)
     shard.initialize(0, 1, -1, support.values(5.0))
     for sequence in (1, 2):
         keeper = ps.Snapshots(shard, str(folder), 1000.0)
         assert keeper.restore() == (sequence == 2)
-        shard.push(
+        shard.exchanges.push(
             PushId(0, 1, sequence, 0),
             support.values(1.0),
             support.push_rate(0.5, 1),

@@ -16,8 +16,8 @@ from tf_elastic.cluster import layout
 from tf_elastic.cluster import patience
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.exchanger import Exchanger
+from tf_elastic.cluster.node import Node
 from tf_elastic.cluster.server import CenterServer
-from tf_elastic.cluster.shard import Shard
 from tf_elastic.cluster.snapshots import SnapshotError
 from tf_elastic.cluster.snapshots import SnapshotStore
 
@@ -39,6 +39,11 @@ VARIABLES = (
     layout.VariableSpec("bias", (7,), "float64", layout.PARAMETERS),
     layout.VariableSpec("scale", (2,), "float64", layout.PARAMETERS),
 )
+
+
+def new_node(*args, now=time.monotonic, **options):
+    """A `Node` that goes by the time."""
+    return Node(*args, now=now, **options)
 
 
 def rates(num_workers, clock):
@@ -84,7 +89,7 @@ class Cluster:
         shard_options = {"grace_s": 0.02, **shard_options}
         self.layout = layout.Layout(variables, num_shards, rule)
         self.shards = [
-            Shard(k, num_shards, **shard_options) for k in range(num_shards)
+            new_node(k, num_shards, **shard_options) for k in range(num_shards)
         ]
         self.centers = [
             f"127.0.0.1:{port}" for port in addresses.free_ports(num_shards)

@@ -11,8 +11,7 @@ from tests import family_support as support
 from tests.family_support import cluster  # noqa: F401
 from tests.reference import total_momentum as reference
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.worker_registry import PushId
 from tf_elastic.monitor import momentum_meters
 
 ETA = 0.05
@@ -220,11 +219,11 @@ class Alone:
     """A shard, and workers that push what one asks for."""
 
     def __init__(self, shard=None, size=1.0):
-        self.shard = shard or Shard()
+        self.shard = shard or cluster_support.new_node()
         self.version, self.sequence, self.lives = {}, 0, 0
         if shard is None:
             self.join(0)
-            self.shard.offers.accepted = 0
+            self.shard.election.accepted = 0
             self.shard.initialize(0, 1, 0, self.values(size))
 
     def values(self, size):
@@ -242,7 +241,7 @@ class Alone:
         )
 
     def read(self, worker):
-        news, points = self.shard.read(worker, self.lives)
+        news, points = self.shard.exchanges.read(worker, self.lives)
         self.version[worker] = news["version"]
         return points
 
@@ -251,7 +250,7 @@ class Alone:
         push_id = PushId(
             worker, self.lives, self.sequence, self.version[worker]
         )
-        news, points = self.shard.take(
+        news, points = self.shard.exchanges.take(
             push_id, [g.copy() for g in gradients], RATES
         )
         self.version[worker] = news["version"]
@@ -275,7 +274,7 @@ def test_a_sample_of_the_parameters_is_enough_and_the_same_again():
         assert [r.total_momentum for r in found[-1]] == pytest.approx(
             [0.5] * 3, abs=1e-5
         )
-        meter = one.shard._total_momentum
+        meter = one.shard.exchanges.total_momentum
         kept = meter._newest.center
         assert kept.size == 1000
         # In both dtypes, and nowhere else.
@@ -332,13 +331,13 @@ def test_a_center_that_is_started_again_counts_its_versions_anew():
     one = Alone()
     points = one.read(0)
     points = one.push(0, points)
-    state, arrays = one.shard.state()
+    state, arrays = one.shard.snapshot()
     old = points
     for _ in range(4):
         old = one.push(0, old)
     assert one.version[0] == 5
 
-    other = Shard()
+    other = cluster_support.new_node()
     other.restore(state, arrays)
     again = Alone(other)
     again.lives = one.lives

@@ -12,7 +12,6 @@ from tests.conformance_support import state
 from tf_elastic import compat
 from tf_elastic import strategies
 from tf_elastic.cluster import ps
-from tf_elastic.cluster.shard import Shard
 
 SHARDS = 2
 
@@ -44,7 +43,7 @@ class Cluster(cluster_support.Cluster):
 
     def kept(self):
         """All numbers that the servers keep, as a snapshot does."""
-        return [array for shard in self.shards for array in shard.state()[1]]
+        return [array for shard in self.shards for array in shard.snapshot()[1]]
 
     def restart(self, folder, links):
         """Ends all servers; new ones go on from their snapshots."""
@@ -58,7 +57,7 @@ class Cluster(cluster_support.Cluster):
             keeper.stop()  # Takes a last one.
         cluster_support.until(lambda: all(link.away_since for link in links))
         for k in range(SHARDS):
-            restored = Shard(k, SHARDS)
+            restored = cluster_support.new_node(k, SHARDS)
             keeper = ps.Snapshots(restored, str(folder / str(k)), 60.0)
             assert keeper.restore()
             keeper.start()
@@ -93,7 +92,7 @@ class Run(NamedTuple):
         layout = self.exchange.layout
         flat = layout.zeros()
         for shard in self.servers.shards:
-            arrays = shard.center.slots[slot] if slot else shard.arrays
+            arrays = shard.state.slots[slot] if slot else shard.arrays
             for part, array in zip(
                 layout.parts(flat, shard.index), arrays, strict=True
             ):

@@ -289,7 +289,7 @@ def test_a_resumed_worker_begins_at_the_center(case, begun, interrupted):
                 slots.pop(f"{path}_{kind}", point), point
             )
     # The center knows how far it had come.
-    clock = servers.shards[0].ledger.members[0].clock
+    clock = servers.shards[0].registry.members[0].clock
     assert int(model.optimizer.iterations) == clock > HALF
     for path, value in slots.items():
         if path.endswith("/iteration"):

@@ -353,7 +353,7 @@ def test_overlapped_training_moves_the_center(cluster, worker, name):
     ):
         np.testing.assert_array_equal(variable.numpy(), center)
     assert strategy.samples_trained() == (4 * 96, 4 * 96)
-    assert servers.shards[0].ledger.members[0].pushes == (
+    assert servers.shards[0].registry.members[0].pushes == (
         strategy.exchange_counts().exchanges
     )
 
@@ -718,7 +718,7 @@ def test_training_in_an_evaluator(cluster, worker):
     assert looking.evaluate(dataset(), verbose=0) == pytest.approx(
         chief.evaluate(dataset(), verbose=0), rel=1e-5
     )
-    assert sorted(servers.shards[0].ledger.members) == [0]
+    assert sorted(servers.shards[0].registry.members) == [0]
 
 
 def test_a_process_of_job_ps(worker):
@@ -827,7 +827,7 @@ def test_shared_epochs_go_on_and_late_workers_catch_up(cluster, worker):
     # of which the last 12 are told by the next exchange or sign of life.
     epochs, [own] = shared_fit(first, 1)
     assert epochs == 1 and own in (348, 360)
-    assert servers.shards[0].ledger.members[1].samples in (24, 36)
+    assert servers.shards[0].registry.members[1].samples in (24, 36)
 
 
 def test_a_resumed_script_on_new_servers_does_the_epochs_left(worker):

@@ -13,7 +13,6 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import ps
 from tf_elastic.cluster import wire
-from tf_elastic.cluster.shard import Shard
 
 # Heartbeats do not come between.
 SILENT = cluster_support.PATIENT._replace(heartbeat_s=1000.0)
@@ -69,14 +68,14 @@ def test_a_push_that_came_before_is_refused(cluster, late):  # noqa: F811
     for _ in range(2):
         worker.step(ETA)
         worker.visit()
-    state, before = center.shards[0].state()
+    state, before = center.shards[0].snapshot()
     with pytest.raises(errors.DuplicatePushError, match=f"push {late} of"):
         take_raw(center, worker.client, sequence=late)
-    after_state, after = center.shards[0].state()
+    after_state, after = center.shards[0].snapshot()
     for a, b in zip(before, after, strict=True):
         np.testing.assert_array_equal(a, b)
     assert after_state["version"] == state["version"] == 2
-    assert center.shards[0].ledger.members[0].refused == 1
+    assert center.shards[0].registry.members[0].refused == 1
     take_raw(center, worker.client, sequence=3)  # The next one is not.
     assert center.shards[0].version == 3
 
@@ -140,7 +139,7 @@ def test_a_restored_center_goes_on_as_if_nothing_was(
             snapshots.start()
             center.servers[0].stop(0.0)
             snapshots.stop()  # Takes a last one.
-            restored = Shard(0, 1)
+            restored = cluster_support.new_node(0, 1)
             again = ps.Snapshots(restored, str(tmp_path), 60.0)
             assert again.restore()
             again.start()
@@ -246,7 +245,7 @@ def test_an_update_without_an_answer_is_applied_once(
     support.assert_close(center.center()[0], support.INITIAL + 15.0)
     push(16.0)
     support.assert_close(center.center()[0], support.INITIAL + 31.0)
-    assert center.shards[0].ledger.members[0].refused == applied
+    assert center.shards[0].registry.members[0].refused == applied
     assert client.counts.lost_halves == applied
     assert client.counts.missed == 2
 
@@ -311,7 +310,7 @@ def test_a_center_without_memory_begins_where_admm_read_it(
     worker.begin()  # The center is known as it is now.
     before = center.center()[0]
     center.servers[0].stop(0.0)
-    center.serve(0, Shard(0, 1, grace_s=0.02))
+    center.serve(0, cluster_support.new_node(0, 1, grace_s=0.02))
     pushed = worker.pushed
     worker.x = worker.x + 1.0
     until(lambda: worker.end() or center.shards[0].arrays is not None)
@@ -371,7 +370,7 @@ def test_a_worker_of_another_rule_is_refused(cluster, other):  # noqa: F811
     at_center, at_worker = message.split(" at the center and ")
     assert "{'rule': 'add'}" in at_center
     assert words in at_worker
-    assert center.shards[0].ledger.present == [0]
+    assert center.shards[0].registry.present == [0]
 
 
 @pytest.mark.parametrize(

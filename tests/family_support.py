@@ -190,7 +190,7 @@ def joined_workers(center, count, make, **options):
 def slot_of(center, name):
     """What the servers keep beside the parameters, end to end."""
     return np.concatenate(
-        [shard.center.slots[name][0] for shard in center.shards]
+        [shard.state.slots[name][0] for shard in center.shards]
     )
 
 

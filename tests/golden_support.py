@@ -251,7 +251,7 @@ def _of_all(models, servers):
         for name, values in _of_workers(model).items()
     }
     for shard in servers.shards:
-        state, arrays = shard.state()
+        state, arrays = shard.snapshot()
         # Of a section as this server has it, the center's and what it keeps.
         sections = shard.layout.sections
         names = [

@@ -2,7 +2,7 @@
 
 Nothing here waits, and nothing is by chance. In place of `Connection` a worker
 has a `Line`: what it sends is packed, checked and handled by the server's
-`Shard` before the call returns, unless the script has something else in store
+`Node` before the call returns, unless the script has something else in store
 for that message. `timeless_client.py` takes threads and time from the workers;
 their hearts beat when a turn begins.
 """
@@ -22,7 +22,7 @@ from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.array_calls import array_calls
 from tf_elastic.cluster.groups import Groups
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.node import Node
 
 SERVERS = WORKERS = 2
 EXCHANGES = 3  # of each worker, in which something may go wrong
@@ -97,8 +97,9 @@ class Message(NamedTuple):
 class Host:
     """A machine with one center server, which may break down."""
 
-    def __init__(self, index):
+    def __init__(self, index, now):
         self.index = index
+        self._now = now
         self.pushes = []  # those that the center is made of
         self.undone = []  # those that it was set back by
         # Of them, those of which a worker does not hear that they are undone,
@@ -107,7 +108,11 @@ class Host:
         self.begins_anew = set()  # processes that have said hello
         self.late = []  # (after how many messages, what)
         self.away = 0  # messages to come for which nobody is there
-        self._start(Shard(index, SERVERS, grace_s=0.0, now=lambda: 0.0))
+        self._start(self.new_node())
+
+    def new_node(self):
+        """An empty one."""
+        return Node(self.index, SERVERS, grace_s=0.0, now=self._now)
 
     def _start(self, shard):
         self.shard = shard
@@ -115,7 +120,7 @@ class Host:
 
     def snapshot(self):
         """As a file has it."""
-        state, arrays = self.shard.state() or (None, [])
+        state, arrays = self.shard.snapshot() or (None, [])
         return wire.pack({"state": state}), arrays, len(self.pushes)
 
     def restore(self, snapshot):
@@ -123,10 +128,10 @@ class Host:
         packed, arrays, count = snapshot
         newest = {
             worker: member.incarnation
-            for worker, member in self.shard.ledger.members.items()
+            for worker, member in self.shard.registry.members.items()
         }
         state = wire.unpack(packed)["state"]
-        self._start(Shard(self.index, SERVERS, grace_s=0.0, now=lambda: 0.0))
+        self._start(self.new_node())
         if state is not None:
             self.shard.restore(state, copy.deepcopy(arrays))
         for push in self.pushes[count:]:
@@ -138,9 +143,9 @@ class Host:
 
     def lose(self, worker):
         """The worker's lease ends."""
-        member = self.shard.ledger.members.get(worker)
+        member = self.shard.registry.members.get(worker)
         if member is not None:
-            member.last_seen -= 2 * self.shard.ledger.lease_s
+            member.last_seen -= 2 * self.shard.registry.lease_s
             self.shard.tick()
 
     def handle(self, message):
@@ -195,16 +200,17 @@ class Network:
     Args:
         script: {message's number: what becomes of it, or of a process}. They
             are counted from when all workers have joined.
+        now: the hosts' clock.
     """
 
-    def __init__(self, script=()):
-        self.hosts = [Host(k) for k in range(SERVERS)]
+    def __init__(self, script=(), now=lambda: 0.0):
+        self.hosts = [Host(k, now) for k in range(SERVERS)]
         self.script = dict(script)
         self.beats = False
         self.count = None  # of messages; None while nothing may go wrong
         self.messages = []  # (worker, server, name), those of the script
         self.answered = []  # pushes, of which a worker has heard
-        self._carried = 0
+        self.carried = 0
         self._first = self._newest = None  # snapshots
         self._late_answers = []
 
@@ -233,8 +239,8 @@ class Network:
 
     def carry(self, server, worker, message, out):
         """One call; returns the answer's header."""
-        self._carried += 1
-        assert self._carried < _MOST_MESSAGES, "it goes round in circles"
+        self.carried += 1
+        assert self.carried < _MOST_MESSAGES, "it goes round in circles"
         host = self.hosts[server]
         host.late = [(after - 1, late) for after, late in host.late]
         for late in [late for after, late in host.late if after <= 0]:
@@ -330,7 +336,7 @@ class Line:
     close = break_off
 
 
-def joined(network, life, worker, rule):
+def joined(network, life, worker, rule, clock=None):
     """A worker's client, and the center as it has found it."""
 
     def line(address, shard, security, group=0):
@@ -338,7 +344,7 @@ def joined(network, life, worker, rule):
         return Line(network, life, worker, shard)
 
     made = timeless_client.of_one_thread(
-        line, [""] * SERVERS, worker, worker == 0, WORKERS
+        line, [""] * SERVERS, worker, worker == 0, WORKERS, clock=clock
     )
     center = made.join(
         layout.Layout(LAYOUT, SERVERS, rule), copy.deepcopy(INITIAL)
@@ -354,10 +360,10 @@ def elastic_rates(num_workers, clock):
 class Worker:
     """One process."""
 
-    def __init__(self, network, life, index, rule):
+    def __init__(self, network, life, index, rule, clock=None):
         self.life = life
         self.index = index
-        self.client, center = joined(network, life, index, rule)
+        self.client, center = joined(network, life, index, rule, clock)
         self.begin(center)
 
     def begin(self, center):

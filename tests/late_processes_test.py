@@ -108,11 +108,11 @@ def test_the_centers_loss_does_not_rise_by_its_arrival(
         # It begins when the loss is as high as it ever is.
         late = worker(1, seconds + 2 if case == "first step" else 0.0)
         until(lambda: "begins" in processes.log("worker1"))
-        until(lambda: len(shard.ledger.present) == 2 and shard.version > 1)
+        until(lambda: len(shard.registry.present) == 2 and shard.version > 1)
         if case == "stopped":
-            until(lambda: shard.ledger.members[1].pushes >= 1)
+            until(lambda: shard.registry.members[1].pushes >= 1)
             late.send_signal(signal.SIGSTOP)
-            pushes = shard.ledger.members[1].pushes
+            pushes = shard.registry.members[1].pushes
         else:
             pushes = 0
         # The other one alone brings the center down, as long as it is away.
@@ -122,7 +122,7 @@ def test_the_centers_loss_does_not_rise_by_its_arrival(
         if case == "stopped":
             late.send_signal(signal.SIGCONT)
         rise = largest_rise(
-            shard, lambda: shard.ledger.members[1].pushes >= pushes + 3
+            shard, lambda: shard.registry.members[1].pushes >= pushes + 3
         )
         if max_lag is None:
             assert rise > 1e-3

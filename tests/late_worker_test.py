@@ -10,7 +10,7 @@ from tests import family_support as family
 from tests.cluster_support import until
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import reliable_fanout
-from tf_elastic.cluster.shard import PushId
+from tf_elastic.cluster.worker_registry import PushId
 from tf_elastic.core import lateness
 
 MAX_LAG = 5.0
@@ -66,7 +66,7 @@ def kept(center):
     return [
         array.tobytes()
         for shard in center.shards
-        for arrays in shard.center.slots.values()
+        for arrays in shard.state.slots.values()
         for array in arrays
     ]
 
@@ -159,13 +159,11 @@ def test_what_could_not_be_sent_is_dropped_with_it(cluster):  # noqa: F811
     timeouts = support.PATIENT._replace(exchange_s=2.0, heartbeat_s=0.05)
     quick, late = joined(center, timeouts=timeouts)
     do(late, "take", 0.5)
-    state = center.shards[0].state()
+    kept_by = center.shards[0].snapshot()
     center.servers[0].stop(0.0)
     do(late, "take", 0.25)  # It is owed now.
-    from tf_elastic.cluster.shard import Shard
-
-    again = Shard(0, 1)
-    again.restore(*state)
+    again = support.new_node(0, 1)
+    again.restore(*kept_by)
     center.serve(0, again)
     for client in (quick, late):
         until(lambda c=client: c.sessions[0].away_since is None)
@@ -194,13 +192,13 @@ def test_a_server_refuses_what_is_twice_as_late(cluster, call):  # noqa: F811
         arguments = push, [v.copy() for v in values], given
         if refused:
             with pytest.raises(errors.LatePushError, match="11 updates ago"):
-                getattr(shard, call)(*arguments)
+                getattr(shard.exchanges, call)(*arguments)
             assert kept(center) == before
             # Its number is used up.
             with pytest.raises(errors.DuplicatePushError):
-                getattr(shard, call)(*arguments)
+                getattr(shard.exchanges, call)(*arguments)
         else:
-            getattr(shard, call)(*arguments)
+            getattr(shard.exchanges, call)(*arguments)
             assert kept(center) != before
 
 

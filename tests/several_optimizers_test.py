@@ -87,7 +87,7 @@ def test_two_workers_and_one_that_looks_on(cluster, worker, protocol):
         groups = list(server.groups)
         assert len(groups) == 2
         for shard in groups:
-            members = shard.ledger.members
+            members = shard.registry.members
             assert sorted(members) == [0, 1]
         # At t = 0, 3, 6, 9, or 0, 2, ..., 10; a worker that has taken no
         # step yet brings nothing; nobody closes, as Keras knows of neither.
@@ -95,7 +95,7 @@ def test_two_workers_and_one_that_looks_on(cluster, worker, protocol):
             groups, (3, 2), pushes(protocol), strict=True
         ):
             assert shard.version == 2 * count
-            clocks = [shard.ledger.members[i].clock for i in range(2)]
+            clocks = [shard.registry.members[i].clock for i in range(2)]
             assert clocks == [period * count] * 2
     for k, name in enumerate(("discriminator", "generator")):
         shown = center_of(servers, k, getattr(models[0], name))

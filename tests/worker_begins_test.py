@@ -115,7 +115,7 @@ def test_a_worker_is_traced_before_it_begins(cluster, worker):
         late = Told()
         late.build((None, job.N))
         late.compile(make(), loss=lambda _, output: output)
-    members = servers.shards[0].ledger.members
+    members = servers.shards[0].registry.members
 
     def meanwhile():
         assert 1 not in members
@@ -177,12 +177,12 @@ def test_the_rate_before_and_after_a_kill_is_the_same(cluster, worker, name):
     train(killed, 2 * TAU * calls)
     for _ in range(calls):  # At the begin of the step it exchanges.
         one_step(killed)
-    member = servers.shards[0].ledger.members[1]
+    member = servers.shards[0].registry.members[1]
     assert member.clock == 2 * TAU
     again = build()
     for _ in range(calls):
         one_step(again)
-    assert servers.shards[0].ledger.members[1].incarnation == 2
+    assert servers.shards[0].registry.members[1].incarnation == 2
     assert float(again.optimizer.learning_rate) == pytest.approx(
         float(killed.optimizer.learning_rate)
     )
@@ -241,7 +241,7 @@ def test_the_chiefs_learning_rate_reaches_all(cluster, worker, protocol):
     # What a worker does is its own.
     train(other := build(1), 5, callbacks=[Set(1, set_rate(0.02))])
     assert float(other.optimizer.learning_rate) == 0.02
-    assert servers.shards[0].ledger.instruction.learning_rate == rate
+    assert servers.shards[0].registry.instruction.learning_rate == rate
 
 
 @pytest.mark.parametrize("name", ["EarlyStopping", "TerminateOnNaN"])
@@ -282,7 +282,7 @@ def test_the_chief_stops_all(cluster, worker, name):
     # Another `fit` is not concerned, of neither of them.
     assert len(support.fit(other, 2).history.epoch) == 2
     assert len(support.fit(chief, 2).history.epoch) == 2
-    assert not servers.shards[0].ledger.instruction.stop
+    assert not servers.shards[0].registry.instruction.stop
 
 
 class NaN(keras.callbacks.Callback):
@@ -399,5 +399,5 @@ def test_the_chief_waits_for_those_that_are_finishing(cluster, worker):
         call.result(60)
     assert ends.is_set()
     # What it shows, and saves, has the other's end in it.
-    assert servers.shards[0].ledger.members[1].clock == TAU + 2
+    assert servers.shards[0].registry.members[1].clock == TAU + 2
     assert_close(np.concatenate(chief.get_weights()), parameters(servers))

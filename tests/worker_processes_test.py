@@ -210,7 +210,7 @@ def test_another_process_goes_on_for_a_killed_one(cluster, pool):
     for process in (first, victim, first, victim, victim):
         process.do("step")
     velocity = np.concatenate(
-        [shard.center.slots["velocity"][0] for shard in servers.shards]
+        [shard.state.slots["velocity"][0] for shard in servers.shards]
     )
     center = parameters(servers)
     victim.kill()
@@ -227,7 +227,7 @@ def test_another_process_goes_on_for_a_killed_one(cluster, pool):
         np.array(point), center + velocity + job.MOMENTUM * velocity
     )
     first.do("step")
-    assert servers.shards[0].ledger.members[1].incarnation == 2
+    assert servers.shards[0].registry.members[1].incarnation == 2
     assert [s.version for s in servers.shards] == [7, 7]
     for process in (first, successor):
         process.do("end")
@@ -254,7 +254,7 @@ def test_unlike_workers_and_a_restarted_one_end_together(cluster, pool):
     results = [process.answer() for process in (quick, slow, successor)]
     for process in (quick, slow, successor):
         process.do("end")
-    ledger = servers.shards[0].ledger
+    ledger = servers.shards[0].registry
     for result in results:
         assert result["epochs"] == epochs
         ends = [total for total, _ in result["samples"]]

@@ -17,8 +17,8 @@ from tf_elastic.cluster import schema
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.groups import Groups
 from tf_elastic.cluster.layout import np_dtype
-from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.node import Node
+from tf_elastic.cluster.worker_registry import PushId
 
 # What is expected of the slowest network.
 _CALL_S = 120.0
@@ -49,7 +49,7 @@ class ArrayCall(NamedTuple):
 def array_calls(groups: Groups) -> dict[str, ArrayCall]:
     """The array calls of a server, by the names in `wire.STREAMS`."""
 
-    def shard_of(header: Header) -> Shard:
+    def node_of(header: Header) -> Node:
         return groups[header.get(wire.GROUP, 0)]
 
     def nothing(header: Header) -> Arrays:
@@ -57,53 +57,53 @@ def array_calls(groups: Groups) -> dict[str, ArrayCall]:
         return []
 
     def whole(header: Header) -> Arrays:
-        return _room(shard_of(header), "none")
+        return _room(node_of(header), "none")
 
     def encoded(header: Header) -> Arrays:
         codec = "none" if header["whole"] else header["codec"]
-        return _room(shard_of(header), codec)
+        return _room(node_of(header), codec)
 
     def is_plain(header: Header) -> bool:
-        return header["codec"] == "none"
+        return bool(header["codec"] == "none")
 
     def checked(name: str) -> Callable[[Header], Header]:
         def check(header: Header) -> Header:
             header = schema.checked(name, header)
             worker, incarnation = sender(header)
             if worker is not None:  # Before there is room for what it sends.
-                shard_of(header).ledger.check(worker, incarnation)
+                node_of(header).registry.check(worker, incarnation)
             return header
 
         return check
 
     def read(header: Header, _: Arrays, places: Places) -> Answer:
-        shard = shard_of(header)
-        out = _as_sections(shard, places)
-        return shard.read(**without_group(header), out=out)
+        node = node_of(header)
+        out = _as_sections(node, places)
+        return node.exchanges.read(**without_group(header), out=out)
 
     def initialize(header: Header, arrays: Arrays, _: Places) -> Answer:
         arguments = without_group(header)
-        return shard_of(header).initialize(values=arrays, **arguments), []
+        return node_of(header).initialize(values=arrays, **arguments), []
 
     def push(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard_of(header).push(*_push_of(header, arrays)), []
+        return node_of(header).exchanges.push(*_push_of(header, arrays)), []
 
     def exchange(header: Header, arrays: Arrays, places: Places) -> Answer:
-        shard, out = shard_of(header), None
+        node, out = node_of(header), None
         if is_plain(header):
-            out = _as_sections(shard, places) or [
+            out = _as_sections(node, places) or [
                 array if array.flags.writeable else np.empty_like(array)
                 for array in arrays
             ]
-        return shard.exchange(
+        return node.exchanges.exchange(
             *_push_of(header, arrays), header["codec"], header["whole"], out
         )
 
     def deposit(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard_of(header).deposit(*_push_of(header, arrays))
+        return node_of(header).exchanges.deposit(*_push_of(header, arrays))
 
     def take(header: Header, arrays: Arrays, _: Places) -> Answer:
-        return shard_of(header).take(*_push_of(header, arrays))
+        return node_of(header).exchanges.take(*_push_of(header, arrays))
 
     calls = {
         wire.READ: ArrayCall(nothing, read),
@@ -150,13 +150,13 @@ def _push_of(
     return PushId(**header["id"]), arrays, header["rate"]
 
 
-def _as_sections(shard: Shard, places: Places) -> Arrays | None:
+def _as_sections(node: Node, places: Places) -> Arrays | None:
     """The places of all sections as arrays of them; None if one is missing."""
-    layout = shard.layout
+    layout = node.layout
     if layout is None or len(places) != len(layout.sections):
         return None
     arrays = []
-    sizes = layout.shard_sizes(shard.index)
+    sizes = layout.shard_sizes(node.index)
     for section, size, place in zip(
         layout.sections, sizes, places, strict=True
     ):
@@ -167,13 +167,13 @@ def _as_sections(shard: Shard, places: Places) -> Arrays | None:
     return arrays
 
 
-def _room(shard: Shard, codec: str) -> Arrays:
-    layout = shard.layout
+def _room(node: Node, codec: str) -> Arrays:
+    layout = node.layout
     if layout is None:
         raise errors.CenterEmptyError(
-            f"center {shard.index} holds no parameters yet"
+            f"center {node.index} holds no parameters yet"
         )
-    sizes = layout.shard_sizes(shard.index)
+    sizes = layout.shard_sizes(node.index)
     dtypes = [np_dtype(section.dtype) for section in layout.sections]
     if codec == "none":
         return [np.empty(*pair) for pair in zip(sizes, dtypes, strict=True)]

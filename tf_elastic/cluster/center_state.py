@@ -4,9 +4,7 @@ No thread, no worker and no network here. The rules are `core`'s, block by
 block, so that what is computed stays in the cache.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +15,8 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.blocks import blocks
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import largest
+from tf_elastic.cluster.blocks import may_overflow
+from tf_elastic.cluster.blocks import squares_of_parameters
 from tf_elastic.cluster.blocks import sum_of_squares
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import STATISTICS
@@ -31,15 +31,9 @@ Arrays = list[np.ndarray]
 _CENTER = "center"
 
 
-def _may_overflow(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets a method overflow without a word, since it looks at the result."""
-
-    @functools.wraps(method)
-    def silent(*args: Any, **kwargs: Any) -> Any:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return method(*args, **kwargs)
-
-    return silent
+def _largest_of(dtype: Any) -> float:
+    """The largest number of a dtype."""
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 class CenterState:
@@ -55,7 +49,7 @@ class CenterState:
         self.index = index
         self.version = 0  # pushes (synchronous: rounds) applied
         self.description: dict[str, Any] | None = None
-        self.layout: Layout | None = None
+        self._layout: Layout  # as soon as it is described
         # Of the rule by name, one array for each section; of a section whose
         # own rule keeps less an empty one.
         self.slots: dict[str, Arrays] = {}
@@ -67,14 +61,31 @@ class CenterState:
         self._sent: dict[int, dict[int, Arrays]] = {}
 
     @property
+    def layout(self) -> Layout | None:
+        """Of the model; None if none is known."""
+        return None if self.description is None else self._layout
+
+    @property
     def rule(self) -> Rule:
         """Of the parameters; as the layout's."""
-        return self.layout.rule
+        return self._layout.rule
 
     @property
     def arrays(self) -> Arrays | None:
         """The center, one array for each section; None if there is none."""
         return self.slots.get(_CENTER)
+
+    @property
+    def values(self) -> Arrays:
+        """The center, which there is."""
+        return self.slots[_CENTER]
+
+    def check_begun(self) -> None:
+        """Raises a `CenterEmptyError` if there is no center."""
+        if self.arrays is None:
+            raise errors.CenterEmptyError(
+                f"center {self.index} holds no parameters yet"
+            )
 
     def describe(self, description: dict[str, Any]) -> None:
         """Notes what a model's parameters look like, and their rule.
@@ -83,16 +94,15 @@ class CenterState:
             MessageError: it is no description; nothing has changed.
         """
         layout = Layout.from_description(description)
-        self.description, self.layout = description, layout
+        self.description, self._layout = description, layout
         self._by_role = {PARAMETERS: layout.rule, STATISTICS: rules.Follow()}
 
     def begin(self, values: Arrays) -> None:
         """Takes first values, after `describe`."""
+        sections = self._layout.sections
         states = [
             self._by_role[section.role].init(value)
-            for section, value in zip(
-                self.layout.sections, values, strict=True
-            )
+            for section, value in zip(sections, values, strict=True)
         ]
         names = dict.fromkeys(name for state in states for name in state)
         self.slots = {
@@ -107,16 +117,24 @@ class CenterState:
         self.slots[_CENTER] = values
         self._largest = [math.inf] * len(values)
 
-    def clear(self) -> None:
-        """Holds nothing any more."""
-        self.slots = {}
+    def check(
+        self, rates: Rates, answers_difference: bool | None = None
+    ) -> None:
+        """Refuses what the rule cannot take.
 
-    def check(self, rates: Rates) -> None:
-        """Refuses rates that the rule cannot take.
+        Args:
+            rates: of a push.
+            answers_difference: whether the push is answered so; None if it
+                does not matter.
 
         Raises:
             MessageError: with the name and the value.
         """
+        if answers_difference not in (None, self.rule.answers_difference):
+            raise errors.MessageError(
+                f"center {self.index} goes by the rule {self.rule.name!r}, "
+                "which has no such exchange"
+            )
         try:
             self.rule.check(rates)
         except ValueError as error:
@@ -129,15 +147,15 @@ class CenterState:
         return [
             (array if array.size else center).copy()
             for array, center in zip(
-                self.slots[self.rule.shown], self.arrays, strict=True
+                self.slots[self.rule.shown], self.values, strict=True
             )
         ]
 
     def points(self, worker: int, room: Arrays | None = None) -> Arrays:
         """What a worker goes on from, in new arrays or in `room`."""
         if room is None:
-            room = [np.empty_like(array) for array in self.arrays]
-        for k, section in enumerate(self.layout.sections):
+            room = [np.empty_like(array) for array in self.values]
+        for k, section in enumerate(self._layout.sections):
             rule = self._by_role[section.role]
             for part in blocks(room[k].size):
                 room[k][part] = rule.begin(
@@ -183,7 +201,7 @@ class CenterState:
         self.describe(state["description"])
         self.version = state["version"]
         self._last_rates = dict(state["rates"])
-        n = len(self.layout.sections)
+        n = len(self._layout.sections)
         self.slots = {
             name: arrays[k * n : (k + 1) * n]
             for k, name in enumerate(state["slots"])
@@ -192,7 +210,7 @@ class CenterState:
 
     # Messages.
 
-    @_may_overflow
+    @may_overflow
     def put_deltas(self, messages: Arrays, out: Arrays | None = None) -> Arrays:
         """What of messages moves the center.
 
@@ -201,7 +219,7 @@ class CenterState:
             out: what to fill; None to overwrite `messages`.
         """
         out = messages if out is None else out
-        for k, section in enumerate(self.layout.sections):
+        for k, section in enumerate(self._layout.sections):
             rule = self._by_role[section.role]
             for part in blocks(messages[k].size):
                 out[k][part] = rule.delta(
@@ -209,7 +227,7 @@ class CenterState:
                 )
         return out
 
-    @_may_overflow
+    @may_overflow
     def exchange(
         self, points: Arrays, rates: Rates, worker: int, deltas: Arrays
     ) -> float:
@@ -230,7 +248,7 @@ class CenterState:
         now = self._rates_now(rates, Context(float(self.version)))
         moved = self._like(self.slots)
         squares = []
-        for k, section in enumerate(self.layout.sections):
+        for k, section in enumerate(self._layout.sections):
             rule, total = self._by_role[section.role], 0.0
             for part in blocks(points[k].size):
                 parent = self._block(k, part)
@@ -249,9 +267,10 @@ class CenterState:
             if not self._stays_finite(k, math.sqrt(total), now):
                 self._check_moved(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
-        return self._of_parameters(squares)
+        sections = zip(self._layout.sections, squares, strict=True)
+        return sum(total for s, total in sections if s.role == PARAMETERS)
 
-    @_may_overflow
+    @may_overflow
     def apply(
         self,
         deltas: Arrays,
@@ -287,8 +306,8 @@ class CenterState:
             ]
         )
         moved = self.slots if sure else self._like(self.slots)
-        sent = sent or self.arrays
-        for k, section in enumerate(self.layout.sections):
+        sent = sent or self.values
+        for k, section in enumerate(self._layout.sections):
             rule = self._by_role[section.role]
             for part in blocks(deltas[k].size):
                 after = rule.apply(
@@ -305,7 +324,7 @@ class CenterState:
 
     def squares(self, deltas: Arrays) -> float:
         """The sum of the squares of the deltas of parameters."""
-        return self._of_parameters([sum_of_squares(array) for array in deltas])
+        return squares_of_parameters(self._layout, deltas)
 
     def check_finite(self, values: Arrays, worker: int) -> None:
         """Refuses NaN and infinity, by the name of the variable.
@@ -313,9 +332,9 @@ class CenterState:
         Raises:
             NonFiniteError: there is one.
         """
-        for section, array in zip(self.layout.sections, values, strict=True):
-            first = self.layout.cut(section, self.index).start
-            check_finite(array, worker, self.layout, section, first)
+        for section, array in zip(self._layout.sections, values, strict=True):
+            first = self._layout.cut(section, self.index).start
+            check_finite(array, worker, self._layout, section, first)
 
     # Pieces.
 
@@ -353,15 +372,6 @@ class CenterState:
             for name, arrays in slots.items()
         }
 
-    def _of_parameters(self, squares: list[float]) -> float:
-        return sum(
-            total
-            for section, total in zip(
-                self.layout.sections, squares, strict=True
-            )
-            if section.role == PARAMETERS
-        )
-
     # Whether a message of finite numbers leaves finite ones.
 
     def _stays_finite(
@@ -374,27 +384,21 @@ class CenterState:
             message: how large the delta is, at most.
             rates: by which it counts, by role.
         """
-        role = self.layout.sections[k].role
+        role = self._layout.sections[k].role
         rule, now = self._by_role[role], rates[role]
-        most = float(ml_dtypes.finfo(self.arrays[k].dtype).max) / 4
+        most = _largest_of(self.values[k].dtype) / 4
         after = rule.reached(self._largest[k], message, now)
         if after is not None and not after < most:
             # Too large, or not known as yet.
-            after = rule.reached(self._largest_now(k), message, now)
+            held = max(largest(arrays[k]) for arrays in self.slots.values())
+            after = rule.reached(held, message, now)
         sure = after is not None and after < most
-        self._largest[k] = after if sure else math.inf
+        self._largest[k] = after if after is not None and sure else math.inf
         return sure
 
-    def _largest_now(self, k: int) -> float:
-        return max(
-            (largest(arrays[k]) for arrays in self.slots.values()), default=0.0
-        )
-
     def _check_moved(self, moved: Mapping[str, Arrays], k: int) -> None:
-        for arrays in moved.values():
-            for part in blocks(arrays[k].size):
-                if not np.isfinite(arrays[k][part]).all():
-                    raise errors.NonFiniteError(
-                        f"center {self.index} has not taken a push of finite "
-                        "numbers that would make it infinite"
-                    )
+        if not all(np.isfinite(arrays[k]).all() for arrays in moved.values()):
+            raise errors.NonFiniteError(
+                f"center {self.index} has not taken a push of finite numbers "
+                "that would make it infinite"
+            )

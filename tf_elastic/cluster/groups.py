@@ -1,4 +1,4 @@
-"""The shards that one server holds: one for each optimizer of a model.
+"""The nodes that one server holds: one for each optimizer of a model.
 
 An optimizer and the variables that it trains are a *group*, numbered from 0 in
 the order in which the optimizers were built. Groups know nothing of each other:
@@ -11,41 +11,41 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 from tf_elastic.cluster import wire
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.node import Node
 
 
 class Groups:
-    """The shards of one server, by group; each is made when it is asked for.
+    """The nodes of one server, by group; each is made when it is asked for.
 
     Args:
-        make_shard: makes one that is empty.
+        make_node: makes one that is empty.
     """
 
-    def __init__(self, make_shard: Callable[[], Shard]) -> None:
-        self._make = make_shard
+    def __init__(self, make_node: Callable[[], Node]) -> None:
+        self._make = make_node
         self._lock = threading.Lock()
-        self._shards = [make_shard()]
+        self._nodes = [make_node()]
 
-    def __getitem__(self, group: int) -> Shard:
-        """The shard of a group, below `wire.MAX_GROUPS`."""
+    def __getitem__(self, group: int) -> Node:
+        """The node of a group, below `wire.MAX_GROUPS`."""
         with self._lock:
-            while len(self._shards) <= group < wire.MAX_GROUPS:
-                self._shards.append(self._make())
-            return self._shards[group]
+            while len(self._nodes) <= group < wire.MAX_GROUPS:
+                self._nodes.append(self._make())
+            return self._nodes[group]
 
-    def __iter__(self) -> Iterator[Shard]:
+    def __iter__(self) -> Iterator[Node]:
         with self._lock:
-            return iter(list(self._shards))
+            return iter(list(self._nodes))
 
     @property
-    def first(self) -> Shard:
+    def first(self) -> Node:
         """The one of the first optimizer."""
         return self[0]
 
     @classmethod
-    def of(cls, shards: "Shard | Groups") -> "Groups":
-        """Groups whose first one is a shard that is there already."""
-        if isinstance(shards, Groups):
-            return shards
-        waiting = [shards]
-        return cls(lambda: waiting.pop() if waiting else shards.empty_twin())
+    def of(cls, nodes: "Node | Groups") -> "Groups":
+        """Groups whose first one is a node that is there already."""
+        if isinstance(nodes, Groups):
+            return nodes
+        waiting = [nodes]
+        return cls(lambda: waiting.pop() if waiting else nodes.empty_twin())

@@ -30,12 +30,12 @@ from tf_elastic.cluster.addresses import AddressError
 from tf_elastic.cluster.configuration import ClusterConfiguration
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.groups import Groups
-from tf_elastic.cluster.ledger import MAX_WORKERS
 from tf_elastic.cluster.log_limit import LogLimit
+from tf_elastic.cluster.node import Node
 from tf_elastic.cluster.server import CenterServer
-from tf_elastic.cluster.shard import Shard
 from tf_elastic.cluster.snapshots import SnapshotError
 from tf_elastic.cluster.snapshots import SnapshotStore
+from tf_elastic.cluster.worker_registry import MAX_WORKERS
 
 _FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -100,10 +100,10 @@ flags.DEFINE_bool(
 
 
 class Snapshots:
-    """Takes snapshots of a server's shards in a thread of its own.
+    """Takes snapshots of a server's nodes in a thread of its own.
 
     Args:
-        shards: what to keep.
+        nodes: what to keep.
         folder: where; locked as long as this object lives.
         interval_s: seconds between two.
 
@@ -112,12 +112,12 @@ class Snapshots:
     """
 
     def __init__(
-        self, shards: Shard | Groups, folder: str, interval_s: float
+        self, nodes: Node | Groups, folder: str, interval_s: float
     ) -> None:
-        self._groups = Groups.of(shards)
+        self._groups = Groups.of(nodes)
         self._store = SnapshotStore(folder)
         self._interval_s = interval_s
-        self._saved: list[Any] = []  # of each shard version and ledger
+        self._saved: list[Any] = []  # of each node version and registry
         self._generation = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(
@@ -126,7 +126,7 @@ class Snapshots:
         self.failures = 0
 
     def restore(self) -> bool:
-        """Loads the newest whole snapshot into the shards, if there is one."""
+        """Loads the newest whole snapshot into the nodes, if there is one."""
         found = self._store.load()
         if found is None:
             return False
@@ -141,7 +141,7 @@ class Snapshots:
                 meta, arrays = _of_group(found.state, group)
                 if meta is not None:
                     self._groups[group].restore(meta, arrays)
-                    self._saved.append((meta["version"], meta["ledger"]))
+                    self._saved.append((meta["version"], meta["registry"]))
             if not self._saved:
                 raise KeyError("shard")
         except (
@@ -194,11 +194,11 @@ class Snapshots:
     def _save(self) -> None:
         state: dict[str, Any] = {}
         now = []
-        for group, shard in enumerate(self._groups):
-            taken = shard.state()
+        for group, node in enumerate(self._groups):
+            taken = node.snapshot()
             if taken is not None:
                 state.update(_named(group, *taken))
-                now.append((taken[0]["version"], taken[0]["ledger"]))
+                now.append((taken[0]["version"], taken[0]["registry"]))
         if not state:
             return
         if now == self._saved and self._store.has(self._generation):
@@ -218,7 +218,7 @@ def _prefix(group: int) -> str:
 
 
 def _named(group: int, meta: Any, arrays: Sequence[Any]) -> dict[str, Any]:
-    """The state of a group's shard, by the names of a snapshot."""
+    """The state of a group's node, by the names of a snapshot."""
     prefix = _prefix(group)
     sections = {f"{prefix}section.{k}": a for k, a in enumerate(arrays)}
     return {f"{prefix}shard": meta, **sections}
@@ -268,14 +268,15 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
     )
     groups = Groups(
         functools.partial(
-            Shard,
+            Node,
             configuration.index,
             len(configuration.centers),
             values.lease_s,
             max_workers=max_workers,
+            now=time.monotonic,
         )
     )
-    shard = groups.first
+    node = groups.first
     snapshots = None
     if values.snapshot_dir:
         snapshots = Snapshots(
@@ -284,8 +285,8 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
         if snapshots.restore():
             logging.info(
                 "center %d goes on at version %d, from %s.",
-                shard.index,
-                shard.version,
+                node.index,
+                node.version,
                 values.snapshot_dir,
             )
     stop = threading.Event()
@@ -304,7 +305,7 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
         snapshots.start()
     logging.info(
         "center %d serves on %s, arrays on port %s.",
-        shard.index,
+        node.index,
         address,
         server.array_port or "the same",
     )
@@ -312,7 +313,7 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
     while not stop.wait(1.0):
         limit.tell()
         if not server.is_alive() or (snapshots and not snapshots.is_alive()):
-            logging.error("a thread of center %d has died.", shard.index)
+            logging.error("a thread of center %d has died.", node.index)
             status = 1
             break
     server.stop()
@@ -320,8 +321,8 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
         snapshots.stop()
     logging.info(
         "center %d ends at version %d after %.1f s of processor time.",
-        shard.index,
-        shard.version,
+        node.index,
+        node.version,
         time.process_time(),
     )
     return status

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_elastic.cluster import codec as codecs
+from tf_elastic.cluster import errors
 
 Arrays = list[np.ndarray]
 
@@ -82,3 +83,46 @@ class PointSender:
         """The largest relative error of the last message's sections."""
         senders = self._senders or ()
         return max((sender.relative_error for sender in senders), default=0.0)
+
+
+class PointReceivers:
+    """Takes the compressed points that workers send to one center server."""
+
+    def __init__(self) -> None:
+        self._receivers: dict[int, list[codecs.ReferenceReceiver]] = {}
+
+    def receive(self, worker: int, values: Sequence[Any]) -> Arrays:
+        """A worker's points, to read only.
+
+        Args:
+            worker: whose.
+            values: one message for each section.
+
+        Raises:
+            LostReferenceError: it is not known what they are relative to.
+        """
+        receivers = self._receivers.get(worker)
+        if receivers is None:
+            raise errors.LostReferenceError(
+                f"this center has not what worker {worker}'s compressed "
+                "parameters are relative to"
+            )
+        return [
+            receiver.receive(value)
+            for receiver, value in zip(receivers, values, strict=True)
+        ]
+
+    def begin(self, worker: int, values: Arrays, codec: str) -> None:
+        """Takes points that came whole; the next are relative to them."""
+        receivers = []
+        for value in values:
+            receiver = codecs.ReferenceReceiver(
+                codec, value.dtype, value.size
+            )
+            receiver.restart(value)
+            receivers.append(receiver)
+        self._receivers[worker] = receivers
+
+    def forget(self, worker: int) -> None:
+        """The next message of a worker has to be whole."""
+        self._receivers.pop(worker, None)

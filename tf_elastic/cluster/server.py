@@ -1,4 +1,4 @@
-"""The shards of a center server behind gRPC.
+"""The nodes of a center server behind gRPC.
 
 gRPC is what TensorFlow's own servers speak. Theirs listen on all interfaces,
 ask nobody for a name, and run any graph they are sent; this one listens where
@@ -30,9 +30,9 @@ from tf_elastic.cluster.array_calls import without_group
 from tf_elastic.cluster.array_server import ArrayServer
 from tf_elastic.cluster.configuration import Security
 from tf_elastic.cluster.groups import Groups
+from tf_elastic.cluster.node import Node
 from tf_elastic.cluster.port_guard import PortGuard
 from tf_elastic.cluster.port_guard import host_of
-from tf_elastic.cluster.shard import Shard
 from tf_elastic.cluster.waiting_room import WaitingRoom
 
 _TICK_S = 1.0
@@ -51,7 +51,7 @@ class CenterServer:
     """Serves until it is stopped.
 
     Args:
-        shards: what to serve; of a shard, it and its empty twins for further
+        nodes: what to serve; of one, it and its empty twins for further
             optimizers.
         address: "host:port" to listen on.
         security: token and certificates.
@@ -67,19 +67,19 @@ class CenterServer:
 
     def __init__(
         self,
-        shards: Shard | Groups,
+        nodes: Node | Groups,
         address: str,
         security: Security,
         array_port: int | None = 0,
         shares_memory: bool = True,
     ) -> None:
         addresses.check_not_public(address, security)
-        self.groups = Groups.of(shards)
-        self.shard = shard = self.groups.first
-        _warn_if_open(shard.index, address, security)
+        self.groups = Groups.of(nodes)
+        self.node = node = self.groups.first
+        _warn_if_open(node.index, address, security)
         self.address = address
         self._token = (security.token or "").encode()
-        max_workers = shard.ledger.max_workers
+        max_workers = node.registry.max_workers
         most_calls = max_workers + _OTHER_CALLS
         most_connections = min(
             open_files.for_connections() // 2, _MAX_CONNECTIONS
@@ -134,7 +134,7 @@ class CenterServer:
                 self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(
-                f"Center {shard.index} cannot listen on {address}: the port "
+                f"Center {node.index} cannot listen on {address}: the port "
                 "is in use, or the address is not one of this machine. Choose "
                 "another one in the cluster's job ps."
             ) from error
@@ -190,10 +190,10 @@ class CenterServer:
 
     def _tick(self) -> None:
         # A longer pause than a third of a lease counts as a stop.
-        interval_s = min(_TICK_S, self.shard.ledger.lease_s / 10)
+        interval_s = min(_TICK_S, self.node.registry.lease_s / 10)
         while not self._stopped.wait(interval_s):
             for tick in (
-                *(shard.tick for shard in self.groups),
+                *(node.tick for node in self.groups),
                 self._guard.tick,
                 self._half.tick,
                 self._large.tick,
@@ -202,7 +202,7 @@ class CenterServer:
                     tick()
                 except Exception:
                     # The next one may do; without it no lease would end.
-                    logging.exception("center %d:", self.shard.index)
+                    logging.exception("center %d:", self.node.index)
 
 
 def _warn_if_open(index: int, address: str, security: Security) -> None:
@@ -330,16 +330,16 @@ class _Handlers(grpc.GenericRpcHandler):
         """What a call of one message does."""
         if name == wire.INVITE:
             return lambda: self._invite()
-        shard = self._groups[header.get(wire.GROUP, 0)]
+        node = self._groups[header.get(wire.GROUP, 0)]
         methods: dict[str, Callable[..., dict[str, Any]]] = {
-            wire.HELLO: shard.hello,
-            wire.JOIN: shard.join,
-            wire.OFFER: shard.offer,
-            wire.HEARTBEAT: shard.heartbeat,
-            wire.LEAVE: shard.leave,
-            wire.RELEASE: shard.release,
-            wire.STATUS: shard.status,
-            wire.INSTRUCT: shard.instruct,
+            wire.HELLO: node.hello,
+            wire.JOIN: node.join,
+            wire.OFFER: node.offer,
+            wire.HEARTBEAT: node.heartbeat,
+            wire.LEAVE: node.leave,
+            wire.RELEASE: node.exchanges.release,
+            wire.STATUS: node.status,
+            wire.INSTRUCT: node.instruct,
         }
         return methods[name]
 

@@ -9,6 +9,7 @@ taken once. A worker has its slot as long as it is heard of within its *lease*.
 import dataclasses
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 from absl import logging
 
@@ -24,9 +25,24 @@ MAX_WORKERS = 256
 _MOST_LIVES = 1_000_000
 
 
+class PushId(NamedTuple):
+    """What every push carries."""
+
+    worker: int
+    incarnation: int
+    sequence: int  # from 1, grows within an incarnation
+    version_read: int  # the center's version that the worker knew
+    clock: int = 0  # the worker's local steps
+    samples: int = 0  # that it has trained on
+    # What is further behind, twice, is refused; see `core.lateness`.
+    max_lag: float | None = None
+    # The round that the worker takes part in, if it is on time.
+    round: int | None = None
+
+
 @dataclasses.dataclass
-class Member:
-    """One worker, as one center server knows it."""
+class Registration:
+    """One worker's membership, as one center server knows it."""
 
     incarnation: int
     process: str = ""  # whose life this is
@@ -41,7 +57,7 @@ class Member:
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
     read_time: float = 0.0
     refused: int = 0  # calls that were turned away
-    run: int = 0  # which of the ledger's it belongs to
+    run: int = 0  # which of the registry's it belongs to
 
     def hear(self, clock: int, samples: int) -> None:
         """Notes how far it is; what comes late does not set it back."""
@@ -67,7 +83,7 @@ class Member:
         }
 
 
-class Ledger:
+class WorkerRegistry:
     """The workers of one center server, and their leases.
 
     Args:
@@ -84,7 +100,7 @@ class Ledger:
     ) -> None:
         self.lease_s = lease_s
         self.max_workers = max_workers
-        self.members: dict[int, Member] = {}
+        self.members: dict[int, Registration] = {}
         self.expected = 0  # workers that the run was begun with
         self.run = 0  # a center may outlast several
         self.instruction = Instruction()  # the chief's newest
@@ -113,7 +129,7 @@ class Ledger:
         return max(len(self.present), self._still_expected())
 
     @property
-    def _of_this_run(self) -> list[Member]:
+    def _of_this_run(self) -> list[Registration]:
         return [m for m in self.members.values() if m.run == self.run]
 
     def _still_expected(self) -> int:
@@ -137,7 +153,7 @@ class Ledger:
         expected: int,
         process: str,
         previous: int = 0,
-    ) -> Member:
+    ) -> Registration:
         """Gives a worker a slot.
 
         Another run begins, perhaps of fewer workers, with whoever joins after
@@ -178,7 +194,7 @@ class Ledger:
             or (before and before.finished and before.process != process)
         ):
             self._begin_run(now)
-        member = Member(
+        member = Registration(
             incarnation, process, last_seen=now, read_time=now, run=self.run
         )
         if before:
@@ -210,7 +226,7 @@ class Ledger:
             if member.present:  # It was a little quicker to join.
                 member.run = self.run
 
-    def admit(self, worker: int, incarnation: int) -> Member:
+    def admit(self, worker: int, incarnation: int) -> Registration:
         """The slot of a worker that calls.
 
         Raises:
@@ -220,6 +236,56 @@ class Ledger:
         member = self.check(worker, incarnation)
         member.last_seen = self._now()
         return member
+
+    def admit_push(self, push_id: PushId) -> Registration:
+        """The slot of a worker whose push was not applied yet.
+
+        Raises:
+            DuplicatePushError: it was; and as `admit`.
+        """
+        member = self.admit(push_id.worker, push_id.incarnation)
+        if push_id.sequence <= member.sequence:
+            member.refused += 1
+            raise errors.DuplicatePushError(
+                f"push {push_id.sequence} of worker {push_id.worker} was "
+                f"applied before (the last one is {member.sequence})"
+            )
+        return member
+
+    def refuse_push(self, push_id: PushId) -> None:
+        """Uses up the number of a push that is not applied."""
+        member = self.members[push_id.worker]
+        member.sequence = push_id.sequence
+        member.refused += 1
+
+    def note_push(self, push_id: PushId) -> Registration:
+        """Notes that a push is applied; its worker."""
+        member = self.members[push_id.worker]
+        member.sequence = push_id.sequence
+        member.pushes += 1
+        member.hear(push_id.clock, push_id.samples)
+        return member
+
+    def note_read(self, member: Registration) -> None:
+        """Notes that a worker gets the center as it is now."""
+        member.read_time = self._now()
+
+    def instruct(
+        self, worker: int, incarnation: int, told: Instruction
+    ) -> None:
+        """Takes what the chief tells all workers.
+
+        Raises:
+            MessageError: it is not the chief that tells; and as `admit`.
+        """
+        self.admit(worker, incarnation)
+        if worker != 0:
+            raise errors.MessageError(
+                "Only the chief, worker 0, instructs the others. "
+                f"Received: worker={worker}."
+            )
+        if told.number > self.instruction.number:
+            self.instruction = told
 
     def _check_numbers(
         self, worker: int, incarnation: int, expected: int
@@ -251,7 +317,7 @@ class Ledger:
             if not (member.present or member.finished or member.pushes)
         ]
 
-    def check(self, worker: int, incarnation: int) -> Member:
+    def check(self, worker: int, incarnation: int) -> Registration:
         """As `admit`, but does not count as a sign of life; needs no lock."""
         member = self.members.get(worker)
         if member is None:
@@ -347,6 +413,19 @@ class Ledger:
             m.samples + m.earlier_samples for m in self.members.values()
         )
 
+    def status(self) -> dict[str, Any]:
+        """All that is known of each worker; JSON."""
+        now = self._now()
+        return {
+            str(worker): {
+                **member.to_json(),
+                "refused": member.refused,
+                "silent_s": now - member.last_seen,
+                "notes": member.notes,
+            }
+            for worker, member in self.members.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         """What a snapshot keeps."""
         return {
@@ -363,7 +442,7 @@ class Ledger:
         self.run = state.get("run", 0)
         self.instruction = Instruction.from_json(state.get("instruction"))
         self.members = {
-            int(worker): Member(**fields, last_seen=now, read_time=now)
+            int(worker): Registration(**fields, last_seen=now, read_time=now)
             for worker, fields in state["members"].items()
         }
         self._first_join = now if self.members else None

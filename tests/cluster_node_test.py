@@ -11,8 +11,7 @@ from tests import cluster_support as support
 from tests.drawing import examples
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.shard import PushId
-from tf_elastic.cluster.shard import Shard
+from tf_elastic.cluster.worker_registry import PushId
 from tf_elastic.core import rules
 
 LEASE_S = 15.0
@@ -36,17 +35,17 @@ class Center:
 
     def __init__(self, start=0.0, empty=False, expected=1):
         self.clock = Clock()
-        self.shard = Shard(0, 1, LEASE_S, GRACE_S, self.clock)
+        self.node = support.new_node(0, 1, LEASE_S, GRACE_S, now=self.clock)
         self.expected = expected
         if not empty:
             self.join(0)
-            self.shard.offer(0, 1, -1, True)
+            self.node.offer(0, 1, -1, True)
             self.clock.seconds += GRACE_S
-            assert self.shard.offer(0, 1, -1, True)["upload"]
-            self.shard.initialize(0, 1, -1, support.values(start))
+            assert self.node.offer(0, 1, -1, True)["upload"]
+            self.node.initialize(0, 1, -1, support.values(start))
 
     def join(self, worker, incarnation=1, process=None, previous=0):
-        return self.shard.join(
+        return self.node.join(
             worker,
             incarnation,
             self.expected,
@@ -61,17 +60,17 @@ class Center:
             self.clock.seconds += 1
             for worker in alive:
                 self.heartbeat(worker)
-            self.shard.tick()
+            self.node.tick()
 
     def heartbeat(self, worker, incarnation=1, samples=0):
-        return self.shard.heartbeat(worker, incarnation, 0, samples, {})
+        return self.node.heartbeat(worker, incarnation, 0, samples, {})
 
     def push(self, worker, sequence, value=1.0, incarnation=1, rate=HALF):
-        push_id = PushId(worker, incarnation, sequence, self.shard.version)
-        return self.shard.push(push_id, support.values(value), rate)
+        push_id = PushId(worker, incarnation, sequence, self.node.version)
+        return self.node.exchanges.push(push_id, support.values(value), rate)
 
     def bits(self):
-        return [array.tobytes() for array in self.shard.arrays]
+        return [array.tobytes() for array in self.node.arrays]
 
 
 @pytest.fixture
@@ -100,24 +99,24 @@ def test_a_silent_worker_loses_its_slot_and_p_follows(center):
 def test_whoever_speaks_keeps_its_slot(center):
     center.join(1)
     center.pass_time(10 * LEASE_S, alive=[0, 1])
-    assert center.shard.ledger.present == [0, 1]
+    assert center.node.registry.present == [0, 1]
 
 
 def test_leases_do_not_run_out_while_the_server_is_stopped(center):
     center.join(1)
     center.clock.seconds += 20 * LEASE_S  # No tick: SIGSTOP, or a laptop's lid.
-    center.shard.tick()
-    assert center.shard.ledger.present == [0, 1]
+    center.node.tick()
+    assert center.node.registry.present == [0, 1]
     center.pass_time(LEASE_S + 2, alive=[0])
-    assert center.shard.ledger.present == [0]
+    assert center.node.registry.present == [0]
 
 
 def test_a_stopped_servers_leases_are_no_longer_than_others(center):
     center.clock.seconds += 20 * LEASE_S
     center.heartbeat(0)  # Before the first tick after the stop.
-    center.shard.tick()
+    center.node.tick()
     center.pass_time(LEASE_S + 2)
-    assert center.shard.ledger.present == []
+    assert center.node.registry.present == []
 
 
 def test_workers_still_expected_count_for_two_minutes():
@@ -132,17 +131,17 @@ def test_workers_still_expected_count_for_two_minutes():
 
 def test_leaving_gives_the_slot_back_at_once(center):
     center.join(1)
-    assert center.shard.leave(1, 1)["num_workers"] == 1
+    assert center.node.leave(1, 1)["num_workers"] == 1
     with pytest.raises(errors.LostSlotError):
         center.push(1, 1)
 
 
 def test_whoever_has_finished_still_counts_in_p(center):
     center.join(1)
-    assert center.shard.leave(1, 1, finished=True)["num_workers"] == 2
+    assert center.node.leave(1, 1, finished=True)["num_workers"] == 2
     # But nobody waits for it, and it may come again.
-    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
-    assert center.shard.version == 1
+    center.node.exchanges.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    assert center.node.version == 1
     assert center.join(1, 2)["num_workers"] == 2
 
 
@@ -156,16 +155,16 @@ def test_p_is_of_the_run_that_goes_on(killed, order):
     others = [worker for worker in range(4) if worker != killed]
     center.pass_time(LEASE_S + 2, alive=others)
     for worker in others:
-        center.shard.leave(worker, 1, finished=True)
-    assert center.shard.hello(0)["num_workers"] == 3
-    state, arrays = center.shard.state()
+        center.node.leave(worker, 1, finished=True)
+    assert center.node.hello(0)["num_workers"] == 3
+    state, arrays = center.node.snapshot()
     again = Center(empty=True, expected=2)
-    again.shard.restore(state, arrays)
+    again.node.restore(state, arrays)
     for worker in order:
         again.join(worker, 2)
-    assert again.shard.hello(0)["num_workers"] == 2
-    again.shard.leave(0, 2, finished=True)
-    assert again.shard.hello(0)["num_workers"] == 2
+    assert again.node.hello(0)["num_workers"] == 2
+    again.node.leave(0, 2, finished=True)
+    assert again.node.hello(0)["num_workers"] == 2
 
 
 def test_a_killed_ones_lease_does_not_count_for_good():
@@ -173,25 +172,25 @@ def test_a_killed_ones_lease_does_not_count_for_good():
     center = Center(expected=3)
     for worker in (1, 2):
         center.join(worker)
-    state, arrays = center.shard.state()
+    state, arrays = center.node.snapshot()
     again = Center(empty=True, expected=2)
-    again.shard.restore(state, arrays)
+    again.node.restore(state, arrays)
     again.join(0, 2)
     again.join(1, 2)
     for _ in range(round(LEASE_S) + 2):
         again.clock.seconds += 1
         for worker in (0, 1):
             again.heartbeat(worker, 2)
-        again.shard.tick()
-    assert again.shard.hello(0)["num_workers"] == 2
+        again.node.tick()
+    assert again.node.hello(0)["num_workers"] == 2
 
 
 def test_a_lease_that_ends_ends_a_round_that_waited_for_it(center):
     center.join(1)
-    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
-    assert center.shard.version == 0
+    center.node.exchanges.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    assert center.node.version == 0
     center.pass_time(LEASE_S + 2, alive=[0])
-    assert center.shard.version == 1
+    assert center.node.version == 1
 
 
 # Who is who.
@@ -205,7 +204,7 @@ def test_a_late_push_of_a_replaced_incarnation_is_refused(center):
         with pytest.raises(errors.ReplacedError, match="incarnation 2 has"):
             center.push(0, late)
     assert center.bits() == before
-    status = center.shard.status()["members"]["0"]
+    status = center.node.status()["members"]["0"]
     assert status["refused"] == 2
     center.push(0, 1, incarnation=2)
 
@@ -233,13 +232,13 @@ def test_an_incarnation_that_the_center_forgot_has_to_join(center):
 
 def test_samples_of_a_process_count_once(center):
     center.heartbeat(0, samples=100)
-    assert center.shard.hello(0)["total_samples"] == 100
+    assert center.node.hello(0)["total_samples"] == 100
     center.join(0, 2, process="0/1", previous=1)
     center.heartbeat(0, 2, samples=110)  # Of the same process.
-    assert center.shard.hello(0)["total_samples"] == 110
+    assert center.node.hello(0)["total_samples"] == 110
     center.join(0, 3, process="another")
     center.heartbeat(0, 3, samples=7)
-    assert center.shard.hello(0)["total_samples"] == 117
+    assert center.node.hello(0)["total_samples"] == 117
 
 
 # Who has the token, and is wrong.
@@ -264,26 +263,26 @@ def test_a_malformed_description_locks_nobody_out(part, wrong):
     center = Center(empty=True)
     description = {**LAYOUT.describe(), part: wrong}
     with pytest.raises(errors.MessageError, match="must|may|No rule"):
-        center.shard.join(1, 1, 1, description, "process")
-    assert center.shard.center.description is None
+        center.node.join(1, 1, 1, description, "process")
+    assert center.node.state.description is None
     center.join(0)
-    assert center.shard.center.description == LAYOUT.describe()
+    assert center.node.state.description == LAYOUT.describe()
 
 
 def test_another_model_stays_as_long_as_its_worker():
     center = Center(empty=True)
     other = layout.Layout(support.VARIABLES[:1], 1).describe()
-    center.shard.join(1, 1, 1, other, "process")
+    center.node.join(1, 1, 1, other, "process")
     with pytest.raises(errors.CenterRefusedError, match="has 1 variables"):
         center.join(0)
-    center.shard.join(1, 2, 1, other, "process", 1)
+    center.node.join(1, 2, 1, other, "process", 1)
     center.pass_time(LEASE_S + 2)
     center.join(0)
     with pytest.raises(errors.CenterRefusedError, match="has 4 variables"):
-        center.shard.join(1, 3, 1, other, "another")
-    center.shard.leave(0, 1)
-    center.shard.join(1, 3, 1, other, "another")
-    assert center.shard.center.description == other
+        center.node.join(1, 3, 1, other, "another")
+    center.node.leave(0, 1)
+    center.node.join(1, 3, 1, other, "another")
+    assert center.node.state.description == other
 
 
 @pytest.mark.parametrize("call", ["push", "exchange", "deposit", "take"])
@@ -294,30 +293,31 @@ def test_numbers_that_are_too_large_together(call, caplog):
         center = Center(empty=True)
         rule = rules.TimeAverage(rules.HeavyBall())
         made = layout.Layout(support.VARIABLES, 1, rule)
-        center.shard.join(0, 1, 1, made.describe(), "process")
-        center.shard.offers.accepted = 0
-        center.shard.initialize(0, 1, 0, support.values(huge))
+        center.node.join(0, 1, 1, made.describe(), "process")
+        center.node.election.accepted = 0
+        center.node.initialize(0, 1, 0, support.values(huge))
         rate = {"learning_rate": 1.0, "momentum": 0.0, "num_workers": 1}
     else:
         center, rate = Center(huge), support.push_rate(2.0, 1)
-    before = center.bits(), center.shard.state()[1]
+    before = center.bits(), center.node.snapshot()[1]
     push_id = PushId(0, 1, 1, 0)
     sent = support.values(-huge if call == "take" else -0.05e308)
     if call == "deposit":
-        center.shard.deposit(push_id, sent, support.push_rate(2.0, 1))
+        center.node.exchanges.deposit(push_id, sent, support.push_rate(2.0, 1))
         assert "would make it infinite" in caplog.text
-        assert center.shard.version == 1  # The round is over.
+        assert center.node.version == 1  # The round is over.
     else:
         with pytest.raises(errors.NonFiniteError, match="make it infinite"):
             if call == "push":
-                center.shard.push(push_id, support.values(huge), rate)
+                center.node.exchanges.push(push_id, support.values(huge), rate)
             elif call == "exchange":
-                center.shard.exchange(push_id, sent, support.push_rate(2.0, 1))
+                rate = support.push_rate(2.0, 1)
+                center.node.exchanges.exchange(push_id, sent, rate)
             else:
-                center.shard.take(push_id, sent, rate)
-        assert center.shard.version == 0
+                center.node.exchanges.take(push_id, sent, rate)
+        assert center.node.version == 0
     assert center.bits() == before[0]
-    for array, kept in zip(center.shard.state()[1], before[1], strict=True):
+    for array, kept in zip(center.node.snapshot()[1], before[1], strict=True):
         assert array.tobytes() == kept.tobytes()
     # It goes on.
     news = center.heartbeat(0)
@@ -331,42 +331,43 @@ def test_numbers_may_be_as_large_as_they_can(center):
     for sequence, value in enumerate(sent, 1):
         center.push(0, sequence, value, rate=support.push_rate(1.0, 1))
         expected += value
-        assert (center.shard.arrays[0] == expected).all()
+        assert (center.node.arrays[0] == expected).all()
 
 
 def test_a_center_takes_so_many_workers():
     center = Center()
-    center.shard.ledger.max_workers = 3
+    center.node.registry.max_workers = 3
     center.join(1)
     center.push(1, 1)
     center.join(2)
     for worker, expected in ((3, 1), (0, 4)):
         with pytest.raises(errors.CenterRefusedError, match="max_workers"):
-            center.shard.join(
+            center.node.join(
                 worker, 2, expected, LAYOUT.describe(), "process"
             )
-    center.shard.leave(1, 1)  # It has given something, and may come again.
+    center.node.leave(1, 1)  # It has given something, and may come again.
     with pytest.raises(errors.CenterRefusedError, match="3 have joined"):
         center.join(3)
-    center.shard.leave(2, 1)
+    center.node.leave(2, 1)
     center.join(3)
-    assert sorted(center.shard.ledger.members) == [0, 1, 3]
+    assert sorted(center.node.registry.members) == [0, 1, 3]
 
 
 def test_a_worker_waits_a_few_times_at_once(center):
     center.join(1)
-    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    center.node.exchanges.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         waiting = [
-            threads.submit(center.shard.release, 0, 1, 0, 20.0, False)
+            threads.submit(center.node.exchanges.release, 0, 1, 0, 20.0, False)
             for _ in range(4)
         ]
-        support.until(lambda: center.shard._waiting[0] == 4)
+        support.until(lambda: center.node.rounds.waiting[0] == 4)
         with pytest.raises(errors.MessageError, match="one more of worker 0"):
-            center.shard.release(0, 1, 0, 20.0, False)
-        center.shard.deposit(PushId(1, 1, 1, 0), support.values(1.0), HALF)
+            center.node.exchanges.release(0, 1, 0, 20.0, False)
+        last = PushId(1, 1, 1, 0)
+        center.node.exchanges.deposit(last, support.values(1.0), HALF)
         assert all(f.result(60)["round"] == 1 for f in waiting)
-    assert center.shard._waiting[0] == 0
+    assert center.node.rounds.waiting[0] == 0
 
 
 def test_nobody_uses_up_the_lives(center):
@@ -380,7 +381,7 @@ def test_nobody_uses_up_the_lives(center):
 
 
 def offer(center, worker, version_seen, is_chief=False):
-    return center.shard.offer(worker, 1, version_seen, is_chief)["upload"]
+    return center.node.offer(worker, 1, version_seen, is_chief)["upload"]
 
 
 def test_the_chief_begins_a_new_center():
@@ -394,11 +395,11 @@ def test_the_chief_begins_a_new_center():
     assert offer(center, 2, -1, is_chief=True)
     assert not offer(center, 0, -1)
     # Nobody else's are taken.
-    center.shard.initialize(0, 1, -1, support.values(5.0))
-    assert not center.shard.hello(0)["ready"]
-    center.shard.initialize(2, 1, -1, support.values(7.0))
-    assert center.shard.hello(0)["version"] == 0
-    assert center.shard.arrays[0][0] == 7.0
+    center.node.initialize(0, 1, -1, support.values(5.0))
+    assert not center.node.hello(0)["ready"]
+    center.node.initialize(2, 1, -1, support.values(7.0))
+    assert center.node.hello(0)["version"] == 0
+    assert center.node.arrays[0][0] == 7.0
 
 
 def test_the_freshest_worker_fills_a_center_without_memory():
@@ -410,8 +411,8 @@ def test_the_freshest_worker_fills_a_center_without_memory():
     assert not offer(center, 0, 40, is_chief=True)
     assert not offer(center, 2, 42)
     assert offer(center, 1, 42)
-    center.shard.initialize(1, 1, 42, support.values(3.0))
-    assert center.shard.hello(0)["version"] == 42
+    center.node.initialize(1, 1, 42, support.values(3.0))
+    assert center.node.hello(0)["version"] == 42
 
 
 def test_an_upload_that_never_comes_passes_to_the_next():
@@ -442,10 +443,10 @@ def test_nothing_is_read_of_an_empty_center():
     center = Center(empty=True)
     center.join(0)
     with pytest.raises(errors.CenterEmptyError):
-        center.shard.read()
+        center.node.exchanges.read()
     with pytest.raises(errors.CenterEmptyError):
         center.push(0, 1)
-    assert center.shard.state() is None
+    assert center.node.snapshot() is None
 
 
 # At most once.
@@ -453,19 +454,19 @@ def test_nothing_is_read_of_an_empty_center():
 
 def test_a_push_is_applied_once(center):
     center.push(0, 5)
-    before = center.bits(), center.shard.version
+    before = center.bits(), center.node.version
     for sequence in (5, 4, 1):
         with pytest.raises(errors.DuplicatePushError, match="worker 0"):
             center.push(0, sequence)
         with pytest.raises(errors.DuplicatePushError):
-            center.shard.exchange(
+            center.node.exchanges.exchange(
                 PushId(0, 1, sequence, 0), support.values(1.0), HALF
             )
         with pytest.raises(errors.DuplicatePushError):
-            center.shard.deposit(
+            center.node.exchanges.deposit(
                 PushId(0, 1, sequence, 0), support.values(1.0), HALF
             )
-    assert (center.bits(), center.shard.version) == before
+    assert (center.bits(), center.node.version) == before
 
 
 steps = st.lists(
@@ -499,7 +500,7 @@ def test_the_center_is_its_start_and_what_was_applied(plan):
             applied += 1
         elif what == "exchange":
             sequence[worker] += 3  # Some were lost on the way.
-            _, moved = center.shard.exchange(
+            _, moved = center.node.exchanges.exchange(
                 PushId(worker, now, sequence[worker], 0),
                 support.values(expected + value),
                 HALF,
@@ -517,9 +518,9 @@ def test_the_center_is_its_start_and_what_was_applied(plan):
             with pytest.raises(errors.UnknownWorkerError):
                 center.push(worker, 1, value, now + 1)
         np.testing.assert_array_equal(
-            center.shard.arrays[0], np.full(support.N, expected)
+            center.node.arrays[0], np.full(support.N, expected)
         )
-    assert center.shard.version == center.shard.applied == applied
+    assert center.node.version == center.node.applied == applied
 
 
 # NaN and infinity.
@@ -536,13 +537,14 @@ def test_what_is_not_finite_is_refused(center, call, bad, position, name):
     sent[position[0]][position[1]] = bad
     before = center.bits()
     with pytest.raises(errors.NonFiniteError, match=f"worker 0 sent .*{name}"):
-        getattr(center.shard, call)(PushId(0, 1, 1, 0), sent, HALF)
+        getattr(center.node.exchanges, call)(PushId(0, 1, 1, 0), sent, HALF)
     assert center.bits() == before
-    assert center.shard.version == 0
+    assert center.node.version == 0
     # The worker may send the same push once more, mended; alone in its round,
     # it ends it.
-    getattr(center.shard, call)(PushId(0, 1, 1, 0), support.values(1.0), HALF)
-    assert center.shard.arrays[0][0] == 0.5
+    push = getattr(center.node.exchanges, call)
+    push(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    assert center.node.arrays[0][0] == 0.5
 
 
 @pytest.mark.parametrize("call", ["exchange", "deposit"])
@@ -553,7 +555,7 @@ def test_a_difference_that_overflows_is_refused(call):
         np.errstate(over="ignore"),
         pytest.raises(errors.NonFiniteError, match="worker 0"),
     ):
-        getattr(center.shard, call)(
+        getattr(center.node.exchanges, call)(
             PushId(0, 1, 1, 0), support.values(1.7e308), HALF
         )
     assert center.bits() == before
@@ -577,21 +579,21 @@ def test_a_rate_that_makes_no_sense_is_refused(center, rate):
 
 
 def test_a_clock_goes_on_with_the_next_life(center):
-    center.shard.heartbeat(0, 1, 70, 7, {})
-    center.shard.heartbeat(0, 1, 60, 6, {})  # It was late.
-    state, arrays = center.shard.state()
+    center.node.heartbeat(0, 1, 70, 7, {})
+    center.node.heartbeat(0, 1, 60, 6, {})  # It was late.
+    state, arrays = center.node.snapshot()
     again = Center(empty=True)
-    again.shard.restore(state, arrays)
+    again.node.restore(state, arrays)
     for each in (center, again):
-        assert each.shard.hello(0)["clock"] == 70
-        assert each.shard.hello(1)["clock"] == 0
+        assert each.node.hello(0)["clock"] == 70
+        assert each.node.hello(1)["clock"] == 0
         each.join(0, 2)
-        assert each.shard.hello(0)["clock"] == 70
-        assert each.shard.hello(0)["total_samples"] == 7
+        assert each.node.hello(0)["clock"] == 70
+        assert each.node.hello(0)["total_samples"] == 7
 
 
 def instruct(center, number, stop=False, rate=None, worker=0):
-    return center.shard.instruct(
+    return center.node.instruct(
         worker,
         1,
         number=number,
@@ -610,15 +612,15 @@ def test_the_chiefs_newest_word_is_passed_on(center):
     assert center.push(1, 1)["instruction"] == told
     with pytest.raises(errors.MessageError, match="Only the chief"):
         instruct(center, 3, worker=1)
-    state, arrays = center.shard.state()
+    state, arrays = center.node.snapshot()
     again = Center(empty=True)
-    again.shard.restore(state, arrays)
-    assert again.shard.hello(1)["instruction"] == told
+    again.node.restore(state, arrays)
+    assert again.node.hello(1)["instruction"] == told
     # Who goes on when all have ended was not told to stop.
     for worker in (0, 1):
-        center.shard.leave(worker, 1)
+        center.node.leave(worker, 1)
     center.join(0, 2)
-    told = center.shard.hello(1)["instruction"]
+    told = center.node.hello(1)["instruction"]
     assert (told["stop"], told["learning_rate"]) == (False, 0.1)
 
 
@@ -627,26 +629,26 @@ def test_the_chiefs_newest_word_is_passed_on(center):
 
 def test_a_worker_whose_answer_was_lost_comes_to_the_same_round_again(center):
     center.join(1)
-    center.shard.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
-    center.shard.deposit(PushId(0, 1, 2, 0), support.values(3.0), HALF)
-    center.shard.deposit(PushId(1, 1, 1, 0), support.values(5.0), HALF)
+    center.node.exchanges.deposit(PushId(0, 1, 1, 0), support.values(1.0), HALF)
+    center.node.exchanges.deposit(PushId(0, 1, 2, 0), support.values(3.0), HALF)
+    center.node.exchanges.deposit(PushId(1, 1, 1, 0), support.values(5.0), HALF)
     # Every part that has come moves the center: 0.5 * (1 + 3 + 5).
-    assert center.shard.arrays[0][0] == 4.5
-    assert center.shard.hello(0)["pushes"] == 2
+    assert center.node.arrays[0][0] == 4.5
+    assert center.node.hello(0)["pushes"] == 2
 
 
 def test_a_forgotten_round_is_told(center):
     center.join(1)
-    news, _ = center.shard.deposit(
+    news, _ = center.node.exchanges.deposit(
         PushId(0, 1, 1, 0), support.values(1.0), HALF
     )
-    state, arrays = center.shard.state()
+    state, arrays = center.node.snapshot()
     again = Center(empty=True)
-    again.shard.restore(state, arrays)
+    again.node.restore(state, arrays)
     for force in (False, True):
         with pytest.raises(errors.UnknownWorkerError, match="begun anew"):
-            again.shard.release(0, 1, news["round"], 0.0, force)
-    assert again.shard.version == 0
+            again.node.exchanges.release(0, 1, news["round"], 0.0, force)
+    assert again.node.version == 0
 
 
 # What is kept.
@@ -657,21 +659,21 @@ def test_a_snapshot_holds_all_that_counts(center):
     center.push(0, 1)
     center.push(1, 7)
     center.heartbeat(1, samples=64)
-    state, arrays = center.shard.state()
+    state, arrays = center.node.snapshot()
     again = Center(empty=True)
-    again.shard.restore(state, arrays)
-    assert again.shard.version == 2
+    again.node.restore(state, arrays)
+    assert again.node.version == 2
     assert again.bits() == center.bits()
     assert again.heartbeat(0)["total_samples"] == 64
     with pytest.raises(errors.DuplicatePushError):
         again.push(1, 7)
     again.push(1, 8)
     # The copy is not the center itself.
-    assert arrays is not center.shard.arrays
+    assert arrays is not center.node.arrays
 
 
 @pytest.mark.parametrize("key", ["shard", "num_shards"])
 def test_a_snapshot_of_another_center_is_refused(center, key):
-    state, arrays = center.shard.state()
+    state, arrays = center.node.snapshot()
     with pytest.raises(errors.CenterRefusedError, match=f"{key} is 5"):
-        Shard(0, 1).restore({**state, key: 5}, arrays)
+        support.new_node(0, 1).restore({**state, key: 5}, arrays)
