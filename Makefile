@@ -17,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-all test-keras test-random lint types doctest \
-  check bench bench-network chaos clean
+  coverage check bench bench-network chaos clean
 
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
@@ -30,6 +30,7 @@ help:
 	@echo "make doctest     run the examples in the docstrings"
 	@echo "make test-slurm  the batch script on a real Slurm (needs root)"
 	@echo "make test-versions  each TensorFlow and Keras that is declared (an hour)"
+	@echo "make coverage    what a part of the tests runs of each layer"
 	@echo "make check       lint, types, doctest, test"
 	@echo "make bench       run every benchmark"
 	@echo "make bench-network  two hosts and a slow network (needs root)"
@@ -40,7 +41,7 @@ train: $(BASE)
 	@$(BIN)/python train.py $(ARGS)
 
 # Small matrices are quicker without threads, which would wait for each other.
-test test-all test-random: export OPENBLAS_NUM_THREADS ?= 1
+test test-all test-random coverage: export OPENBLAS_NUM_THREADS ?= 1
 
 # Where "auto" is left to choose it takes plain graphs: XLA is what the tests
 # of `jit_compile=True` have, and in `test-all` the others, too.
@@ -69,6 +70,10 @@ types: $(DEV)
 doctest: $(DEV)
 	@$(BIN)/python -m pytest --doctest-modules tf_elastic \
 	  --doctest-glob='*.md' docs/theory.md $(ARGS)
+
+# No gate: a part of the tests, in less than a minute.
+coverage: $(DEV)
+	@$(BIN)/python -m tests.coverage_by_layer -n $(JOBS) --dist=loadfile $(ARGS)
 
 check: lint types doctest test
 
