@@ -13,7 +13,9 @@ import tf_elastic as te
 from tests import interleaving_support as support
 from tests import source_tree as tree
 from tests import timeless_client
+from tests.architecture_test import NAMES
 from tf_elastic import user_code
+from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster import wire
@@ -23,16 +25,33 @@ from tf_elastic.data import registered
 TEXT = (tree.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
+def section(title):
+    """What stands under a title."""
+    _, _, rest = TEXT.partition(f"\n## {title}\n")
+    return rest.partition("\n## ")[0]
+
+
 def module_of(title, folder):
     """The example of a section, as a module in a file of its own."""
-    _, _, section = TEXT.partition(f"\n## {title}\n")
-    section = section.partition("\n## ")[0]
-    [code] = re.findall(r"^```python\n(.*?)^```", section, re.M | re.S)
+    text = section(title)
+    [code] = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     name = title.lower().replace(" ", "_")
     path = folder / f"{name}.py"
     path.write_text(code, encoding="utf-8")
     user_code.import_files([path])
     return sys.modules.pop(name)
+
+
+def test_a_class_that_is_named_is_there():
+    """And what is given to it by a name, it takes."""
+    text = section("Add a transport")
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    code = " ".join(re.findall(r"`([^`\n]+)`", prose))
+    names = set(re.findall(r"\b[A-Z]\w*[a-z]\b", code)) - {"Direct", "Line"}
+    assert {"CenterClient", "Connection", "Surroundings"} <= names
+    assert [name for name in names if not NAMES.has(name)] == []
+    assert NAMES.has("Surroundings.connect")
+    assert "around" in inspect.signature(client.CenterClient).parameters
 
 
 # The transport.
@@ -56,7 +75,7 @@ def direct(tmp_path):
 
 def joined(direct, worker):
     """A worker's client, and the center as it has found it."""
-    client = timeless_client.of_one_thread(
+    made = timeless_client.of_one_thread(
         direct.Direct,
         list(direct.SERVERS),
         worker,
@@ -66,7 +85,7 @@ def joined(direct, worker):
     description = layout.Layout(
         support.LAYOUT, support.SERVERS, rules.Elastic()
     )
-    return client, client.join(description, copy.deepcopy(support.INITIAL))
+    return made, made.join(description, copy.deepcopy(support.INITIAL))
 
 
 @pytest.mark.parametrize("exchange", ["exchange", "read_and_push"])
