@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
@@ -34,27 +33,29 @@ def blocks(size: int) -> Iterator[slice]:
         yield slice(begin, min(begin + _BLOCK, size))
 
 
-def put_differences(
-    workers: Sequence[np.ndarray],
+def put_deltas(
+    layout: Layout,
+    messages: Sequence[np.ndarray],
     centers: Sequence[np.ndarray],
     results: Sequence[np.ndarray],
 ) -> None:
-    """Puts `core.elastic_difference` into arrays, section by section.
+    """Puts what of messages moves a center into arrays.
 
     Args:
-        workers: a worker's values, one flat array for each section.
+        layout: of the model; its sections' rules have no other slots.
+        messages: a worker's, one flat array for each section.
         centers: the center's, of the same sizes.
-        results: what to fill; may be `workers` or `centers`.
+        results: what to fill; may be `messages` or `centers`.
     """
     # What is not finite afterwards is found by who looks for that.
     with np.errstate(over="ignore", invalid="ignore"):
-        for worker, center, result in zip(
-            workers, centers, results, strict=True
+        for section, message, center, result in zip(
+            layout.sections, messages, centers, results, strict=True
         ):
-            for part in blocks(worker.size):
-                result[part] = core.elastic_difference(
-                    worker[part], center[part]
-                )
+            rule = layout.rule_of(section)
+            for part in blocks(message.size):
+                parent = {"center": center[part]}
+                result[part] = rule.delta(message[part], parent)
 
 
 def sum_of_squares(values: np.ndarray) -> float:

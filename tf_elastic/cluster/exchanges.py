@@ -12,7 +12,7 @@ from absl import logging
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import wire
 from tf_elastic.cluster.blocks import check_finite
-from tf_elastic.cluster.blocks import put_differences
+from tf_elastic.cluster.blocks import put_deltas
 from tf_elastic.cluster.reliable_push import Push
 from tf_elastic.cluster.shard_session import Arrays
 from tf_elastic.cluster.shard_session import News
@@ -77,7 +77,7 @@ def read_and_push(
     news = session.read(out)
     if push.is_late(session, news["version"]):
         raise errors.LatePushError("it was read just now")
-    put_differences(message, out, out)
+    put_deltas(session.layout, message, out, out)
     return session.stream(
         wire.PUSH, push.header(session, news["version"]), out
     )

@@ -21,6 +21,7 @@ from tf_elastic.cluster import fields
 from tf_elastic.cluster import shared_memory
 from tf_elastic.cluster import wire
 from tf_elastic.core.rules import Elastic
+from tf_elastic.core.rules import Follow
 from tf_elastic.core.rules import Rule
 from tf_elastic.core.rules import from_config
 
@@ -33,6 +34,7 @@ _WORDS = {
 }
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 _MOST_VALUES = 2**40
+_FOLLOW = Follow()
 
 _DESCRIPTION = fields.record(
     {
@@ -107,6 +109,10 @@ class Layout:
         )
         size = sum(_size(self.variables[k].shape) for k in members)
         return Section(role, dtype, members, size)
+
+    def rule_of(self, section: Section) -> Rule:
+        """What the center does with a section: by its role."""
+        return self.rule if section.role == PARAMETERS else _FOLLOW
 
     def cut(self, section: Section, shard: int) -> slice:
         """The part of a section that a shard holds."""
