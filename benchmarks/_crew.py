@@ -21,9 +21,9 @@ import tempfile
 import threading
 import time
 
-from tf_elastic.cluster import addresses
-from tf_elastic.cluster import child
-from tf_elastic.cluster import isolation
+from tf_elastic.cluster.launch import child
+from tf_elastic.cluster.launch import isolation
+from tf_elastic.cluster.transport import addresses
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEADLINE_S = 300.0

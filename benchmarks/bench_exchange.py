@@ -22,9 +22,9 @@ import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.client import CenterClient
-from tf_elastic.cluster.exchanger import Room
-from tf_elastic.cluster.patience import Timeouts
+from tf_elastic.cluster.worker.client import CenterClient
+from tf_elastic.cluster.worker.exchanger import Room
+from tf_elastic.cluster.worker.patience import Timeouts
 
 SHARDS = 2
 

@@ -38,7 +38,7 @@ def work(folder):
     import tensorflow as tf
 
     import tf_elastic as te
-    from tf_elastic.cluster.client import CenterClient
+    from tf_elastic.cluster.worker.client import CenterClient
 
     ends = {"process": _AWAKE}
     # Named here, since submodules are imported when they are.
@@ -80,7 +80,7 @@ def work(folder):
 
 def start(num_workers):
     """Seconds of each part of a start, and of all of it."""
-    from tf_elastic.cluster.local import LocalCluster
+    from tf_elastic.cluster.launch.local import LocalCluster
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()

@@ -35,15 +35,15 @@ import time
 import numpy as np
 
 from tf_elastic import core
-from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout as layouts
-from tf_elastic.cluster import ps
-from tf_elastic.cluster.center_state import CenterState
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.local import LocalCluster
-from tf_elastic.cluster.node import Node
-from tf_elastic.cluster.node_exchanges import NodeExchanges
+from tf_elastic.cluster.center import ps
+from tf_elastic.cluster.center.center_state import CenterState
+from tf_elastic.cluster.center.node import Node
+from tf_elastic.cluster.center.node_exchanges import NodeExchanges
+from tf_elastic.cluster.launch.local import LocalCluster
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.worker import client
 
 _FOLDER = "CHAOS_FOLDER"
 _DATA = (

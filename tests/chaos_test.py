@@ -6,7 +6,7 @@ import pytest
 from tests import chaos
 from tests import cluster_support as support
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.worker_registry import PushId
+from tf_elastic.cluster.center.registration import PushId
 
 RATE = support.push_rate(0.9, 2)
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from tf_elastic.cluster import addresses
-from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import addresses
 
 TOKEN = "0123456789abcdef"
 

@@ -23,17 +23,17 @@ from tests.cluster_support import is_cut_off
 from tests.cluster_support import soon
 from tests.cluster_support import until
 from tests.process_support import self_signed
-from tf_elastic.cluster import array_channel
-from tf_elastic.cluster import array_server
 from tf_elastic.cluster import errors
-from tf_elastic.cluster import ps
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.array_calls import ArrayCall
-from tf_elastic.cluster.array_server import ArrayServer
-from tf_elastic.cluster.array_socket import ArraySocket
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.connection import Connection
-from tf_elastic.cluster.server import CenterServer
+from tf_elastic.cluster.center import ps
+from tf_elastic.cluster.center.server import CenterServer
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import array_channel
+from tf_elastic.cluster.transport import array_server
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.array_calls import ArrayCall
+from tf_elastic.cluster.transport.array_server import ArrayServer
+from tf_elastic.cluster.transport.array_socket import ArraySocket
+from tf_elastic.cluster.transport.connection import Connection
 
 SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
 SHORT = SILENT._replace(exchange_s=3.0)
@@ -856,7 +856,7 @@ def test_memory_is_kept():
     program = """
 import resource
 import numpy as np
-from tf_elastic.cluster import memory
+from tf_elastic.cluster.center import memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

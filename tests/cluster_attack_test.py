@@ -26,12 +26,12 @@ from tests.process_support import Processes
 from tests.process_support import free
 from tests.process_support import self_signed
 from tests.process_support import tf_config
-from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import schema
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import schema
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker import client
 
 TOKEN = "a-secret-of-more-than-16"
 WRONG = "another-secret-of-16-or-more"

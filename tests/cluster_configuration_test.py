@@ -7,10 +7,9 @@ import sys
 import pytest
 
 from tests import source_tree as tree
-from tf_elastic.cluster import configuration
-from tf_elastic.cluster.configuration import ClusterConfiguration
-from tf_elastic.cluster.configuration import ClusterConfigurationError
-from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.launch.configuration import ClusterConfiguration
+from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
+from tf_elastic.cluster.launch.security import Security
 
 JOBS = {"worker": ["a:1", "b:1"], "ps": ["a:2"]}
 TOKEN = "0123456789abcdef"
@@ -249,7 +248,6 @@ def environment(monkeypatch):
 
 def test_no_security(environment):
     assert Security.from_environment() == Security(None, None, None, None)
-    assert configuration.token() is None
 
 
 def test_all_of_security(environment, tmp_path):
@@ -266,7 +264,6 @@ def test_all_of_security(environment, tmp_path):
     )
     security = Security.from_environment()
     assert security == Security(TOKEN, *map(str, paths), True)
-    assert configuration.token() == TOKEN
     assert TOKEN not in repr(security)
 
 
@@ -297,7 +294,8 @@ def test_wrong_security_says_what_to_do(environment, values, parts):
 def test_neither_tensorflow_nor_numpy_is_needed():
     code = (
         "import sys\n"
-        "from tf_elastic.cluster import addresses, configuration, local\n"
+        "from tf_elastic.cluster.launch import configuration, local\n"
+        "from tf_elastic.cluster.transport import addresses\n"
         "slow = {'tensorflow', 'keras', 'numpy', 'grpc'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
     )

@@ -8,8 +8,8 @@ import pytest
 from tests import cluster_support as support
 from tests import reference
 from tf_elastic import core
-from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
+from tf_elastic.cluster.worker import exchanger
 
 ETA = 0.05
 TURNS = 24

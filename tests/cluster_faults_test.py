@@ -16,10 +16,10 @@ from tf_elastic import core
 from tf_elastic import version
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.addresses import PublicAddressError
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.server import CenterServer
+from tf_elastic.cluster.center.server import CenterServer
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.addresses import PublicAddressError
 
 # Where something is meant to fail.
 SHORT = support.PATIENT._replace(exchange_s=3.0, control_s=3.0, heartbeat_s=0.1)

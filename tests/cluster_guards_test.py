@@ -11,12 +11,13 @@ import pytest
 from tests import cluster_support as support
 from tests.cluster_support import is_cut_off
 from tests.cluster_support import until
-from tf_elastic.cluster import log_limit
-from tf_elastic.cluster import open_files
-from tf_elastic.cluster import port_guard
-from tf_elastic.cluster.log_limit import LogLimit
-from tf_elastic.cluster.port_guard import PortGuard
-from tf_elastic.cluster.waiting_room import WaitingRoom
+from tf_elastic.cluster.center import log_limit
+from tf_elastic.cluster.center.log_limit import LogLimit
+from tf_elastic.cluster.transport import addresses
+from tf_elastic.cluster.transport import open_files
+from tf_elastic.cluster.transport import port_guard
+from tf_elastic.cluster.transport.port_guard import PortGuard
+from tf_elastic.cluster.transport.waiting_room import WaitingRoom
 
 
 class Clock:
@@ -225,7 +226,7 @@ def test_a_center_without_a_token_on_a_network_says_so(caplog, monkeypatch):
         kinds.append(host)
         return "private"
 
-    monkeypatch.setattr("tf_elastic.cluster.addresses.classify", classify)
+    monkeypatch.setattr(addresses, "classify", classify)
     for security in (
         support.Security(token="a-secret-of-more-than-16"),
         support.Security(trusted_network=True),

@@ -11,8 +11,8 @@ from tests import timeless_client
 from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.patience import Timeouts
-from tf_elastic.cluster.worker_registry import PushId
+from tf_elastic.cluster.center.registration import PushId
+from tf_elastic.cluster.worker.patience import Timeouts
 
 HOUR_S = 3600
 ROUND_S = 10  # between two synchronous exchanges

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.drawing import examples
 from tf_elastic import version
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import wire
+from tf_elastic.cluster.transport import wire
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 

@@ -18,22 +18,22 @@ from tests import cluster_support as support
 from tests.cluster_support import is_cut_off
 from tests.cluster_support import soon
 from tests.cluster_support import until
-from tf_elastic.cluster import array_socket
 from tf_elastic.cluster import errors
-from tf_elastic.cluster import local_socket
-from tf_elastic.cluster import ps
-from tf_elastic.cluster import shared_memory
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.array_calls import ArrayCall
-from tf_elastic.cluster.array_server import ArrayServer
-from tf_elastic.cluster.array_socket import ArraySocket
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.exchanger import Exchanger
-from tf_elastic.cluster.exchanger import Moment
-from tf_elastic.cluster.exchanger import Room
+from tf_elastic.cluster.center import ps
+from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import VariableSpec
-from tf_elastic.cluster.local_socket import LocalSocket
+from tf_elastic.cluster.transport import array_socket
+from tf_elastic.cluster.transport import local_socket
+from tf_elastic.cluster.transport import shared_memory
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.array_calls import ArrayCall
+from tf_elastic.cluster.transport.array_server import ArrayServer
+from tf_elastic.cluster.transport.array_socket import ArraySocket
+from tf_elastic.cluster.transport.local_socket import LocalSocket
+from tf_elastic.cluster.worker.exchanger import Exchanger
+from tf_elastic.cluster.worker.exchanger import Moment
+from tf_elastic.cluster.worker.exchanger import Room
 from tf_elastic.core import rules
 
 pytestmark = pytest.mark.skipif(

@@ -14,11 +14,13 @@ import time
 import pytest
 
 from tests import source_tree as tree
-from tf_elastic.cluster import child
-from tf_elastic.cluster import isolation
-from tf_elastic.cluster import local
-from tf_elastic.cluster import machine_share
-from tf_elastic.cluster.configuration import ClusterConfiguration
+from tf_elastic.cluster.launch import child
+from tf_elastic.cluster.launch import isolation
+from tf_elastic.cluster.launch import local
+from tf_elastic.cluster.launch import local_centers
+from tf_elastic.cluster.launch import machine_share
+from tf_elastic.cluster.launch import process_keeper
+from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 
 DEADLINE_S = 120
 
@@ -264,7 +266,7 @@ def test_a_center_that_dies_is_started_again(cluster, caplog, tmp_path):
 
 
 def test_a_center_that_dies_too_often(cluster, caplog, monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(process_keeper, "_BACK_OFF_S", (0.0,))
     center = (
         HEAD
         + "if (HERE / 'once').exists(): sys.exit('no more')\n"
@@ -295,7 +297,7 @@ def test_a_worker_that_dies_is_reported(cluster, caplog):
 
 
 def test_a_worker_that_is_started_again(cluster, monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(process_keeper, "_BACK_OFF_S", (0.0,))
     code = (
         "if INDEX == 1:\n"
         "  n = len(list(HERE.glob('try-*')))\n"
@@ -311,7 +313,7 @@ def test_a_worker_that_is_started_again(cluster, monkeypatch, tmp_path):
 
 
 def test_a_worker_that_dies_too_often(cluster, caplog, monkeypatch):
-    monkeypatch.setattr(local, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(process_keeper, "_BACK_OFF_S", (0.0,))
     one = cluster("sys.exit(INDEX)", restart_workers=True, max_restarts=2)
     assert one.run(DEADLINE_S) == 0
     assert one.process("worker", 1).exit_codes == [1, 1, 1]
@@ -383,7 +385,7 @@ def test_a_worker_that_joins(cluster, tmp_path):
 
 
 def test_an_evaluator_that_dies(cluster, caplog, monkeypatch, tmp_path):
-    monkeypatch.setattr(local, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(process_keeper, "_BACK_OFF_S", (0.0,))
     code = "if ROLE == 'evaluator': sys.exit(4)\n" + WAIT_FOR_FILE
     one = cluster(code, evaluator=True, max_restarts=1).start()
     evaluator = one.process("evaluator", 0)
@@ -423,12 +425,12 @@ def test_a_center_that_never_listens(cluster):
 
 
 def test_a_port_that_is_taken_meanwhile(cluster, monkeypatch, caplog):
-    find = local.addresses.free_ports
+    find = local_centers.addresses.free_ports
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         answers = [[*find(2), taken], find(3)]
         monkeypatch.setattr(
-            local.addresses, "free_ports", lambda *_: answers.pop(0)
+            local_centers.addresses, "free_ports", lambda *_: answers.pop(0)
         )
         assert cluster("").run(DEADLINE_S) == 0
     assert f"Port {taken} was taken" in caplog.text
@@ -551,7 +553,8 @@ def test_ctrl_c_is_passed_on(cluster, tmp_path):
 
 LAUNCHER = f"""
 import sys
-from tf_elastic.cluster import local
+from tf_elastic.cluster.launch import local
+from tf_elastic.cluster.launch import local_centers
 code, center, folder = sys.argv[1:]
 with local.LocalCluster(
     [sys.executable, "-c", code], 2, 1, folder,
@@ -661,7 +664,7 @@ def can_connect(port, pid=None):
 def test_nobody_outside_can_connect(
     cluster, tmp_path, isolated, private_network
 ):
-    [port] = local.addresses.free_ports(1)
+    [port] = local_centers.addresses.free_ports(1)
     one = cluster(
         SERVE, 1, 1, isolate_network=isolated, env={"PORT": str(port)}
     )

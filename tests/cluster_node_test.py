@@ -11,7 +11,7 @@ from tests import cluster_support as support
 from tests.drawing import examples
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.worker_registry import PushId
+from tf_elastic.cluster.center.registration import PushId
 from tf_elastic.core import rules
 
 LEASE_S = 15.0

@@ -17,12 +17,13 @@ from tests.cluster_support import until
 from tests.process_support import Processes
 from tests.process_support import free
 from tests.process_support import tf_config
-from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import ps
-from tf_elastic.cluster import snapshots
-from tf_elastic.cluster.worker_registry import PushId
+from tf_elastic.cluster.center import ps
+from tf_elastic.cluster.center import snapshot_keeper
+from tf_elastic.cluster.center import snapshots
+from tf_elastic.cluster.center.registration import PushId
+from tf_elastic.cluster.worker import client
 
 SHORT = support.PATIENT._replace(exchange_s=3.0, control_s=3.0, heartbeat_s=0.1)
 
@@ -295,7 +296,8 @@ WORKER = """
     import json
     import sys
     from tf_elastic import core
-    from tf_elastic.cluster import client, layout
+    from tf_elastic.cluster import layout
+    from tf_elastic.cluster.worker import client
     centers, description = sys.argv[1:]
     made = layout.Layout.from_description(json.loads(description))
     worker = client.CenterClient([centers], 1, False, 2)
@@ -340,7 +342,7 @@ def test_a_truncated_snapshot_is_passed_over(processes, tmp_path):
     shard.offer(0, 1, -1, True)
     shard.initialize(0, 1, -1, support.values(5.0))
     for sequence in (1, 2):
-        keeper = ps.Snapshots(shard, str(folder), 1000.0)
+        keeper = snapshot_keeper.Snapshots(shard, str(folder), 1000.0)
         assert keeper.restore() == (sequence == 2)
         shard.exchanges.push(
             PushId(0, 1, sequence, 0),

@@ -18,7 +18,7 @@ import pytest
 
 from tests import source_tree as tree
 from tests.cluster_support import until
-from tf_elastic.cluster import snapshots
+from tf_elastic.cluster.center import snapshots
 
 DTYPES = [
     np.dtype(name)
@@ -377,7 +377,7 @@ def test_only_the_owner_reads_a_snapshot(tmp_path):
     try:
         with snapshots.SnapshotStore(tmp_path / "a" / "center") as store:
             file = store.save(small_state(), 1)
-            partial = file.with_name("center-000002.snapshot.partial")
+            partial = file.with_name(".partial-center-000002.snapshot")
             partial.touch(0o666)  # As one that is as old as the umask.
             newest = store.save(small_state(2), 2)
     finally:
@@ -391,7 +391,7 @@ def test_only_the_owner_reads_a_snapshot(tmp_path):
 FILL = """
     import os, sys
     import numpy as np
-    from tf_elastic.cluster import snapshots
+    from tf_elastic.cluster.center import snapshots
 
     store = snapshots.SnapshotStore(sys.argv[1])
     small = {"x": np.ones(10_000, np.float32)}
@@ -463,7 +463,7 @@ def test_a_failure_to_reach_the_disk(store, monkeypatch):
         store.save(small_state(2), 2)
     assert store.generations() == [1]
     folder = store.load().file.parent
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob(".partial-*"))
 
 
 def test_a_first_save_that_fails_says_so(store, monkeypatch):
@@ -478,7 +478,7 @@ def test_a_first_save_that_fails_says_so(store, monkeypatch):
 SAVE_FOREVER = """
     import sys
     import numpy as np
-    from tf_elastic.cluster import snapshots
+    from tf_elastic.cluster.center import snapshots
 
     store = snapshots.SnapshotStore(sys.argv[1])
     loaded = store.load()
@@ -500,7 +500,7 @@ def is_stopped_in_a_save(process, folder):
     """Stops it; lets it go on if that was between two saves."""
     process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-    if list(folder.glob("*.partial")):
+    if list(folder.glob(".partial-*")):
         return True
     process.send_signal(signal.SIGCONT)
     return False
@@ -522,10 +522,10 @@ def test_killed_while_saving(tmp_path):
             process.send_signal(signal.SIGKILL)
         output, errors = process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL, errors
-        partial += bool(list(tmp_path.glob("*.partial")))
+        partial += bool(list(tmp_path.glob(".partial-*")))
         with snapshots.SnapshotStore(tmp_path) as store:
             loaded = store.load()
-        assert not list(tmp_path.glob("*.partial"))
+        assert not list(tmp_path.glob(".partial-*"))
         reported += [int(line) for line in output.split("\n")[:-1]]
         if loaded is None:
             assert reported == [0]
@@ -541,7 +541,7 @@ def test_killed_while_saving(tmp_path):
 
 HOLD = """
     import sys, time
-    from tf_elastic.cluster import snapshots
+    from tf_elastic.cluster.center import snapshots
 
     store = snapshots.SnapshotStore(sys.argv[1])
     print("held", flush=True)

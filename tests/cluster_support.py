@@ -9,17 +9,17 @@ import time
 import numpy as np
 
 from tf_elastic import core
-from tf_elastic.cluster import addresses
-from tf_elastic.cluster import client
-from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import patience
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.exchanger import Exchanger
-from tf_elastic.cluster.node import Node
-from tf_elastic.cluster.server import CenterServer
-from tf_elastic.cluster.snapshots import SnapshotError
-from tf_elastic.cluster.snapshots import SnapshotStore
+from tf_elastic.cluster.center.node import Node
+from tf_elastic.cluster.center.server import CenterServer
+from tf_elastic.cluster.center.snapshots import SnapshotError
+from tf_elastic.cluster.center.snapshots import SnapshotStore
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import addresses
+from tf_elastic.cluster.worker import client
+from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker import patience
+from tf_elastic.cluster.worker.exchanger import Exchanger
 
 # Generous where nothing is meant to fail: the machine may be busy.
 PATIENT = patience.Timeouts(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests import cluster_support as support
-from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import watch
+from tf_elastic.cluster.worker import exchanger
 
 
 @pytest.fixture

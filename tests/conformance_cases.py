@@ -13,7 +13,7 @@ import keras
 import pytest
 
 from tf_elastic import optimizers
-from tf_elastic.cluster import exchanger
+from tf_elastic.cluster.worker import exchanger
 from tf_elastic.optimizers import registry
 
 

@@ -18,7 +18,7 @@ from tests.conformance_support import Y
 from tests.conformance_support import compiled
 from tf_elastic import compat
 from tf_elastic import strategies
-from tf_elastic.cluster import exchanger
+from tf_elastic.cluster.worker import exchanger
 
 
 @pytest.fixture

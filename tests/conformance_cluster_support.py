@@ -11,7 +11,7 @@ from tests.conformance_support import assert_same_state
 from tests.conformance_support import state
 from tf_elastic import compat
 from tf_elastic import strategies
-from tf_elastic.cluster import ps
+from tf_elastic.cluster.center import snapshot_keeper
 
 SHARDS = 2
 
@@ -48,7 +48,7 @@ class Cluster(cluster_support.Cluster):
     def restart(self, folder, links):
         """Ends all servers; new ones go on from their snapshots."""
         keepers = [
-            ps.Snapshots(shard, str(folder / str(k)), 60.0)
+            snapshot_keeper.Snapshots(shard, str(folder / str(k)), 60.0)
             for k, shard in enumerate(self.shards)
         ]
         for keeper, server in zip(keepers, self.servers, strict=True):
@@ -58,7 +58,9 @@ class Cluster(cluster_support.Cluster):
         cluster_support.until(lambda: all(link.away_since for link in links))
         for k in range(SHARDS):
             restored = cluster_support.new_node(k, SHARDS)
-            keeper = ps.Snapshots(restored, str(folder / str(k)), 60.0)
+            keeper = snapshot_keeper.Snapshots(
+                restored, str(folder / str(k)), 60.0
+            )
             assert keeper.restore()
             keeper.start()
             keeper.stop()

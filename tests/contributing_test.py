@@ -15,10 +15,10 @@ from tests import source_tree as tree
 from tests import timeless_client
 from tests.architecture_test import NAMES
 from tf_elastic import user_code
-from tf_elastic.cluster import client
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import wire
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker import client
 from tf_elastic.core import rules
 from tf_elastic.data import registered
 

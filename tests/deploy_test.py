@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from tests import source_tree as tree
-from tf_elastic.cluster import kubernetes
-from tf_elastic.cluster import slurm
-from tf_elastic.cluster import task
-from tf_elastic.cluster.configuration import ClusterConfiguration
-from tf_elastic.cluster.configuration import ClusterConfigurationError
-from tf_elastic.cluster.configuration import Security
+from tf_elastic.cluster.launch import kubernetes
+from tf_elastic.cluster.launch import slurm
+from tf_elastic.cluster.launch import task
+from tf_elastic.cluster.launch.configuration import ClusterConfiguration
+from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
+from tf_elastic.cluster.launch.security import Security
 
 MANIFESTS = tree.ROOT / "deploy" / "kubernetes"
 SBATCH = tree.ROOT / "deploy" / "slurm" / "train.sbatch"
@@ -166,7 +166,7 @@ def run(*args, **variables):
     )
 
 
-MODULE = [sys.executable, "-m", "tf_elastic.cluster.slurm"]
+MODULE = [sys.executable, "-m", "tf_elastic.cluster.launch.slurm"]
 ROLE = ["--role=worker", "--workers=4", "--ps=2"]
 
 
@@ -331,7 +331,7 @@ def test_a_pod_that_is_set_up_wrongly(host, changed, parts):
 
 
 def test_the_module_of_kubernetes():
-    module = [sys.executable, "-m", "tf_elastic.cluster.kubernetes"]
+    module = [sys.executable, "-m", "tf_elastic.cluster.launch.kubernetes"]
     result = run(*module, "--host=a-worker-2", **VARIABLES)
     assert result.returncode == 0, result.stderr
     config = ClusterConfiguration.from_tf_config(result.stdout)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tf_elastic import optimizers
 from tf_elastic import strategies
-from tf_elastic.cluster import patience
+from tf_elastic.cluster.worker import patience
 
 N, STEPS, WORKERS = 5, 60, 3
 SPLIT = 3  # the parameters are two variables, of 3 and of 2 numbers

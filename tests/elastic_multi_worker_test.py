@@ -18,7 +18,7 @@ from tests.reference import overlapped
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
-from tf_elastic.cluster.configuration import ClusterConfigurationError
+from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
 
 METHODS = ["easgd", "nesterov", "heavy_ball"]
 

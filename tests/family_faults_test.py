@@ -10,9 +10,9 @@ from tests import family_support as support
 from tests.cluster_support import until
 from tests.family_support import cluster  # noqa: F401
 from tf_elastic.cluster import errors
-from tf_elastic.cluster import exchanger
-from tf_elastic.cluster import ps
-from tf_elastic.cluster import wire
+from tf_elastic.cluster.center import snapshot_keeper
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker import exchanger
 
 # Heartbeats do not come between.
 SILENT = cluster_support.PATIENT._replace(heartbeat_s=1000.0)
@@ -135,12 +135,14 @@ def test_a_restored_center_goes_on_as_if_nothing_was(
 
         turns(3)
         if killed:
-            snapshots = ps.Snapshots(center.shards[0], str(tmp_path), 60.0)
+            snapshots = snapshot_keeper.Snapshots(
+                center.shards[0], str(tmp_path), 60.0
+            )
             snapshots.start()
             center.servers[0].stop(0.0)
             snapshots.stop()  # Takes a last one.
             restored = cluster_support.new_node(0, 1)
-            again = ps.Snapshots(restored, str(tmp_path), 60.0)
+            again = snapshot_keeper.Snapshots(restored, str(tmp_path), 60.0)
             assert again.restore()
             again.start()
             again.stop()

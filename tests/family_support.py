@@ -7,8 +7,8 @@ import pytest
 
 from tests import cluster_support as support
 from tf_elastic import core
-from tf_elastic.cluster import exchanger
-from tf_elastic.cluster.exchanger import Exchanger
+from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker.exchanger import Exchanger
 from tf_elastic.core import rules
 
 UPDATE, GRADIENT, POINTS = "update", "gradient", "points"

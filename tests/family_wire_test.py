@@ -17,8 +17,8 @@ from tf_elastic import core
 from tf_elastic import optimizers
 from tf_elastic import strategies
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.exchanger import Exchanger
-from tf_elastic.cluster.exchanger import Moment
+from tf_elastic.cluster.worker.exchanger import Exchanger
+from tf_elastic.cluster.worker.exchanger import Moment
 from tf_elastic.optimizers import registry
 
 PERIOD, STEPS = 2, 6

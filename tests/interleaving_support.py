@@ -18,11 +18,11 @@ from tests import timeless_client
 from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster import schema
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.array_calls import array_calls
-from tf_elastic.cluster.groups import Groups
-from tf_elastic.cluster.node import Node
+from tf_elastic.cluster.center.groups import Groups
+from tf_elastic.cluster.center.node import Node
+from tf_elastic.cluster.transport import schema
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.array_calls import array_calls
 
 SERVERS = WORKERS = 2
 EXCHANGES = 3  # of each worker, in which something may go wrong
@@ -97,7 +97,7 @@ class Message(NamedTuple):
 class Host:
     """A machine with one center server, which may break down."""
 
-    def __init__(self, index, now):
+    def __init__(self, index, now=lambda: 0.0):
         self.index = index
         self._now = now
         self.pushes = []  # those that the center is made of

@@ -13,7 +13,7 @@ import pytest
 
 from tests import interleaving_support as support
 from tf_elastic import core
-from tf_elastic.cluster import reliable_fanout
+from tf_elastic.cluster.worker import reliable_fanout
 from tf_elastic.core import rules
 
 TURNS = (0, 1, 0, 1, 1, 0)

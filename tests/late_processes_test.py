@@ -22,9 +22,10 @@ WORKER = """
     import numpy as np
 
     from tf_elastic import core
-    from tf_elastic.cluster import client
+    from tf_elastic.cluster.worker import client
     from tf_elastic.cluster import layout
-    from tf_elastic.cluster.exchanger import Exchanger, Moment, PULL, RESTART
+    from tf_elastic.cluster.worker.exchanger import Exchanger, Moment
+    from tf_elastic.cluster.worker.exchanger import PULL, RESTART
 
     center, index, description, max_lag, first_s = sys.argv[1:]
     made = layout.Layout.from_description(json.loads(description))

@@ -9,8 +9,8 @@ from tests import cluster_support as support
 from tests import family_support as family
 from tests.cluster_support import until
 from tf_elastic.cluster import errors
-from tf_elastic.cluster import reliable_fanout
-from tf_elastic.cluster.worker_registry import PushId
+from tf_elastic.cluster.center.registration import PushId
+from tf_elastic.cluster.worker import reliable_fanout
 from tf_elastic.core import lateness
 
 MAX_LAG = 5.0

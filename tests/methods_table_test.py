@@ -19,7 +19,7 @@ from tests.conformance_cases import CASES
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import theory
-from tf_elastic.cluster import exchanger
+from tf_elastic.cluster.worker import exchanger
 from tf_elastic.optimizers import registry
 from tf_elastic.program import known_methods
 from tf_elastic.program import method_table

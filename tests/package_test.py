@@ -56,7 +56,7 @@ def test_what_a_thread_waits_for_is_ended_at_the_exit():
     run_python(
         """
 import concurrent.futures, os, threading
-from tf_elastic.cluster import at_exit
+from tf_elastic.cluster.launch import at_exit
 
 let_go = threading.Event()
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests import source_tree as tree
-from tf_elastic.cluster import addresses
+from tf_elastic.cluster.transport import addresses
 
 
 class Processes:

@@ -15,7 +15,7 @@ from tests.process_support import free
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
-from tf_elastic.cluster import wire
+from tf_elastic.cluster.transport import wire
 
 cluster, worker = elastic.cluster, elastic.worker
 

@@ -6,9 +6,9 @@ Its pool does what it is given at once, hearts beat when they are told to
 
 import concurrent.futures
 
-from tf_elastic.cluster import client
-from tf_elastic.cluster.patience import Timeouts
-from tf_elastic.cluster.surroundings import Surroundings
+from tf_elastic.cluster.worker import client
+from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.cluster.worker.surroundings import Surroundings
 
 # A worker looks a few times for what is not there, and then goes on.
 IMPATIENT = Timeouts(join_s=1.5, exchange_s=1.5)

@@ -20,12 +20,12 @@ import tf_elastic as te
 import train
 from tests import cluster_support as support
 from tests import source_tree as tree
-from tf_elastic.cluster import addresses
-from tf_elastic.cluster import client
-from tf_elastic.cluster import isolation
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.snapshots import SnapshotStore
+from tf_elastic.cluster.center.snapshots import SnapshotStore
+from tf_elastic.cluster.launch import isolation
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import addresses
+from tf_elastic.cluster.worker import client
 
 TIMEOUT_S = 500
 STEPS = 40  # of each worker, in an epoch

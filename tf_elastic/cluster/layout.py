@@ -17,9 +17,9 @@ import numpy as np
 
 from tf_elastic import version
 from tf_elastic.cluster import errors
-from tf_elastic.cluster import fields
-from tf_elastic.cluster import shared_memory
-from tf_elastic.cluster import wire
+from tf_elastic.cluster.transport import fields
+from tf_elastic.cluster.transport import shared_memory
+from tf_elastic.cluster.transport import wire
 from tf_elastic.core.rules import Elastic
 from tf_elastic.core.rules import Follow
 from tf_elastic.core.rules import Rule
@@ -306,5 +306,6 @@ def np_dtype(name: str) -> np.dtype:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(name)
+        name = ml_dtypes.bfloat16
+    dtype: np.dtype = np.dtype(name)
+    return dtype

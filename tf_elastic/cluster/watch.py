@@ -1,5 +1,6 @@
 """What the chief sees of a cluster: workers, staleness, bytes, waiting."""
 
+import math
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -84,6 +85,15 @@ class ClusterWatch:
             steps,
             samples,
         )
+
+
+def finite(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """Notes that can be told: JSON knows no infinity, the center takes none."""
+    return {
+        name: value
+        for name, value in notes.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 def in_training(statuses: Sequence[Mapping[str, Any] | None]) -> list[int]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_elastic.cluster import total_momentum
 from tf_elastic.cluster import watch
+from tf_elastic.cluster.center import total_momentum
 from tf_elastic.core import momentum_control
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Nesterov

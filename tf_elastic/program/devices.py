@@ -112,7 +112,7 @@ def _make_cluster_strategy(settings: dict[str, Any]) -> Any:
     import tensorflow as tf
 
     from tf_elastic import strategies
-    from tf_elastic.cluster.configuration import Security
+    from tf_elastic.cluster.launch.security import Security
 
     gpus = tf.config.list_physical_devices("GPU")
     if settings["device"] == "gpu" and not gpus:

@@ -33,8 +33,8 @@ def launch(settings: dict[str, Any], program: str) -> int:
         UsageError: the cluster cannot be started.
     """
     from tf_elastic.cluster import errors
-    from tf_elastic.cluster import isolation
-    from tf_elastic.cluster import local
+    from tf_elastic.cluster.launch import isolation
+    from tf_elastic.cluster.launch import local
 
     folder = settings["model_dir"] or tempfile.mkdtemp(prefix="tf_elastic-")
     log_dir = os.path.join(folder, run_folder.LOGS)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_elastic import files
-from tf_elastic.cluster import json_text
+from tf_elastic.cluster.transport import json_text
 from tf_elastic.program import advising
 from tf_elastic.program import command_line
 from tf_elastic.program import console

@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from tf_elastic import files
-from tf_elastic.cluster import json_text
+from tf_elastic.cluster.transport import json_text
 from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table

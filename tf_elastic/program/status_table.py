@@ -23,8 +23,8 @@ def shown(cluster: Any, board: console.Board) -> Iterator[None]:
         board: where the chief's output goes, too.
     """
     from tf_elastic.cluster import watch
-    from tf_elastic.cluster.client import CenterClient
-    from tf_elastic.cluster.configuration import Security
+    from tf_elastic.cluster.launch.security import Security
+    from tf_elastic.cluster.worker.client import CenterClient
 
     cluster_client = CenterClient(
         cluster.centers, None, False, 0, Security(token=cluster.token)

@@ -20,7 +20,7 @@ def of_this_process(settings: dict[str, Any]) -> Any:
         settings["local_workers"] is not None
     ):
         return None
-    from tf_elastic.cluster.configuration import ClusterConfiguration
+    from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 
     with usage.explained("See docs/cluster.md for TF_CONFIG."):
         return ClusterConfiguration.from_tf_config(
@@ -30,7 +30,7 @@ def of_this_process(settings: dict[str, Any]) -> Any:
 
 def serve_center(settings: dict[str, Any], task: Any) -> int:
     """Is a center server until it is told to end; returns the exit status."""
-    from tf_elastic.cluster import ps
+    from tf_elastic.cluster.center import ps
 
     arguments = ["ps"]
     if settings["model_dir"]:

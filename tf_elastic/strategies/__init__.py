@@ -1,6 +1,6 @@
 """Strategies: where variables live and when exchanges happen."""
 
-from tf_elastic.cluster.patience import Timeouts
+from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.strategies.elastic_mirrored import ElasticMirroredStrategy
 from tf_elastic.strategies.elastic_multi_worker import (
     ElasticMultiWorkerStrategy,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_elastic.cluster import exchanger
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.blocks import blocks
+from tf_elastic.cluster.worker import exchanger
 from tf_elastic.core import protocols
 from tf_elastic.core import rules
 from tf_elastic.core.protocols import ExchangeProtocol

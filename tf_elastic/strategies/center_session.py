@@ -12,8 +12,8 @@ import tensorflow as tf
 from absl import logging
 
 from tf_elastic.cluster import errors
-from tf_elastic.cluster import exchanger
-from tf_elastic.cluster.client import CenterClient
+from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.chiefs_word import ChiefsWord
 from tf_elastic.strategies.step_times import StepTimer

@@ -4,7 +4,7 @@ import math
 import weakref
 from typing import Any
 
-from tf_elastic.cluster.client import CenterClient
+from tf_elastic.cluster.worker.client import CenterClient
 
 
 class ChiefsWord:

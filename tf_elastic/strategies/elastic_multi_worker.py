@@ -13,15 +13,15 @@ import keras
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic.cluster import at_exit
-from tf_elastic.cluster import codec
-from tf_elastic.cluster import exchanger
-from tf_elastic.cluster import wire
-from tf_elastic.cluster.client import CenterClient
-from tf_elastic.cluster.configuration import ClusterConfiguration
-from tf_elastic.cluster.configuration import Security
-from tf_elastic.cluster.patience import Timeouts
-from tf_elastic.cluster.reliable_fanout import Counts
+from tf_elastic.cluster.launch import at_exit
+from tf_elastic.cluster.launch.configuration import ClusterConfiguration
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import codec
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker.client import CenterClient
+from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.cluster.worker.reliable_fanout import Counts
 from tf_elastic.core import lateness
 from tf_elastic.core import protocols
 from tf_elastic.optimizers import registry

@@ -1,0 +1,1 @@
+"""A center server: what it holds, who moves it, what it keeps."""

@@ -1,0 +1,395 @@
+"""The numbers that one center server holds, and how a message moves them.
+
+No thread, no worker and no network here. The rules are `core`'s, block by
+block, so that what is computed stays in the cache.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.blocks import blocks
+from tf_elastic.cluster.blocks import check_finite
+from tf_elastic.cluster.blocks import largest
+from tf_elastic.cluster.blocks import may_overflow
+from tf_elastic.cluster.blocks import squares_of_parameters
+from tf_elastic.cluster.blocks import sum_of_squares
+from tf_elastic.cluster.layout import PARAMETERS
+from tf_elastic.cluster.layout import STATISTICS
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
+from tf_elastic.core.rules import Rates
+from tf_elastic.core.rules import Rule
+
+Arrays = list[np.ndarray]
+
+_CENTER = "center"
+
+
+def _largest_of(dtype: Any) -> float:
+    """The largest number of a dtype."""
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+class CenterState:
+    """The parameters of one center server, and what its rule keeps with them.
+
+    Not thread-safe.
+
+    Args:
+        index: of the server among the center servers.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.version = 0  # pushes (synchronous: rounds) applied
+        self.description: dict[str, Any] | None = None
+        self._layout: Layout  # as soon as it is described
+        # Of the rule by name, one array for each section; of a section whose
+        # own rule keeps less an empty one.
+        self.slots: dict[str, Arrays] = {}
+        self._by_role: dict[str, Rule] = {}
+        self._last_rates: dict[str, Any] = {}
+        # At most, of each section's values in all slots.
+        self._largest: list[float] = []
+        # By worker and version, what it was sent, for a rule that remembers.
+        self._sent: dict[int, dict[int, Arrays]] = {}
+
+    @property
+    def layout(self) -> Layout | None:
+        """Of the model; None if none is known."""
+        return None if self.description is None else self._layout
+
+    @property
+    def rule(self) -> Rule:
+        """Of the parameters."""
+        return self._layout.rule
+
+    @property
+    def arrays(self) -> Arrays | None:
+        """The center, one array for each section; None if there is none."""
+        return self.slots.get(_CENTER)
+
+    @property
+    def values(self) -> Arrays:
+        """The center, which there is."""
+        return self.slots[_CENTER]
+
+    def check_begun(self) -> None:
+        """Raises a `CenterEmptyError` if there is no center."""
+        if self.arrays is None:
+            raise errors.CenterEmptyError(
+                f"center {self.index} holds no parameters yet"
+            )
+
+    def describe(self, description: dict[str, Any]) -> None:
+        """Notes what a model's parameters look like, and their rule.
+
+        Raises:
+            MessageError: it is no description; nothing has changed.
+        """
+        layout = Layout.from_description(description)
+        self.description, self._layout = description, layout
+        self._by_role = {PARAMETERS: layout.rule, STATISTICS: rules.Follow()}
+
+    def begin(self, values: Arrays) -> None:
+        """Takes first values, after `describe`."""
+        sections = self._layout.sections
+        states = [
+            self._by_role[section.role].init(value)
+            for section, value in zip(sections, values, strict=True)
+        ]
+        names = dict.fromkeys(name for state in states for name in state)
+        self.slots = {
+            name: [
+                np.ascontiguousarray(state[name])
+                if name in state
+                else np.empty(0, value.dtype)
+                for state, value in zip(states, values, strict=True)
+            ]
+            for name in names
+        }
+        self.slots[_CENTER] = values
+        self._largest = [math.inf] * len(values)
+
+    def check(
+        self, rates: Rates, answers_difference: bool | None = None
+    ) -> None:
+        """Refuses what the rule cannot take.
+
+        Args:
+            rates: of a push.
+            answers_difference: whether the push is answered so; None if it
+                does not matter.
+
+        Raises:
+            MessageError: with the name and the value.
+        """
+        if answers_difference not in (None, self.rule.answers_difference):
+            raise errors.MessageError(
+                f"center {self.index} goes by the rule {self.rule.name!r}, "
+                "which has no such exchange"
+            )
+        try:
+            self.rule.check(rates)
+        except ValueError as error:
+            raise errors.MessageError(str(error)) from error
+
+    # Copies.
+
+    def shown(self) -> Arrays:
+        """What is evaluated and saved."""
+        return [
+            (array if array.size else center).copy()
+            for array, center in zip(
+                self.slots[self.rule.shown], self.values, strict=True
+            )
+        ]
+
+    def points(self, worker: int, room: Arrays | None = None) -> Arrays:
+        """What a worker goes on from, in new arrays or in `room`."""
+        if room is None:
+            room = [np.empty_like(array) for array in self.values]
+        for k, section in enumerate(self._layout.sections):
+            rule = self._by_role[section.role]
+            for part in blocks(room[k].size):
+                room[k][part] = rule.begin(
+                    self._block(k, part), self._last_rates
+                )
+        if self.rule.remembers:
+            self._sent.setdefault(worker, {})[self.version] = [
+                array.copy() for array in room
+            ]
+        return room
+
+    def sent_to(self, worker: int, version: int) -> Arrays | None:
+        """Where a worker was when it made a message, if that is known.
+
+        Forgets what is older. (What is newer was under way meanwhile.)
+
+        Args:
+            worker: its index.
+            version: of the center that it knew.
+        """
+        sent = self._sent.get(worker, {})
+        for older in [v for v in sent if v < version]:
+            del sent[older]
+        return sent.get(version)
+
+    def forget(self, worker: int) -> None:
+        """Forgets what a worker was sent."""
+        self._sent.pop(worker, None)
+
+    def kept(self) -> tuple[dict[str, Any], Arrays]:
+        """Copies of all that is kept; `keep` takes them back."""
+        return {
+            "version": self.version,
+            "description": self.description,
+            "slots": list(self.slots),
+            "rates": self._last_rates,
+        }, [
+            array.copy() for arrays in self.slots.values() for array in arrays
+        ]
+
+    def keep(self, state: dict[str, Any], arrays: Arrays) -> None:
+        """Takes over what `kept` gave."""
+        self.describe(state["description"])
+        self.version = state["version"]
+        self._last_rates = dict(state["rates"])
+        n = len(self._layout.sections)
+        self.slots = {
+            name: arrays[k * n : (k + 1) * n]
+            for k, name in enumerate(state["slots"])
+        }
+        self._largest = [math.inf] * n
+
+    # Messages.
+
+    @may_overflow
+    def put_deltas(self, messages: Arrays, out: Arrays | None = None) -> Arrays:
+        """What of messages moves the center.
+
+        Args:
+            messages: of one worker.
+            out: what to fill; None to overwrite `messages`.
+        """
+        out = messages if out is None else out
+        for k, section in enumerate(self._layout.sections):
+            rule = self._by_role[section.role]
+            for part in blocks(messages[k].size):
+                out[k][part] = rule.delta(
+                    messages[k][part], self._block(k, part)
+                )
+        return out
+
+    @may_overflow
+    def exchange(
+        self, points: Arrays, rates: Rates, worker: int, deltas: Arrays
+    ) -> float:
+        """Takes a worker's points, in one pass.
+
+        Args:
+            points: the worker's.
+            rates: of the push.
+            worker: whose push.
+            deltas: what to fill with `put_deltas`; may be `points`.
+
+        Returns:
+            The sum of the squares of the deltas of parameters.
+
+        Raises:
+            NonFiniteError: the center is as before.
+        """
+        now = self._rates_now(rates, Context(float(self.version)))
+        moved = self._like(self.slots)
+        squares = []
+        for k, section in enumerate(self._layout.sections):
+            rule, total = self._by_role[section.role], 0.0
+            for part in blocks(points[k].size):
+                parent = self._block(k, part)
+                delta = rule.delta(points[k][part], parent)
+                total += sum_of_squares(delta)
+                after = rule.apply(parent, delta, now[section.role])
+                for name, value in after.items():
+                    moved[name][k][part] = value
+                deltas[k][part] = delta
+            squares.append(total)
+        if not np.isfinite(squares).all():
+            # Finite parameters may be too far from the center, too; or it is
+            # but the squares that are too large.
+            self.check_finite(deltas, worker)
+        for k, total in enumerate(squares):
+            if not self._stays_finite(k, math.sqrt(total), now):
+                self._check_moved(moved, k)
+        self.slots, self._last_rates = moved, dict(rates)
+        sections = zip(self._layout.sections, squares, strict=True)
+        return sum(total for s, total in sections if s.role == PARAMETERS)
+
+    @may_overflow
+    def apply(
+        self,
+        deltas: Arrays,
+        rates: Rates,
+        context: Context,
+        worker: int | None = None,
+        sent: Arrays | None = None,
+    ) -> dict[str, Any]:
+        """Moves the center by deltas.
+
+        Args:
+            deltas: of a worker, or the sum of several ones'.
+            rates: of the push.
+            context: of it.
+            worker: whose they are, if they may not be finite.
+            sent: see `Rule.apply`.
+
+        Returns:
+            The rates by which the parameters have moved.
+
+        Raises:
+            NonFiniteError: the center is as before.
+        """
+        squares = [sum_of_squares(array) for array in deltas]
+        if worker is not None and not np.isfinite(squares).all():
+            self.check_finite(deltas, worker)
+        now = self._rates_now(rates, context)
+        # To move all of it where it is is quicker; but nobody could go back.
+        sure = all(
+            [
+                self._stays_finite(k, math.sqrt(total), now)
+                for k, total in enumerate(squares)
+            ]
+        )
+        moved = self.slots if sure else self._like(self.slots)
+        sent = sent or self.values
+        for k, section in enumerate(self._layout.sections):
+            rule = self._by_role[section.role]
+            for part in blocks(deltas[k].size):
+                after = rule.apply(
+                    self._block(k, part),
+                    deltas[k][part],
+                    now[section.role],
+                    sent[k][part],
+                )
+                for name, value in after.items():
+                    moved[name][k][part] = value
+            if not sure:
+                self._check_moved(moved, k)
+        self.slots, self._last_rates = moved, dict(rates)
+        return now[PARAMETERS]
+
+    def squares(self, deltas: Arrays) -> float:
+        """The sum of the squares of the deltas of parameters."""
+        return squares_of_parameters(self._layout, deltas)
+
+    def check_finite(self, values: Arrays, worker: int) -> None:
+        """Refuses NaN and infinity, by the name of the variable.
+
+        Raises:
+            NonFiniteError: there is one.
+        """
+        for section, array in zip(self._layout.sections, values, strict=True):
+            first = self._layout.cut(section, self.index).start
+            check_finite(array, worker, self._layout, section, first)
+
+    # Pieces.
+
+    def _rates_now(
+        self, rates: Rates, context: Context
+    ) -> dict[str, dict[str, Any]]:
+        """What each role's rule makes of rates, by role."""
+        return {
+            role: rule.rates_at(rates, context)
+            for role, rule in self._by_role.items()
+        }
+
+    def _block(self, k: int, part: slice) -> dict[str, np.ndarray]:
+        """Views of a block of a section, in all slots that it has."""
+        return {
+            name: arrays[k][part]
+            for name, arrays in self.slots.items()
+            if arrays[k].size
+        }
+
+    @staticmethod
+    def _like(slots: Mapping[str, Arrays]) -> dict[str, Arrays]:
+        return {
+            name: [np.empty_like(array) for array in arrays]
+            for name, arrays in slots.items()
+        }
+
+    # Whether a message of finite numbers leaves finite ones.
+
+    def _stays_finite(
+        self, k: int, message: float, rates: Mapping[str, Rates]
+    ) -> bool:
+        """Whether a section stays finite for sure, in all slots.
+
+        Args:
+            k: the section.
+            message: how large the delta is, at most.
+            rates: by which it counts, by role.
+        """
+        role = self._layout.sections[k].role
+        rule, now = self._by_role[role], rates[role]
+        most = _largest_of(self.values[k].dtype) / 4
+        after = rule.reached(self._largest[k], message, now)
+        if after is not None and not after < most:
+            # Too large, or not known as yet.
+            held = max(largest(arrays[k]) for arrays in self.slots.values())
+            after = rule.reached(held, message, now)
+        sure = after is not None and after < most
+        self._largest[k] = after if after is not None and sure else math.inf
+        return sure
+
+    def _check_moved(self, moved: Mapping[str, Arrays], k: int) -> None:
+        if not all(np.isfinite(arrays[k]).all() for arrays in moved.values()):
+            raise errors.NonFiniteError(
+                f"center {self.index} has not taken a push of finite numbers "
+                "that would make it infinite"
+            )

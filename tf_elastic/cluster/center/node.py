@@ -1,0 +1,278 @@
+"""A center server's part of the center, and those who move it.
+
+No network here: whatever thread calls, one call at a time changes anything, so
+that each exchange is atomic on each server. The parts know nothing of each
+other: `state` has the numbers, `registry` the workers, `rounds` the
+synchronous exchanges, `election` the offers to an empty center, `admission`
+says whose model fits, and `exchanges` how all of them move the center.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.center.admission import Admission
+from tf_elastic.cluster.center.bootstrap_election import BootstrapElection
+from tf_elastic.cluster.center.center_state import Arrays
+from tf_elastic.cluster.center.center_state import CenterState
+from tf_elastic.cluster.center.node_exchanges import NodeExchanges
+from tf_elastic.cluster.center.node_news import News
+from tf_elastic.cluster.center.node_news import NodeNews
+from tf_elastic.cluster.center.registration import Registration
+from tf_elastic.cluster.center.sync_rounds import SyncRounds
+from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
+from tf_elastic.cluster.center.worker_registry import WorkerRegistry
+from tf_elastic.cluster.instruction import Instruction
+from tf_elastic.cluster.layout import Layout
+
+
+class Node:
+    """What one center server is, without its network.
+
+    Calls of a worker that has no slot (any more) raise `UnknownWorkerError`,
+    `ReplacedError` or `LostSlotError`.
+
+    Args:
+        index: of this server among the center servers.
+        num_shards: how many of them there are.
+        lease_s: after how many silent seconds a worker loses its slot.
+        grace_s: how many seconds of offers are compared if this server
+            holds no parameters.
+        max_workers: that may ever join.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        index: int = 0,
+        num_shards: int = 1,
+        lease_s: float = 15.0,
+        grace_s: float = 1.0,
+        max_workers: int = MAX_WORKERS,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self.empty_twin = functools.partial(
+            Node, index, num_shards, lease_s, grace_s, max_workers, now=now
+        )
+        self.index = index
+        self.num_shards = num_shards
+        self.state = CenterState(index)
+        self.registry = WorkerRegistry(lease_s, now, max_workers)
+        self.rounds = SyncRounds()
+        self.election = BootstrapElection(grace_s, now)
+        self.admission = Admission(self.state, num_shards)
+        # Held by whoever changes anything; told when there is something new.
+        self.changed = threading.Condition()
+        self.news = NodeNews(
+            num_shards, self.state, self.registry, self.rounds, self.admission
+        )
+        self.exchanges = NodeExchanges(
+            self.state,
+            self.registry,
+            self.rounds,
+            self.news,
+            self.changed,
+            now,
+        )
+
+    @property
+    def version(self) -> int:
+        """Pushes (synchronous: rounds) that the center has seen."""
+        return self.state.version
+
+    @property
+    def arrays(self) -> Arrays | None:
+        """The center, one array for each section; None if there is none."""
+        return self.state.arrays
+
+    @property
+    def layout(self) -> Layout | None:
+        """Of the model; None if none is known."""
+        return self.state.layout
+
+    @property
+    def applied(self) -> int:
+        """Pushes, by this process."""
+        return self.exchanges.staleness.count
+
+    # Who is there.
+
+    def hello(self, worker: int | None) -> News:
+        """What a process needs to know before it joins."""
+        with self.changed:
+            known = Registration(0, present=False)
+            if worker is not None:
+                known = self.registry.members.get(worker, known)
+            return {
+                **self.news.now(),
+                "description": self.state.description,
+                "last_incarnation": known.incarnation,
+                "pushes": known.pushes,
+                "clock": known.clock,
+                "present": known.present,
+            }
+
+    def join(
+        self,
+        worker: int,
+        incarnation: int,
+        expected: int,
+        description: dict[str, Any],
+        process: str,
+        previous: int = 0,
+    ) -> News:
+        """Gives a worker a slot; see `WorkerRegistry.join`.
+
+        Raises:
+            CenterRefusedError: its model is not the center's.
+            ReplacedError: a newer process of this worker was here.
+        """
+        with self.changed:
+            alone = not set(self.registry.present) - {worker}
+            if self.admission.check(worker, description, alone):
+                self.exchanges.begin()
+            self.registry.join(
+                worker, incarnation, expected, process, previous
+            )
+            self.exchanges.forget(worker)
+            self.rounds.leave(worker)
+            return self.news.now()
+
+    def leave(
+        self, worker: int, incarnation: int, finished: bool = False
+    ) -> News:
+        """Takes a worker's slot back."""
+        with self.changed:
+            self.registry.leave(worker, incarnation, finished)
+            self._lose([worker])
+            return self.news.now()
+
+    def heartbeat(
+        self,
+        worker: int,
+        incarnation: int,
+        clock: int,
+        samples: int,
+        notes: dict[str, Any],
+    ) -> News:
+        """Hears of a worker."""
+        with self.changed:
+            member = self.registry.admit(worker, incarnation)
+            member.hear(clock, samples)
+            member.notes = notes
+            return self.news.now(member)
+
+    def instruct(self, worker: int, incarnation: int, **told: Any) -> News:
+        """Passes on what the chief tells all workers; see `Instruction`."""
+        with self.changed:
+            self.registry.instruct(worker, incarnation, Instruction(**told))
+            return self.news.now()
+
+    def tick(self) -> None:
+        """Looks after leases; to be called every second or so."""
+        with self.changed:
+            self._lose(self.registry.tick())
+
+    def _lose(self, workers: Sequence[int]) -> None:
+        for worker in workers:
+            self.exchanges.forget(worker)
+            self.election.withdraw(worker)
+        self.exchanges.end_round_if_complete()
+
+    # First values.
+
+    def offer(
+        self, worker: int, incarnation: int, version_seen: int, is_chief: bool
+    ) -> News:
+        """A worker offers its parameters to a center that has none.
+
+        Returns:
+            What `hello` says, and "upload": whether to send them now.
+        """
+        with self.changed:
+            self.registry.admit(worker, incarnation)
+            upload = self.arrays is None and self.election.make(
+                worker, version_seen, is_chief
+            )
+            return {**self.news.now(), "upload": upload}
+
+    def initialize(
+        self, worker: int, incarnation: int, version: int, values: Arrays
+    ) -> News:
+        """Takes the parameters of the worker whose offer was accepted."""
+        with self.changed:
+            self.registry.admit(worker, incarnation)
+            if self.arrays is None and self.election.accepted == worker:
+                self.state.check_finite(values, worker)
+                self.state.begin(values)
+                self.state.version = max(version, 0)
+                logging.info(
+                    "center %d begins with the parameters of worker %d, "
+                    "version %d.",
+                    self.index,
+                    worker,
+                    self.version,
+                )
+                self.changed.notify_all()
+            return self.news.now()
+
+    # Snapshots and status.
+
+    def snapshot(self) -> tuple[dict[str, Any], Arrays] | None:
+        """A consistent copy of all that a snapshot keeps; None if empty."""
+        with self.changed:
+            if self.arrays is None:
+                return None
+            kept, arrays = self.state.kept()
+            return {
+                **kept,
+                "shard": self.index,
+                "num_shards": self.num_shards,
+                "round": self.rounds.round,
+                "registry": self.registry.to_json(),
+            }, arrays
+
+    def restore(self, kept: dict[str, Any], arrays: Arrays) -> None:
+        """Takes over what `snapshot` gave.
+
+        Raises:
+            CenterRefusedError: it is another server's.
+        """
+        for key, ours in (
+            ("shard", self.index),
+            ("num_shards", self.num_shards),
+        ):
+            if kept[key] != ours:
+                raise errors.CenterRefusedError(
+                    f"The snapshot is of another center: {key} is "
+                    f"{kept[key]} in it. Received: {key}={ours}. Give every "
+                    "center server a snapshot folder of its own."
+                )
+        with self.changed:
+            self.state.keep(kept, arrays)
+            self.exchanges.begin()
+            self.rounds.round = kept["round"]
+            self.registry.restore(kept["registry"])
+
+    def status(self, staleness_since: int = 0) -> News:
+        """Everything worth watching; JSON.
+
+        Args:
+            staleness_since: pushes seen before, whose staleness is left out.
+        """
+        meter = self.exchanges.total_momentum
+        readings = meter.readings() if meter else []  # Nobody waits for it.
+        with self.changed:
+            return {
+                **self.news.now(),
+                "applied": self.applied,
+                "members": self.registry.status(),
+                "staleness": self.exchanges.staleness.since(staleness_since),
+                "total_momentum": readings,
+            }

@@ -1,0 +1,359 @@
+"""How workers read and move what one center server holds.
+
+Whatever thread calls, one call at a time changes anything, so that each
+exchange is atomic on each server.
+"""
+
+import threading
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.center.center_state import Arrays
+from tf_elastic.cluster.center.center_state import CenterState
+from tf_elastic.cluster.center.node_news import News
+from tf_elastic.cluster.center.node_news import NodeNews
+from tf_elastic.cluster.center.registration import PushId
+from tf_elastic.cluster.center.registration import Registration
+from tf_elastic.cluster.center.staleness_log import StalenessLog
+from tf_elastic.cluster.center.sync_rounds import SyncRounds
+from tf_elastic.cluster.center.total_momentum import TotalMomentum
+from tf_elastic.cluster.center.worker_registry import WorkerRegistry
+from tf_elastic.cluster.transport import codec as codecs
+from tf_elastic.cluster.transport.reference_codec import PointReceivers
+from tf_elastic.core import lateness
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
+
+# By name, the numbers of a push; see `core.rules`.
+Rates = Mapping[str, Any]
+
+
+class NodeExchanges:
+    """The exchanges of all workers with one center server.
+
+    Calls of a worker that has no slot (any more) raise `UnknownWorkerError`,
+    `ReplacedError` or `LostSlotError`. A push that was not applied raises
+    `DuplicatePushError`, `NonFiniteError`, `CenterEmptyError`, or
+    `MessageError` if the center's rule cannot take it or its rates.
+
+    Args:
+        state: what the server holds.
+        registry: its workers.
+        rounds: the synchronous exchanges.
+        news: what every answer tells.
+        changed: held by whoever changes any of these; told of a round's end.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        state: CenterState,
+        registry: WorkerRegistry,
+        rounds: SyncRounds,
+        news: NodeNews,
+        changed: threading.Condition,
+        now: Callable[[], float],
+    ) -> None:
+        self.references = PointReceivers()
+        self.staleness = StalenessLog()
+        # Of a center with momentum whose workers push gradients.
+        self.total_momentum: TotalMomentum | None = None
+        self._state = state
+        self._registry = registry
+        self._rounds = rounds
+        self._news = news
+        self._changed = changed
+        self._now = now
+
+    def begin(self) -> None:
+        """Takes notice of another model, or a restored one."""
+        if self._state.layout is not None:
+            self.total_momentum = TotalMomentum.of(
+                self._state.rule, self._state.layout, self._state.index
+            )
+
+    def forget(self, worker: int) -> None:
+        """Forgets what a worker has sent, and was sent."""
+        self.references.forget(worker)
+        self._state.forget(worker)
+        if self.total_momentum:
+            self.total_momentum.forget(worker)
+
+    def read(
+        self,
+        worker: int | None = None,
+        incarnation: int = 0,
+        out: Arrays | None = None,
+    ) -> tuple[News, Arrays]:
+        """A copy of the center; by a worker, or by somebody who only looks.
+
+        Args:
+            worker: who reads; None for one who only looks.
+            incarnation: of the worker.
+            out: what a worker's answer may be put in.
+        """
+        with self._changed:
+            self._state.check_begun()
+            if worker is None:
+                return self._news.now(), self._state.shown()
+            member = self._registry.admit(worker, incarnation)
+            self._registry.note_read(member)
+            return self._news.now(member), self._points(worker, out)
+
+    def take(
+        self, push_id: PushId, messages: Arrays, rates: Rates
+    ) -> tuple[News, Arrays]:
+        """Does with one worker's message what the center's rule says.
+
+        Args:
+            push_id: who pushes what.
+            messages: the worker's; of statistics, its values. Overwritten.
+            rates: of the push.
+
+        Returns:
+            News, and the point that the worker is to go on from.
+        """
+        with self._changed:
+            member = self._admit(push_id, rates, answers_difference=False)
+            self._refuse_late(push_id)
+            self._state.check_finite(messages, push_id.worker)
+            staleness = max(self._state.version - push_id.version_read, 1)
+            context = Context(float(self._state.version), float(staleness))
+            deltas = self._state.put_deltas(messages)
+            sent = self._state.sent_to(push_id.worker, push_id.version_read)
+            now = self._state.apply(deltas, rates, context, sent=sent)
+            news = self._applied(push_id)
+            self._registry.note_read(member)
+            if self.total_momentum:
+                self.total_momentum.take(
+                    push_id.worker,
+                    push_id.version_read,
+                    self._state.version,
+                    self._state.values,
+                    deltas,
+                    now,
+                )
+            return news, self._points(push_id.worker, messages)
+
+    def push(self, push_id: PushId, deltas: Arrays, rates: Rates) -> News:
+        """Moves the center by one worker's deltas: Algorithm 1, step b)."""
+        with self._changed:
+            self._admit(push_id, rates)
+            context = Context(float(self._state.version))
+            self._state.apply(deltas, rates, context, push_id.worker)
+            return self._applied(push_id)
+
+    def exchange(
+        self,
+        push_id: PushId,
+        values: Arrays,
+        rates: Rates,
+        codec: str = "none",
+        whole: bool = True,
+        out: Arrays | None = None,
+    ) -> tuple[News, list[Any]]:
+        """Takes a worker's parameters, moves the center, answers.
+
+        Args:
+            push_id: who pushes what.
+            values: the worker's points, or, compressed, what has changed.
+            rates: of the push.
+            codec: how `values` and the answer are compressed.
+            whole: whether `values` are whole, although a codec is used.
+            out: what an answer that is not compressed is put in; None to
+                overwrite `values`.
+
+        Returns:
+            News, and the deltas by which the center has moved (times the
+            rate), encoded: the worker is to move by the same.
+        """
+        worker = push_id.worker
+        with self._changed:
+            member = self._admit(push_id, rates, answers_difference=True)
+            self._refuse_late(push_id)
+            if codec == "none":
+                answer = values if out is None else out
+                squares = self._state.exchange(values, rates, worker, answer)
+            else:
+                if whole:
+                    self.references.begin(worker, values, codec)
+                else:
+                    values = self.references.receive(worker, values)
+                answer = self._deltas(values, codec, worker)
+                squares = self._follow(answer, codec, rates)
+            news = self._applied(push_id)
+            self._registry.note_read(member)
+            return {**news, "squares": squares}, answer
+
+    def _deltas(self, points: Arrays, codec: str, worker: int) -> list[Any]:
+        """A worker's deltas to the center, encoded."""
+        # The points are read-only.
+        room = [np.empty_like(point) for point in points]
+        deltas = self._state.put_deltas(points, room)
+        self._state.check_finite(deltas, worker)
+        return [codecs.encode(codec, moved) for moved in deltas]
+
+    def _follow(self, encoded: list[Any], codec: str, rates: Rates) -> float:
+        """Moves the center by what a worker will decode."""
+        deltas = [
+            codecs.decode(codec, moved, center.dtype, center.size)
+            for moved, center in zip(encoded, self._state.values, strict=True)
+        ]
+        self._state.apply(deltas, rates, Context(float(self._state.version)))
+        return self._state.squares(deltas)
+
+    def _points(self, worker: int, room: Arrays | None = None) -> Arrays:
+        """What a worker goes on from, in new arrays or in `room`."""
+        points = self._state.points(worker, room)
+        if self.total_momentum:
+            values = self._state.values
+            self.total_momentum.give(worker, self._state.version, values)
+        return points
+
+    # Synchronous exchanges.
+
+    def deposit(
+        self, push_id: PushId, values: Arrays, rates: Rates
+    ) -> tuple[News, Arrays]:
+        """Takes one worker's part of a synchronous exchange: eq. 2.4.
+
+        The center moves when all present workers have come.
+
+        Args:
+            push_id: who pushes what.
+            values: what the rule says that workers send. Overwritten.
+            rates: of the push.
+
+        Returns:
+            News, in which "round" is the one taken part in, and the
+            differences to the center as it is in this round (nothing, if the
+            worker is to read the center afterwards).
+        """
+        with self._changed:
+            member = self._admit(push_id, rates)
+            answers = self._state.rule.answers_difference
+            if answers:
+                self._refuse_late(push_id)
+            deltas = self._state.put_deltas(values)
+            self._state.check_finite(deltas, push_id.worker)
+            late = not answers and push_id.round not in (
+                None, self._rounds.round
+            )
+            if late:  # It has not begun from the last round's answer.
+                self._rounds.attend(push_id.worker)
+            else:
+                self._rounds.add(push_id.worker, deltas, rates, not answers)
+            self._note_push(push_id)
+            self._registry.note_read(member)
+            news = {
+                **self._news.now(member),
+                "pushes": member.pushes,
+                "late": late,
+            }
+            self.end_round_if_complete()
+            return news, deltas if answers else []
+
+    def release(
+        self, worker: int, incarnation: int, round_: int, wait_s: float,
+        force: bool,
+    ) -> News:
+        """Waits for a round's end, for `wait_s` at most.
+
+        Args:
+            worker: who waits.
+            incarnation: of it.
+            round_: what `deposit` gave.
+            wait_s: seconds.
+            force: end the round now, with those who have come.
+
+        Returns:
+            News, and "missing": the workers that have not come.
+
+        Raises:
+            UnknownWorkerError: the worker's part is not here (any more).
+        """
+        with self._changed:
+            member = self._registry.admit(worker, incarnation)
+            self._rounds.check_known(worker, round_)
+            if force and self._rounds.round == round_:
+                self._registry.expect_no_more()
+                self._end_round()
+            self._rounds.wait(
+                worker,
+                round_,
+                lambda is_over: self._changed.wait_for(is_over, wait_s),
+            )
+            missing = []
+            if self._rounds.round == round_:
+                missing = self._rounds.missing(self._registry.present)
+            return {**self._news.now(member), "missing": missing}
+
+    def end_round_if_complete(self) -> None:
+        """Ends the round if all are here that are waited for."""
+        registry = self._registry
+        if self._rounds.is_complete(registry.present, registry.awaited):
+            self._end_round()
+
+    def _end_round(self) -> None:
+        context = Context(float(self._state.version))
+        rule = self._state.rule
+        for rates, came, deltas in self._rounds.end():
+            if not rule.answers_difference and rule.sends == rules.POINT:
+                # The mean of those who have come.
+                rates = {**rates, "num_workers": came}
+            try:
+                self._state.apply(deltas, rates, context._replace(count=came))
+            except errors.NonFiniteError as error:
+                # Nobody's call alone: the round ends without it.
+                logging.error("%s.", error)
+        self._state.version += 1
+        self._changed.notify_all()
+
+    # Pieces.
+
+    def _admit(
+        self,
+        push_id: PushId,
+        rates: Rates,
+        answers_difference: bool | None = None,
+    ) -> Registration:
+        self._state.check_begun()
+        member = self._registry.admit_push(push_id)
+        self._state.check(rates, answers_difference)
+        return member
+
+    def _refuse_late(self, push_id: PushId) -> None:
+        """The worker looks before; this is for what happens meanwhile."""
+        versions = self._state.version - push_id.version_read
+        bound = None if push_id.max_lag is None else 2 * push_id.max_lag
+        if lateness.is_late(versions, self._registry.num_workers, bound):
+            self._registry.refuse_push(push_id)
+            raise errors.LatePushError(
+                f"worker {push_id.worker} has read center "
+                f"{self._state.index} {versions} updates ago"
+            )
+
+    def _applied(self, push_id: PushId) -> News:
+        member = self._note_push(push_id)
+        self._state.version += 1
+        newest = self.staleness.newest
+        return {
+            **self._news.now(member),
+            "pushes": member.pushes,
+            "staleness": newest.versions,
+            "age_ms": newest.age_ms,
+        }
+
+    def _note_push(self, push_id: PushId) -> Registration:
+        member = self._registry.note_push(push_id)
+        self.staleness.note(
+            push_id.worker,
+            self._state.version - push_id.version_read,
+            self._now() - member.read_time,
+        )
+        return member

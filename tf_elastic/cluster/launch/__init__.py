@@ -1,0 +1,1 @@
+"""Who the processes of a cluster are, and how they are started."""

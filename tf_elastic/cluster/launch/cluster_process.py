@@ -1,0 +1,171 @@
+"""One process of a local cluster."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
+
+from tf_elastic.cluster.errors import LocalClusterError
+
+HOST = "127.0.0.1"
+LAST_LINES = 20
+
+
+@dataclasses.dataclass
+class ClusterProcess:
+    """One task of the cluster and the process that is it now.
+
+    Attributes:
+        role: "worker", "ps" or "evaluator".
+        index: which of them, from 0.
+        command: what is run.
+        log_path: where its output goes, that of all its starts.
+        popen: the process of the latest start; None before the first.
+        started_s: when it was started, each time, in seconds after the
+            cluster was.
+        listening_s: when a center was first seen to listen.
+        exit_codes: of the starts that have ended; -9 means signal 9.
+        restarts: how often it was started again because it had died.
+    """
+
+    role: str
+    index: int
+    command: list[str]
+    log_path: pathlib.Path
+    environment: dict[str, str] = dataclasses.field(repr=False)
+    cores: tuple[int, ...] = ()
+    popen: subprocess.Popen[bytes] | None = None
+    started_s: list[float] = dataclasses.field(default_factory=list)
+    listening_s: float | None = None
+    exit_codes: list[int] = dataclasses.field(default_factory=list)
+    restarts: int = 0
+    again_at: float | None = None  # on the monotonic clock
+    ended: bool = False  # and nobody will start it again
+
+    @property
+    def name(self) -> str:
+        """The task, such as "worker 1"."""
+        return f"{self.role} {self.index}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the latest start."""
+        if self.popen is None:
+            raise LocalClusterError(
+                f"{self.name} has no process yet. Call `start` first."
+            )
+        return self.popen.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code of the latest start; None while it runs."""
+        if len(self.exit_codes) < len(self.started_s):
+            return None
+        return self.exit_codes[-1] if self.exit_codes else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, as far as has been seen."""
+        return bool(self.started_s) and self.returncode is None
+
+    def report(self) -> dict[str, Any]:
+        """What became of it, ready for JSON."""
+        return {
+            "task": self.name,
+            "pid": self.popen and self.popen.pid,
+            "log": str(self.log_path),
+            "cores": list(self.cores),
+            "started_s": list(self.started_s),
+            "listening_s": self.listening_s,
+            "exit_codes": list(self.exit_codes),
+            "restarts": self.restarts,
+        }
+
+    def last_lines(self, count: int = LAST_LINES) -> str:
+        """The end of its log."""
+        try:
+            with open(self.log_path, "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(file.tell() - 64 * 1024, 0))
+                text = file.read().decode("utf-8", "replace")
+        except OSError as error:
+            return f"(its log cannot be read: {error})"
+        lines = text.splitlines()[-count:]
+        return "\n".join(f"  {line}" for line in lines) or "  (nothing)"
+
+
+def how_it_ended(code: int) -> str:
+    """How a process ended, by its exit code."""
+    if code >= 0:
+        return f"with exit status {code}"
+    try:
+        return f"by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"by signal {-code}"
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether this process listens at a port, in its own network."""
+    if sys.platform != "linux":
+        try:
+            socket.create_connection((HOST, port), 1).close()
+        except OSError:
+            return False
+        return True
+    sockets = set()
+    try:
+        for file in ("tcp", "tcp6"):
+            table = pathlib.Path(f"/proc/{pid}/net/{file}")
+            for line in table.read_text("ascii").splitlines()[1:]:
+                fields = line.split()
+                local, state, inode = fields[1], fields[3], fields[9]
+                if state == "0A" and int(local.split(":")[1], 16) == port:
+                    sockets.add(f"socket:[{inode}]")
+        if not sockets:
+            return False
+        # Another process may listen there: it has to be one of its own.
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return any(_link(entry.path) in sockets for entry in entries)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False  # It is just ending, or becoming its program.
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def verdict(
+    processes: Sequence[ClusterProcess],
+) -> tuple[int, str | None] | None:
+    """How a cluster has ended.
+
+    Args:
+        processes: all of it, those of a role by their index.
+
+    Returns:
+        Its status, and why it could not go on; None if it goes on.
+    """
+    lost = [p.name for p in processes if p.role == "ps" and p.ended]
+    workers = [p for p in processes if p.role == "worker"]
+    if lost:
+        failure = f"{', '.join(lost)} died too often."
+        logging.error("The cluster cannot go on: %s", failure)
+        return 1, failure
+    chief = workers[0]
+    if chief.ended and chief.exit_codes[-1] != 0:
+        code = chief.exit_codes[-1]
+        failure = f"The chief, worker 0, died {how_it_ended(code)}."
+        return (code if code > 0 else 128 - code), failure
+    if all(process.ended for process in workers):
+        return 0, None
+    return None

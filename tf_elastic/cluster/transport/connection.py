@@ -1,0 +1,305 @@
+"""One worker's line to one center server. Every call has a deadline.
+
+Arrays go by sockets of their own, see `array_channel`, or else by gRPC.
+"""
+
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.transport import shared_memory
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.array_channel import ArrayChannel
+from tf_elastic.cluster.transport.array_socket import NBYTES
+from tf_elastic.cluster.transport.array_socket import ArraySocket
+from tf_elastic.cluster.transport.array_socket import sizes_of
+
+_AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+)
+_OPTIONS = (
+    *wire.GRPC_OPTIONS,
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A host that has vanished does not say so.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class Connection:
+    """Calls one center server.
+
+    Args:
+        address: "host:port".
+        shard: its index, for messages.
+        security: token and certificates.
+        group: which optimizer's center is meant, from 0.
+    """
+
+    def __init__(
+        self, address: str, shard: int, security: Security, group: int = 0
+    ) -> None:
+        # To a server of one optimizer nothing is said.
+        self._group = {wire.GROUP: group} if group else {}
+        self.address = address
+        self.shard = shard
+        self._where = f"center {shard} ({address})"
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._metadata = ((wire.TOKEN_KEY, security.token or ""),)
+        if security.certificate or security.authority:
+            self._channel = grpc.secure_channel(
+                address, _credentials(security), options=_OPTIONS
+            )
+        else:
+            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._calls: dict[str, Callable[..., Any]] = {
+            name: make(f"/{wire.SERVICE}/{name}")
+            for names, make in (
+                (wire.UNARY, self._channel.unary_unary),
+                (wire.STREAMS, self._channel.stream_stream),
+            )
+            for name in names
+        }
+        self._arrays = ArrayChannel(
+            address,
+            shard,
+            security,
+            lambda timeout_s: self.call(wire.INVITE, timeout_s),
+        )
+
+    def call(
+        self, name: str, timeout_s: float, **arguments: Any
+    ) -> dict[str, Any]:
+        """Makes a call of one message each way.
+
+        Args:
+            name: one of `wire.UNARY`.
+            timeout_s: seconds, > 0.
+            **arguments: of the shard's method; JSON.
+
+        Returns:
+            The shard's news.
+
+        Raises:
+            CenterUnavailableError: no answer in time.
+            ClusterError: what the shard has raised.
+        """
+        begin = time.monotonic()
+        try:
+            answer = self._calls[name](
+                wire.pack({**arguments, **self._group}),
+                timeout=timeout_s,
+                metadata=self._metadata,
+            )
+        except grpc.RpcError as error:
+            raise self._told(error, name, begin) from error
+        except ValueError as error:
+            raise self._closed(name) from error
+        return wire.unpack(answer)
+
+    def stream(
+        self,
+        name: str,
+        timeout_s: float,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        out: Sequence[Any] = (),
+    ) -> dict[str, Any]:
+        """Makes a call with arrays.
+
+        Args:
+            name: one of `wire.STREAMS`.
+            timeout_s: seconds for all of it, > 0.
+            header: JSON.
+            sent: arrays to send.
+            out: the arrays to fill with those of the answer. After an error
+                of none that the shard has raised, others may still write
+                there.
+
+        Returns:
+            The answer's header.
+
+        Raises:
+            CenterUnavailableError: not done in time.
+            ClusterError: what the shard has raised.
+        """
+        header = {**header, **self._group}
+        begin = time.monotonic()
+        deadline = begin + timeout_s
+        with self._arrays.socket(deadline) as lent:
+            if lent is not None:
+                told = self._by_socket(
+                    lent, name, begin, deadline, header, sent, out
+                )
+        if lent is None:
+            answer = self._by_grpc(name, begin, deadline, header, sent, out)
+        elif "error" in told:
+            raise self._failed(name, begin, told["error"], told["text"])
+        else:
+            answer = told["news"]
+        self.bytes_sent += sum(sizes_of(sent))
+        self.bytes_received += sum(sizes_of(out))
+        return answer
+
+    def _by_socket(
+        self,
+        lent: ArraySocket,
+        name: str,
+        begin: float,
+        deadline: float,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        out: Sequence[Any],
+    ) -> dict[str, Any]:
+        """Returns what was told."""
+        asked = {
+            "call": name,
+            "header": header,
+            "timeout_s": deadline - time.monotonic(),
+        }
+        done = False
+        try:
+            lent.send(asked, sent, deadline, out)
+            told = lent.receive_header(deadline)
+            filled = () if "error" in told else out
+            if sizes_of(filled) != told[NBYTES]:
+                raise errors.MessageError(
+                    f"{told[NBYTES]} bytes came, where {sizes_of(filled)} "
+                    "were expected."
+                )
+            lent.receive(filled, deadline)
+            done = True
+        except OSError as error:
+            if self._arrays.closed:
+                raise self._closed(name) from error
+            waited = time.monotonic() - begin
+            raise errors.CenterUnavailableError(
+                f"{self._where} did not answer {name} (waited {waited:.1f} s: "
+                f"{error})"
+            ) from error
+        finally:
+            if not done:  # The center may be at it yet.
+                shared_memory.spoil([*sent, *out])
+        return told
+
+    def _by_grpc(
+        self,
+        name: str,
+        begin: float,
+        deadline: float,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        out: Sequence[Any],
+    ) -> dict[str, Any]:
+        try:
+            answers = self._calls[name](
+                self._messages(header, sent),
+                timeout=max(deadline - time.monotonic(), 0.001),
+                metadata=self._metadata,
+            )
+        except ValueError as error:
+            raise self._closed(name) from error
+        try:
+            answer = wire.unpack(next(answers))
+            wire.receive(answers, out)
+        except grpc.RpcError as error:
+            raise self._told(error, name, begin) from error
+        except StopIteration:
+            raise errors.CenterUnavailableError(
+                f"{self._where} ended a call to {name} without an answer"
+            ) from None
+        finally:
+            answers.cancel()
+        return answer
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the server is on this host, and was let into its memory."""
+        return self._arrays.is_local
+
+    @staticmethod
+    def _messages(
+        header: dict[str, Any], sent: Iterable[Any]
+    ) -> Iterator[bytes]:
+        yield wire.pack(header)
+        yield from wire.chunks(sent)
+
+    def break_off(self) -> None:
+        """Ends the calls with arrays that are going on."""
+        self._arrays.close()
+
+    def close(self) -> None:
+        """Ends all calls."""
+        self._arrays.close()
+        self._channel.close()
+
+    def _closed(self, name: str) -> errors.CenterUnavailableError:
+        return errors.CenterUnavailableError(
+            f"the connection to {self._where} was closed before {name}"
+        )
+
+    def _failed(
+        self, name: str, begin: float, kind: str, message: str
+    ) -> errors.ClusterError:
+        """The error that the server has told."""
+        if kind in errors.TOLD:
+            return errors.TOLD[kind](message)
+        waited = time.monotonic() - begin
+        return errors.CenterUnavailableError(
+            f"{self._where} failed in {name} after {waited:.1f} s: {kind}, "
+            f"{message}"
+        )
+
+    def _told(
+        self, error: grpc.RpcError, name: str, begin: float
+    ) -> errors.ClusterError:
+        code, details = error.code(), error.details()
+        where = self._where
+        if code is grpc.StatusCode.ABORTED:
+            kind, _, message = (details or "").partition(": ")
+            return self._failed(name, begin, kind, message)
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            return errors.CenterRefusedError(details)
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return errors.CenterRefusedError(
+                f"{where} is no center server of this release of tf_elastic: "
+                f"{details}"
+            )
+        waited = time.monotonic() - begin
+        if code in _AWAY:
+            return errors.CenterUnavailableError(
+                f"{where} did not answer {name} (waited {waited:.1f} s: "
+                f"{details})"
+            )
+        return errors.CenterUnavailableError(
+            f"{where} failed in {name} after {waited:.1f} s: {code}, {details}"
+        )
+
+
+def _credentials(security: Security) -> grpc.ChannelCredentials:
+    def contents(path: str | None) -> bytes | None:
+        if not path:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+
+    return grpc.ssl_channel_credentials(
+        contents(security.authority),
+        contents(security.key),
+        contents(security.certificate),
+    )

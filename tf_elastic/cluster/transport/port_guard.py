@@ -1,0 +1,137 @@
+"""Bounds the connections to a port at which gRPC accepts them.
+
+gRPC takes every connection, and waits for what comes. Which of them have made
+a call with the cluster's token, the calls' handlers know; the others are
+strangers, of which there are to be few, and not for long.
+"""
+
+import collections
+import contextlib
+import functools
+import socket
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from collections.abc import Sequence
+
+from tf_elastic.cluster.transport import open_files
+from tf_elastic.cluster.transport.waiting_room import WaitingRoom
+
+STRANGER_S = 10.0
+MOST_STRANGERS = 64
+
+Peer = tuple[str, int]
+
+
+class PortGuard:
+    """Closes connections that nobody has let in, and those beyond a number.
+
+    Args:
+        port: of this process.
+        most: connections at once that were let in; beyond them the one is
+            closed that has been silent for longest, of the host that has the
+            most of them.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        most: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._port = port
+        self._most = most
+        self._now = now
+        self._lock = threading.Lock()
+        self._known: dict[Peer, float] = {}  # when each has called last
+        self._strangers = WaitingRoom(MOST_STRANGERS, STRANGER_S, now=now)
+        self._numbers: dict[Peer, int] = {}  # of strangers, in that room
+        self._to_close: set[Peer] = set()
+
+    def let_in(self, peer: str) -> None:
+        """Notes a call with the right token.
+
+        Args:
+            peer: who calls, as gRPC says it.
+        """
+        found = parse_peer(peer)
+        if found is not None:
+            with self._lock:
+                self._known[found] = self._now()
+
+    def tick(self) -> None:
+        """Looks at all connections; to be called every second or so."""
+        begin = self._now()
+        there = {
+            (_plain(host), port)
+            for host, port, _ in open_files.connections(self._port)
+        }
+        with self._lock:
+            self._known = {
+                peer: called
+                for peer, called in self._known.items()
+                if peer in there or called >= begin
+            }
+            by_age = sorted(self._known, key=self._known.__getitem__)
+        self._to_close.update(_too_many(by_age, self._most))
+        strangers = there.difference(by_age)
+        for peer in self._numbers.keys() - strangers:
+            self._strangers.leave(self._numbers.pop(peer))
+        for peer in strangers - self._numbers.keys():
+            self._numbers[peer] = self._strangers.enter(
+                peer[0], functools.partial(self._to_close.add, peer)
+            )
+        self._strangers.tick()
+        self._close_some()
+
+    def _close_some(self) -> None:
+        if not self._to_close:
+            return
+        for host, port, connected in open_files.connections(self._port):
+            peer = _plain(host), port
+            if peer in self._to_close:
+                self._numbers.pop(peer, None)
+                with contextlib.suppress(OSError):  # It has gone.
+                    connected.shutdown(socket.SHUT_RDWR)
+        self._to_close.clear()
+
+
+def _too_many(peers: Sequence[Peer], most: int) -> list[Peer]:
+    """Those beyond a number: each the first of the host that has the most."""
+    of_host: dict[str, collections.deque[Peer]] = {}
+    for peer in peers:
+        of_host.setdefault(peer[0], collections.deque()).append(peer)
+    return [
+        max(of_host.values(), key=len).popleft()
+        for _ in range(len(peers) - most)
+    ]
+
+
+def parse_peer(peer: str) -> Peer | None:
+    """The host and port of a peer as gRPC says it; None if it has none.
+
+    Example:
+
+    >>> parse_peer("ipv6:%5B::1%5D:5000")
+    ('::1', 5000)
+    """
+    kind, _, rest = urllib.parse.unquote(peer).partition(":")
+    host, _, port = rest.rpartition(":")
+    if kind not in ("ipv4", "ipv6") or not port.isdecimal():
+        return None
+    return _plain(host.strip("[]")), int(port)
+
+
+def host_of(peer: str) -> str:
+    """The host of a peer as gRPC says it, for counting."""
+    found = parse_peer(peer)
+    return found[0] if found else peer
+
+
+def _plain(host: str) -> str:
+    """An address as it is written without a zone, and as IPv4 if it is."""
+    host = host.partition("%")[0]
+    mapped = host.removeprefix("::ffff:")
+    return mapped if "." in mapped else host

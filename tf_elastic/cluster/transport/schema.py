@@ -1,0 +1,131 @@
+"""What each call takes: the one place where calls are checked.
+
+Who calls has the token, and may be wrong or wicked all the same. What passes
+here is of the right type, in its range, and finite; so what is behind need not
+look again.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.transport import codec as codecs
+from tf_elastic.cluster.transport import fields
+from tf_elastic.cluster.transport import wire
+
+_LARGEST_RATE = 1e6
+_LONGEST_WAIT_S = 60.0
+
+_WORKER = fields.integer(high=2**31 - 1)
+_INCARNATION = fields.integer(1)
+_NUM_WORKERS = fields.integer(1, 2**31 - 1)
+_COUNT = fields.integer()
+_VERSION = fields.integer(-1)  # -1: none was seen
+
+_MEMBER = {"worker": _WORKER, "incarnation": _INCARNATION}
+_ID = fields.record(
+    {**_MEMBER, "sequence": fields.integer(1), "version_read": _VERSION},
+    {
+        "clock": _COUNT,
+        "samples": _COUNT,
+        "max_lag": fields.optional(fields.number(0, 1e9)),
+        "round": fields.optional(_COUNT),
+    },
+)
+_NUMBERS = fields.table(fields.optional(fields.number(-1e30, 1e30)), 32)
+
+
+def _rates(name: str, value: Any) -> dict[str, Any]:
+    """By what numbers a rule moves the center; it looks at their ranges."""
+    rates = _NUMBERS(name, value)
+    return {
+        **rates,
+        "num_workers": _NUM_WORKERS(
+            f"{name}.num_workers", rates.get("num_workers")
+        ),
+    }
+
+
+def _call(
+    required: Mapping[str, fields.Check],
+    others: Mapping[str, fields.Check] | None = None,
+) -> fields.Check:
+    """The fields of a call; any may say which optimizer's center it means."""
+    group = {wire.GROUP: fields.integer(high=wire.MAX_GROUPS - 1)}
+    return fields.record(required, {**(others or {}), **group})
+
+
+_CALLS = {
+    wire.HELLO: _call({"worker": fields.optional(_WORKER)}),
+    wire.JOIN: _call(
+        {
+            **_MEMBER,
+            "expected": _NUM_WORKERS,
+            # Of another release it may be another; see `layout`.
+            "description": fields.table(lambda name, value: value, 100),
+            "process": fields.text(100),
+        },
+        {"previous": _COUNT},
+    ),
+    wire.OFFER: _call(
+        {**_MEMBER, "version_seen": _VERSION, "is_chief": fields.boolean}
+    ),
+    wire.HEARTBEAT: _call(
+        {
+            **_MEMBER,
+            "clock": _COUNT,
+            "samples": _COUNT,
+            "notes": fields.table(fields.scalar, 64),
+        }
+    ),
+    wire.INSTRUCT: _call(
+        {
+            **_MEMBER,
+            "number": _COUNT,
+            "stop": fields.boolean,
+            "learning_rate": fields.optional(fields.number(0, _LARGEST_RATE)),
+            "instead_of": fields.optional(fields.number(0, _LARGEST_RATE)),
+        }
+    ),
+    wire.LEAVE: _call(_MEMBER, {"finished": fields.boolean}),
+    wire.RELEASE: _call(
+        {
+            **_MEMBER,
+            "round_": _COUNT,
+            "wait_s": fields.number(0, _LONGEST_WAIT_S),
+            "force": fields.boolean,
+        }
+    ),
+    wire.STATUS: _call({}, {"staleness_since": _COUNT}),
+    wire.INVITE: _call({}),
+    wire.READ: _call({}, _MEMBER),
+    wire.INITIALIZE: _call({**_MEMBER, "version": _VERSION}),
+    wire.PUSH: _call({"id": _ID, "rate": _rates}),
+    wire.EXCHANGE: _call(
+        {
+            "id": _ID,
+            "rate": _rates,
+            "codec": fields.one_of(*codecs.CODECS),
+            "whole": fields.boolean,
+        }
+    ),
+    wire.DEPOSIT: _call({"id": _ID, "rate": _rates}),
+    wire.TAKE: _call({"id": _ID, "rate": _rates}),
+}
+
+
+def checked(call: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, as it may take them.
+
+    Args:
+        call: its name, one of `wire.UNARY` or `wire.STREAMS`.
+        arguments: what was sent.
+
+    Raises:
+        MessageError: they are not as they should be.
+    """
+    try:
+        found: dict[str, Any] = _CALLS[call]("", arguments)
+        return found
+    except errors.MessageError as error:
+        raise errors.MessageError(f"In a call to {call}: {error}") from error

@@ -1,0 +1,279 @@
+"""The protocols: when a worker's parameters leave, and what comes back when.
+
+`blocking`     Algorithms 1 and 2: at the start of a period the worker reads
+               the center, pushes the difference, and goes on.
+`overlapped`   section 2.2: at the start of a period the parameters leave; the
+               difference comes back while training goes on, and is applied at
+               the period's end.
+`synchronous`  eqs. 2.3 and 2.4: at the start of a period all workers meet.
+
+In all of them a worker that has taken no local step since it began at the
+center has nothing to give: it pushes nothing, and nobody waits for it.
+"""
+
+import concurrent.futures
+import functools
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from tf_elastic.cluster.transport import shared_memory
+from tf_elastic.cluster.worker import reliable_fanout
+from tf_elastic.cluster.worker.client import CenterClient
+from tf_elastic.cluster.worker.client import RatesOf
+from tf_elastic.cluster.worker.reliable_fanout import Moved
+from tf_elastic.core import rules
+
+PROTOCOLS = ("overlapped", "blocking", "synchronous")
+
+# What a worker is to do: `reliable_fanout`'s kinds, as numbers for a graph.
+NOTHING = 0
+PULL = 1
+TAKE = 2
+RESTART = 3
+_NUMBERS = {
+    reliable_fanout.PULL: PULL,
+    reliable_fanout.TAKE: TAKE,
+    reliable_fanout.RESTART: RESTART,
+}
+
+# Of (p, the worker's clock, numbers of the moment).
+Rates = Callable[[int, int, Sequence[float]], rules.Rates]
+
+
+class Order(NamedTuple):
+    """What a worker is to do at the start of a period."""
+
+    kind: int
+    moving_rate: float
+    arrays: Sequence[np.ndarray]  # one for each section; empty for NOTHING
+
+
+class Moment(NamedTuple):
+    """When an exchange is."""
+
+    clock: int  # the worker's local steps
+    samples: int  # that it has trained on
+    numbers: Sequence[float] = ()  # that the rates depend on
+
+
+class Room:
+    """Arrays of all sections, used again and again.
+
+    If a center server is on this host it shares them.
+
+    Args:
+        client: joined.
+    """
+
+    def __init__(self, client: CenterClient) -> None:
+        self._client = client
+        self._arrays: list[np.ndarray] | None = None
+        self._is_shared = False
+
+    def arrays(self) -> list[np.ndarray]:
+        """The same ones as before, unless somebody else may use them yet."""
+        shares = self._client.shares_memory
+        if (
+            self._arrays is None
+            or self._is_shared != shares
+            or shared_memory.is_spoiled(self._arrays)
+        ):
+            self._arrays = self._client.layout.empty(shares)
+            self._is_shared = shares
+        return self._arrays
+
+
+class Exchanger:
+    """One worker's exchanges, by one of the protocols.
+
+    Args:
+        client: the worker's side of the center, joined.
+        protocol: one of `PROTOCOLS`.
+        rates: of an exchange.
+    """
+
+    def __init__(
+        self,
+        client: CenterClient,
+        protocol: str,
+        rates: Rates,
+    ) -> None:
+        self.client = client
+        self.protocol = protocol
+        self._rates = rates
+        self._pending: concurrent.futures.Future[Moved] | None = None
+        self._late = False
+        # The worker's clock when it began at the center, None if it began
+        # somewhere else; and when it last gave what it had.
+        self._began_at: int | None = None
+        self._given_at: int | None = None
+        self._away, self._back = Room(client), Room(client)
+        self._sender = concurrent.futures.ThreadPoolExecutor(
+            1, thread_name_prefix="exchange"
+        )
+
+    def begins(self, moment: Moment) -> None:
+        """Notes that the worker is at the center as it was read just now."""
+        self._tell(moment)
+        self._began_at = self.client.clock
+
+    def begin(self, moment: Moment) -> Order:
+        """Reads the center for a worker that has taken no step yet.
+
+        Returns:
+            What to do: begin there.
+        """
+        moved = self.client.begin()
+        self.begins(moment)
+        return _order(moved)
+
+    def follow_rates(self, rates: Rates) -> None:
+        """Takes the rates, and the clock, of another optimizer from now on."""
+        self._rates = rates
+        self._began_at = None
+
+    def has_something(self, moment: Moment) -> bool:
+        """Whether the worker has taken a step since it began, or gave.
+
+        (Its clock may be set back, by a file that is loaded.)
+        """
+        return moment.clock not in (self._began_at, self._given_at)
+
+    def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
+        """An exchange while the worker waits.
+
+        Args:
+            moment: of the exchange.
+            values: its points or messages, one array for each section.
+
+        Returns:
+            What to do. Differences are overwritten by the next exchange.
+        """
+        self._tell(moment)
+        if moment.clock == self._began_at:
+            return Order(NOTHING, 0.0, ())
+        self._given_at = self.client.clock
+        rates = self._rates_at(moment)
+        meets = self.protocol == "synchronous"
+        with self.client.waiting():
+            if self._is_push:
+                do = self.client.meet_and_read if meets else self.client.take
+                moved = do(list(values), rates)
+            else:
+                pull = self.client.meet if meets else self.client.read_and_push
+                moved = pull(list(values), rates, self._back.arrays())
+        return self._ordered(moved)
+
+    def read(self, moment: Moment) -> Order:
+        """Reads where to go on from, while the worker waits."""
+        self._tell(moment)
+        with self.client.waiting():
+            moved = self.client.read_points()
+        return self._ordered(moved)
+
+    def push(
+        self, moment: Moment, differences: Sequence[np.ndarray]
+    ) -> Order:
+        """Brings the center differences, while the worker waits."""
+        self._tell(moment)
+        self._given_at = self.client.clock
+        with self.client.waiting():
+            moved = self.client.push(list(differences), self._rates_at(moment))
+        return self._ordered(moved)
+
+    def _ordered(self, moved: Moved) -> Order:
+        if moved.restart:
+            self._began_at = self.client.clock
+        return _order(moved)
+
+    @property
+    def _is_push(self) -> bool:
+        return not self.client.layout.rule.answers_difference
+
+    def room_to_send(self) -> list[np.ndarray]:
+        """Arrays for the worker's points, one for each section.
+
+        They may be filled anew when the exchange before has ended.
+        """
+        return self._away.arrays()
+
+    def _rates_at(self, moment: Moment) -> RatesOf:
+        return lambda num_workers, _: self._rates(
+            num_workers, moment.clock, moment.numbers
+        )
+
+    def collect(self, moment: Moment) -> Order:
+        """Takes what has come back from what was sent a period ago.
+
+        Returns:
+            What to do. Differences are overwritten by what `send` begins.
+        """
+        self._tell(moment)
+        if self._pending is None:
+            return Order(NOTHING, 0.0, ())
+        patience_s = self.client.timeouts.exchange_s
+        try:
+            with self.client.waiting():
+                moved = self._pending.result(timeout=patience_s)
+        except concurrent.futures.TimeoutError:
+            if not self._late:
+                logging.warning(
+                    "worker %d waited %g s for an exchange and trains on; the "
+                    "answer is applied when it comes.",
+                    self.client.worker,
+                    patience_s,
+                )
+            self._late = True
+            return Order(NOTHING, 0.0, ())
+        self._pending, self._late = None, False
+        return self._ordered(moved)
+
+    def send(self, moment: Moment, values: Sequence[np.ndarray]) -> bool:
+        """Lets parameters or messages leave; returns at once.
+
+        Returns:
+            Whether they leave: they do not while others are on their way,
+            or where the worker has nothing to give.
+        """
+        if self._pending is not None or moment.clock == self._began_at:
+            return False
+        if self._is_push:
+            do = functools.partial(self.client.take, overlapped=True)
+        else:
+            out = self._back.arrays()
+            do = functools.partial(self.client.exchange, out=out)
+        self._given_at = int(moment.clock)
+        self._pending = self._sender.submit(
+            do, list(values), self._rates_at(moment)
+        )
+        return True
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether parameters have left whose difference was not collected."""
+        return self._pending is not None
+
+    def _tell(self, moment: Moment) -> None:
+        self.client.clock = int(moment.clock)
+        self.client.samples = int(moment.samples)
+
+    def stop(self, finished: bool = False) -> None:
+        """Leaves the center and ends the thread. Never raises.
+
+        Args:
+            finished: whether this worker has done its part.
+        """
+        if self._pending is not None:
+            patience_s = self.client.timeouts.control_s if finished else 0.0
+            concurrent.futures.wait([self._pending], patience_s)
+            self._pending = None
+        self._sender.shutdown(wait=False, cancel_futures=True)
+        self.client.leave(finished)
+
+
+def _order(moved: Moved) -> Order:
+    return Order(_NUMBERS[moved.kind], moved.moving_rate, moved.arrays)

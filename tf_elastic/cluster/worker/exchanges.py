@@ -1,0 +1,128 @@
+"""What a worker does with one center server in an exchange.
+
+Each of these sends the server its part of a message, puts what comes back
+into `out`, and gives the server's answer. They fail as the network does; see
+`reliable_push` for what is made of that.
+"""
+
+from typing import Any
+
+from absl import logging
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.blocks import check_finite
+from tf_elastic.cluster.blocks import put_deltas
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker.reliable_push import Push
+from tf_elastic.cluster.worker.shard_session import Arrays
+from tf_elastic.cluster.worker.shard_session import News
+from tf_elastic.cluster.worker.shard_session import ShardSession
+
+
+def take(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """A message there, the point to go on from back."""
+    version_read = session.version_held if push.overlapped else None
+    header = push.header(session, version_read)
+    return session.stream(wire.TAKE, header, message, out)
+
+
+def push_only(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """Differences there, and nothing back."""
+    del out
+    return session.stream(wire.PUSH, push.header(session), message)
+
+
+def exchange(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """Points there, differences back: one way there and back."""
+    points, whole = session.points, False
+    while True:
+        sent, whole = _encode(session, message, whole)
+        header = {
+            **push.header(session), "codec": points.codec, "whole": whole
+        }
+        room = points.room(out)
+        try:
+            news = session.stream(wire.EXCHANGE, header, sent, room)
+            break
+        except errors.LostReferenceError:
+            whole = True
+    points.decode(room, out)
+    return news
+
+
+def _encode(
+    session: ShardSession, message: Arrays, whole: bool
+) -> tuple[list[Any], bool]:
+    try:
+        return session.points.encode(message, whole)
+    except ValueError:
+        # A codec takes finite values only.
+        layout, worker = session.layout, session.identity.worker
+        for section, part in zip(layout.sections, message, strict=True):
+            first = layout.cut(section, session.shard).start
+            check_finite(part, worker, layout, section, first)
+        return session.points.encode(message, True)
+
+
+def read_and_push(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """Algorithm 1: reads the center, then pushes the difference."""
+    news = session.read(out)
+    if push.is_late(session, news["version"]):
+        raise errors.LatePushError("it was read just now")
+    put_deltas(session.layout, message, out, out)
+    return session.stream(
+        wire.PUSH, push.header(session, news["version"]), out
+    )
+
+
+def meet(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """All workers at once, points there and differences back."""
+    news = session.stream(wire.DEPOSIT, push.header(session), message, out)
+    ended = _wait_for_round(session, push, news["round"])
+    return {**ended, "pushes": news["pushes"]}
+
+
+def meet_and_read(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """All workers at once; then reads the center."""
+    news = session.stream(wire.DEPOSIT, push.header(session), message)
+    _wait_for_round(session, push, news["round"])
+    told = {name: news[name] for name in ("pushes", "late")}
+    return {**session.read(out), **told}
+
+
+def _wait_for_round(session: ShardSession, push: Push, round_: int) -> News:
+    begin = session.now()
+    force = False
+    while True:
+        news = session.control(
+            wire.RELEASE,
+            **session.as_worker(),
+            round_=round_,
+            wait_s=min(1.0, push.barrier_s),
+            force=force,
+        )
+        session.news.note(news)
+        if news["round"] != round_:
+            return news
+        if session.now() - begin > push.barrier_s:
+            logging.warning(
+                "worker %d waited %g s for worker(s) %s at exchange %d "
+                "and goes on without them.",
+                session.identity.worker,
+                push.barrier_s,
+                ", ".join(map(str, news["missing"])) or "yet to join",
+                round_,
+            )
+            force = True

@@ -1,0 +1,290 @@
+"""An exchange with all center servers at once, whatever befalls them.
+
+What one of them does not get is up to `reliable_push`. Here is what becomes of
+the worker then: it goes on without the parts of servers that are away, and one
+whose slot is lost begins again from the center.
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.blocks import squares_of_parameters
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.worker import reliable_push
+from tf_elastic.cluster.worker.fanout import Fanout
+from tf_elastic.cluster.worker.reliable_push import Outcome
+from tf_elastic.cluster.worker.reliable_push import Push
+from tf_elastic.cluster.worker.shard_session import Arrays
+from tf_elastic.cluster.worker.shard_session import ShardSession
+from tf_elastic.cluster.worker.surroundings import Surroundings
+from tf_elastic.core import lateness
+
+# What a worker is to do after an exchange.
+PULL = "pull"  # move by alpha times the differences
+TAKE = "take"  # go on from the points; NaN where there is none
+RESTART = "restart"  # begin again from the center's values, velocity zero
+
+
+class Moved(NamedTuple):
+    """What an exchange has come to."""
+
+    kind: str  # PULL, TAKE or RESTART
+    arrays: Arrays  # one for each section
+    moving_rate: float = 0.0  # alpha, by which the worker is pulled
+
+    @property
+    def restart(self) -> bool:
+        """Whether the worker begins again."""
+        return self.kind == RESTART
+
+
+@dataclasses.dataclass
+class Counts:
+    """What happened between a worker and the center so far."""
+
+    exchanges: int = 0  # in which at least one center server took part
+    missed: int = 0  # parts of exchanges, a center server being away
+    lost_halves: int = 0  # the center has moved, the worker has not
+    forgotten: int = 0  # the worker has, the center was set back since
+    restarts: int = 0  # times that the worker began again from the center
+    late: int = 0  # exchanges that were left out: see `core.lateness`
+    exchange_s: float = 0.0  # from the call to the answer
+    wait_s: float = 0.0  # of which training stood still
+    codec_error: float = 0.0  # relative, of the last compressed message
+    distance: float = 0.0  # |x - center| at the last exchange, L2
+
+    @classmethod
+    def of_all(cls, counts: Sequence["Counts"]) -> "Counts":
+        """Of several optimizers' centers."""
+        columns = list(zip(*map(dataclasses.astuple, counts), strict=True))
+        all_ = cls(*map(sum, columns))
+        all_.codec_error = max(c.codec_error for c in counts)
+        all_.distance = math.hypot(*(c.distance for c in counts))
+        return all_
+
+
+class ReliableFanout:
+    """Brings a worker's messages to all center servers, each once.
+
+    Args:
+        sessions: with all of them.
+        fanout: does something with all at once.
+        around: time and threads.
+    """
+
+    def __init__(
+        self,
+        sessions: Sequence[ShardSession],
+        fanout: Fanout[ShardSession],
+        around: Surroundings,
+    ) -> None:
+        # What the center has last given this worker to go on from.
+        self.known: Arrays = []
+        self._sessions = sessions
+        self._all = fanout
+        self._around = around
+        self._counts = Counts()
+        self._was_late = False
+
+    @property
+    def counts(self) -> Counts:
+        """What happened so far, as of now."""
+        own, standings = self._counts, [s.standing for s in self._sessions]
+        lost = own.lost_halves + sum(k.lost_halves for k in standings)
+        return dataclasses.replace(
+            own,
+            missed=sum(k.missed for k in standings),
+            lost_halves=lost,
+            forgotten=sum(k.forgotten for k in standings),
+        )
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts for how long training stands still, inside the block."""
+        begin = self._around.now()
+        try:
+            yield
+        finally:
+            self._counts.wait_s += self._around.now() - begin
+
+    def push(self, push: Push, values: Arrays, out: Arrays) -> Moved:
+        """Does one exchange with every center server that is there.
+
+        Args:
+            push: how.
+            values: what is sent.
+            out: what to fill with what comes back. Where nothing does, it is
+                no difference, or NaN for no point; then other arrays are
+                given instead.
+        """
+        if any(
+            push.is_late(session, session.news.version)
+            for session in self._sessions
+            if session.joined and session.away_since is None
+        ):
+            return self._come_late(push, values)
+        begin = self._around.now()
+        # What a center gives is not always made of what it is sent.
+        apart = push.adds_up or push.takes_points
+        known = self.known if apart else values
+        outcomes = self._all.do(
+            lambda s: reliable_push.deliver(
+                s, push, s.part(values), s.part(out), s.part(known)
+            )
+        )
+        took_part = [outcome.took_part for outcome in outcomes]
+        for outcome in outcomes:
+            if outcome.lost_slot is not None:
+                self._counts.lost_halves += sum(took_part)
+                return self.restart(
+                    known, outcome.lost_slot, forget=push.takes_points
+                )
+        if any(outcome.late for outcome in outcomes):
+            self._counts.lost_halves += sum(took_part)
+            return self._come_late(push, values)
+        self._was_late = False
+        if not all(took_part):
+            # What was to be filled may be written to by one that is late.
+            out = self._layout.copies(out)
+        for session, came in zip(self._sessions, took_part, strict=True):
+            if not came:
+                session.standing.missed += 1
+                for part in session.part(out):
+                    part[...] = np.nan if push.takes_points else 0
+        self._count(outcomes, values if apart else out, apart)
+        self._counts.exchange_s += self._around.now() - begin
+        if push.takes_points:
+            self._know(out, took_part)
+            return Moved(TAKE, out)
+        return Moved(PULL, out, float(push.rates.get("moving_rate", 0.0)))
+
+    def _count(
+        self, outcomes: Sequence[Outcome], sent: Arrays, measured: bool
+    ) -> None:
+        """Counts an exchange.
+
+        Args:
+            outcomes: of it.
+            sent: its distance from the center.
+            measured: whether that is not for the servers to tell.
+        """
+        counts = self._counts
+        counts.exchanges += any(outcome.took_part for outcome in outcomes)
+        counts.codec_error = max(s.points.error for s in self._sessions)
+        told = [o.squares for o in outcomes if o.squares is not None]
+        if measured or len(told) < len(outcomes):
+            told = [squares_of_parameters(self._layout, sent)]
+        counts.distance = math.sqrt(sum(told))
+
+    def _come_late(self, push: Push, values: Arrays) -> Moved:
+        """Leaves out what the worker brings; it goes on from the center.
+
+        Of a center server that is away it keeps what it has.
+        """
+        self._counts.late += 1
+        if not self._was_late:
+            versions = max(
+                s.news.version - s.version_read for s in self._sessions
+            )
+            logging.warning(
+                "worker %d is late: the others have moved the center %d times "
+                "since it was there (%.0f turns of each; max_lag=%g). What it "
+                "has done since is left out, and it goes on from the center. "
+                "Let it exchange more often (communication_period), or raise "
+                "max_lag.",
+                self._sessions[0].identity.worker,
+                versions,
+                lateness.lag(versions, push.rates["num_workers"]),
+                push.max_lag,
+            )
+        self._was_late = True
+        for session in self._sessions:
+            session.outbox.clear()
+            session.points.forget()
+        if push.takes_points:
+            return self.read_points()
+        center = [array.copy() for array in values]
+        self._all.do(lambda s: s.read_or_keep(s.part(center)))
+        return Moved(RESTART, center)
+
+    def read_points(self) -> Moved:
+        """Reads where to go on from, and pushes nothing."""
+        flat, known = self._layout.empty(), self.known
+        try:
+            here = self._all.do(
+                lambda s: s.read_point(s.part(flat), s.part(known))
+            )
+        except errors.LostSlotError as error:
+            return self.restart(known, error)
+        self._know(flat, here)
+        return Moved(TAKE, flat)
+
+    def begin(self) -> Moved:
+        """Reads the center, for a worker that has taken no step yet.
+
+        Of a center server that is away it has what it got before.
+        """
+        moved = self.read_points()
+        if moved.restart:
+            return moved
+        return Moved(RESTART, [array.copy() for array in self.known])
+
+    def restart(
+        self,
+        values: Arrays,
+        reason: errors.ClusterError,
+        forget: bool = False,
+    ) -> Moved:
+        """Begins again from the center, as a new incarnation.
+
+        Of a center server that is away, the part stays as it is.
+
+        Args:
+            values: the worker's.
+            reason: why.
+            forget: whether what was not pushed is forgotten, too.
+        """
+        first = self._sessions[0]
+        logging.warning(
+            "%s: worker %d begins again from the center.",
+            reason,
+            first.identity.worker,
+        )
+        self._counts.restarts += 1
+        center = [array.copy() for array in values]
+        patience = first.patience()
+        self._all.do(
+            lambda s: reliable_push.begin_again(
+                s, s.part(values), s.part(center), patience, forget
+            ),
+            patience,
+        )
+        self.known = center
+        return Moved(RESTART, center)
+
+    @property
+    def _layout(self) -> Layout:
+        return self._sessions[0].layout
+
+    def _know(self, flat: Arrays, here: list[bool]) -> None:
+        """Notes what was given, and what was not keeps its last value."""
+        if all(here):
+            self.known = flat
+            return
+        known = [array.copy() for array in flat]
+        for session, given in zip(self._sessions, here, strict=True):
+            if given:
+                continue
+            for old, new in zip(
+                session.part(self.known), session.part(known), strict=True
+            ):
+                new[...] = old
+        self.known = known

@@ -1,0 +1,40 @@
+"""Who a process is, and what is around it: time, network and threads."""
+
+import concurrent.futures
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tf_elastic.cluster.transport.connection import Connection
+from tf_elastic.cluster.worker.patience import Patience
+from tf_elastic.cluster.worker.patience import Stop
+
+
+class Identity(NamedTuple):
+    """Who a process is, to the center servers."""
+
+    worker: int | None  # its index; None for a process that only looks
+    is_chief: bool  # its parameters may begin a new center
+    expected_workers: int  # that the cluster is begun with
+    process: str  # a name of the process
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """As they are for a process; a test may give others."""
+
+    now: Callable[[], float] = time.monotonic  # a clock, in seconds
+    # Makes the line to a server: of address, shard, security and group.
+    connect: Callable[..., Connection] = Connection
+    # Of as many threads as there are servers; None for some of its own.
+    pool: concurrent.futures.Executor | None = None
+    # Set when the client leaves.
+    stopped: Stop = dataclasses.field(default_factory=threading.Event)
+    # Whether signs of life are given by themselves, and not when told.
+    beats: bool = True
+
+    def patience(self, seconds: float) -> Patience:
+        """For so long, and not longer than the client is there."""
+        return Patience(seconds, self.stopped, self.now)
