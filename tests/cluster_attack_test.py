@@ -92,7 +92,7 @@ class Center:
         return pages * resource.getpagesize() / 1e6
 
     def newest(self):
-        names = [path.stem for path in self.snapshots.glob("*.snapshot")]
+        names = [path.stem for path in self.snapshots.glob("center-*.snapshot")]
         return max((int(name.split("-")[1]) for name in names), default=0)
 
     def client(self, worker):

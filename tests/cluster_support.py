@@ -259,7 +259,7 @@ def newest_snapshot(folder):
     The server goes on meanwhile, and removes what is old.
     """
     with tempfile.TemporaryDirectory() as copy:
-        for file in pathlib.Path(folder).glob("*.snapshot"):
+        for file in pathlib.Path(folder).glob("center-*.snapshot"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(file, copy)
         with contextlib.closing(SnapshotStore(copy)) as store:
