@@ -314,6 +314,7 @@ def test_a_killed_worker_leaves_its_slot_and_p_follows(processes):
     center = support.Cluster(1, lease_s=1.0)
     try:
         stays = center.client(0, timeouts=SHORT)
+        stays.max_lag = None  # The other one is there much oftener.
         stays.join(center.layout, support.values(1.0))
         process = processes.python(
             "-c",
