@@ -519,6 +519,8 @@ def test_free_rates_must_both_be_given(given_rates):
 def test_bad_rates_are_refused(name, value):
     message = f"`{name}` must be a finite.*Received: {name}={value}"
     for symmetric in (True, False):
+        if not symmetric and (name, value) == ("moving_rate", -0.1):
+            continue  # Where it is free it may be negative.
         with pytest.raises(ValueError, match=message):
             core.elastic_rates(3, **{name: value}, symmetric=symmetric)
     with pytest.raises(ValueError, match=message):

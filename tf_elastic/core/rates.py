@@ -93,7 +93,7 @@ def check_moving_rate(moving_rate: float | None, symmetric: bool) -> None:
         check_rate("moving_rate", moving_rate)
     elif not math.isfinite(moving_rate):
         raise ValueError(
-            "`moving_rate` must be finite. Received: "
+            "`moving_rate` must be a finite number. Received: "
             f"moving_rate={moving_rate}."
         )
 
