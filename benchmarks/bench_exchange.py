@@ -90,7 +90,7 @@ def center(crew, values, shares):
 
     def rates(num_workers, clock):
         del clock
-        return core.elastic_rates(num_workers)
+        return core.elastic_rates(num_workers)._asdict()
 
     if client.shares_memory != shares:
         raise RuntimeError(f"Memory is shared: {client.shares_memory}.")
