@@ -22,6 +22,17 @@ _STORED = {kind: golden.stored(kind) for kind in KINDS}
 pytestmark = pytest.mark.usefixtures("float64")
 
 
+def cases(kind):
+    """A subclass of the user's own goes the same ways as EASGD."""
+    return [
+        pytest.param(
+            *choice,
+            marks=[pytest.mark.full] * (choice[0] == "ElasticOptimizer"),
+        )
+        for choice in golden.choices(kind)
+    ]
+
+
 def check(kind, method, choice):
     case = f"{method}, {choice}"
     expected = _STORED[kind].get(case, {})
@@ -29,12 +40,12 @@ def check(kind, method, choice):
     assert not wrong, f"{case} has changed:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize(("method", "order"), golden.choices("orders"))
+@pytest.mark.parametrize(("method", "order"), cases("orders"))
 def test_on_devices(method, order):
     check("orders", method, order)
 
 
-@pytest.mark.parametrize(("method", "protocol"), golden.choices("protocols"))
+@pytest.mark.parametrize(("method", "protocol"), cases("protocols"))
 def test_in_a_cluster(method, protocol):
     check("protocols", method, protocol)
 

@@ -264,6 +264,7 @@ EXCHANGES = {
     "push": functools.partial(Parts, support.Worker.push),
 }
 exchanges = pytest.mark.parametrize("name", EXCHANGES)
+full = pytest.mark.full
 
 
 def failures(name, scripts, **options):
@@ -307,7 +308,13 @@ def test_one_fault(name, fault):
     assert not found, "\n".join(found)
 
 
-@exchanges
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("exchange", "take") else full)
+        for name in EXCHANGES
+    ],
+)
 def test_two_faults(name):
     generator = random.Random(f"{name} 20160501")
     numbers = range(messages_of(name))
