@@ -83,13 +83,17 @@ class AdamCenter(te.optimizers.Downpour):
     def __init__(
         self,
         learning_rate=0.05,
+        *,
         communication_period=2,
         center_rate=0.005,
         name="adam_center",
         **kwargs,
     ):
         super().__init__(
-            learning_rate, communication_period, name=name, **kwargs
+            learning_rate,
+            communication_period=communication_period,
+            name=name,
+            **kwargs,
         )
         self.center_rate = center_rate
 

@@ -17,6 +17,7 @@ ELASTIC = [
     optimizers.EAMSGD,
     lambda **kwargs: optimizers.Elastic("sgd", **kwargs),
 ]
+AVERAGED = [optimizers.AveragedSGD, optimizers.MovingAverageSGD]
 X, Y = np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32)
 
 
@@ -67,7 +68,7 @@ def test_communication_period(make, period):
 
 
 @pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf])
-@pytest.mark.parametrize("make", [*ELASTIC[:2], optimizers.ASGD])
+@pytest.mark.parametrize("make", [*ELASTIC[:2], optimizers.AveragedSGD])
 def test_learning_rate(make, rate):
     message = f"`learning_rate` must be finite.*learning_rate={rate}"
     with pytest.raises(ValueError, match=message):
@@ -128,35 +129,35 @@ def test_jit_compile(make, jit_compile):
         make(jit_compile=jit_compile)
 
 
-@pytest.mark.parametrize("make", [optimizers.ASGD, optimizers.MVASGD])
+@pytest.mark.parametrize("make", AVERAGED)
 @pytest.mark.parametrize(
     "argument",
     [{"moving_rate": 0.1}, {"communication_period": 5}, {"symmetric": True}],
 )
 def test_averages_have_no_such_argument(make, argument):
     [(name, value)] = argument.items()
-    message = f"`{name}` has no meaning for .*ASGD.*Received: {name}={value}"
+    message = f"`{name}` has no meaning for .*SGD.*Received: {name}={value}"
     with pytest.raises(ValueError, match=message):
         make(**argument)
 
 
 def test_beta_of_averages():
-    message = "`beta` has no meaning for ASGD.*beta=0.9. Use `MVASGD`"
+    message = "`beta` has no meaning for AveragedSGD.*beta=0.9. Use `Moving"
     with pytest.raises(ValueError, match=message):
-        optimizers.ASGD(beta=0.9)
-    message = "`beta` is called `averaging_rate` in MVASGD.*beta=0.9"
+        optimizers.AveragedSGD(beta=0.9)
+    message = "`beta` is called `averaging_rate` in MovingAverageSGD.*beta=0.9"
     with pytest.raises(ValueError, match=message):
-        optimizers.MVASGD(beta=0.9)
+        optimizers.MovingAverageSGD(beta=0.9)
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.1, 1.5, math.nan])
 def test_averaging_rate(rate):
     message = r"`averaging_rate` must be in \(0, 1\].*averaging_rate="
     with pytest.raises(ValueError, match=message):
-        optimizers.MVASGD(averaging_rate=rate)
+        optimizers.MovingAverageSGD(averaging_rate=rate)
 
 
-@pytest.mark.parametrize("make", [optimizers.ASGD, optimizers.MVASGD])
+@pytest.mark.parametrize("make", AVERAGED)
 def test_averages_of_several_workers(make):
     with elastic(2).scope():
         model = compiled(make())
@@ -229,9 +230,9 @@ def test_elastic_of_an_optimizer_of_another_scope():
 
 
 def test_unknown_exchange():
-    message = "`exchange` must be one of.*'jacobi'.*Received: exchange='ring'"
+    message = "`order` must be one of.*'jacobi'.*Received: order='ring'"
     with pytest.raises(ValueError, match=message):
-        strategies.ElasticMirroredStrategy(["CPU:0"], exchange="ring")
+        strategies.ElasticMirroredStrategy(["CPU:0"], order="ring")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_a_model_of_another_elastic_strategy():
         optimizer.build(model.trainable_variables)
 
 
-@pytest.mark.parametrize("make", [*ELASTIC, optimizers.ASGD])
+@pytest.mark.parametrize("make", [*ELASTIC, optimizers.AveragedSGD])
 def test_no_elastic_strategy(make):
     model = compiled(make())
     with pytest.raises(ValueError, match="needs an elastic strategy") as e:

@@ -163,11 +163,11 @@ def test_what_is_no_average(value):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("exchange", theory.EXCHANGES)
-def test_distances_are_those_to_the_center(strategy, exchange):
+@pytest.mark.parametrize("order", theory.ORDERS)
+def test_distances_are_those_to_the_center(strategy, order):
     found = []
     for average in (None, 0.1):
-        with strategy(2, exchange, closing=False).scope():
+        with strategy(2, order, closing=False).scope():
             model = quadratic.build(
                 lambda a=average: elastic.easgd(center_average=a)
             )

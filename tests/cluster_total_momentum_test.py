@@ -10,9 +10,9 @@ from tests import cluster_support
 from tests import family_support as support
 from tests.family_support import cluster  # noqa: F401
 from tests.reference import total_momentum as reference
+from tf_elastic.callbacks import momentum_meters
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.center.registration import PushId
-from tf_elastic.monitor import momentum_meters
 
 ETA = 0.05
 PLAIN = {"momentum": 0.7}

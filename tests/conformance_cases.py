@@ -90,7 +90,8 @@ def _alone(cls, learning_rate=0.05, **defaults):
 
 def _delayed_sgd(**options):
     return optimizers.DelayedGradient(
-        keras.optimizers.SGD(**options), optimizers.delays.UniformDelay(0, 3)
+        keras.optimizers.SGD(**options),
+        delay=optimizers.delays.UniformDelay(0, 3),
     )
 
 
@@ -130,11 +131,11 @@ CASES = {
         full=True,
         refused=_INNER_EMA,
     ),
-    "ASGD": Case(_alone(optimizers.ASGD), num_workers=1),
-    "MVASGD": Case(
-        _alone(optimizers.MVASGD, averaging_rate=0.2),
+    "AveragedSGD": Case(_alone(optimizers.AveragedSGD), num_workers=1),
+    "MovingAverageSGD": Case(
+        _alone(optimizers.MovingAverageSGD, averaging_rate=0.2),
         num_workers=1,
-        like="ASGD",
+        like="AveragedSGD",
     ),
     "Downpour": Case(
         _alone(optimizers.Downpour, **_PERIOD), like="MVADownpour"
@@ -197,17 +198,21 @@ _SAME = {
     | {"MVADownpour": "MVADownpour"},
     "train_step": dict.fromkeys(CASES, "EAMSGD")
     | {"AsyncMSGD": "AsyncMSGD", "DiLoCo(SGD)": "DiLoCo(SGD)"},
-    "use_ema": {"EASGD": "EAMSGD", "ASGD": "EAMSGD", "ADMM": "AsyncMSGD"},
+    "use_ema": {
+        "EASGD": "EAMSGD",
+        "AveragedSGD": "EAMSGD",
+        "ADMM": "AsyncMSGD",
+    },
 }
 # Cells of rows in `make test` that it leaves out, {use: cases}: their code is
 # in cells that it has. Every row keeps one of the two kinds of precision.
 _FULL = {
-    "backup": {"ASGD", "MVADownpour", "ADMM"},
+    "backup": {"AveragedSGD", "MVADownpour", "ADMM"},
     "mixed_bfloat16": {"EAMSGD", "AsyncMSGD", "DiLoCo(SGD)"},
-    "mixed_float16": {"ASGD", "MVADownpour", "ADMM"},
-    "sparse": {"ASGD"},
-    "clipping": {"ASGD", "MVADownpour", "ADMM"},
-    "accumulation": {"ASGD", "MVADownpour"},
+    "mixed_float16": {"AveragedSGD", "MVADownpour", "ADMM"},
+    "sparse": {"AveragedSGD"},
+    "clipping": {"AveragedSGD", "MVADownpour", "ADMM"},
+    "accumulation": {"AveragedSGD", "MVADownpour"},
 }
 
 

@@ -143,7 +143,7 @@ def test_use_ema_averages_the_center(case):
 
 
 @pytest.mark.parametrize(
-    ("make", "exchange"),
+    ("make", "order"),
     [
         (optimizers.EASGD, "gauss_seidel"),
         (optimizers.EASGD, "jacobi"),
@@ -153,15 +153,15 @@ def test_use_ema_averages_the_center(case):
 )
 @pytest.mark.parametrize("accumulated", [None, 2])
 def test_use_ema_takes_the_center_after_the_exchange(
-    strategy, make, exchange, accumulated
+    strategy, make, order, accumulated
 ):
     """On x^2 / 2 from 1, at rate 0.1: the center is averaged as by Keras."""
     options = {}
     if make is optimizers.EASGD:
-        options["beta"] = {"jacobi": 0.5, "gauss_seidel": 1}[exchange]
+        options["beta"] = {"jacobi": 0.5, "gauss_seidel": 1}[order]
     if make is not optimizers.AsyncMSGD:
         options["communication_period"] = 1
-    with strategy(1, exchange).scope():
+    with strategy(1, order).scope():
         x = keras.Variable([1.0])
         optimizer = make(
             0.1,
@@ -194,7 +194,7 @@ def test_use_ema_takes_the_center_after_the_exchange(
         )
         np.testing.assert_allclose(average, expected, rtol=1e-6)
         averages.append(float(average[0]))
-    if exchange == "gauss_seidel" and accumulated is None:
+    if order == "gauss_seidel" and accumulated is None:
         # Plain SGD: 0.9, 0.81, ...
         np.testing.assert_allclose(averages[:3], [0.9, 0.891, 0.8748], 1e-6)
 
@@ -311,6 +311,24 @@ def test_momentum_that_is_set_is_checked():
     assert float(optimizer.momentum.numpy()) == 0.5
 
 
+def test_the_default_momentum_of_the_center_is_shared_by_the_workers():
+    optimizer = one_weight(optimizers.AsyncMSGD)
+    assert float(optimizer.momentum.numpy()) == pytest.approx(0.9 / 2)
+    config = optimizer.get_config()
+    assert config["momentum"] is None  # Another number of workers, another.
+    optimizer.momentum = 0.25
+    assert optimizer.get_config()["momentum"] == 0.25
+
+
+def test_a_momentum_that_is_set_before_the_building_stays():
+    def make():
+        optimizer = optimizers.AsyncMSGD()
+        optimizer.momentum = 0.25
+        return optimizer
+
+    assert float(one_weight(make).momentum.numpy()) == 0.25
+
+
 def one_weight(make, **strategy_options):
     """A model with one weight, built with an optimizer; it is not trained."""
     strategy = strategies.ElasticMirroredStrategy(
@@ -329,14 +347,14 @@ def test_every_order_is_there_or_refused(name):
     if case.num_workers == 1:
         return
     method = case.make().method
-    for scheme in registry.ORDERS:
-        if scheme in method.orders:
-            optimizer = one_weight(case.make, exchange=scheme)
+    for order in registry.ORDERS:
+        if order in method.orders:
+            optimizer = one_weight(case.make, order=order)
             assert optimizer.built
             continue
         with pytest.raises(ValueError) as error:
-            one_weight(case.make, exchange=scheme)
-        assert f"Received: exchange='{scheme}'" in str(error.value)
+            one_weight(case.make, order=order)
+        assert f"Received: order='{order}'" in str(error.value)
         assert method.refusal in str(error.value)
         assert str(method.orders) in str(error.value)
 

@@ -147,10 +147,10 @@ def strategy():
     papers have it, unless `closing` is given.
     """
 
-    def make(num_workers, exchange="jacobi", closing=False):
+    def make(num_workers, order="jacobi", closing=False):
         return strategies.ElasticMirroredStrategy(
             [f"CPU:{i}" for i in range(num_workers)],
-            exchange,
+            order,
             closing=closing,
         )
 

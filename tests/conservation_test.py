@@ -28,23 +28,23 @@ def train(strategy, optimizer):
 
 
 @pytest.mark.parametrize(
-    ("exchange", "nesterov"),
+    ("order", "nesterov"),
     [
         pytest.param(
-            exchange,
+            order,
             nesterov,
             # Each order once, and each momentum.
             marks=[pytest.mark.full]
-            if nesterov == (exchange == "gauss_seidel")
+            if nesterov == (order == "gauss_seidel")
             else [],
         )
-        for exchange in theory.EXCHANGES
+        for order in theory.ORDERS
         for nesterov in (True, False)
     ],
 )
-def test_a_right_exchange_passes(exchange, nesterov):
+def test_a_right_exchange_passes(order, nesterov):
     strategy = strategies.ElasticMirroredStrategy(
-        DEVICES, exchange, check_conservation=True
+        DEVICES, order, check_conservation=True
     )
     model = train(
         strategy,
@@ -55,10 +55,10 @@ def test_a_right_exchange_passes(exchange, nesterov):
     assert int(model.optimizer.center_step) == 4
 
 
-@pytest.mark.parametrize("exchange", theory.EXCHANGES)
-def test_a_wrong_exchange_is_found(exchange, monkeypatch):
+@pytest.mark.parametrize("order", theory.ORDERS)
+def test_a_wrong_exchange_is_found(order, monkeypatch):
     strategy = strategies.ElasticMirroredStrategy(
-        DEVICES, exchange, check_conservation=True
+        DEVICES, order, check_conservation=True
     )
     monkeypatch.setattr(
         rules.Elastic,

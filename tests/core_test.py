@@ -219,12 +219,14 @@ def test_round_robin_is_equation_3_55():
 @pytest.mark.parametrize(
     ("expected", "rate"),
     [
-        (reference.asgd, core.polyak_rate),
-        (reference.mvasgd, lambda t: 0.01),
+        (reference.averaged_sgd, core.polyak_rate),
+        (reference.moving_average_sgd, lambda t: 0.01),
     ],
 )
 def test_averages_equal_the_pseudo_code(expected, rate):
-    settings = {} if expected is reference.asgd else {"averaging_rate": 0.01}
+    settings = {}
+    if expected is reference.moving_average_sgd:
+        settings = {"averaging_rate": 0.01}
     expected = expected(
         gradient, INITIAL, learning_rate=0.05, num_steps=STEPS, **settings
     )
@@ -342,11 +344,11 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
 
 
-@pytest.mark.parametrize("scheme", ["jacobi", "round_robin"])
+@pytest.mark.parametrize("order", ["jacobi", "round_robin"])
 @given(state=exchanges(), alpha=RATES)
-def test_an_exchange_conserves_workers_plus_center(scheme, state, alpha):
+def test_an_exchange_conserves_workers_plus_center(order, state, alpha):
     workers, center = state
-    moved = EXCHANGES[scheme](workers, center, alpha, len(workers) * alpha)
+    moved = EXCHANGES[order](workers, center, alpha, len(workers) * alpha)
     assert_close(sum(moved.workers) + moved.center, sum(workers) + center)
 
 
@@ -356,8 +358,8 @@ def test_free_rates_conserve_a_weighted_sum(state, alpha, beta):
     workers, center = state
     share = beta / len(workers)
     before = share * sum(workers) + alpha * center
-    for scheme in ("jacobi", "round_robin"):
-        moved = EXCHANGES[scheme](workers, center, alpha, beta)
+    for order in ("jacobi", "round_robin"):
+        moved = EXCHANGES[order](workers, center, alpha, beta)
         after = share * sum(moved.workers) + alpha * moved.center
         assert_close(after, before)
 
@@ -383,32 +385,32 @@ def test_gauss_seidel_conserves_another_sum(state, alpha):
     )
 
 
-@pytest.mark.parametrize("scheme", EXCHANGES)
+@pytest.mark.parametrize("order", EXCHANGES)
 @given(state=exchanges(), beta=RATES)
-def test_alpha_0_leaves_the_workers(scheme, state, beta):
+def test_alpha_0_leaves_the_workers(order, state, beta):
     workers, center = state
-    moved = EXCHANGES[scheme](workers, center, 0.0, beta)
+    moved = EXCHANGES[order](workers, center, 0.0, beta)
     np.testing.assert_array_equal(moved.workers, workers)
-    if scheme != "round_robin":
+    if order != "round_robin":
         mean = sum(workers) / len(workers)
         assert_close(moved.center, (1 - beta) * center + beta * mean)
 
 
-@pytest.mark.parametrize("scheme", EXCHANGES)
+@pytest.mark.parametrize("order", EXCHANGES)
 @given(state=exchanges(), alpha=RATES)
-def test_beta_0_leaves_the_center(scheme, state, alpha):
+def test_beta_0_leaves_the_center(order, state, alpha):
     workers, center = state
-    moved = EXCHANGES[scheme](workers, center, alpha, 0.0)
+    moved = EXCHANGES[order](workers, center, alpha, 0.0)
     np.testing.assert_array_equal(moved.center, center)
     for before, after in zip(workers, moved.workers, strict=True):
         assert_close(after, (1 - alpha) * before + alpha * center)
 
 
-@pytest.mark.parametrize("scheme", EXCHANGES)
+@pytest.mark.parametrize("order", EXCHANGES)
 @given(state=exchanges(), alpha=RATES, beta=RATES)
-def test_a_consensus_stays(scheme, state, alpha, beta):
+def test_a_consensus_stays(order, state, alpha, beta):
     workers, center = state
-    moved = EXCHANGES[scheme]([center] * len(workers), center, alpha, beta)
+    moved = EXCHANGES[order]([center] * len(workers), center, alpha, beta)
     for point in (*moved.workers, moved.center):
         np.testing.assert_array_equal(point, center)
 
@@ -417,8 +419,8 @@ def test_a_consensus_stays(scheme, state, alpha, beta):
 def test_one_worker_makes_jacobi_and_round_robin_one(state, alpha):
     workers, center = state
     both = [
-        EXCHANGES[scheme](workers[:1], center, alpha, 0.7)
-        for scheme in ("jacobi", "round_robin")
+        EXCHANGES[order](workers[:1], center, alpha, 0.7)
+        for order in ("jacobi", "round_robin")
     ]
     np.testing.assert_array_equal(both[0].workers, both[1].workers)
     np.testing.assert_array_equal(both[0].center, both[1].center)

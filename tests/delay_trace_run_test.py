@@ -67,7 +67,9 @@ def test_a_recorded_run_replays_to_the_bit(workers, tmp_path):
     assert 0 in versions and max(versions) > 1
 
     x = keras.Variable([1.0, 2.0], dtype="float64")
-    optimizer = optimizers.DelayedGradient(keras.optimizers.SGD(0.25), trace)
+    optimizer = optimizers.DelayedGradient(
+        keras.optimizers.SGD(0.25), delay=trace
+    )
     points = [x.numpy()]
     for _ in versions:
         optimizer.apply([3.0 * x.value], [x])

@@ -83,7 +83,7 @@ def plain_trajectory(name):
 
 
 def late(inner, delay, **kwargs):
-    return optimizers.DelayedGradient(inner, delay, **kwargs)
+    return optimizers.DelayedGradient(inner, delay=delay, **kwargs)
 
 
 def dense_model(seed=1, optimizer=None, units=3, **kwargs):

@@ -42,7 +42,9 @@ def test_async_msgd_is_momentum_sgd_with_gradients_late_by_the_others(
     with strategy(p, None).scope():
         model = Bowl()
         model.build((None, 1))
-        optimizer = optimizers.AsyncMSGD(0.2, momentum, jit_compile=False)
+        optimizer = optimizers.AsyncMSGD(
+            0.2, momentum=momentum, jit_compile=False
+        )
         workers = trained(model, optimizer, p, STEPS)
     alone = Bowl()
     alone.build((None, 1))

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_elastic import optimizers
 from tf_elastic import strategies
+from tf_elastic.callbacks import SharedEpochs
 from tf_elastic.cluster.worker import patience
 
 N, STEPS, WORKERS = 5, 60, 3
@@ -73,33 +74,47 @@ def build(strategy, make_optimizer, initial=INITIAL, **compile_kwargs):
 AVERAGING_RATE, ELASTICITY, OUTER = 0.2, 1.5, (0.7, 0.9)
 _PLAIN = {"jit_compile": False}
 PUSHING = {
-    "downpour": lambda tau: optimizers.Downpour(LEARNING_RATE, tau, **_PLAIN),
+    "downpour": lambda tau: optimizers.Downpour(
+        LEARNING_RATE, communication_period=tau, **_PLAIN
+    ),
     "adownpour": lambda tau: optimizers.ADownpour(
-        LEARNING_RATE, tau, **_PLAIN
+        LEARNING_RATE, communication_period=tau, **_PLAIN
     ),
     "mvadownpour": lambda tau: optimizers.MVADownpour(
-        LEARNING_RATE, tau, AVERAGING_RATE, **_PLAIN
+        LEARNING_RATE,
+        communication_period=tau,
+        averaging_rate=AVERAGING_RATE,
+        **_PLAIN,
     ),
     "async_msgd": lambda tau: optimizers.AsyncMSGD(
-        LEARNING_RATE, MOMENTUM, **_PLAIN
+        LEARNING_RATE, momentum=MOMENTUM, **_PLAIN
     ),
     "async_msgd_all": lambda tau: optimizers.AsyncMSGD(
-        LEARNING_RATE, MOMENTUM, "inverse_sqrt", True, 0.3, **_PLAIN
+        LEARNING_RATE,
+        momentum=MOMENTUM,
+        adjustment="inverse_sqrt",
+        staleness_scaling=True,
+        delay_compensation=0.3,
+        **_PLAIN,
     ),
     "mdownpour": lambda tau: optimizers.MDownpour(
-        LEARNING_RATE, MOMENTUM, **_PLAIN
+        LEARNING_RATE, momentum=MOMENTUM, **_PLAIN
     ),
     "local_sgd": lambda tau: optimizers.LocalSGD(
-        keras.optimizers.SGD(LEARNING_RATE), tau, **_PLAIN
+        keras.optimizers.SGD(LEARNING_RATE), communication_period=tau, **_PLAIN
     ),
     "diloco": lambda tau: optimizers.DiLoCo(
         keras.optimizers.SGD(LEARNING_RATE),
-        *OUTER,
+        outer_learning_rate=OUTER[0],
+        outer_momentum=OUTER[1],
         communication_period=tau,
         **_PLAIN,
     ),
     "admm": lambda tau: optimizers.ADMM(
-        LEARNING_RATE, ELASTICITY, tau, **_PLAIN
+        LEARNING_RATE,
+        elasticity=ELASTICITY,
+        communication_period=tau,
+        **_PLAIN,
     ),
 }
 
@@ -249,7 +264,7 @@ class Worker:
         data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).repeat()
         epochs_seen = Epochs()
         made = {
-            "shared": strategies.SharedEpochs(samples_per_epoch),
+            "shared": SharedEpochs(samples_per_epoch),
             "stopping": keras.callbacks.EarlyStopping(
                 "loss", mode="max", patience=0
             ),

@@ -18,6 +18,7 @@ from tests.reference import overlapped
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
+from tf_elastic.callbacks import SharedEpochs
 from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
 
 METHODS = ["easgd", "nesterov", "heavy_ball"]
@@ -316,7 +317,7 @@ OPTIMIZERS = {
     "eamsgd": lambda: optimizers.EAMSGD(
         0.02, momentum=0.8, communication_period=2, jit_compile=False
     ),
-    "asgd": lambda: optimizers.ASGD(0.05, jit_compile=False),
+    "averaged_sgd": lambda: optimizers.AveragedSGD(0.05, jit_compile=False),
     "options": lambda: easgd(
         gradient_accumulation_steps=2, global_clipnorm=1.0, weight_decay=1e-3
     ),
@@ -331,7 +332,7 @@ OPTIMIZERS = {
     [
         "eamsgd",
         "options",
-        pytest.param("asgd", marks=pytest.mark.full),
+        pytest.param("averaged_sgd", marks=pytest.mark.full),
         pytest.param("loss_scale", marks=pytest.mark.full),
     ],
 )
@@ -362,18 +363,20 @@ def test_overlapped_training_moves_the_center(cluster, worker, name):
 @pytest.mark.parametrize(
     ("name", "protocol"),
     [
-        ("asgd", "blocking"),
-        ("mvasgd", "synchronous"),
-        pytest.param("asgd", "synchronous", marks=pytest.mark.full),
-        pytest.param("mvasgd", "blocking", marks=pytest.mark.full),
+        ("averaged_sgd", "blocking"),
+        ("moving_average_sgd", "synchronous"),
+        pytest.param("averaged_sgd", "synchronous", marks=pytest.mark.full),
+        pytest.param("moving_average_sgd", "blocking", marks=pytest.mark.full),
     ],
 )
 def test_averages_equal_the_pseudo_code(cluster, worker, name, protocol):
     servers = cluster()
     make, run, settings = {
-        "asgd": (optimizers.ASGD, reference.asgd, {}),
-        "mvasgd": (
-            optimizers.MVASGD, reference.mvasgd, {"averaging_rate": 0.2}
+        "averaged_sgd": (optimizers.AveragedSGD, reference.averaged_sgd, {}),
+        "moving_average_sgd": (
+            optimizers.MovingAverageSGD,
+            reference.moving_average_sgd,
+            {"averaging_rate": 0.2},
         ),
     }[name]
     model = job.build(
@@ -789,7 +792,7 @@ def test_shared_epochs_say_what_they_need(worker, steps):
             dataset().repeat(),
             steps_per_epoch=steps,
             verbose=0,
-            callbacks=[strategies.SharedEpochs(96)],
+            callbacks=[SharedEpochs(96)],
         )
 
 
@@ -807,7 +810,7 @@ def shared_fit(model, epochs, callbacks=(), samples=96, **kwargs):
         epochs=epochs,
         verbose=0,
         callbacks=[
-            *(callbacks or [strategies.SharedEpochs(samples)]), seen
+            *(callbacks or [SharedEpochs(samples)]), seen
         ],
         **kwargs,
     )
@@ -838,7 +841,7 @@ def test_a_resumed_script_on_new_servers_does_the_epochs_left(worker):
 @pytest.mark.parametrize("first", [True, False])
 def test_shared_epochs_let_others_stop_the_training(worker, first):
     stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=0)
-    shared = strategies.SharedEpochs(96)
+    shared = SharedEpochs(96)
     callbacks = [shared, stop] if first else [stop, shared]
     epochs, _ = shared_fit(compiled(worker()), 9, callbacks)
     assert epochs == 2
@@ -869,7 +872,7 @@ def test_epochs_end_while_center_0_is_away(cluster, worker, num_servers):
     trained = first.distribute_strategy.samples_trained
     assert second.distribute_strategy.samples_trained()[1] == 96
     support.until(lambda: trained() == (192, 96))
-    callbacks = [strategies.SharedEpochs(96), EndServers(servers.servers[:1])]
+    callbacks = [SharedEpochs(96), EndServers(servers.servers[:1])]
     assert shared_fit(first, 3, callbacks) == (3, [192, 288, 384])
     fit(second, 1)
     assert second.distribute_strategy.samples_trained()[1] == 192

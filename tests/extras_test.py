@@ -68,7 +68,7 @@ def of_the_package(blocked, folder):
     if blocked == "matplotlib":
         te.monitor.plot_history({"loss": [1.0]}, folder / "run.png")
     elif blocked == "tensorboard":
-        te.monitor.ElasticMonitor(log_dir=folder / "log")
+        te.callbacks.ElasticMonitor(log_dir=folder / "log")
     else:
         te.data.load("cifar10", data_dir=folder)
 
@@ -122,7 +122,7 @@ with te.strategies.ElasticMirroredStrategy(["CPU:0"]).scope():
     model.compile(te.optimizers.EAMSGD(0.05, communication_period=2),
                   loss=keras.losses.SparseCategoricalCrossentropy(True))
 train = te.data.load("digits", "train", steps_per_epoch=4, seed=1)
-history = model.fit(train, verbose=0, callbacks=[te.monitor.ElasticMonitor()])
+history = model.fit(train, verbose=0, callbacks=[te.callbacks.ElasticMonitor()])
 assert np.isfinite(history.history["worker_loss"]).all()
 assert {{te.core, te.figures, te.models, te.theory}}
 """

@@ -28,9 +28,9 @@ XLA_AND_DECAY = {"jit_compile": True, "learning_rate": DECAY}
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def train(strategy, make_optimizer, p, exchange=None, **compile_kwargs):
+def train(strategy, make_optimizer, p, order=None, **compile_kwargs):
     """Rows of stock `fit`: "stored", "center", and what the rule keeps."""
-    with strategy(p, exchange).scope():
+    with strategy(p, order).scope():
         model = build(make_optimizer, **compile_kwargs)
         model.optimizer.build(model.trainable_variables)
     record = Record()
@@ -313,7 +313,9 @@ def test_local_sgd_is_gauss_seidel_with_alpha_and_beta_1(strategy):
     local, _ = train(
         strategy,
         lambda: optimizers.LocalSGD(
-            keras.optimizers.SGD(0.05), tau, jit_compile=False
+            keras.optimizers.SGD(0.05),
+            communication_period=tau,
+            jit_compile=False,
         ),
         p,
     )
@@ -342,7 +344,8 @@ def test_diloco_equals_algorithm_1(strategy, p, tau, outer):
         strategy,
         lambda: optimizers.DiLoCo(
             keras.optimizers.SGD(0.05),
-            *outer,
+            outer_learning_rate=outer[0],
+            outer_momentum=outer[1],
             communication_period=tau,
             jit_compile=False,
         ),
@@ -402,8 +405,8 @@ def test_admm_equals_equations_3_52_to_3_54(strategy, p, tau, options):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: optimizers.ADownpour(0.05, 1, jit_compile=False),
-        lambda: optimizers.ADMM(0.05, 1.0, 1, jit_compile=False),
+        lambda: optimizers.ADownpour(0.05, jit_compile=False),
+        lambda: optimizers.ADMM(0.05, jit_compile=False),
     ],
     ids=["adownpour", "admm"],
 )

@@ -203,7 +203,7 @@ def test_a_run_ends_with_a_sentence(folder, capfd):
     status = train.main(
         [
             "train.py",
-            *("--optimizer=asgd", "--epochs=2", "--steps_per_epoch=2"),
+            *("--optimizer=averaged_sgd", "--epochs=2", "--steps_per_epoch=2"),
             *("--batch_size=8", "--verbose=2", f"--model_dir={folder}"),
             f"--report={folder}/report.json",
         ]

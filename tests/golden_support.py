@@ -70,9 +70,9 @@ def _alone(cls, learning_rate=0.1, **options):
     return lambda: cls(_decay(learning_rate), jit_compile=False, **options)
 
 
-def _around(cls, inner, *args, **options):
+def _around(cls, inner, **options):
     return lambda: cls(
-        inner(), *args, communication_period=2, jit_compile=False, **options
+        inner(), communication_period=2, jit_compile=False, **options
     )
 
 
@@ -96,8 +96,8 @@ CASES = {
         symmetric=False,
         communication_period=2,
     ),
-    "ASGD": _alone(optimizers.ASGD),
-    "MVASGD": _alone(optimizers.MVASGD, averaging_rate=0.3),
+    "AveragedSGD": _alone(optimizers.AveragedSGD),
+    "MovingAverageSGD": _alone(optimizers.MovingAverageSGD, averaging_rate=0.3),
     "Downpour": _alone(optimizers.Downpour, communication_period=2),
     "ADownpour": _alone(optimizers.ADownpour, communication_period=2),
     "MVADownpour": _alone(
@@ -113,7 +113,9 @@ CASES = {
         delay_compensation=0.2,
     ),
     "LocalSGD": _around(optimizers.LocalSGD, _sgd),
-    "DiLoCo": _around(optimizers.DiLoCo, _sgd, 0.5, 0.8),
+    "DiLoCo": _around(
+        optimizers.DiLoCo, _sgd, outer_learning_rate=0.5, outer_momentum=0.8
+    ),
     "ADMM": _alone(optimizers.ADMM, elasticity=1.5, communication_period=2),
 }
 

@@ -18,7 +18,6 @@ from tests import conformance_support as support
 from tests.conformance_cases import CASES
 from tf_elastic import compat
 from tf_elastic import optimizers
-from tf_elastic import theory
 from tf_elastic.cluster.worker import exchanger
 from tf_elastic.optimizers import registry
 from tf_elastic.program import known_methods
@@ -73,8 +72,7 @@ def test_every_method_is_in_the_conformance_table():
             assert use not in CASES[shown].refused
 
 
-def test_the_registry_knows_every_order_and_protocol():
-    assert set(registry.ORDERS) == set(theory.EXCHANGES)
+def test_the_registry_knows_every_protocol():
     assert set(registry.PROTOCOLS) == set(exchanger.PROTOCOLS)
 
 

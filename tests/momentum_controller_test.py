@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing import event_accumulator
 
 import tf_elastic as te
 from tests import cluster_support
+from tf_elastic.callbacks import MomentumController
 from tf_elastic.core import momentum_control
-from tf_elastic.monitor import MomentumController
 
 N = 8
 CURVATURE = np.linspace(0.1, 1.0, N)
@@ -81,12 +81,14 @@ def noise(steps, p, size=0.3):
     return size * np.random.default_rng(4).normal(size=(steps, p, N))
 
 
-def async_msgd(*args, **kwargs):
-    return lambda: te.optimizers.AsyncMSGD(*args, jit_compile=False, **kwargs)
+def async_msgd(rate, momentum=0.5, **options):
+    options |= {"momentum": momentum, "jit_compile": False}
+    return lambda: te.optimizers.AsyncMSGD(rate, **options)
 
 
-def mdownpour(*args, **kwargs):
-    return lambda: te.optimizers.MDownpour(*args, jit_compile=False, **kwargs)
+def mdownpour(rate, momentum, **options):
+    options |= {"momentum": momentum, "jit_compile": False}
+    return lambda: te.optimizers.MDownpour(rate, **options)
 
 
 # By the staleness.
@@ -118,14 +120,16 @@ def test_it_acts_once_per_call_and_follows_the_rate(strategy, tmp_path):
     model = build(
         strategy(2, None),
         lambda: keras.optimizers.LossScaleOptimizer(
-            te.optimizers.MDownpour(schedule, 0.2, jit_compile=False),
+            te.optimizers.MDownpour(
+                schedule, momentum=0.2, jit_compile=False
+            ),
             initial_scale=2.0,
         ),
         steps_per_execution=4,
     )
     log = Log()
     controller = MomentumController(constant=2.0, update_freq=6)
-    monitor = te.monitor.ElasticMonitor(log_dir=tmp_path, update_freq=4)
+    monitor = te.callbacks.ElasticMonitor(log_dir=tmp_path, update_freq=4)
     history = fit(model, [controller, log, monitor], noise(24, 2))
 
     def admissible(rate):
@@ -156,7 +160,12 @@ def test_an_adjusted_rate_is_the_one_that_counts(strategy):
     """u_k = 1 / sqrt(k), and each rate over the staleness."""
     model = build(
         strategy(3, None),
-        async_msgd(0.2, 0.1, "inverse_sqrt", staleness_scaling=True),
+        async_msgd(
+            0.2,
+            0.1,
+            adjustment="inverse_sqrt",
+            staleness_scaling=True,
+        ),
     )
     log = Log()
     controller = MomentumController(constant=1.0, update_freq=3)

@@ -83,7 +83,7 @@ def test_worker_and_center_are_told_apart_everywhere(
     strategy, data, tmp_path
 ):
     model = elastic_model(strategy)
-    monitor = te.monitor.ElasticMonitor(
+    monitor = te.callbacks.ElasticMonitor(
         center_data=data, log_dir=tmp_path / "tb", global_batch_size=BATCH
     )
     log = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
@@ -152,7 +152,7 @@ def test_training_is_the_same_without_it(strategy, data, tmp_path):
     for callbacks in (
         [],
         [
-            te.monitor.ElasticMonitor(
+            te.callbacks.ElasticMonitor(
                 center_data=data, log_dir=tmp_path, update_freq=2
             )
         ],
@@ -177,7 +177,7 @@ def test_every_so_many_batches(
     strategy, data, tmp_path, update_freq, steps_per_execution, written
 ):
     model = elastic_model(strategy, steps_per_execution=steps_per_execution)
-    monitor = te.monitor.ElasticMonitor(
+    monitor = te.callbacks.ElasticMonitor(
         center_data=data, log_dir=tmp_path, update_freq=update_freq
     )
     fit(model, data, [monitor])
@@ -194,7 +194,7 @@ def test_validation_stands_in_for_center_data(strategy, data):
     history = fit(
         model,
         data,
-        [te.monitor.ElasticMonitor()],
+        [te.callbacks.ElasticMonitor()],
         epochs=1,
         validation_data=data,
     )
@@ -203,14 +203,14 @@ def test_validation_stands_in_for_center_data(strategy, data):
 
 def test_without_any_center_data_the_rest_is_there(strategy, data):
     model = elastic_model(strategy)
-    history = fit(model, data, [te.monitor.ElasticMonitor()], epochs=1)
+    history = fit(model, data, [te.callbacks.ElasticMonitor()], epochs=1)
     assert "center_loss" not in history
     assert history["center_step"] == [3]
 
 
 def test_center_data_may_be_cut_short(strategy, data):
     model = elastic_model(strategy)
-    monitor = te.monitor.ElasticMonitor(
+    monitor = te.callbacks.ElasticMonitor(
         center_data=batches(data), center_steps=2
     )
     history = fit(model, data, [monitor], epochs=1)
@@ -227,14 +227,14 @@ def test_an_optimizer_that_scales_the_loss(strategy, data):
             te.optimizers.EASGD(0.1, jit_compile=False)
         ),
     )
-    history = fit(model, data, [te.monitor.ElasticMonitor()], epochs=1)
+    history = fit(model, data, [te.callbacks.ElasticMonitor()], epochs=1)
     assert history["center_step"] == [1]
     assert history["elastic_distance"][0] > 0
 
 
 def test_a_second_fit_starts_its_own_times(strategy, data):
     model = elastic_model(strategy)
-    monitor = te.monitor.ElasticMonitor()
+    monitor = te.callbacks.ElasticMonitor()
     fit(model, data, [monitor], epochs=1)
     fit(model, data, [monitor], epochs=1)
     assert monitor.times.steps == STEPS
@@ -245,7 +245,7 @@ def test_any_other_strategy_is_its_own_center(data, tmp_path):
         tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope(),
         lambda: keras.optimizers.SGD(0.1),
     )
-    monitor = te.monitor.ElasticMonitor(
+    monitor = te.callbacks.ElasticMonitor(
         center_data=data, log_dir=tmp_path, global_batch_size=BATCH
     )
     history = fit(model, data, [monitor])
@@ -273,11 +273,11 @@ def test_any_other_strategy_is_its_own_center(data, tmp_path):
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        te.monitor.ElasticMonitor(**arguments)
+        te.callbacks.ElasticMonitor(**arguments)
 
 
 def test_tensorboard_missing(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r"'tf_elastic\[tensorboard\]'"):
-        te.monitor.ElasticMonitor(log_dir=tmp_path)
-    te.monitor.ElasticMonitor()
+        te.callbacks.ElasticMonitor(log_dir=tmp_path)
+    te.callbacks.ElasticMonitor()

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import tf_elastic as te
 from tf_elastic import monitor
+from tf_elastic.callbacks import ElasticMonitor
 
 TEST = {"loss": 0.25, "accuracy": 0.9}
 TIMES = monitor.RunTimes(100, 10.0, 1.0, 8.0, 1.0)
@@ -167,7 +168,7 @@ def test_the_parts_of_the_time_add_up(strategy, makes, monkeypatch):
     x = np.arange(48.0, dtype="float32").reshape(24, 2) / 48
     data = tf.data.Dataset.from_tensor_slices((x, x[:, 0])).batch(4)
     unknown = data.filter(lambda x, y: True)
-    watch = monitor.ElasticMonitor(data, run_clock=clock)
+    watch = ElasticMonitor(data, run_clock=clock)
     model.fit(
         unknown,
         epochs=2,

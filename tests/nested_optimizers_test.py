@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tests import conformance_support as support
 from tf_elastic import compat
-from tf_elastic import monitor
 from tf_elastic import optimizers
+from tf_elastic.callbacks import ElasticMonitor
 from tf_elastic.optimizers import delays
 from tf_elastic.optimizers import nested
 
@@ -70,7 +70,7 @@ def by_function(*rates):
 
 
 def late(inner, delay=0):
-    return optimizers.DelayedGradient(inner, delay)
+    return optimizers.DelayedGradient(inner, delay=delay)
 
 
 def two_variables(names=("first", "second")):
@@ -282,7 +282,7 @@ def test_one_for_all_is_as_none_inside():
         epochs=2,
         shuffle=False,
         verbose=0,
-        callbacks=[monitor.ElasticMonitor()],
+        callbacks=[ElasticMonitor()],
     ).history
     for name in ("learning_rate/a", "learning_rate/a_1"):
         np.testing.assert_allclose(history[name], 0.1, rtol=1e-6)

@@ -24,9 +24,9 @@ STEPS = 40  # local steps of each worker; a multiple of every period below
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def train(strategy, make_optimizer, p, exchange="jacobi"):
+def train(strategy, make_optimizer, p, order="jacobi"):
     """Trajectories of stock `fit`, in rows as the references have them."""
-    with strategy(p, exchange).scope():
+    with strategy(p, order).scope():
         model = build(make_optimizer)
         model.optimizer.build(model.trainable_variables)
     record = Record()
@@ -40,13 +40,13 @@ def train(strategy, make_optimizer, p, exchange="jacobi"):
     return rows
 
 
-def assert_same(found, expected, exchange="jacobi"):
+def assert_same(found, expected, order="jacobi"):
     """Every worker, its velocity and the center, after every step."""
     assert relative_error(found["center"], expected["center"]) < 1e-10
     if "velocity" in expected:
         error = relative_error(found["velocity"], expected["velocity"])
         assert error < 1e-10
-    if exchange == "gauss_seidel":
+    if order == "gauss_seidel":
         # The workers move to the new center at once, in the pseudo-code at
         # the start of the next step: seen from where the gradient is taken
         # that is the same.
@@ -107,7 +107,7 @@ REFERENCES = {
 
 def expected_run(
     method,
-    exchange,
+    order,
     p,
     tau,
     *,
@@ -115,7 +115,7 @@ def expected_run(
     beta=BETA,
     learning_rate=LEARNING_RATE,
 ):
-    return REFERENCES[method, exchange](
+    return REFERENCES[method, order](
         gradient,
         INITIAL,
         num_workers=p,
@@ -174,37 +174,37 @@ def cases():
 
 
 def name_of(case):
-    method, exchange, p, tau, options = case
+    method, order, p, tau, options = case
     ending = {"jit_compile": "-xla", "moving_rate": "-free"}
-    return f"{method}-{exchange}-{p}-{tau}" + "".join(
+    return f"{method}-{order}-{p}-{tau}" + "".join(
         ending.get(option, "") for option in options
     )
 
 
 def tier_of(case):
     """One pair of each p and each tau is enough for all the code."""
-    method, exchange, p, tau, options = case
-    main = (method, exchange, options) == ("nesterov", "jacobi", {})
+    method, order, p, tau, options = case
+    main = (method, order, options) == ("nesterov", "jacobi", {})
     whole = not main or (p, tau) in {(1, 10), (3, 4), (8, 1)}
     return [] if whole else [pytest.mark.full]
 
 
 @pytest.mark.parametrize(
-    ("method", "exchange", "p", "tau", "options"),
+    ("method", "order", "p", "tau", "options"),
     [
         pytest.param(*case, id=name_of(case), marks=tier_of(case))
         for case in cases()
     ],
 )
 def test_every_step_equals_the_pseudo_code(
-    strategy, method, exchange, p, tau, options
+    strategy, method, order, p, tau, options
 ):
     found = train(
-        strategy, optimizer_of(method, tau, **options), p, exchange
+        strategy, optimizer_of(method, tau, **options), p, order
     )
     rates = {k: options[k] for k in ("moving_rate", "beta") if k in options}
-    expected = expected_run(method, exchange, p, tau, **rates)
-    assert_same(found, expected, exchange)
+    expected = expected_run(method, order, p, tau, **rates)
+    assert_same(found, expected, order)
 
 
 @pytest.mark.parametrize("method", ["easgd", "nesterov"])
@@ -274,9 +274,9 @@ def test_decay_runs_on_the_workers_clock(strategy):
 
 def test_asgd_equals_the_pseudo_code(strategy):
     found = train(
-        strategy, lambda: optimizers.ASGD(0.05, jit_compile=False), 1
+        strategy, lambda: optimizers.AveragedSGD(0.05, jit_compile=False), 1
     )
-    expected = reference.asgd(
+    expected = reference.averaged_sgd(
         gradient, INITIAL, learning_rate=0.05, num_steps=STEPS
     )
     assert_same(found, expected)
@@ -285,12 +285,12 @@ def test_asgd_equals_the_pseudo_code(strategy):
 def test_mvasgd_equals_the_pseudo_code(strategy):
     found = train(
         strategy,
-        lambda: optimizers.MVASGD(
+        lambda: optimizers.MovingAverageSGD(
             0.05, averaging_rate=0.01, jit_compile=False
         ),
         1,
     )
-    expected = reference.mvasgd(
+    expected = reference.moving_average_sgd(
         gradient,
         INITIAL,
         learning_rate=0.05,
@@ -355,14 +355,14 @@ def test_no_pull_equals_independent_runs_of_keras_sgd(
 
 
 @pytest.mark.parametrize(
-    ("method", "exchange"),
+    ("method", "order"),
     [
         ("heavy_ball", "jacobi"),
         ("nesterov", "gauss_seidel"),
     ],
 )
 def test_one_worker_that_is_not_pulled_is_keras_sgd(
-    strategy, method, exchange
+    strategy, method, order
 ):
     found = train(
         strategy,
@@ -375,7 +375,7 @@ def test_one_worker_that_is_not_pulled_is_keras_sgd(
             symmetric=False,
         ),
         1,
-        exchange,
+        order,
     )
     expected = keras_sgd(method, 0)
     assert relative_error(found["stored"][:, 0], expected) < 1e-10
@@ -417,14 +417,14 @@ def sum_of_all(model):
 
 
 @pytest.mark.parametrize(
-    ("method", "exchange", "jit_compile"),
+    ("method", "order", "jit_compile"),
     [
         ("nesterov", "jacobi", True),
         ("nesterov", "gauss_seidel", False),
     ],
 )
 def test_a_live_exchange_conserves_workers_plus_center(
-    strategy, method, exchange, jit_compile
+    strategy, method, order, jit_compile
 ):
     """A learning rate of 0, and workers that were moved apart by hand.
 
@@ -432,7 +432,7 @@ def test_a_live_exchange_conserves_workers_plus_center(
     sum(workers) + (1 - beta) center, see `tests/core_test.py`.
     """
     p, beta = 2, 0.6
-    with strategy(p, exchange).scope():
+    with strategy(p, order).scope():
         model = build(
             optimizer_of(method, 1, jit_compile, learning_rate=0.0, beta=beta)
         )
@@ -446,6 +446,6 @@ def test_a_live_exchange_conserves_workers_plus_center(
     fit(model, range(p), steps=5)
     new_total, new_center = sum_of_all(model)
     assert np.min(np.abs(new_center - center)) > 1e-3
-    if exchange == "gauss_seidel":
+    if order == "gauss_seidel":
         total, new_total = total - beta * center, new_total - beta * new_center
     assert relative_error(new_total, total) < 1e-13

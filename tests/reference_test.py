@@ -385,7 +385,7 @@ def test_downpour_synchronous_by_hand():
 
 
 def test_asgd_by_hand():
-    run = reference.asgd(
+    run = reference.averaged_sgd(
         by_hand, np.array([8.0]), learning_rate=0.5, num_steps=3
     )
     # x = 8, 4, 2, 1; z_1 = 8, z_2 = (8 + 4)/2, z_3 = (8 + 4 + 2)/3.
@@ -395,7 +395,7 @@ def test_asgd_by_hand():
 
 
 def test_asgd_is_the_mean_of_the_points_passed():
-    run = reference.asgd(
+    run = reference.averaged_sgd(
         noisy_gradient, INITIAL, learning_rate=0.05, num_steps=STEPS
     )
     for t in range(1, STEPS + 1):
@@ -408,7 +408,7 @@ def test_asgd_is_the_mean_of_the_points_passed():
 
 
 def test_mvasgd_by_hand():
-    run = reference.mvasgd(
+    run = reference.moving_average_sgd(
         by_hand,
         np.array([8.0]),
         learning_rate=0.5,
@@ -422,7 +422,7 @@ def test_mvasgd_by_hand():
 
 def test_averaging_with_a_schedule():
     decay = reference.square_root_decay(0.5, 3.0)
-    run = reference.asgd(
+    run = reference.averaged_sgd(
         by_hand, np.array([8.0]), learning_rate=decay, num_steps=2
     )
     assert run["workers"][2, 0, 0] == pytest.approx(4 * 0.75)

@@ -1,6 +1,7 @@
 """`@register`: a method in a file of the user's own is as good as any."""
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -114,8 +115,8 @@ WRONG = [
     ("--optimizer=part_downpour --beta=0.5", ["has no elastic rates"]),
     ("--optimizer=part_downpour --share=much", ["share", "much"]),
     (
-        "--optimizer=part_downpour --exchange=gauss_seidel",
-        ["no --exchange=gauss_seidel", "one push at a time", "=round_robin"],
+        "--optimizer=part_downpour --order=gauss_seidel",
+        ["no --order=gauss_seidel", "one push at a time", "=round_robin"],
     ),
     (
         "--optimizer=part_downpour --local_workers=2 --protocol=overlapped",
@@ -147,7 +148,11 @@ def test_it_trains_by_its_own_rule(mine, strategy):
     cls = sys.modules["mine"].PartDownpour
     eta, tau, share, p, steps = 0.02, 3, 0.25, 2, 12
     with strategy(p, None).scope():
-        model = build(lambda: cls(eta, tau, share, jit_compile=False))
+        model = build(
+            lambda: cls(
+                eta, communication_period=tau, share=share, jit_compile=False
+            )
+        )
         model.optimizer.build(model.trainable_variables)
     record = Record()
     fit(model, range(p), steps=steps, callbacks=[record])
@@ -175,7 +180,7 @@ def test_an_order_that_it_has_not_is_refused_with_its_words(mine, strategy):
         optimizer = sys.modules["mine"].PartDownpour()
         with pytest.raises(ValueError, match="of one push at a time") as error:
             optimizer.build([keras.Variable(np.zeros(2))])
-    assert "PartDownpour has no `exchange='jacobi'`" in str(error.value)
+    assert "PartDownpour has no `order='jacobi'`" in str(error.value)
 
 
 @pytest.mark.usefixtures("float64")
@@ -656,3 +661,48 @@ def test_no_flag_is_lost_on_the_way_to_the_constructor(option, strategy):
         assert config[name] == (
             value if isinstance(value, (bool, str)) else pytest.approx(value)
         ), name
+
+
+# How the constructors are called.
+
+OF_THE_PACKAGE = sorted(
+    {
+        cls
+        for cls in map(optimizers.__dict__.get, optimizers.__all__)
+        if inspect.isclass(cls) and issubclass(cls, keras.optimizers.Optimizer)
+    },
+    key=lambda cls: cls.__name__,
+)
+WITH_MOMENTUM = [
+    cls
+    for cls in OF_THE_PACKAGE
+    if "momentum" in inspect.signature(cls).parameters
+]
+
+
+@pytest.mark.parametrize("cls", OF_THE_PACKAGE, ids=lambda cls: cls.__name__)
+def test_only_the_first_argument_may_go_without_its_name(cls):
+    first, *others = inspect.signature(cls).parameters.values()
+    assert first.name in ("learning_rate", "inner_optimizer")
+    assert first.kind is first.POSITIONAL_OR_KEYWORD
+    wrong = [
+        each.name
+        for each in others
+        if each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD)
+    ]
+    assert not wrong, f"{cls.__name__}: put `*` before {wrong[0]}."
+
+
+def test_every_method_of_the_package_is_among_them():
+    known = known_methods._of_the_package()
+    assert {method.name for method in known.values()} <= {
+        cls.__name__ for cls in OF_THE_PACKAGE
+    }
+
+
+@pytest.mark.parametrize("cls", WITH_MOMENTUM, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, "much"])
+def test_a_momentum_is_refused_alike(cls, momentum):
+    message = r"`momentum` must be a number in \[0, 1\)"
+    with pytest.raises(ValueError, match=message):
+        cls(momentum=momentum)

@@ -26,6 +26,7 @@ LAYERS = (
     "models",
     "data",
     "monitor",
+    "callbacks",
     "figures",
     "program",
 )

@@ -218,7 +218,7 @@ def test_a_mean_of_many_workers_helps_until_noise_is_gone():
 def test_each_sentence_has_an_equation_and_its_worth(rule):
     advice = theory.advise(
         rule=rule, learning_rate=0.01, curvature=(0.1, 1.0),
-        num_workers=1 if rule in ("ASGD", "MVASGD") else 3,
+        num_workers=1 if rule in ("AveragedSGD", "MovingAverageSGD") else 3,
     )
     assert len(advice.statements) >= 2
     for statement in advice.statements:
@@ -249,7 +249,7 @@ def test_curvatures_are_a_number_a_range_or_a_list():
         ({"protocol": "now"}, "`protocol` must be one of"),
         ({"rule": "ADMM", "protocol": "jacobi"}, "`protocol` must be one of"),
         ({"num_workers": 0}, "`num_workers` must be"),
-        ({"rule": "ASGD"}, "`num_workers` must be 1"),
+        ({"rule": "AveragedSGD"}, "`num_workers` must be 1"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive"),
         ({"curvature": -1.0}, "`curvature` must be positive"),
         ({"momentum": 1.0}, r"`momentum` must be in \[0, 1\)"),

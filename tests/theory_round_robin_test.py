@@ -280,7 +280,7 @@ def test_the_printed_bound():
         assert bound == pytest.approx((4 - 2 * step) / (4 - step), rel=1e-14)
     bounds = round_robin.easgd_moving_rate_bound(learning_rate=[2.0, 3.0, 5.0])
     assert (bounds == 0).all()
-    assert theory.stable_moving_rates(3, exchange="round_robin")[1] == (
+    assert theory.stable_moving_rates(3, order="round_robin")[1] == (
         round_robin.easgd_moving_rate_bound(learning_rate=0.0)
     )
 

@@ -164,9 +164,9 @@ def test_what_core_calls_default_is_what_swings():
     assert np.isclose(core.elastic_rates(1).moving_rate, 0.9)
 
 
-@pytest.mark.parametrize("exchange", theory.EXCHANGES)
-def test_a_negative_moving_rate_is_warned_of_and_used(strategy, exchange):
-    with (s := strategy(2, exchange)).scope():
+@pytest.mark.parametrize("order", theory.ORDERS)
+def test_a_negative_moving_rate_is_warned_of_and_used(strategy, order):
+    with (s := strategy(2, order)).scope():
         variable = tf.Variable([1.0, 2.0])
         optimizer = optimizers.EASGD(
             0.0,
@@ -187,6 +187,6 @@ def test_a_negative_moving_rate_is_warned_of_and_used(strategy, exchange):
             "jacobi": [1.5, 4.0, 1.0],
             "gauss_seidel": [1.5, 3.75, 0.75],
             "round_robin": [1.375, 4.0, 0.75],
-        }[exchange],
+        }[order],
         rtol=1e-6,
     )

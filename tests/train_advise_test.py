@@ -51,7 +51,7 @@ def test_the_whole_of_it(capsys):
 
 def test_the_settings_are_passed_on(asked):
     assert asked(
-        "--workers=3", "--exchange=round_robin", "--beta=0.6", "--nonesterov"
+        "--workers=3", "--order=round_robin", "--beta=0.6", "--nonesterov"
     ) == {
         "rule": "EAMSGD",
         "learning_rate": 0.05,
@@ -66,9 +66,9 @@ def test_the_settings_are_passed_on(asked):
     given = asked("--optimizer=diloco", "--outer_momentum=0.5")
     assert given["outer_momentum"] == 0.5
     assert given["communication_period"] == 50
-    assert asked("--optimizer=asgd")["num_workers"] == 1
+    assert asked("--optimizer=averaged_sgd")["num_workers"] == 1
     alone = asked("--communication_period=none")
-    assert (alone["rule"], alone["num_workers"]) == ("ASGD", 1)
+    assert (alone["rule"], alone["num_workers"]) == ("AveragedSGD", 1)
     assert asked("--local_workers=5")["num_workers"] == 5
     rates = asked(
         "--optimizer=easgd", "--nosymmetric", "--beta=1", "--moving_rate=0.1"

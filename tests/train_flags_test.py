@@ -47,13 +47,13 @@ WRONG = [
     ("--workers=many", ["workers", "many"]),
     ("--dataset=mnist", ["mnist", "digits|cifar10|cifar100"]),
     ("--optimizer=adam", ["adam", "easgd|eamsgd|elastic"]),
-    ("--exchange=star", ["star", "jacobi|gauss_seidel|round_robin"]),
+    ("--order=star", ["star", "jacobi|gauss_seidel|round_robin"]),
     ("digits", ["Only flags", "Received: digits", "--name=value"]),
     # Flags that would be ignored.
     ("--optimizer=easgd --momentum=0.9", ["no momentum", "eamsgd"]),
     ("--optimizer=elastic --nonesterov", ["--nesterov", "no momentum"]),
     ("--inner_optimizer=sgd", ["has none inside", "--optimizer=elastic"]),
-    ("--averaging_rate=0.1", ["has none", "--optimizer=mvasgd"]),
+    ("--averaging_rate=0.1", ["has none", "--optimizer=moving_average_sgd"]),
     ("--optimizer=downpour --momentum=0.9", ["no momentum", "=eamsgd"]),
     ("--optimizer=downpour --beta=0.9", ["no elastic rates", "=easgd"]),
     ("--optimizer=mdownpour --communication_period=4", ["every step"]),
@@ -62,16 +62,22 @@ WRONG = [
         ["has none: what is sent is a gradient", "--optimizer=easgd"],
     ),
     (
-        "--optimizer=local_sgd --exchange=jacobi",
-        ["no --exchange=jacobi", "mean over all", "--exchange=gauss_seidel"],
+        "--optimizer=local_sgd --order=jacobi",
+        ["no --order=jacobi", "mean over all", "--order=gauss_seidel"],
     ),
     ("--optimizer=diloco --staleness_scaling", ["=async_msgd"]),
     ("--outer_momentum=0.5", ["has none", "--optimizer=diloco"]),
     ("--elasticity=2", ["has none", "--optimizer=admm"]),
-    ("--optimizer=asgd --workers=4", ["sequential", "--workers=1"]),
-    ("--optimizer=mvasgd --beta=0.5", ["sequential", "--optimizer=easgd"]),
-    ("--optimizer=asgd --communication_period=5", ["one worker shares"]),
-    ("--strategy=mirrored --exchange=jacobi", ["nothing is exchanged"]),
+    ("--optimizer=averaged_sgd --workers=4", ["sequential", "--workers=1"]),
+    (
+        "--optimizer=moving_average_sgd --beta=0.5",
+        ["sequential", "--optimizer=easgd"],
+    ),
+    (
+        "--optimizer=averaged_sgd --communication_period=5",
+        ["one worker shares"],
+    ),
+    ("--strategy=mirrored --order=jacobi", ["nothing is exchanged"]),
     ("--strategy=mirrored --optimizer=easgd", ["Keras' SGD"]),
     ("--strategy=mirrored --beta=0.5", ["--beta has no effect here"]),
     ("--data_dir=somewhere", ["come with the package", "--dataset=cifar10"]),
@@ -89,7 +95,7 @@ WRONG = [
     ("--moving_rate=-0.1", ["--moving_rate must be at least 0"]),
     ("--communication_period=0", ["at least 1", "none", "default is 10"]),
     ("--communication_period=often", ["Received", "often"]),
-    ("--optimizer=mvasgd --averaging_rate=0", ["in (0, 1]"]),
+    ("--optimizer=moving_average_sgd --averaging_rate=0", ["in (0, 1]"]),
     ("--optimizer=diloco --outer_momentum=1", ["in [0, 1)"]),
     ("--optimizer=admm --elasticity=-1", ["--elasticity must be"]),
     ("--optimizer=async_msgd --delay_compensation=-1", ["at least 0"]),
@@ -123,8 +129,8 @@ WRONG = [
         ["--workers has no effect", "processes", "--local_workers"],
     ),
     (
-        "--local_workers=2 --exchange=jacobi",
-        ["--exchange has no effect", "--protocol"],
+        "--local_workers=2 --order=jacobi",
+        ["--order has no effect", "--protocol"],
     ),
     ("--protocol=blocking", ["--protocol has no effect", "--local_workers"]),
     ("--compression=int8", ["--compression has no effect"]),
@@ -159,10 +165,13 @@ WRONG = [
         ["--compression=bfloat16 needs --protocol=overlapped"],
     ),
     (
-        "--local_workers=2 --optimizer=asgd",
+        "--local_workers=2 --optimizer=averaged_sgd",
         ["sequential", "--local_workers=2", "Use --local_workers=1"],
     ),
-    ("--local_workers=3 --optimizer=mvasgd", ["sequential", "easgd"]),
+    (
+        "--local_workers=3 --optimizer=moving_average_sgd",
+        ["sequential", "easgd"],
+    ),
     (
         "--local_workers=3 --beta=0.9 --moving_rate=0.5",
         ["--beta must equal", "3 workers", "--beta=1.5"],
@@ -235,7 +244,11 @@ WRONG_IN_CLUSTER = [
     (tf_config(), "--workers=2", ["--workers has no effect"]),
     (tf_config(), "--local_ps=2", ["only --local_workers"]),
     (tf_config(), "--status", ["only --local_workers"]),
-    (tf_config(), "--optimizer=asgd", ["TF_CONFIG with 2 workers", "easgd"]),
+    (
+        tf_config(),
+        "--optimizer=averaged_sgd",
+        ["TF_CONFIG with 2 workers", "easgd"],
+    ),
     (
         tf_config(),
         "--resume --model_dir={tmp}",
@@ -295,7 +308,7 @@ def run_python(*args):
 
 
 def test_the_exit_status_of_the_program():
-    result = run_python("train.py", "--optimizer=asgd", "--workers=4")
+    result = run_python("train.py", "--optimizer=averaged_sgd", "--workers=4")
     assert result.returncode == 2
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
@@ -346,7 +359,7 @@ def test_defaults_depend_on_the_data_set(tmp_path):
 
 
 def test_sequential_methods_have_one_worker():
-    assert parse("--optimizer=asgd")["workers"] == 1
+    assert parse("--optimizer=averaged_sgd")["workers"] == 1
     assert parse("--strategy=mirrored")["workers"] == 4
 
 
@@ -431,7 +444,8 @@ def test_the_mirrored_cluster_needs_no_centers(monkeypatch):
 
 
 def test_sequential_methods_have_one_worker_in_a_cluster_too():
-    assert parse("--optimizer=asgd", "--local_workers=1")["workers"] == 1
+    settings = parse("--optimizer=averaged_sgd", "--local_workers=1")
+    assert settings["workers"] == 1
 
 
 def test_every_role_may_be_asked_for(monkeypatch):
@@ -502,8 +516,12 @@ ALONE = [
     {"optimizer": "easgd", "moving_rate": 0.1},
     {"protocol": "blocking"},
     {"protocol": "synchronous"},
-    {"optimizer": "mvasgd", "averaging_rate": 0.2, "local_workers": 1},
-    {"optimizer": "asgd", "local_workers": 1},
+    {
+        "optimizer": "moving_average_sgd",
+        "averaging_rate": 0.2,
+        "local_workers": 1,
+    },
+    {"optimizer": "averaged_sgd", "local_workers": 1},
     {"optimizer": "downpour", "communication_period": "4"},
     {"optimizer": "mvadownpour", "averaging_rate": 0.2},
     {"optimizer": "async_msgd", "momentum": 0.3, "staleness_scaling": True},
@@ -586,6 +604,6 @@ def test_all_flags_are_in_these_tables():
     for values in ALONE:
         named |= set(values)
     # An error in a cluster, see above; and what ends at once.
-    named |= {"workers", "exchange", "methods", "advise"}
+    named |= {"workers", "order", "methods", "advise"}
     named.add("rules")  # See registry_test.py.
     assert named == {flag.name for flag in flag_table.all_flags()}

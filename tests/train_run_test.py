@@ -274,13 +274,14 @@ def test_ctrl_c_before_anything_is_saved(tmp_path, monkeypatch, capsys):
     "args",
     [
         "--strategy=mirrored --learning_rate_decay=0.1",
-        "--optimizer=easgd --exchange=gauss_seidel --nosymmetric --beta=0.9 "
+        "--optimizer=easgd --order=gauss_seidel --nosymmetric --beta=0.9 "
         "--moving_rate=0.2 --learning_rate_decay=0.01",
         "--optimizer=elastic --inner_optimizer=adamw --weight_decay=0.01 "
         "--clipnorm=1 --gradient_accumulation_steps=2",
-        "--optimizer=asgd",
-        "--optimizer=mvasgd --averaging_rate=0.1 --mixed_precision=bfloat16",
-        "--nonesterov --exchange=round_robin --steps_per_execution=2 "
+        "--optimizer=averaged_sgd",
+        "--optimizer=moving_average_sgd --averaging_rate=0.1 "
+        "--mixed_precision=bfloat16",
+        "--nonesterov --order=round_robin --steps_per_execution=2 "
         "--mixed_precision=float16 --communication_period=none",
     ],
 )
@@ -297,8 +298,8 @@ def test_other_settings_run_in_this_process(args, capsys, tmp_path):
     ]
     if "--strategy=mirrored" in argv:
         argv.remove("--jit_compile=false")
-    if not any(option in args for option in ("asgd", "mvasgd")) or (
-        "easgd" in args
+    if not any(
+        option in args for option in ("averaged_sgd", "moving_average_sgd")
     ):
         argv.append("--workers=2")
     status = train.main(argv)

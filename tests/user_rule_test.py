@@ -89,7 +89,9 @@ def model_of(strategy, example):
     with strategy.scope():
         model = keras.Sequential([keras.Input((N,)), Point()])
         model.compile(
-            example.AdamCenter(ETA, TAU, CENTER_RATE),
+            example.AdamCenter(
+                ETA, communication_period=TAU, center_rate=CENTER_RATE
+            ),
             loss=lambda y_true, y_pred: tf.reduce_mean(y_pred, axis=-1),
         )
     return model

@@ -13,7 +13,7 @@ from tests.elastic_multi_worker_test import assert_close
 from tests.elastic_multi_worker_test import parameters
 from tf_elastic import compat
 from tf_elastic import optimizers
-from tf_elastic import strategies
+from tf_elastic.callbacks import SharedEpochs
 
 cluster = support.cluster
 worker = support.worker
@@ -269,7 +269,7 @@ def test_the_chief_stops_all(cluster, worker, name):
                 support.shared_fit(
                     chief,
                     9,
-                    [strategies.SharedEpochs(96), NaN(name), stopping],
+                    [SharedEpochs(96), NaN(name), stopping],
                 )
                 self.batches = 1
 

@@ -30,6 +30,7 @@ from typing import Any
 from tf_elastic.version import __version__
 
 if TYPE_CHECKING:
+    from tf_elastic import callbacks
     from tf_elastic import core
     from tf_elastic import data
     from tf_elastic import figures
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "callbacks",
     "core",
     "data",
     "figures",

@@ -36,8 +36,8 @@ from tests.reference.admm import admm
 from tests.reference.asynchronous import eamsgd_asynchronous
 from tests.reference.asynchronous import easgd_asynchronous
 from tests.reference.asynchronous import easgd_overlapped
-from tests.reference.averages import asgd
-from tests.reference.averages import mvasgd
+from tests.reference.averages import averaged_sgd
+from tests.reference.averages import moving_average_sgd
 from tests.reference.averages import square_root_decay
 from tests.reference.center_momentum import async_msgd
 from tests.reference.center_momentum import mdownpour
@@ -57,7 +57,7 @@ from tests.reference.synchronous import heavy_ball_synchronous
 
 __all__ = [
     "admm",
-    "asgd",
+    "averaged_sgd",
     "async_msgd",
     "diloco",
     "downpour",
@@ -75,7 +75,7 @@ __all__ = [
     "heavy_ball_synchronous",
     "local_sgd",
     "mdownpour",
-    "mvasgd",
+    "moving_average_sgd",
     "round_robin_3_55",
     "square_root_decay",
 ]

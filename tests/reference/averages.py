@@ -9,7 +9,7 @@ z_t is made of x_0 ... x_{t-1}, and the newest point x_t is not yet in it.
 import numpy as np
 
 
-def asgd(gradient, initial, *, learning_rate, num_steps):
+def averaged_sgd(gradient, initial, *, learning_rate, num_steps):
     """SGD (p = 1) averaged with a_{t+1} = 1 / (t + 1); z is `"center"`."""
     x = np.array(initial, np.float64)
     z = x.copy()
@@ -29,7 +29,9 @@ def asgd(gradient, initial, *, learning_rate, num_steps):
     }
 
 
-def mvasgd(gradient, initial, *, learning_rate, averaging_rate, num_steps):
+def moving_average_sgd(
+    gradient, initial, *, learning_rate, averaging_rate, num_steps
+):
     """SGD (p = 1) averaged with a constant rate; z is `"center"`."""
     x = np.array(initial, np.float64)
     z = x.copy()

@@ -1,6 +1,7 @@
 r"""Which momentum a center can have, given how late its gradients are.
 
-Two answers. The open loop takes the measured staleness and a bound on it,
+`default_momentum` knows but the number of workers. Where more is known there
+are two answers. The open loop takes the measured staleness and a bound on it,
 `admissible_momentum`. The closed loop takes no bound: it measures the momentum
 that the center's path shows, `total_momentum`, and moves the center's own
 until that is the one wanted, `feedback_momentum`.
@@ -14,6 +15,28 @@ Array = NDArray[np.float64]
 
 # Steps of fewer roundings of the center than this say nothing.
 _ROUNDINGS = 16
+
+_MOMENTUM_OF_ONE = 0.9
+
+
+def default_momentum(num_workers: int) -> float:
+    r"""The center's momentum where none is given, :math:`0.9 / p`.
+
+    Gradients that come late act as a momentum of their own, which grows with
+    the number of workers: so what is added is less, the more there are.
+
+    Args:
+        num_workers: p, at least 1; equal ones.
+
+    Returns:
+        :math:`\mu`, in (0, 0.9].
+
+    Example:
+
+    >>> default_momentum(1), default_momentum(4)
+    (0.9, 0.225)
+    """
+    return _MOMENTUM_OF_ONE / num_workers
 
 
 def admissible_momentum(

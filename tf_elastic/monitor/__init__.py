@@ -1,9 +1,7 @@
-"""What a run tells: TensorBoard, plots, and the report at the end."""
+"""What a run tells: event files, plots, and the report at the end."""
 
 from tf_elastic.monitor.center_evaluator import CenterEvaluator
 from tf_elastic.monitor.curvature import largest_curvature
-from tf_elastic.monitor.elastic_monitor import ElasticMonitor
-from tf_elastic.monitor.momentum_controller import MomentumController
 from tf_elastic.monitor.plot import plot_history
 from tf_elastic.monitor.run_clock import RunClock
 from tf_elastic.monitor.run_report import RunTimes
@@ -13,8 +11,6 @@ from tf_elastic.monitor.run_report import write_report
 
 __all__ = [
     "CenterEvaluator",
-    "ElasticMonitor",
-    "MomentumController",
     "RunClock",
     "RunTimes",
     "build_report",

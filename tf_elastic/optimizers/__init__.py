@@ -5,8 +5,8 @@ from tf_elastic.optimizers import schedules
 from tf_elastic.optimizers.admm import ADMM
 from tf_elastic.optimizers.async_momentum import AsyncMSGD
 from tf_elastic.optimizers.async_momentum import MDownpour
-from tf_elastic.optimizers.averaged import ASGD
-from tf_elastic.optimizers.averaged import MVASGD
+from tf_elastic.optimizers.averaged import AveragedSGD
+from tf_elastic.optimizers.averaged import MovingAverageSGD
 from tf_elastic.optimizers.averaging import DiLoCo
 from tf_elastic.optimizers.averaging import LocalSGD
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
@@ -26,7 +26,7 @@ from tf_elastic.optimizers.worker_state import CheckpointWarning
 __all__ = [
     "ADMM",
     "ADownpour",
-    "ASGD",
+    "AveragedSGD",
     "AsyncMSGD",
     "CenterOptimizer",
     "CheckpointWarning",
@@ -40,7 +40,7 @@ __all__ = [
     "LocalSGD",
     "MDownpour",
     "MVADownpour",
-    "MVASGD",
+    "MovingAverageSGD",
     "PushOptimizer",
     "ShortTrainingWarning",
     "delays",

@@ -72,6 +72,7 @@ class ADMM(PushOptimizer):
     def __init__(
         self,
         learning_rate: Any = 0.01,
+        *,
         elasticity: float = 1.0,
         communication_period: int = 1,
         jit_compile: bool | str = "auto",

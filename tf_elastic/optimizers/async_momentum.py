@@ -50,9 +50,10 @@ class AsyncMSGD(GradientPush):
     Args:
         learning_rate: :math:`\eta`: float, schedule or callable. Default
             0.01.
-        momentum: :math:`\mu` in [0, 1). Default 0.9 / p would suit p equal
-            workers; the default here is 0.5. With 0 it is plain asynchronous
-            SGD. A variable: it may be changed while training goes on.
+        momentum: :math:`\mu` in [0, 1). Default 0.9 / p, of the p workers
+            that there are when the optimizer is built. With 0 it is plain
+            asynchronous SGD. A variable: it may be changed while training
+            goes on.
         adjustment: :math:`u_k` by which :math:`\eta` is multiplied at the
             center's k-th update: `"constant"` (1, default), `"inverse"`
             (1 / k) or `"inverse_sqrt"` (1 / sqrt(k)).
@@ -69,7 +70,7 @@ class AsyncMSGD(GradientPush):
             the strategy has no such exchange.
 
     If it diverges with more workers, lower `momentum` first: the delay that
-    can be borne falls with (1 - momentum)^2. `monitor.MomentumController`
+    can be borne falls with (1 - momentum)^2. `callbacks.MomentumController`
     does it by what it measures.
 
     Reference:
@@ -80,7 +81,8 @@ class AsyncMSGD(GradientPush):
     def __init__(
         self,
         learning_rate: Any = 0.01,
-        momentum: float = 0.5,
+        *,
+        momentum: float | None = None,
         adjustment: str = "constant",
         staleness_scaling: bool = False,
         delay_compensation: float = 0.0,
@@ -95,7 +97,11 @@ class AsyncMSGD(GradientPush):
             )
         core.check_rate("delay_compensation", delay_compensation)
         super().__init__(
-            learning_rate, momentum, jit_compile, name=name, **kwargs
+            learning_rate,
+            momentum=momentum,
+            jit_compile=jit_compile,
+            name=name,
+            **kwargs,
         )
         self.adjustment = adjustment
         self.staleness_scaling = staleness_scaling
@@ -179,13 +185,18 @@ class MDownpour(GradientPush):
     def __init__(
         self,
         learning_rate: Any = 0.00001,
+        *,
         momentum: float = 0.99,
         jit_compile: bool | str = "auto",
         name: str = "mdownpour",
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            learning_rate, momentum, jit_compile, name=name, **kwargs
+            learning_rate,
+            momentum=momentum,
+            jit_compile=jit_compile,
+            name=name,
+            **kwargs,
         )
 
     @property

@@ -10,14 +10,16 @@ from tf_elastic.optimizers.easgd import EASGD
 from tf_elastic.optimizers.registry import register
 
 
-class _AveragedSGD(EASGD):
+class _SequentialAverage(EASGD):
     """SGD on one worker; the center is an average of where it has been.
 
     In the words of the elastic family: period 1, the worker is not pulled
     (alpha = 0), and the center follows with a rate of its own.
     """
 
-    def __init__(self, learning_rate: Any, name: str, **kwargs: Any) -> None:
+    def __init__(
+        self, learning_rate: Any, *, name: str, **kwargs: Any
+    ) -> None:
         for argument in (
             "moving_rate",
             "communication_period",
@@ -58,7 +60,7 @@ class _AveragedSGD(EASGD):
     reference="Zhang (2016), chapter 4",
     one_worker=True,
 )
-class ASGD(_AveragedSGD):
+class AveragedSGD(_SequentialAverage):
     r"""Averaged SGD: the answer is the mean of all points so far.
 
     .. math::
@@ -78,20 +80,24 @@ class ASGD(_AveragedSGD):
         ValueError: an argument is out of its range or has no meaning here;
             the strategy has more than one worker.
 
-    If the average lags far behind, start it later or use `MVASGD`.
+    If the average lags far behind, start it later or use `MovingAverageSGD`.
 
     Reference:
         Zhang (2016), chapter 4, after Polyak and Juditsky (1992).
     """
 
     def __init__(
-        self, learning_rate: Any = 0.01, name: str = "asgd", **kwargs: Any
+        self,
+        learning_rate: Any = 0.01,
+        *,
+        name: str = "averaged_sgd",
+        **kwargs: Any,
     ) -> None:
         if "beta" in kwargs:
             raise ValueError(
-                "`beta` has no meaning for ASGD: its average moves by "
-                f"1 / (t + 1). Received: beta={kwargs['beta']}. Use `MVASGD` "
-                "for a constant rate."
+                "`beta` has no meaning for AveragedSGD: its average moves by "
+                f"1 / (t + 1). Received: beta={kwargs['beta']}. Use "
+                "`MovingAverageSGD` for a constant rate."
             )
         super().__init__(learning_rate, beta=1.0, name=name, **kwargs)
 
@@ -112,7 +118,7 @@ class ASGD(_AveragedSGD):
     one_worker=True,
     defaults={"averaging_rate": {"digits": 0.01, "cifar": 0.001}},
 )
-class MVASGD(_AveragedSGD):
+class MovingAverageSGD(_SequentialAverage):
     r"""SGD with a moving average of constant rate as the answer.
 
     .. math::
@@ -141,8 +147,9 @@ class MVASGD(_AveragedSGD):
     def __init__(
         self,
         learning_rate: Any = 0.01,
+        *,
         averaging_rate: float = 0.001,
-        name: str = "mvasgd",
+        name: str = "moving_average_sgd",
         **kwargs: Any,
     ) -> None:
         if not 0 < averaging_rate <= 1:
@@ -152,7 +159,7 @@ class MVASGD(_AveragedSGD):
             )
         if "beta" in kwargs:
             raise ValueError(
-                "`beta` is called `averaging_rate` in MVASGD. "
+                "`beta` is called `averaging_rate` in MovingAverageSGD. "
                 f"Received: beta={kwargs['beta']}."
             )
         super().__init__(

@@ -65,6 +65,7 @@ class LocalSGD(InnerStep, PushOptimizer):
     def __init__(
         self,
         inner_optimizer: Any = "sgd",
+        *,
         communication_period: int | None = 10,
         jit_compile: bool | str = "auto",
         name: str = "local_sgd",
@@ -137,6 +138,7 @@ class DiLoCo(InnerStep, PushOptimizer):
     def __init__(
         self,
         inner_optimizer: Any = "adamw",
+        *,
         outer_learning_rate: float = 0.7,
         outer_momentum: float = 0.9,
         communication_period: int | None = 50,

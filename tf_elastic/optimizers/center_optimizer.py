@@ -66,6 +66,7 @@ class CenterOptimizer(keras.optimizers.Optimizer):
     def __init__(
         self,
         learning_rate: Any,
+        *,
         communication_period: int | None = 10,
         jit_compile: bool | str = "auto",
         **kwargs: Any,

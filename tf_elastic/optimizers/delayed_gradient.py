@@ -90,6 +90,7 @@ class DelayedGradient(AroundInner):
     def __init__(
         self,
         inner_optimizer: Any,
+        *,
         delay: Any,
         seed: int | None = None,
         name: str = "delayed_gradient",
@@ -287,7 +288,7 @@ class DelayedGradient(AroundInner):
             config["inner_optimizer"], custom_objects=custom_objects
         )
         delay = delays.delay_from_config(config["delay"])
-        return cls(inner, delay, name=config["name"])
+        return cls(inner, delay=delay, name=config["name"])
 
 
 class _LateStep:

@@ -65,6 +65,7 @@ class Downpour(PushOptimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
+        *,
         communication_period: int | None = 1,
         jit_compile: bool | str = "auto",
         name: str = "downpour",
@@ -118,13 +119,18 @@ class ADownpour(Downpour):
     def __init__(
         self,
         learning_rate: Any = 0.001,
+        *,
         communication_period: int | None = 1,
         jit_compile: bool | str = "auto",
         name: str = "adownpour",
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            learning_rate, communication_period, jit_compile, name, **kwargs
+            learning_rate,
+            communication_period=communication_period,
+            jit_compile=jit_compile,
+            name=name,
+            **kwargs,
         )
 
     @property
@@ -157,6 +163,7 @@ class MVADownpour(ADownpour):
     def __init__(
         self,
         learning_rate: Any = 0.001,
+        *,
         communication_period: int | None = 1,
         averaging_rate: float = 0.001,
         jit_compile: bool | str = "auto",
@@ -169,7 +176,11 @@ class MVADownpour(ADownpour):
                 f"Received: averaging_rate={averaging_rate}."
             )
         super().__init__(
-            learning_rate, communication_period, jit_compile, name, **kwargs
+            learning_rate,
+            communication_period=communication_period,
+            jit_compile=jit_compile,
+            name=name,
+            **kwargs,
         )
         self.averaging_rate = averaging_rate
 

@@ -10,6 +10,7 @@ from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.push_optimizer import check_momentum
 from tf_elastic.optimizers.registry import register
 
 
@@ -72,6 +73,7 @@ class EAMSGD(ElasticOptimizer):
     def __init__(
         self,
         learning_rate: Any = 0.01,
+        *,
         momentum: float = 0.99,
         moving_rate: float | None = None,
         beta: float | None = None,
@@ -82,11 +84,7 @@ class EAMSGD(ElasticOptimizer):
         name: str = "eamsgd",
         **kwargs: Any,
     ) -> None:
-        if not (isinstance(momentum, (int, float)) and 0 <= momentum < 1):
-            raise ValueError(
-                "`momentum` must be a number in [0, 1). "
-                f"Received: momentum={momentum!r}."
-            )
+        check_momentum("momentum", momentum)
         super().__init__(
             learning_rate,
             moving_rate=moving_rate,

@@ -52,6 +52,7 @@ class EASGD(ElasticOptimizer):
     def __init__(
         self,
         learning_rate: Any = 0.01,
+        *,
         moving_rate: float | None = None,
         beta: float | None = None,
         communication_period: int | None = 10,

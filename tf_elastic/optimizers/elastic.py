@@ -70,6 +70,7 @@ class Elastic(InnerStep, ElasticOptimizer):
     def __init__(
         self,
         inner_optimizer: Any,
+        *,
         moving_rate: float | None = None,
         beta: float | None = None,
         communication_period: int | None = 10,

@@ -57,6 +57,7 @@ class ElasticOptimizer(CenterOptimizer):
     def __init__(
         self,
         learning_rate: Any,
+        *,
         moving_rate: float | None = None,
         beta: float | None = None,
         communication_period: int | None = 10,
@@ -91,7 +92,7 @@ class ElasticOptimizer(CenterOptimizer):
         theory.warn_if_unstable(
             self._elastic_rates,
             extended.num_workers,
-            extended.exchange_scheme(self.method_name),
+            extended.order_of(self.method_name),
         )
         if extended.overlaps(self.method_name):
             theory.warn_if_overlap_swings(

@@ -40,8 +40,8 @@ class ElasticExtended(Protocol):
     def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
         """The gradients of this replica's worker, up to `gradient_scale`."""
 
-    def exchange_scheme(self, method: str) -> str:
-        """In which order workers and center move, one of `theory.EXCHANGES`.
+    def order_of(self, method: str) -> str:
+        """In which order workers and center move, one of `theory.ORDERS`.
 
         Raises:
             ValueError: the strategy's is none that the method has.

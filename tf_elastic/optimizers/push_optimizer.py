@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import theory
+from tf_elastic.core import momentum_control
 from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
@@ -27,8 +28,8 @@ class PushOptimizer(CenterOptimizer):
     For its arguments see `CenterOptimizer`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, learning_rate: Any, **kwargs: Any) -> None:
+        super().__init__(learning_rate, **kwargs)
         self._slots: list[keras.Variable] | None = None
 
     @property
@@ -129,8 +130,9 @@ class GradientPush(PushOptimizer):
 
     Args:
         learning_rate: float, schedule or callable, at least 0.
-        momentum: of the center, in [0, 1). A variable, so that it can change
-            while training goes on: `optimizer.momentum = 0.8`.
+        momentum: of the center, in [0, 1); None for 0.9 / p, of the p workers
+            that there are when the optimizer is built. A variable, so that
+            it can change while training goes on: `optimizer.momentum = 0.8`.
         jit_compile: see `CenterOptimizer`.
         **kwargs: as in `keras.optimizers.Optimizer`, but for `weight_decay`.
 
@@ -141,11 +143,13 @@ class GradientPush(PushOptimizer):
     def __init__(
         self,
         learning_rate: Any,
-        momentum: float,
+        *,
+        momentum: float | None,
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> None:
-        check_momentum("momentum", momentum)
+        if momentum is not None:
+            check_momentum("momentum", momentum)
         if kwargs.get("weight_decay") is not None:
             raise ValueError(
                 f"`weight_decay` has no meaning for {type(self).__name__}: "
@@ -166,8 +170,11 @@ class GradientPush(PushOptimizer):
             jit_compile=jit_compile,
             **kwargs,
         )
+        self._momentum_is_default = momentum is None
         self._momentum = keras.Variable(
-            momentum,
+            momentum_control.default_momentum(1)
+            if momentum is None
+            else momentum,
             name="momentum",
             dtype=keras.config.floatx(),
             trainable=False,
@@ -183,10 +190,15 @@ class GradientPush(PushOptimizer):
     @momentum.setter
     def momentum(self, momentum: float) -> None:
         check_momentum("momentum", momentum)
+        self._momentum_is_default = False
         self._momentum.assign(momentum)
 
     def _prepare(self, extended: ElasticExtended) -> None:
         super()._prepare(extended)
+        if self._momentum_is_default:
+            self._momentum.assign(
+                momentum_control.default_momentum(extended.num_workers)
+            )
         protocol = "round_robin"
         if extended.overlaps(self.method_name):
             protocol = "overlapped"
@@ -283,7 +295,10 @@ class GradientPush(PushOptimizer):
         config = super().get_config()
         del config["communication_period"]
         config.pop("weight_decay", None)
-        return {**config, "momentum": float(self._momentum.numpy())}
+        momentum = None
+        if not self._momentum_is_default:
+            momentum = float(self._momentum.numpy())
+        return {**config, "momentum": momentum}
 
 
 def check_momentum(name: str, momentum: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic import core
 from tf_elastic import theory
 from tf_elastic.optimizers.constructor_flags import COMMON
 from tf_elastic.optimizers.constructor_flags import KINDS
@@ -15,7 +16,7 @@ from tf_elastic.optimizers.constructor_flags import Argument
 from tf_elastic.optimizers.constructor_flags import arguments_of
 
 # Orders in which the workers of one process and their center move.
-ORDERS = ("jacobi", "gauss_seidel", "round_robin")
+ORDERS = tuple(core.orders.ORDERS)
 # When a worker of a cluster exchanges with the center.
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 _DATA = {"digits", "cifar"}

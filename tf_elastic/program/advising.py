@@ -86,7 +86,7 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
     if method.one_worker or period == "none":
         # Workers that never meet are sequential, each for itself.
         return {
-            "rule": rule if method.one_worker else "ASGD",
+            "rule": rule if method.one_worker else "AveragedSGD",
             "learning_rate": settings["learning_rate"],
             "num_workers": 1,
         }
@@ -95,7 +95,7 @@ def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
         "rule": rule,
         "learning_rate": settings["learning_rate"],
         "num_workers": settings["workers"],
-        "protocol": settings["protocol" if in_cluster else "exchange"],
+        "protocol": settings["protocol" if in_cluster else "order"],
     }
     for name in _ASKED:
         if name in method.flags:

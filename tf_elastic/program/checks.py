@@ -32,7 +32,7 @@ def without_effect(settings: dict[str, Any]) -> dict[str, str]:
             elastic = "elastic_multi_worker"
         reasons |= dict.fromkeys(
             {
-                *("advise", "optimizer", "rules", "exchange", "jit_compile"),
+                *("advise", "optimizer", "rules", "order", "jit_compile"),
                 *known_methods.all_flags(),
             }
             - _OF_SGD,
@@ -79,7 +79,7 @@ def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
             "the workers of a cluster are processes. Leave it out, or give "
             "--local_workers"
         )
-        reasons["exchange"] = (
+        reasons["order"] = (
             "a cluster exchanges by --protocol. Leave it out"
         )
     else:
@@ -162,7 +162,7 @@ def check_exchange(settings: dict[str, Any]) -> None:
     option = settings["optimizer"]
     method = known_methods.all_methods()[option]
     for name, allowed in (
-        ("exchange", method.orders),
+        ("order", method.orders),
         ("protocol", method.protocols),
     ):
         value = settings[name]

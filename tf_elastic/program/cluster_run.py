@@ -25,6 +25,6 @@ def epochs_done(settings: dict[str, Any], strategy: Any) -> int:
 
 def shared_epochs(settings: dict[str, Any]) -> Any:
     """The callback by which all workers end an epoch together."""
-    from tf_elastic import strategies
+    from tf_elastic.callbacks import SharedEpochs
 
-    return strategies.SharedEpochs(_samples_per_epoch(settings))
+    return SharedEpochs(_samples_per_epoch(settings))

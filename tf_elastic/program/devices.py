@@ -101,9 +101,9 @@ def make_strategy(settings: dict[str, Any]) -> Any:
         )
     from tf_elastic import strategies
 
-    with usage.explained("See --exchange and --workers."):
+    with usage.explained("See --order and --workers."):
         return strategies.ElasticMirroredStrategy(
-            devices, exchange=settings["exchange"]
+            devices, order=settings["order"]
         )
 
 

@@ -74,7 +74,7 @@ _GROUPS: dict[str, list[Flag]] = {
             "an equal part of what is free",
         ),
         Flag(
-            "exchange", "jacobi|gauss_seidel|round_robin", None,
+            "order", "jacobi|gauss_seidel|round_robin", None,
             "Who moves first in an exchange. jacobi: all at once; "
             "gauss_seidel: the center, then the workers; round_robin: one "
             "worker after another.",

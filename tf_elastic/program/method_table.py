@@ -18,7 +18,7 @@ def text() -> str:
             lines += [f"{family}:", ""]
         lines.append(f"{method.name}  (--optimizer={method.option})")
         entries = {key: getattr(method, key) for key in _SHOWN}
-        entries["exchange"] = ", ".join(method.orders)
+        entries["order"] = ", ".join(method.orders)
         entries["protocol"] = ", ".join(method.protocols)
         entries["travels"] = (
             f"{method.up} ({method.copies_up} P) up, {method.down} "
@@ -37,7 +37,7 @@ def text() -> str:
             )
         lines.append("")
     return "\n".join(
-        [*lines, "P: the trainable parameters. Of exchange and protocol the "
+        [*lines, "P: the trainable parameters. Of order and protocol the "
          "first is the default."]
     )
 

@@ -46,6 +46,7 @@ def train(
         import tensorflow as tf
 
         from tf_elastic import monitor
+        from tf_elastic.callbacks import ElasticMonitor
 
         strategy = devices.make_strategy(settings)
         _tell_of_xla(settings, strategy)
@@ -73,7 +74,7 @@ def train(
     # Under a mirrored strategy all workers evaluate together.
     evaluates = is_chief or not in_cluster
     clock = monitor.RunClock(began)
-    watch = monitor.ElasticMonitor(
+    watch = ElasticMonitor(
         center_data=train_eval if evaluates else None,
         center_steps=min(6, int(train_eval.cardinality())),
         log_dir=settings["logdir"],

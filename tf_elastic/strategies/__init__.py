@@ -8,7 +8,6 @@ from tf_elastic.strategies.elastic_multi_worker import (
 from tf_elastic.strategies.multi_worker_mirrored import (
     MultiWorkerMirroredStrategy,
 )
-from tf_elastic.strategies.shared_epochs import SharedEpochs
 from tf_elastic.strategies.step_times import StepTimes
 from tf_elastic.strategies.views import center_view
 from tf_elastic.strategies.views import worker_view
@@ -18,7 +17,6 @@ __all__ = [
     "ElasticMultiWorkerStrategy",
     "Timeouts",
     "MultiWorkerMirroredStrategy",
-    "SharedEpochs",
     "StepTimes",
     "center_view",
     "worker_view",

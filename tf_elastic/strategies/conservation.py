@@ -59,7 +59,7 @@ def checked(
             scale * tf.cast(share, scale.dtype),
             message=(
                 "An exchange did not conserve sum(workers) + center of "
-                f"{parameter.variable.name!r} (exchange={order!r}, "
+                f"{parameter.variable.name!r} (order={order!r}, "
                 f"moving_rate={moving_rate}, beta={beta_}). "
                 "Please report this; to train on, leave `check_conservation` "
                 "out."

@@ -39,7 +39,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
         devices: names such as `["GPU:0", "GPU:1"]`, or None for all GPUs (or
             the CPU where there is none). Logical CPU devices work too; see
             `tf.config.set_logical_device_configuration`.
-        exchange: the order in which workers and center move:
+        order: the order in which workers and center move:
             `"jacobi"`: all workers at once, each with the center as it was
             (eqs. 2.3, 2.4);
             `"gauss_seidel"`: after the last step of a period the center
@@ -59,7 +59,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
             The next `fit` goes on as if nothing had been.
 
     Raises:
-        ValueError: `exchange` is unknown, or a device is given twice.
+        ValueError: `order` is unknown, or a device is given twice.
 
     Example:
 
@@ -85,19 +85,19 @@ class ElasticMirroredStrategy(ElasticStrategy):
     def __init__(
         self,
         devices: Sequence[str] | None = None,
-        exchange: str | None = None,
+        order: str | None = None,
         check_conservation: bool = False,
         closing: bool = True,
     ) -> None:
-        if exchange is not None and exchange not in theory.EXCHANGES:
+        if order is not None and order not in theory.ORDERS:
             raise ValueError(
-                f"`exchange` must be one of {theory.EXCHANGES}, or None. "
-                f"Received: exchange={exchange!r}."
+                f"`order` must be one of {theory.ORDERS}, or None. "
+                f"Received: order={order!r}."
             )
         check_devices(devices)
         super().__init__(
             ElasticMirroredExtended(
-                self, devices, exchange, check_conservation, closing
+                self, devices, order, check_conservation, closing
             )
         )
 
@@ -111,13 +111,13 @@ class ElasticMirroredExtended(ElasticExtended):
         self,
         container_strategy: tf.distribute.Strategy,
         devices: Sequence[str] | None,
-        exchange: str | None,
+        order: str | None,
         check_conservation: bool,
         closing: bool,
     ) -> None:
         super().__init__(container_strategy, devices)
         self._closing = closing
-        self._exchange_scheme = exchange
+        self._asked_order = order
         self._check_conservation = check_conservation
 
     @property
@@ -141,8 +141,8 @@ class ElasticMirroredExtended(ElasticExtended):
 
     # The exchange.
 
-    def exchange_scheme(self, method: str) -> str:
-        """In which order workers and center move, one of `theory.EXCHANGES`.
+    def order_of(self, method: str) -> str:
+        """In which order workers and center move, one of `theory.ORDERS`.
 
         Args:
             method: the name that the optimizer is registered by.
@@ -151,9 +151,9 @@ class ElasticMirroredExtended(ElasticExtended):
             ValueError: the strategy's is none that the method has.
         """
         allowed = registry.named(method).orders
-        scheme = self._exchange_scheme or allowed[0]
-        registry.check_choice(method, "exchange", scheme, allowed)
-        return scheme
+        order = self._asked_order or allowed[0]
+        registry.check_choice(method, "order", order, allowed)
+        return order
 
     def overlaps(self, method: str) -> bool:
         """Whether what comes back is applied a period later: here never."""
@@ -171,7 +171,7 @@ class ElasticMirroredExtended(ElasticExtended):
         Raises:
             ValueError: the strategy has no such exchange.
         """
-        order = self.exchange_scheme(spec.method)
+        order = self.order_of(spec.method)
         where = (self.statistics(), self._devices, jit_compile)
         checks = self._check_conservation
         if checks and not spec.rule.answers_difference:

@@ -107,8 +107,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """The number of workers, p, as the center last said."""
         return self.client.num_workers
 
-    def exchange_scheme(self, method: str) -> str:
-        """The scheme of `theory.EXCHANGES` that the protocol amounts to.
+    def order_of(self, method: str) -> str:
+        """The scheme of `theory.ORDERS` that the protocol amounts to.
 
         Args:
             method: the name that the optimizer is registered by.

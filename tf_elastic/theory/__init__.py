@@ -20,7 +20,7 @@ from tf_elastic.theory._spectra import spectral_radii
 from tf_elastic.theory.advise import RULES
 from tf_elastic.theory.advise import Advice
 from tf_elastic.theory.advise import advise
-from tf_elastic.theory.stability import EXCHANGES
+from tf_elastic.theory.stability import ORDERS
 from tf_elastic.theory.stability import StabilityWarning
 from tf_elastic.theory.stability import exchange_map
 from tf_elastic.theory.stability import spectral_radius
@@ -30,7 +30,7 @@ from tf_elastic.theory.stability import warn_if_overlap_swings
 from tf_elastic.theory.stability import warn_if_unstable
 
 __all__ = [
-    "EXCHANGES",
+    "ORDERS",
     "RULES",
     "Advice",
     "StabilityWarning",

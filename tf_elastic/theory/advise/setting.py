@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from tf_elastic import core
+from tf_elastic.core import momentum_control
 from tf_elastic.core import rules
 from tf_elastic.theory import _checks
 
@@ -38,7 +39,7 @@ class Rule(NamedTuple):
     exchange: str  # ELASTIC to NOTHING
     meetings: dict[str, str]  # protocol -> meeting; the first is the default
     period: int = 1  # the default
-    momentum: float = 0.0  # the default
+    momentum: float | None = 0.0  # the default; None: by the workers
     nesterov: bool = False
     center_rule: rules.Rule = rules.Add()
 
@@ -77,7 +78,7 @@ _GRADIENT = Rule(
         "blocking": ROUND_ROBIN,
         "overlapped": OVERLAPPED,
     },
-    momentum=0.5,
+    momentum=None,
     center_rule=rules.HeavyBall(),
 )
 _MEAN = Rule(
@@ -92,8 +93,8 @@ RULES: dict[str, Rule] = {
     "EASGD": _ELASTIC,
     "EAMSGD": _ELASTIC._replace(momentum=0.99, nesterov=True),
     "Elastic": _ELASTIC,
-    "ASGD": _ALONE,
-    "MVASGD": _ALONE,
+    "AveragedSGD": _ALONE,
+    "MovingAverageSGD": _ALONE,
     "Downpour": _DOWNPOUR,
     "ADownpour": _DOWNPOUR,
     "MVADownpour": _DOWNPOUR,
@@ -230,6 +231,8 @@ def make_setting(
         outer_learning_rate=outer_learning_rate,
     )
     delta = known.momentum if momentum is None else momentum
+    if delta is None:
+        delta = momentum_control.default_momentum(p)
     momenta = {"momentum": delta, "outer_momentum": outer_momentum}
     for name, value in momenta.items():
         _checks.require(0 <= value < 1, "in [0, 1)", **{name: value})

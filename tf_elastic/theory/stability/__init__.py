@@ -6,7 +6,7 @@ gradients and overlapped exchanges leave of them.
 
 from tf_elastic.theory.stability.delays import warn_if_late
 from tf_elastic.theory.stability.delays import warn_if_overlap_swings
-from tf_elastic.theory.stability.exchanges import EXCHANGES
+from tf_elastic.theory.stability.exchanges import ORDERS
 from tf_elastic.theory.stability.exchanges import StabilityWarning
 from tf_elastic.theory.stability.exchanges import exchange_map
 from tf_elastic.theory.stability.exchanges import spectral_radius
@@ -14,7 +14,7 @@ from tf_elastic.theory.stability.exchanges import stable_moving_rates
 from tf_elastic.theory.stability.exchanges import warn_if_unstable
 
 __all__ = [
-    "EXCHANGES",
+    "ORDERS",
     "StabilityWarning",
     "exchange_map",
     "spectral_radius",

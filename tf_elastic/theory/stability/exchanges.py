@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from tf_elastic import core
+from tf_elastic.core import orders
 
-EXCHANGES = ("jacobi", "gauss_seidel", "round_robin")
+ORDERS = tuple(orders.ORDERS)
 
-_EXCHANGE_FUNCTIONS = {
+_FUNCTIONS = {
     "jacobi": core.jacobi_exchange,
     "gauss_seidel": core.gauss_seidel_exchange,
     "round_robin": core.round_robin_exchange,
@@ -45,7 +46,7 @@ def spectral_radius(matrix: ArrayLike) -> float:
 
 
 def exchange_map(
-    num_workers: int, moving_rate: float, beta: float, exchange: str
+    num_workers: int, moving_rate: float, beta: float, order: str
 ) -> NDArray[np.float64]:
     r"""The linear map of one exchange on (x^1, ..., x^p, center).
 
@@ -53,30 +54,30 @@ def exchange_map(
         num_workers: p, at least 1.
         moving_rate: :math:`\alpha`.
         beta: :math:`\beta`.
-        exchange: one of `EXCHANGES`.
+        order: one of `ORDERS`.
 
     Returns:
         The matrix, shape (p + 1, p + 1), float64.
 
     Raises:
-        ValueError: `exchange` is unknown.
+        ValueError: `order` is unknown.
 
     Example:
 
-    >>> exchange_map(1, moving_rate=0.25, beta=0.25, exchange="jacobi")
+    >>> exchange_map(1, moving_rate=0.25, beta=0.25, order="jacobi")
     array([[0.75, 0.25],
            [0.25, 0.75]])
     """
-    _check_exchange(exchange)
+    _check_order(order)
     identity = np.eye(num_workers + 1)
-    workers, center = _EXCHANGE_FUNCTIONS[exchange](
+    workers, center = _FUNCTIONS[order](
         list(identity[:-1]), identity[-1], moving_rate, beta
     )
     return np.stack([*workers, center])
 
 
 def stable_moving_rates(
-    num_workers: int, beta: float | None = None, exchange: str = "jacobi"
+    num_workers: int, beta: float | None = None, order: str = "jacobi"
 ) -> tuple[float, float]:
     r"""The open interval in which :math:`\alpha` is stable.
 
@@ -87,7 +88,7 @@ def stable_moving_rates(
         num_workers: p, at least 1.
         beta: the center's rate where it is chosen freely, or None for
             :math:`\beta = p \alpha`.
-        exchange: "jacobi" (all workers at once), "gauss_seidel" (center
+        order: "jacobi" (all workers at once), "gauss_seidel" (center
             first, then the workers), or "round_robin" (one after another).
 
     Returns:
@@ -96,15 +97,15 @@ def stable_moving_rates(
         stable; it is the one that begins at 0.
 
     Raises:
-        ValueError: `exchange` is unknown.
+        ValueError: `order` is unknown.
 
     Example:
 
     >>> stable_moving_rates(3)
     (0.0, 0.5)
-    >>> stable_moving_rates(3, exchange="round_robin")
+    >>> stable_moving_rates(3, order="round_robin")
     (0.0, 1.0)
-    >>> stable_moving_rates(16, beta=16.0, exchange="gauss_seidel")
+    >>> stable_moving_rates(16, beta=16.0, order="gauss_seidel")
     (0.9333333333333333, 1.0666666666666667)
 
     Reference:
@@ -113,18 +114,18 @@ def stable_moving_rates(
         (4 - eta)); Theorem 6.2.1 (Gauss-Seidel: c = (1 - alpha)(1 - beta)),
         with |1 - alpha| < 1 for the differences among p > 1 workers.
     """
-    _check_exchange(exchange)
-    return _stable_intervals(num_workers, beta, exchange)[0]
+    _check_order(order)
+    return _stable_intervals(num_workers, beta, order)[0]
 
 
 def _stable_intervals(
-    num_workers: int, beta: float | None, exchange: str
+    num_workers: int, beta: float | None, order: str
 ) -> list[tuple[float, float]]:
     """All open intervals of stable moving rates, from the lowest."""
     p = num_workers
-    if exchange == "jacobi":
+    if order == "jacobi":
         return [(0.0, 2 / (p + 1) if beta is None else 2 - beta)]
-    if exchange == "round_robin":
+    if order == "round_robin":
         return [(0.0, 1.0 if beta is None else 2 - beta / p)]
     spread = 2.0 if p > 1 else math.inf
     if beta is None:
@@ -144,16 +145,16 @@ def _stable_intervals(
     return [(max(0.0, 1 - width), min(spread, 1 + width))]
 
 
-def _check_exchange(exchange: str) -> None:
-    if exchange not in EXCHANGES:
+def _check_order(order: str) -> None:
+    if order not in ORDERS:
         raise ValueError(
-            f"`exchange` must be one of {EXCHANGES}. "
-            f"Received: exchange={exchange!r}."
+            f"`order` must be one of {ORDERS}. "
+            f"Received: order={order!r}."
         )
 
 
 def warn_if_unstable(
-    rates: core.ElasticRates, num_workers: int, exchange: str
+    rates: core.ElasticRates, num_workers: int, order: str
 ) -> None:
     r"""Warns about rates that cannot converge, with the nearest that can.
 
@@ -164,7 +165,7 @@ def warn_if_unstable(
     Args:
         rates: :math:`\alpha` and :math:`\beta`.
         num_workers: p, at least 1.
-        exchange: one of `EXCHANGES`.
+        order: one of `ORDERS`.
 
     Warns:
         StabilityWarning: the rates are on or outside of the bound.
@@ -172,7 +173,7 @@ def warn_if_unstable(
     alpha, beta = rates
     setting = (
         f"moving_rate={alpha:.6g} (beta={beta:.6g}) with {num_workers} "
-        f"workers that exchange by {exchange!r}"
+        f"workers that exchange by {order!r}"
     )
     if alpha < 0:
         _warn(
@@ -183,7 +184,7 @@ def warn_if_unstable(
         )
         return
     if alpha == 0:
-        bound = 2 * num_workers if exchange == "round_robin" else 2
+        bound = 2 * num_workers if order == "round_robin" else 2
         if beta >= bound:
             _warn(
                 f"{setting} cannot converge: the center swings ever wider "
@@ -191,7 +192,7 @@ def warn_if_unstable(
                 f"{core.DEFAULT_BETA}."
             )
         return
-    low, high = stable_moving_rates(num_workers, beta, exchange)
+    low, high = stable_moving_rates(num_workers, beta, order)
     if low < alpha < high:
         return
     symmetric = math.isclose(beta, num_workers * alpha, rel_tol=1e-6)
@@ -204,7 +205,7 @@ def warn_if_unstable(
         return
     # With the symmetry, beta follows the moving rate that is advised.
     low, high = min(
-        _stable_intervals(num_workers, None if symmetric else beta, exchange),
+        _stable_intervals(num_workers, None if symmetric else beta, order),
         key=lambda interval: min(abs(alpha - end) for end in interval),
     )
     margin = 1e-3 * (high - low)  # more than the rounding of the message

@@ -39,7 +39,7 @@ class SharedEpochs(keras.callbacks.Callback):
     model.fit(
         train.repeat(),
         epochs=10,
-        callbacks=[te.strategies.SharedEpochs(samples_per_epoch=50_000)],
+        callbacks=[te.callbacks.SharedEpochs(samples_per_epoch=50_000)],
     )
     ```
 

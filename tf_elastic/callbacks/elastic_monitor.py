@@ -79,7 +79,7 @@ class ElasticMonitor(keras.callbacks.Callback):
     model.fit(
         train,
         validation_data=test,
-        callbacks=[te.monitor.ElasticMonitor(log_dir="runs/first")],
+        callbacks=[te.callbacks.ElasticMonitor(log_dir="runs/first")],
     )
     ```
 

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from absl import logging
 
+from tf_elastic.callbacks import momentum_meters
 from tf_elastic.core import momentum_control
-from tf_elastic.monitor import momentum_meters
 from tf_elastic.monitor import probe
 from tf_elastic.optimizers.push_optimizer import GradientPush
 
