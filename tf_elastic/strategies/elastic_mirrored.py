@@ -13,7 +13,7 @@ from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.admm_exchange import AdmmExchange
 from tf_elastic.strategies.device_exchange import DeviceExchange
-from tf_elastic.strategies.elastic_strategy import ElasticExtended
+from tf_elastic.strategies.elastic_extended import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.rule_exchange import RuleExchange
