@@ -45,9 +45,11 @@ def main():
         model.optimizer.build(model.trainable_variables)
     held = 0
     for variable in made:
-        copies = list(getattr(variable, "worker_copies", ()))
-        copies += list(getattr(variable, "center_copies", ()))
-        copies = copies or getattr(variable, "values", [variable])
+        store = getattr(variable, "store", None)
+        if store is None:
+            copies = getattr(variable, "values", [variable])
+        else:
+            copies = store.live + store.centers
         held += sum(map(num_bytes, copies))
     weights = sum(
         num_bytes(compat.native_variable(v)) for v in model.trainable_variables

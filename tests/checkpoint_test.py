@@ -54,8 +54,9 @@ def set_apart(checkpoint):
     for k, variable in enumerate(variables):
         native = compat.native_variable(variable)
         native.assign(native * 0 + k + 1)
-        for i, copy in enumerate(getattr(native, "worker_copies", ())):
-            copy.assign(copy * 0 + 10 * i + k + 2)
+        store = getattr(native, "store", None)
+        for i in range(0 if store is None else store.num_workers):
+            store.assign(i, native * 0 + 10 * i + k + 2)
     return checkpoint
 
 

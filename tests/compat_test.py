@@ -97,7 +97,7 @@ def test_the_names_that_are_used_have_been_found():
 
 
 STRATEGY = "strategies.ElasticMirroredStrategy"
-VARIABLES = "strategies.variables"
+VARIABLES = "strategies.worker_variable"
 OPTIMIZERS = "optimizers.ElasticOptimizer"
 SIGNATURES = [
     # (class, method, its parameters without self, who relies on it)

@@ -458,7 +458,7 @@ def test_two_devices_equal_one_with_the_whole_batch(cluster, worker):
             a.worker_values()[0], first, rtol=1e-4, atol=1e-6
         )
         np.testing.assert_array_equal(
-            b.center_copies[0].numpy(), b.center_copies[1].numpy()
+            b.store.centers[0].numpy(), b.store.centers[1].numpy()
         )
     for a, b in zip(
         center_values(servers, one), center_values(servers_2, two), strict=True

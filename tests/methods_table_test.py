@@ -125,11 +125,7 @@ def bytes_by_device(variables):
     held = {}
     for variable in variables:
         native = compat.native_variable(variable)
-        copies = [
-            *native.worker_copies,
-            *getattr(native, "center_copies", ()),
-        ]
-        for copy in copies:
+        for copy in native.store.live + native.store.centers:
             size = copy.shape.num_elements() * copy.dtype.size
             held[copy.device] = held.get(copy.device, 0) + size
     return held

@@ -226,11 +226,11 @@ def test_memory_is_weights_and_slots_for_each_and_one_center(strategy):
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     for variable in model.trainable_variables:
-        assert len(native(variable).worker_copies) == 3
-        assert len(native(variable).center_copies) == 3
+        assert len(native(variable).store.live) == 3
+        assert len(native(variable).store.centers) == 3
     for slot in model.optimizer._velocities:
-        assert len(native(slot).worker_copies) == 3
-        assert not hasattr(native(slot), "_worker_copies")
+        assert len(native(slot).store.live) == 3
+        assert not native(slot).store.centers
 
 
 def test_another_number_of_workers_starts_from_the_center(

@@ -347,7 +347,7 @@ def test_the_end_of_fit_brings_what_is_left(cluster, worker, method, protocol):
     elif method == "admm":
         multiplier = model.optimizer._exchange.parameters
         parts = np.concatenate(
-            [p.point(0) - p.multiplier.worker_copies[0] for p in multiplier]
+            [p.point(0) - p.multiplier.store.read(0) for p in multiplier]
         )
         assert_close(after_c, parts)  # The mean of one.
         assert_close(after_x, x)

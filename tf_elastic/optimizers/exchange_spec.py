@@ -26,7 +26,7 @@ class ExchangedVariable(NamedTuple):
     y = x + delta v, where the gradient is wanted; what is exchanged is x.
     """
 
-    variable: Any  # the strategy's variable; has worker_copies, center_copies
+    variable: Any  # the strategy's variable, with a `store`
     velocity: Any = None  # v's variable, if there is one
     momentum: float = 0.0  # delta if the look-ahead point is stored, else 0
     # Of an INCREMENT the point that was last read, else the gradient; or None:
@@ -53,7 +53,7 @@ class ExchangedVariable(NamedTuple):
         variables = [self.variable]
         if self.looks_ahead:
             variables.append(self.velocity)
-        return [v.worker_copies[worker].read_value() for v in variables]
+        return [v.store.read(worker) for v in variables]
 
     def point_of(self, stored: Sequence[Any]) -> Any:
         """The point made of what `stored` gave, or of parts of it."""
@@ -72,7 +72,7 @@ class ExchangedVariable(NamedTuple):
             return self.point(worker)
         if self.slot is None:
             return tf.zeros_like(self.point(worker))
-        slot = self.slot.worker_copies[worker].read_value()
+        slot = self.slot.store.read(worker)
         if sends == rules.GRADIENT:
             return slot
         return rules.increment(self.point(worker), slot)
@@ -98,7 +98,7 @@ class ExchangeSpec(NamedTuple):
 class AdmmVariable(NamedTuple):
     """A trainable variable and what ADMM keeps beside it on each worker."""
 
-    variable: Any  # the strategy's variable; has worker_copies, center_copies
+    variable: Any  # the strategy's variable, with a `store`
     gradient: Any
     multiplier: Any  # lambda
     anchor: Any  # the center as it was last read
@@ -110,7 +110,7 @@ class AdmmVariable(NamedTuple):
         Args:
             worker: index of the worker, from 0.
         """
-        return self.variable.worker_copies[worker].read_value()
+        return self.variable.store.read(worker)
 
 
 class AdmmSpec(NamedTuple):

@@ -111,15 +111,16 @@ class GradientRing:
         if self.num_cut is None:
             return 0
         native = compat.native_variable(self.num_cut)
-        copies = getattr(native, "worker_copies", (native,))
-        return int(np.sum([copy.numpy() for copy in copies]))
+        store = getattr(native, "store", None)
+        counts = [native] if store is None else store.values()
+        return int(np.sum([count.numpy() for count in counts]))
 
 
 def _own_copy(variable: keras.Variable) -> tf.Variable:
     """This replica's copy of a variable; the variable where there is one."""
     native = compat.native_variable(variable)
-    copies = getattr(native, "worker_copies", None)
-    return native if copies is None else copies[compat.current_replica_id()]
+    store = getattr(native, "store", None)
+    return native if store is None else store.live[compat.current_replica_id()]
 
 
 def _worker_number() -> int:

@@ -245,29 +245,27 @@ class GradientPush(PushOptimizer):
         size = sum(p.variable.shape.num_elements() for p in parameters)
         every = -(-size // (most or size))
 
-        def flat(copies: Sequence[tf.Variable]) -> np.ndarray:
+        def flat(values: Sequence[tf.Tensor]) -> np.ndarray:
             return np.concatenate(
                 [
-                    tf.reshape(copy.read_value(), [-1])[::every]
-                    .numpy()
-                    .astype(np.float64)
-                    for copy in copies
+                    tf.reshape(value, [-1])[::every].numpy().astype(np.float64)
+                    for value in values
                 ]
             )
 
         workers = extended.local_workers
         return LastPushes(
             int(self.center_step.numpy()),
-            flat([p.variable.center_copies[0] for p in parameters]),
+            flat([p.variable.store.center_at(0) for p in parameters]),
             np.stack(
                 [
-                    flat([p.variable.worker_copies[i] for p in parameters])
+                    flat([p.variable.store.read(i) for p in parameters])
                     for i in workers
                 ]
             ),
             np.stack(
                 [
-                    flat([p.slot.worker_copies[i] for p in parameters])
+                    flat([p.slot.store.read(i) for p in parameters])
                     for i in workers
                 ]
             ),

@@ -11,7 +11,7 @@ from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
-from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 
 class AdmmExchange(DeviceExchange):
@@ -50,7 +50,7 @@ class AdmmExchange(DeviceExchange):
         begins = tf.equal((clock - 1) % period, 0)
         ends = tf.equal(clock % period, 0)
         (learning_rate,) = tf.unstack(self._spec.numbers(clock), num=1)
-        centers = [v.center_copies[0].read_value() for v in self._variables]
+        centers = [v.store.center_at(0).read_value() for v in self._variables]
         for i in range(self.num_workers):
             centers = self._on(
                 i, self._visit, begins, ends, learning_rate, centers
@@ -64,7 +64,7 @@ class AdmmExchange(DeviceExchange):
         return [
             self._moved(
                 k,
-                variable.center_copies[0].read_value(),
+                variable.store.center_at(0).read_value(),
                 orders.summed([of_worker[k] for of_worker in parts]),
             )
             for k, variable in enumerate(self._variables)
@@ -75,14 +75,14 @@ class AdmmExchange(DeviceExchange):
         return [
             core.admm.contribution(
                 parameter.point(i),
-                parameter.multiplier.worker_copies[i].read_value(),
+                parameter.multiplier.store.read(i),
             )
-            - parameter.pushed.worker_copies[i].read_value()
+            - parameter.pushed.store.read(i)
             for parameter in self.parameters
         ] + [
             rules.Follow().delta(
-                variable.worker_copies[i].read_value(),
-                {"center": variable.center_copies[i].read_value()},
+                variable.store.read(i),
+                {"center": variable.store.center_at(i).read_value()},
             )
             for variable in self._statistics
         ]
@@ -108,7 +108,7 @@ class AdmmExchange(DeviceExchange):
             self._statistics, centers[len(changes) :], strict=True
         ):
             delta = rules.Follow().delta(
-                variable.worker_copies[i].read_value(), {"center": center}
+                variable.store.read(i), {"center": center}
             )
             changes.append(tf.where(ends, delta, 0 * delta))
         return [
@@ -153,7 +153,7 @@ def admm_step(
         brought it, if a period ends; else zero.
     """
     x, gradient, multiplier, anchor, pushed = (
-        variable.worker_copies[i]
+        variable.store.read(i)
         for variable in (
             parameter.variable,
             parameter.gradient,
@@ -173,10 +173,10 @@ def admm_step(
     part = core.admm.contribution(moved, dual)
     change = tf.where(ends, part - pushed, tf.zeros_like(part))
     for variable, value in (
-        (anchor, read),
-        (multiplier, dual),
-        (x, moved),
-        (pushed, tf.where(ends, part, pushed)),
+        (parameter.anchor, read),
+        (parameter.multiplier, dual),
+        (parameter.variable, moved),
+        (parameter.pushed, tf.where(ends, part, pushed)),
     ):
-        variable.assign(value, read_value=False)
+        variable.store.assign(i, value)
     return change

@@ -21,7 +21,7 @@ from tf_elastic.core.protocols import ExchangeProtocol
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.compiled import is_compiled_for
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
-from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 Tensors = list[tf.Tensor]
 
@@ -198,7 +198,7 @@ class CenterExchange:
                 for variable, value in zip(
                     self._variables, values, strict=True
                 ):
-                    variable.worker_copies[i].assign(value, read_value=False)
+                    variable.store.assign(i, value)
                 self._begin_anew(i)
 
     def _begin_anew(self, i: int) -> None:
@@ -212,7 +212,8 @@ class CenterExchange:
                 for variable, value in zip(
                     self._variables, values, strict=True
                 ):
-                    variable.center_copies[i].assign(value, read_value=False)
+                    center = variable.store.center_at(i)
+                    center.assign(value, read_value=False)
 
     def show_if(self, any_: tf.Tensor, arrays: Tensors) -> None:
         """The same in a graph, if there are any arrays.
@@ -251,14 +252,14 @@ class CenterExchange:
             self.parameters,
             key=lambda parameter: parameter.variable.shape.num_elements(),
         ).variable
-        return [copy.read_value() for copy in smallest.worker_copies]
+        return list(smallest.store.values())
 
     def _flat(self, values: Sequence[tf.Tensor]) -> Tensors:
         """Of the parameters, and of the worker's statistics: end to end."""
         return self._end_to_end(
             [
                 *values,
-                *(v.worker_copies[0].read_value() for v in self._statistics),
+                *(v.store.read(0) for v in self._statistics),
             ]
         )
 
@@ -330,7 +331,7 @@ class ElasticCenterExchange(CenterExchange):
             return super().outgoing()
         return [
             *(t for p in self.parameters for t in p.stored(0)),
-            *(v.worker_copies[0].read_value() for v in self._statistics),
+            *(v.store.read(0) for v in self._statistics),
         ]
 
     def laid_out(
@@ -377,12 +378,10 @@ class ElasticCenterExchange(CenterExchange):
             for parameter, difference in zip(
                 self.parameters, differences, strict=False
             ):
-                copy = parameter.variable.worker_copies[i]
-                rates = {"moving_rate": tf.cast(moving_rate, copy.dtype)}
-                copy.assign(
-                    self._spec.rule.settle(copy, difference, rates),
-                    read_value=False,
-                )
+                store = parameter.variable.store
+                x = store.read(i)
+                rates = {"moving_rate": tf.cast(moving_rate, x.dtype)}
+                store.assign(i, self._spec.rule.settle(x, difference, rates))
             return []
 
         return pull
@@ -390,5 +389,5 @@ class ElasticCenterExchange(CenterExchange):
     def _begin_anew(self, i: int) -> None:
         for parameter in self.parameters:
             if parameter.velocity is not None:
-                copy = parameter.velocity.worker_copies[i]
-                copy.assign(tf.zeros_like(copy), read_value=False)
+                store = parameter.velocity.store
+                store.assign(i, tf.zeros_like(store.read(i)))

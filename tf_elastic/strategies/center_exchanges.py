@@ -12,8 +12,8 @@ from tf_elastic.strategies.center_exchange import ElasticCenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
 from tf_elastic.strategies.center_push import PushCenterExchange
 from tf_elastic.strategies.center_session import CenterSession
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.optimizer_sessions import other_variables
-from tf_elastic.strategies.variables import ElasticVariable
 
 
 class CenterExchanges:

@@ -54,11 +54,9 @@ class PushCenterExchange(CenterExchange):
         for new, old in zip(self.parameters, before.parameters, strict=True):
             if new.slot is None:
                 continue
-            copies = (old.slot or old.variable).worker_copies
-            for copy, value in zip(
-                new.slot.worker_copies, copies, strict=True
-            ):
-                copy.assign(value.read_value())
+            values = (old.slot or old.variable).store.values()
+            for i, value in enumerate(values):
+                new.slot.store.assign(i, value)
 
     def numbers(self, clock: tf.Tensor) -> tf.Tensor:
         """What the rates depend on, beside p: a float64 vector."""
@@ -104,21 +102,21 @@ class PushCenterExchange(CenterExchange):
     def _go_on(
         self, parameter: ExchangedVariable, i: int, point: tf.Tensor
     ) -> None:
-        x = parameter.variable.worker_copies[i]
+        x = parameter.variable.store
         away = tf.math.is_nan(point)
         if parameter.slot is not None and (
             self._spec.rule.sends == rules.INCREMENT
         ):
-            slot = parameter.slot.worker_copies[i]
-            here = x.read_value()
+            slot = parameter.slot.store
+            here = x.read(i)
             new, left = point, here
             if self.protocol.answers_later:
-                new = orders.go_on(point, here, slot)
-                left = slot.read_value()
-            slot.assign(tf.where(away, left, point), read_value=False)
-            x.assign(tf.where(away, here, new), read_value=False)
+                left = slot.read(i)
+                new = orders.go_on(point, here, left)
+            slot.assign(i, tf.where(away, left, point))
+            x.assign(i, tf.where(away, here, new))
         else:
-            x.assign(tf.where(away, x, point), read_value=False)
+            x.assign(i, tf.where(away, x.read(i), point))
 
     def sent(self, leaves: tf.Tensor) -> None:
         """Notes whether what was outgoing leaves; boolean scalar."""
@@ -137,9 +135,8 @@ class PushCenterExchange(CenterExchange):
             return
         for parameter in self.parameters:
             if parameter.slot is not None:
-                parameter.slot.worker_copies[i].assign(
-                    parameter.variable.worker_copies[i], read_value=False
-                )
+                x = parameter.variable.store.read(i)
+                parameter.slot.store.assign(i, x)
 
 
 class AdmmCenterExchange(CenterExchange):
@@ -171,13 +168,11 @@ class AdmmCenterExchange(CenterExchange):
         for parameter in self.parameters:
             part = core.admm.contribution(
                 parameter.point(0),
-                parameter.multiplier.worker_copies[0].read_value(),
+                parameter.multiplier.store.read(0),
             )
-            pushed = parameter.pushed.worker_copies
-            changes.append(part - pushed[0].read_value())
-            for copy in pushed:
-                copy.assign(part)
-        changes += [tf.zeros_like(v.worker_copies[0]) for v in self._statistics]
+            changes.append(part - parameter.pushed.store.read(0))
+            parameter.pushed.store.set_all(part)
+        changes += [tf.zeros_like(v.store.read(0)) for v in self._statistics]
         return self._end_to_end(changes)
 
     def numbers(self, clock: tf.Tensor) -> tf.Tensor:
@@ -254,7 +249,7 @@ class AdmmCenterExchange(CenterExchange):
                 self._statistics, centers[len(changes) :], strict=True
             ):
                 delta = rules.Follow().delta(
-                    variable.worker_copies[i].read_value(), {"center": center}
+                    variable.store.read(i), {"center": center}
                 )
                 away = tf.math.is_nan(delta)
                 changes.append(tf.where(away, 0 * center, delta))
@@ -263,23 +258,21 @@ class AdmmCenterExchange(CenterExchange):
         return step
 
     def _move_to(self, flat: Sequence[Any]) -> None:
-        copies = [
-            copy
+        pushed = [
+            (parameter.pushed.store, i, parameter.pushed.store.read(i))
             for parameter in self.parameters
-            for copy in parameter.pushed.worker_copies
+            for i in range(len(self._devices))
         ]
-        pushed = [copy.read_value() for copy in copies]
         self.restart(flat)
-        for copy, value in zip(copies, pushed, strict=True):
-            with tf.device(copy.device):
-                copy.assign(value, read_value=False)
+        for store, i, value in pushed:
+            store.assign(i, value)
 
     def _begin_anew(self, i: int) -> None:
         for parameter in self.parameters:
-            x = parameter.variable.worker_copies[i]
+            x = parameter.variable.store.read(i)
             for variable, value in (
                 (parameter.multiplier, tf.zeros_like(x)),
                 (parameter.anchor, x),
                 (parameter.pushed, x),
             ):
-                variable.worker_copies[i].assign(value, read_value=False)
+                variable.store.assign(i, value)

@@ -16,9 +16,9 @@ from tf_elastic.cluster.worker import exchanger
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.chiefs_word import ChiefsWord
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.step_times import StepTimer
 from tf_elastic.strategies.step_times import time_after
-from tf_elastic.strategies.variables import ElasticVariable
 from tf_elastic.strategies.worker_clock import WorkerClock
 
 # What an order of `exchanger` may be here: the worker is at the center.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 
 class Closing:
@@ -45,9 +45,9 @@ class Closing:
             values: one for each variable.
         """
         for held, variable in zip(self.held, self._variables, strict=True):
-            held.assign(variable.center_copies[0])
+            held.assign(variable.store.center_at(0))
         for variable, value in zip(self._variables, values, strict=True):
-            variable.set_center(value)
+            variable.store.set_center(value)
         self.is_closed.assign(True)
 
     def held_by_variable(self) -> dict[int, tf.Variable]:
@@ -62,7 +62,7 @@ class Closing:
 
         def reopen() -> None:
             for held, variable in zip(self.held, self._variables, strict=True):
-                variable.set_center(held.read_value())
+                variable.store.set_center(held.read_value())
             self.is_closed.assign(False)
 
         tf.cond(self.is_closed.read_value(), reopen, lambda: None)
@@ -71,11 +71,11 @@ class Closing:
         """The center of a variable, by index, whatever it shows."""
         if bool(self.is_closed.numpy()):
             return self.held[k].numpy()
-        return self._variables[k].center_copies[0].numpy()
+        return self._variables[k].store.center_at(0).numpy()
 
 
 def _held(variable: ElasticVariable, device: int) -> tf.Variable:
-    center = variable.center_copies[device]
+    center = variable.store.center_at(device)
     with tf.device(center.device):
         held = tf.Variable(center.read_value(), trainable=False)
     variable.begins_anew_with(held)

@@ -1,7 +1,7 @@
 """What all exchanges within one process share.
 
-The rules are those of `core`; here is where their operands live. Worker i and
-one copy of the center are on device i. What concerns one device is one
+The rules are those of `core`; a variable's store has their operands. Worker i
+and one copy of the center are on device i. What concerns one device is one
 XLA-compiled function there, over all variables at once. What crosses devices
 is one tensor per variable: for the sum over workers each variable has an
 owner, so that the devices share the traffic.
@@ -18,7 +18,7 @@ from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.strategies.closing import Closing
-from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 Tensors = list[tf.Tensor]
 
@@ -104,9 +104,9 @@ class DeviceExchange:
         smallest = min(
             self.parameters,
             key=lambda parameter: parameter.variable.shape.num_elements(),
-        ).variable
-        copies = smallest.worker_copies + smallest.center_copies
-        return [copy.read_value() for copy in copies]
+        ).variable.store
+        centers = [copy.read_value() for copy in smallest.centers]
+        return smallest.values() + centers
 
     def _on(self, i: int, function: Callable[..., Any], *args: Any) -> Tensors:
         """Runs `function(i, *args)` on worker i's device, compiled there."""
@@ -129,17 +129,16 @@ class DeviceExchange:
         rule = rules.Follow()
         rates = rule.rates_at({"num_workers": self.num_workers}, Context())
         for variable in variables:
-            parent = {"center": variable.center_copies[0].read_value()}
+            parent = {"center": variable.store.center_at(0).read_value()}
             deltas = [
-                rule.delta(copy.read_value(), parent)
-                for copy in variable.worker_copies
+                rule.delta(value, parent) for value in variable.store.values()
             ]
             moved = orders.collect(rule, parent, deltas, rates)
-            variable.set_center(moved["center"])
+            variable.store.set_center(moved["center"])
 
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
         for variable, center in zip(self._variables, centers, strict=True):
-            variable.set_center(center)
+            variable.store.set_center(center)
 
 
 def _share_out(sizes: Sequence[int], num_devices: int) -> list[int]:

@@ -13,12 +13,14 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic.strategies import scopes
 from tf_elastic.strategies import views
+from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.seed_variable import SeedVariable
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import StepTimer
+from tf_elastic.strategies.stores import DeviceStore
+from tf_elastic.strategies.stores import MakeStore
 from tf_elastic.strategies.untrained import Untrained
-from tf_elastic.strategies.variables import ElasticVariable
-from tf_elastic.strategies.variables import SeedVariable
-from tf_elastic.strategies.variables import WorkerVariable
+from tf_elastic.strategies.worker_variable import WorkerVariable
 
 
 class ElasticExtended(compat.MirroredExtended):
@@ -30,6 +32,8 @@ class ElasticExtended(compat.MirroredExtended):
     Args:
         container_strategy: whose `extended` this is.
         devices: of this process; None for all GPUs, or the CPU.
+        make_store: makes the store of each variable, with a copy on each
+            device.
     """
 
     is_elastic = True
@@ -38,6 +42,7 @@ class ElasticExtended(compat.MirroredExtended):
         self,
         container_strategy: tf.distribute.Strategy,
         devices: Sequence[str] | None,
+        make_store: MakeStore = DeviceStore.make,
     ) -> None:
         super().__init__(
             container_strategy,
@@ -48,6 +53,7 @@ class ElasticExtended(compat.MirroredExtended):
         )
         compat.tell_what_is_restored()
         scopes.check_no_graph()
+        self._make_store = make_store
         self._thread = threading.local()
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
@@ -131,24 +137,25 @@ class ElasticExtended(compat.MirroredExtended):
         aggregation = (
             kwargs.pop("aggregation", None) or tf.VariableAggregation.NONE
         )
-        copies = super()._create_variable(next_creator, **kwargs).values
+        super_create = super()._create_variable
+
+        def create(**arguments: Any) -> Sequence[tf.Variable]:
+            return super_create(next_creator, **arguments).values
+
+        def has_center(dtype: tf.DType) -> bool:
+            return dtype.is_floating and not worker_only and not seed
+
+        store = self._make_store(create, kwargs, has_center)
         if worker_only:
-            return WorkerVariable(strategy, copies)
+            return WorkerVariable(strategy, store)
         if seed:
-            variable = SeedVariable(strategy, copies, of_model=True)
+            variable = SeedVariable(strategy, store, of_model=True)
             variable.diversify()
-        elif not copies[0].dtype.is_floating:
-            variable = WorkerVariable(
-                strategy, copies, of_model=True, aggregation=aggregation
-            )
+        elif store.centers:
+            variable = ElasticVariable(strategy, store, aggregation)
         else:
-            kwargs["initial_value"] = copies[0].read_value
-            kwargs["name"] = f"{kwargs.get('name') or 'Variable'}/worker"
-            variable = ElasticVariable(
-                strategy,
-                copies,
-                super()._create_variable(next_creator, **kwargs).values,
-                aggregation,
+            variable = WorkerVariable(
+                strategy, store, of_model=True, aggregation=aggregation
             )
         self._created.append(weakref.ref(variable))
         return variable

@@ -16,10 +16,10 @@ from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.elastic_extended import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.rule_exchange import RuleExchange
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import time_after
-from tf_elastic.strategies.variables import ElasticVariable
 
 
 class ElasticMirroredStrategy(ElasticStrategy):

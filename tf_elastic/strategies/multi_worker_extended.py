@@ -22,9 +22,9 @@ from tf_elastic.strategies.center_exchanges import CenterExchanges
 from tf_elastic.strategies.center_session import CenterSession
 from tf_elastic.strategies.center_session import TracedStep
 from tf_elastic.strategies.elastic_extended import ElasticExtended
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.optimizer_sessions import OptimizerSessions
 from tf_elastic.strategies.step import Step
-from tf_elastic.strategies.variables import ElasticVariable
 from tf_elastic.strategies.worker_clock import WorkerClock
 
 
@@ -216,10 +216,9 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         for variable in variables:
             if id(variable) in exchanged:
                 continue
-            for center, worker in zip(
-                variable.center_copies, variable.worker_copies, strict=True
-            ):
-                center.assign(worker.read_value(), read_value=False)
+            store = variable.store
+            for i in range(store.num_workers):
+                store.center_at(i).assign(store.read(i), read_value=False)
 
     def exchange_if(
         self,

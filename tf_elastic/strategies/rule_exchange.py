@@ -22,7 +22,7 @@ from tf_elastic.optimizers.exchange_spec import in_float64
 from tf_elastic.strategies import conservation
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
-from tf_elastic.strategies.variables import ElasticVariable
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 # By role, what `Rule.rates_at` gives.
 RatesByRole = Mapping[str, Mapping[str, Any]]
@@ -195,9 +195,7 @@ class RuleExchange(DeviceExchange):
                     self.parameters, parents, strict=False
                 ):
                     for name, slot in parameter.parent.items():
-                        slot.worker_copies[i].assign(
-                            parent[name], read_value=False
-                        )
+                        slot.store.assign(i, parent[name])
 
     # Compiled on one device.
 
@@ -210,7 +208,7 @@ class RuleExchange(DeviceExchange):
     def _leave(self, i: int, *packed: tf.Tensor) -> Tensors:
         deltas = []
         for k, message in enumerate(self._messages(i)):
-            copy = self._variables[k].worker_copies[i]
+            copy = self._variables[k].store.read(i)
             delta, point = orders.leave(
                 self._rule(k),
                 message,
@@ -224,7 +222,7 @@ class RuleExchange(DeviceExchange):
 
     def _come_back(self, i: int, *packed: tf.Tensor) -> Tensors:
         for k, message in enumerate(self._messages(i)):
-            copy = self._variables[k].worker_copies[i]
+            copy = self._variables[k].store.read(i)
             point = orders.come_back(
                 self._rule(k),
                 message,
@@ -238,7 +236,7 @@ class RuleExchange(DeviceExchange):
     def _visit(self, i: int, parents: Parents, *packed: tf.Tensor) -> Parents:
         after = []
         for k, message in enumerate(self._messages(i)):
-            copy = self._variables[k].worker_copies[i]
+            copy = self._variables[k].store.read(i)
             sent = None
             if k < len(self.parameters) and self._spec.rule.remembers:
                 sent = self.parameters[k].point(i)
@@ -290,13 +288,13 @@ class RuleExchange(DeviceExchange):
 
     def _parent(self, k: int, i: int) -> dict[str, tf.Tensor]:
         """What the center keeps, as device i has it."""
-        shown = self._variables[k].center_copies[i]
+        shown = self._variables[k].store.center_at(i)
         if self._role(k) == _STATISTICS:
             return {_CENTER: shown}
         return {
             self._spec.rule.shown: shown,
             **{
-                name: slot.worker_copies[i]
+                name: slot.store.read(i)
                 for name, slot in self.parameters[k].parent.items()
             },
         }
@@ -304,7 +302,7 @@ class RuleExchange(DeviceExchange):
     def _messages(self, i: int) -> Tensors:
         """What worker i sends; of statistics, its own."""
         sends = self._spec.rule.sends
-        own = [v.worker_copies[i].read_value() for v in self._statistics]
+        own = [v.store.read(i) for v in self._statistics]
         return [p.message(sends, i) for p in self.parameters] + own
 
     def _go(self, k: int, i: int, point: tf.Tensor) -> None:
@@ -312,9 +310,9 @@ class RuleExchange(DeviceExchange):
         if self._role(k) == _STATISTICS:
             return
         parameter = self.parameters[k]
-        parameter.variable.worker_copies[i].assign(point, read_value=False)
+        parameter.variable.store.assign(i, point)
         if self._spec.rule.sends == rules.INCREMENT:
-            parameter.slot.worker_copies[i].assign(point, read_value=False)
+            parameter.slot.store.assign(i, point)
 
 
 class _OnDevices:

@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.step import Step
-from tf_elastic.strategies.variables import ElasticVariable
 
 
 class Untrained:

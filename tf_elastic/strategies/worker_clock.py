@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic.strategies.variables import WorkerVariable
+from tf_elastic.strategies.worker_variable import WorkerVariable
 
 
 class WorkerClock:
@@ -25,7 +25,7 @@ class WorkerClock:
 
     def steps(self) -> tf.Tensor:
         """The worker's local steps, int64."""
-        calls = tf.cast(self._calls.worker_copies[0].read_value(), tf.int64)
+        calls = tf.cast(self._calls.store.read(0), tf.int64)
         return calls // self._every
 
     def go_on_from(self, steps: Any) -> None:
@@ -37,8 +37,9 @@ class WorkerClock:
         steps = tf.cast(steps, tf.int64)
 
         def go_on() -> None:
-            for copy in self._calls.worker_copies:
-                copy.assign(tf.cast(steps * self._every, copy.dtype))
+            self._calls.store.set_all(
+                tf.cast(steps * self._every, self._calls.dtype)
+            )
 
         tf.cond(steps > self.steps(), go_on, lambda: None)
 
@@ -46,7 +47,7 @@ class WorkerClock:
         """The learning rate, float64; NaN if it is none that can be set."""
         if self._rate is None:
             return tf.constant(float("nan"), tf.float64)
-        return tf.cast(self._rate.worker_copies[0].read_value(), tf.float64)
+        return tf.cast(self._rate.store.read(0), tf.float64)
 
     def take_rate(self, rate: Any) -> None:
         """Sets the learning rate, unless this one is NaN."""
@@ -55,7 +56,6 @@ class WorkerClock:
         rate = tf.cast(rate, tf.float64)
 
         def take() -> None:
-            for copy in self._rate.worker_copies:
-                copy.assign(tf.cast(rate, copy.dtype))
+            self._rate.store.set_all(tf.cast(rate, self._rate.dtype))
 
         tf.cond(tf.math.is_finite(rate), take, lambda: None)

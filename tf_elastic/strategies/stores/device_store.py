@@ -1,0 +1,100 @@
+"""Workers that are devices."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic.strategies.stores.worker_store import Create
+
+
+class DeviceStore:
+    """One worker on each device, and a copy of the center beside it.
+
+    Args:
+        workers: the workers' copies, in the order of the devices.
+        centers: the center's, likewise; none if there is no center.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[tf.Variable],
+        centers: Sequence[tf.Variable] = (),
+    ) -> None:
+        self.live = tuple(workers)
+        self.centers = tuple(centers)
+
+    @classmethod
+    def make(
+        cls,
+        create: Create,
+        arguments: Mapping[str, Any],
+        has_center: Callable[[tf.DType], bool],
+    ) -> "DeviceStore":
+        """See `MakeStore`."""
+        copies = create(**arguments)
+        if not has_center(copies[0].dtype):
+            return cls(copies)
+        return cls(create(**workers_arguments(arguments, copies[0])), copies)
+
+    @property
+    def num_workers(self) -> int:
+        """See `WorkerStore`."""
+        return len(self.live)
+
+    @property
+    def shown(self) -> tuple[tf.Variable, ...]:
+        """The center if there is one, else the workers: the first's is read."""
+        return self.centers or self.live
+
+    def read(self, worker: int) -> tf.Tensor:
+        """See `WorkerStore`."""
+        return self.live[worker].read_value()
+
+    def assign(self, worker: int, value: Any) -> Any:
+        """See `WorkerStore`."""
+        return self.live[worker].assign(value, read_value=False)
+
+    def center_at(self, worker: int) -> tf.Variable:
+        """See `WorkerStore`."""
+        return self.centers[worker]
+
+    def values(self) -> list[tf.Tensor]:
+        """See `WorkerStore`."""
+        return [copy.read_value() for copy in self.live]
+
+    def set_all(self, value: Any) -> None:
+        """See `WorkerStore`."""
+        for copies in (self.live, self.centers):
+            _set(copies, value)
+
+    def set_center(self, value: Any) -> None:
+        """See `WorkerStore`."""
+        _set(self.centers, value)
+
+    def update_all(self, update: Callable[[int, tf.Variable], Any]) -> None:
+        """See `WorkerStore`."""
+        for copies in (self.live, self.centers):
+            for i, copy in enumerate(copies):
+                with tf.device(copy.device):
+                    update(i, copy)
+
+
+def workers_arguments(
+    arguments: Mapping[str, Any], center: tf.Variable
+) -> dict[str, Any]:
+    """What workers' copies are made of, whose center is there already."""
+    name = arguments.get("name") or "Variable"
+    return {
+        **arguments,
+        "initial_value": center.read_value,
+        "name": f"{name}/worker",
+    }
+
+
+def _set(copies: Sequence[tf.Variable], value: Any) -> None:
+    for copy in copies:
+        with tf.device(copy.device):
+            copy.assign(value, read_value=False)

@@ -1,0 +1,106 @@
+"""What a store of workers is, whatever holds their values."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
+
+import tensorflow as tf
+
+# Makes one variable on each device, of a variable creator's arguments.
+Create = Callable[..., Sequence[tf.Variable]]
+
+
+class WorkerStore(Protocol):
+    """All workers' values of one variable, and the copies of its center.
+
+    Workers are numbered from 0 to p - 1. A process of a cluster is one worker,
+    and all its devices hold the same; there each device counts as one here.
+
+    A replica does not ask a store: it trains on the live copy of its device.
+    """
+
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p."""
+
+    @property
+    def live(self) -> tuple[tf.Variable, ...]:
+        """What replicas read and assign: one copy on each device."""
+
+    @property
+    def centers(self) -> tuple[tf.Variable, ...]:
+        """One copy on each device, all equal; none if there is no center."""
+
+    @property
+    def shown(self) -> tuple[tf.Variable, ...]:
+        """What is read outside of replicas, one copy on each device."""
+
+    def read(self, worker: int) -> tf.Tensor:
+        """A worker's value, as it is now.
+
+        Args:
+            worker: its number, from 0.
+        """
+
+    def assign(self, worker: int, value: Any) -> Any:
+        """Sets a worker's value.
+
+        Args:
+            worker: its number, from 0.
+            value: of the variable's shape and dtype.
+
+        Returns:
+            The operation, in a graph.
+        """
+
+    def center_at(self, worker: int) -> tf.Variable:
+        """The center's copy on a worker's device.
+
+        Args:
+            worker: its number, from 0.
+        """
+
+    def values(self) -> list[tf.Tensor]:
+        """All workers' values, in their order."""
+
+    def set_all(self, value: Any) -> None:
+        """Sets all workers, and the center.
+
+        Args:
+            value: of the variable's shape and dtype.
+        """
+
+    def set_center(self, value: Any) -> None:
+        """Sets the center, on every device; the workers stay.
+
+        Args:
+            value: of the variable's shape and dtype.
+        """
+
+    def update_all(self, update: Callable[[int, tf.Variable], Any]) -> None:
+        """Updates all workers, and the center, each by what it holds.
+
+        Args:
+            update: of the device, by its number, and a variable on it that
+                holds a value: assigns to it.
+        """
+
+
+class MakeStore(Protocol):
+    """Makes a variable's store, of what a variable creator gets."""
+
+    def __call__(
+        self,
+        create: Create,
+        arguments: Mapping[str, Any],
+        has_center: Callable[[tf.DType], bool],
+    ) -> WorkerStore:
+        """Makes a store whose workers, and center, have the initial value.
+
+        Args:
+            create: makes one variable on each device, of `arguments`.
+            arguments: of a variable creator.
+            has_center: whether a variable of a dtype has a center.
+        """
