@@ -38,7 +38,7 @@ def save(optimizer: Any, store: Any) -> None:
         for k, variable in enumerate(own):
             store[f"variable.{k}"] = variable.numpy()
         return
-    store[_WORKERS] = np.int64(_num_copies(optimizer))
+    store[_WORKERS] = np.int64(_num_held(optimizer))
     for k, variable in enumerate(own):
         store[f"variable.{k}"] = variable.worker_values()
     held = {}
@@ -94,7 +94,7 @@ def load(optimizer: Any, store: Any) -> None:
             value = np.asarray(store[f"variable.{k}"])
             variable.assign(value[0] if saved_workers else value)
         return
-    num_workers = _num_copies(optimizer)
+    num_workers = _num_held(optimizer)
     if saved_workers != num_workers:
         warnings.warn(
             f"The file holds {saved_workers} workers, the strategy has "
@@ -149,9 +149,9 @@ def load(optimizer: Any, store: Any) -> None:
             )
 
 
-def _num_copies(optimizer: Any) -> int:
-    """How many copies of each variable this process has."""
-    return len(optimizer._distribution_strategy.extended.worker_devices)
+def _num_held(optimizer: Any) -> int:
+    """How many workers' values this process has of each variable."""
+    return compat.native_variable(optimizer.iterations).store.num_workers
 
 
 def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:

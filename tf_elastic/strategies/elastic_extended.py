@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.seed_variable import SeedVariable
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import StepTimer
+from tf_elastic.strategies.stores import Create
 from tf_elastic.strategies.stores import DeviceStore
-from tf_elastic.strategies.stores import MakeStore
+from tf_elastic.strategies.stores import WorkerStore
 from tf_elastic.strategies.untrained import Untrained
 from tf_elastic.strategies.worker_variable import WorkerVariable
 
@@ -32,8 +34,6 @@ class ElasticExtended(compat.MirroredExtended):
     Args:
         container_strategy: whose `extended` this is.
         devices: of this process; None for all GPUs, or the CPU.
-        make_store: makes the store of each variable, with a copy on each
-            device.
     """
 
     is_elastic = True
@@ -42,7 +42,6 @@ class ElasticExtended(compat.MirroredExtended):
         self,
         container_strategy: tf.distribute.Strategy,
         devices: Sequence[str] | None,
-        make_store: MakeStore = DeviceStore.make,
     ) -> None:
         super().__init__(
             container_strategy,
@@ -53,7 +52,6 @@ class ElasticExtended(compat.MirroredExtended):
         )
         compat.tell_what_is_restored()
         scopes.check_no_graph()
-        self._make_store = make_store
         self._thread = threading.local()
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
@@ -115,6 +113,21 @@ class ElasticExtended(compat.MirroredExtended):
 
     # Variables.
 
+    def make_store(
+        self,
+        create: Create,
+        arguments: Mapping[str, Any],
+        has_center: Callable[[tf.DType], bool],
+    ) -> WorkerStore:
+        """Where the workers' values of a new variable will be.
+
+        Args:
+            create: makes one variable on each device, of `arguments`.
+            arguments: of a variable creator.
+            has_center: whether a variable of a dtype has a center.
+        """
+        return DeviceStore.make(create, arguments, has_center)
+
     def _create_variable(
         self, next_creator: Callable[..., tf.Variable], **kwargs: Any
     ) -> Any:
@@ -145,7 +158,7 @@ class ElasticExtended(compat.MirroredExtended):
         def has_center(dtype: tf.DType) -> bool:
             return dtype.is_floating and not worker_only and not seed
 
-        store = self._make_store(create, kwargs, has_center)
+        store = self.make_store(create, kwargs, has_center)
         if worker_only:
             return WorkerVariable(strategy, store)
         if seed:

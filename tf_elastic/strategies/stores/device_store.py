@@ -33,7 +33,13 @@ class DeviceStore:
         arguments: Mapping[str, Any],
         has_center: Callable[[tf.DType], bool],
     ) -> "DeviceStore":
-        """See `MakeStore`."""
+        """Makes a store whose workers, and center, have the initial value.
+
+        Args:
+            create: makes one variable on each device, of `arguments`.
+            arguments: of a variable creator.
+            has_center: whether a variable of a dtype has a center.
+        """
         copies = create(**arguments)
         if not has_center(copies[0].dtype):
             return cls(copies)

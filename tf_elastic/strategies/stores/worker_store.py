@@ -1,7 +1,6 @@
 """What a store of workers is, whatever holds their values."""
 
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
@@ -85,22 +84,4 @@ class WorkerStore(Protocol):
         Args:
             update: of the device, by its number, and a variable on it that
                 holds a value: assigns to it.
-        """
-
-
-class MakeStore(Protocol):
-    """Makes a variable's store, of what a variable creator gets."""
-
-    def __call__(
-        self,
-        create: Create,
-        arguments: Mapping[str, Any],
-        has_center: Callable[[tf.DType], bool],
-    ) -> WorkerStore:
-        """Makes a store whose workers, and center, have the initial value.
-
-        Args:
-            create: makes one variable on each device, of `arguments`.
-            arguments: of a variable creator.
-            has_center: whether a variable of a dtype has a center.
         """
