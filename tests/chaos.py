@@ -153,6 +153,7 @@ class JournaledExchanges(NodeExchanges):
             node.news,
             node.changed,
             now,
+            node.events,
         )
 
     def push(self, push_id, *args, **kwargs):

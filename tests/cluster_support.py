@@ -126,6 +126,7 @@ class Cluster:
         timeouts=PATIENT,
         chief=None,
         security=None,
+        around=None,
     ):
         """A client that has not joined."""
         made = client.CenterClient(
@@ -136,18 +137,24 @@ class Cluster:
             security or self.security,
             codec=codec,
             timeouts=timeouts,
+            around=around,
         )
         self._end.callback(made.leave)
         return made
 
-    def workers(self, count, start, protocol="blocking", **options):
+    def workers(
+        self, count, start, protocol="blocking", around=None, **options
+    ):
         """Workers that have joined, the chief first.
 
-        `start(i)` are the sections that worker i begins with.
+        `start(i)` are the sections that worker i begins with, and `around`
+        gives each its `Surroundings`.
         """
         made = []
         for i in range(count):
-            joined = self.client(i, count, **options)
+            joined = self.client(
+                i, count, around=around and next(around), **options
+            )
             joined.join(self.layout, start(i))
             made.append(Worker(joined, start(i), protocol, rates))
         for worker in made:

@@ -62,7 +62,7 @@ class Worker:
         self.rule = protocol.rule
         self.x = self.read = INITIAL.copy()
         self.clock = 0
-        self.seen = self.came = self.answer = self.begun = None
+        self.seen = self.message = self.came = self.answer = None
 
     def act(self, moment):
         """What the protocol says, but where there is nothing to give yet."""
@@ -72,13 +72,14 @@ class Worker:
             assert action.edge == protocols.PARENT
             getattr(self, f"do_{action.kind}")()
 
+    def do_make(self):
+        self.message = self.x
+        if self.rule.sends != rules.POINT:
+            self.message = rules.increment(self.x, self.read)
+
     def _bring(self, slots):
         """The answer to what the worker sends now."""
-        if self.rule.sends == rules.POINT:
-            message = self.x
-        else:
-            message = rules.increment(self.x, self.read)
-        delta = self.rule.delta(message, slots)
+        delta = self.rule.delta(self.message, slots)
         self.center.move(delta)
         return delta if self.rule.answers_difference else self.center.point()
 
@@ -91,7 +92,7 @@ class Worker:
 
     def do_send(self):
         self.answer = self._bring(self.center.slots)
-        self.begun, self.read = self.read, self.x
+        self.read = self.x
 
     def do_collect(self):
         self.came = self.answer
@@ -100,7 +101,7 @@ class Worker:
         if self.rule.answers_difference:
             self.x = self.rule.settle(self.x, self.came, self.center.rates)
         elif self.protocol.name == protocols.Overlapped.name:
-            self.x = self.read = orders.go_on(self.came, self.x, self.begun)
+            self.x = self.read = orders.go_on(self.came, self.x, self.read)
         else:
             self.x = self.read = self.came
 
@@ -211,14 +212,10 @@ def test_synchronous_is_where_all_meet(name):
             return
         actions = [w.protocol.on(moment, w.clock) for w in workers]
         kinds = [[a.kind for a in each] for each in actions]
-        assert kinds == [[protocols.MEET, protocols.SETTLE]] * P
-        messages = [
-            w.x
-            if rule.sends == rules.POINT
-            else rules.increment(w.x, w.read)
-            for w in workers
-        ]
-        deltas = [rule.delta(message, center.slots) for message in messages]
+        assert kinds == [[protocols.MAKE, protocols.MEET, protocols.SETTLE]] * P
+        for worker in workers:
+            worker.do_make()
+        deltas = [rule.delta(w.message, center.slots) for w in workers]
         center.move(orders.summed(deltas))
         for worker, delta in zip(workers, deltas, strict=True):
             answers = rule.answers_difference

@@ -20,6 +20,7 @@ LAYERS = (
     "compat",
     "core",
     "theory",
+    "timeline",
     "optimizers",
     "cluster",
     "strategies",
@@ -38,6 +39,7 @@ CONSOLE = f"{PACKAGE}/program/console.py"
 _NARROWER = {
     "core": ("files",),
     "theory": ("files", "core"),
+    "timeline": (),
     "models": ("version", "compat"),
     "data": ("version", "compat", "extras"),
 }

@@ -26,6 +26,8 @@ from tf_elastic.cluster.launch import isolation
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.worker import client
+from tf_elastic.timeline import __main__ as timeline_program
+from tf_elastic.timeline import event_file
 
 TIMEOUT_S = 500
 STEPS = 40  # of each worker, in an epoch
@@ -174,16 +176,23 @@ def first(run, tmp_path_factory):
         "--logdir=run/tb",
         "--plot=run/run.png",
         "--report=run/report.json",
+        "--events=run/events.jsonl",
         cwd=folder,
     )
-    log = folder / "run" / "logs" / "ps-0.log"
-    joined = "worker 1 has joined (incarnation {})"
-    support.until(lambda: joined.format(1) in text_of(log), TIMEOUT_S)
-    # The chief waits: on a busy machine it would end before a new one comes.
+    logs = [folder / "run" / "logs" / f"ps-{k}.log" for k in range(2)]
+
+    def told(words):
+        support.until(
+            lambda: all(words in text_of(log) for log in logs), TIMEOUT_S
+        )
+
+    told("begins with the parameters of worker 0")
+    # The chief waits: on a busy machine it would end before the others come.
     chief = started.child("worker", 0)
     os.kill(chief, signal.SIGSTOP)
+    told("worker 1 has joined (incarnation 1)")
     os.kill(started.child("worker", 1), signal.SIGKILL)
-    support.until(lambda: joined.format(2) in text_of(log), TIMEOUT_S)
+    told("worker 1 has joined (incarnation 2)")
     os.kill(chief, signal.SIGCONT)
     return folder / "run", started.end()
 
@@ -223,6 +232,7 @@ def test_only_the_chief_and_the_evaluator_write(first):
         "best.json",
         "best.keras",
         "centers",
+        "events.jsonl",
         "history.csv",
         "logs",
         "model.keras",
@@ -246,6 +256,46 @@ def test_only_the_chief_and_the_evaluator_write(first):
     writers = list((folder / "tb").glob("events.*"))
     assert len(writers) == 1
     assert (folder / "run.png").stat().st_size > 1000
+
+
+def test_the_events_tell_all_of_it(first):
+    folder, _ = first
+    found = event_file.read(folder / "events.jsonl")
+    joins = [e for e in found if e.kind == "join"]
+    lives = {(e.worker, e.incarnation, e.shard) for e in joins}
+    assert {life for life in lives if life[0] == 1} == {
+        (1, incarnation, shard) for incarnation in (1, 2) for shard in (0, 1)
+    }
+    # The chief may have been away for longer than a lease.
+    assert {(0, 1, 0), (0, 1, 1)} <= lives
+    for shard, version in enumerate(versions(folder)):
+        applied = [
+            e
+            for e in found
+            if (e.kind, e.shard, e.outcome) == ("exchange", shard, "applied")
+        ]
+        # Each counts once, and no version comes from anything else.
+        assert [e.version_applied for e in applied] == list(range(version))
+        numbers = {(e.worker, e.incarnation, e.sequence) for e in applied}
+        assert len(numbers) == version
+    # What a worker has counted itself is what it has told.
+    report = json.loads((folder / "report.json").read_text())
+    notes = report["cluster"]["members"]["0"]["notes"]
+    answers = [
+        e
+        for e in found
+        if (e.kind, e.worker, e.outcome) == ("answer", 0, "applied")
+    ]
+    assert notes["exchanges"] in (len(answers), len(answers) - 1)
+    assert {e.worker for e in found if e.kind == "settle"} == {0, 1}
+    steps = [e for e in found if e.kind == "settle" and e.worker == 0]
+    assert all(e.step_sent <= e.step_applied for e in steps)
+    left = [e for e in found if e.kind == "leave"]
+    assert {(e.worker, e.outcome) for e in left} == {
+        (0, "finished"),
+        (1, "finished"),
+    }
+    assert timeline_program.main([str(folder / "events.jsonl")]) == 0
 
 
 def test_the_saved_models_are_the_center(first):

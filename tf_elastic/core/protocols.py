@@ -30,6 +30,7 @@ STEP = "step"  # a local step was taken
 END = "end"  # training is over for now
 
 # What is to be done.
+MAKE = "make"  # make a message of where the child is, and has been
 READ = "read"  # ask the parent for its point, and wait for it
 PUSH = "push"  # bring the parent a message, and wait for the answer
 SEND = "send"  # let a message leave
@@ -44,7 +45,7 @@ PARENT = "parent"
 class Action(NamedTuple):
     """One thing to do."""
 
-    kind: str  # READ to SETTLE
+    kind: str  # MAKE to SETTLE
     edge: Any = PARENT  # PARENT, or a child: what is sent to, or came from
 
 
@@ -67,6 +68,14 @@ class ExchangeProtocol:
         """The moments at which exchanges are due, END aside."""
         raise NotImplementedError
 
+    def plan(self, moment: str) -> list[str]:
+        """The kinds of all that may have to be done at a moment, in order.
+
+        For whoever lays it down before it is known what is on its way, as a
+        graph: of these `on` leaves out what there is nothing for.
+        """
+        raise NotImplementedError
+
     def on(
         self, moment: str, clock: int, inbox: Sequence[Any] = ()
     ) -> list[Action]:
@@ -80,7 +89,8 @@ class ExchangeProtocol:
         Returns:
             Actions, in this order.
         """
-        raise NotImplementedError
+        del clock, inbox
+        return [Action(kind) for kind in self.plan(moment)]
 
 
 class Blocking(ExchangeProtocol):
@@ -97,15 +107,12 @@ class Blocking(ExchangeProtocol):
         """See `ExchangeProtocol`."""
         return (GRADIENT,) if self.rule.answers_difference else (STEP,)
 
-    def on(
-        self, moment: str, clock: int, inbox: Sequence[Any] = ()
-    ) -> list[Action]:
+    def plan(self, moment: str) -> list[str]:
         """See `ExchangeProtocol`."""
-        del clock, inbox
         if moment not in (*self.moments, END):
             return []
-        reads = [Action(READ)] if self.rule.answers_difference else []
-        return [*reads, Action(PUSH), Action(SETTLE)]
+        reads = [READ] if self.rule.answers_difference else []
+        return [MAKE, *reads, PUSH, SETTLE]
 
 
 @dataclasses.dataclass
@@ -130,21 +137,30 @@ class Overlapped(ExchangeProtocol):
         """See `ExchangeProtocol`."""
         return (STEP,)
 
+    def plan(self, moment: str) -> list[str]:
+        """See `ExchangeProtocol`."""
+        if moment == END:
+            return [COLLECT, SETTLE]
+        if moment not in self.moments:
+            return []
+        if self.settles_first:
+            return [COLLECT, SETTLE, MAKE, SEND]
+        return [MAKE, COLLECT, SETTLE, SEND]
+
     def on(
         self, moment: str, clock: int, inbox: Sequence[Any] = ()
     ) -> list[Action]:
         """See `ExchangeProtocol`."""
         del clock, inbox
-        if moment not in (*self.moments, END):
-            return []
-        answered = [Action(COLLECT), Action(SETTLE)] if self.in_flight else []
-        if moment == END:
-            self.in_flight = False
-            return answered
-        self.in_flight = True
-        if self.settles_first:
-            return [*answered, Action(SEND)]
-        return [*answered[:1], Action(SEND), *answered[1:]]
+        needs_answer = () if self.in_flight else (COLLECT, SETTLE)
+        actions = [
+            Action(kind)
+            for kind in self.plan(moment)
+            if kind not in needs_answer
+        ]
+        if actions or moment == END:
+            self.in_flight = moment != END
+        return actions
 
 
 class Synchronous(ExchangeProtocol):
@@ -157,14 +173,11 @@ class Synchronous(ExchangeProtocol):
         """See `ExchangeProtocol`."""
         return (GRADIENT,) if self.rule.answers_difference else (STEP,)
 
-    def on(
-        self, moment: str, clock: int, inbox: Sequence[Any] = ()
-    ) -> list[Action]:
+    def plan(self, moment: str) -> list[str]:
         """See `ExchangeProtocol`."""
-        del clock, inbox
         if moment not in (*self.moments, END):
             return []
-        return [Action(MEET), Action(SETTLE)]
+        return [MAKE, MEET, SETTLE]
 
 
 @dataclasses.dataclass
@@ -192,6 +205,10 @@ class OneWay(ExchangeProtocol):
     def moments(self) -> tuple[str, ...]:
         """See `ExchangeProtocol`."""
         return (GRADIENT,)
+
+    def plan(self, moment: str) -> list[str]:
+        """See `ExchangeProtocol`."""
+        return {GRADIENT: [SEND, SETTLE], END: [SETTLE]}.get(moment, [])
 
     def on(
         self, moment: str, clock: int, inbox: Sequence[Any] = ()

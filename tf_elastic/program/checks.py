@@ -84,14 +84,14 @@ def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
         )
     else:
         reasons |= dict.fromkeys(
-            ("protocol", "compression", "max_lag", "trusted_network"),
+            ("protocol", "compression", "max_lag", "events", "trusted_network"),
             "one process exchanges within itself. Leave it out, or give "
             "--local_workers",
         )
     if strategy == "multi_worker_mirrored":
         reasons |= dict.fromkeys(
             (
-                *("protocol", "compression", "max_lag"),
+                *("protocol", "compression", "max_lag", "events"),
                 *("local_ps", "local_evaluator"),
             ),
             "--strategy=multi_worker_mirrored has no center. Leave it out, or "

@@ -132,5 +132,6 @@ def _make_cluster_strategy(settings: dict[str, Any]) -> Any:
             protocol=settings["protocol"],
             compression=settings["compression"],
             max_lag=settings["max_lag"] or None,
+            events=settings["events"],
             security=security,
         )

@@ -125,6 +125,13 @@ _GROUPS: dict[str, list[Flag]] = {
             "chief's output.",
         ),
         Flag(
+            "events", "text", None,
+            "File to append to what happens between workers and centers, one "
+            "JSON object a line; `python -m tf_elastic.timeline` makes a "
+            "table of it.",
+            "what TF_ELASTIC_EVENTS names",
+        ),
+        Flag(
             "trusted_network", "switch", False,
             "Allow servers that everybody in the network can reach.",
         ),

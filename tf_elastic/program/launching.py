@@ -13,9 +13,11 @@ from tf_elastic.program import console
 from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.timeline import event_file
 
 _OF_LAUNCHER = (
-    "local_workers local_ps local_evaluator restart_workers status resume"
+    "local_workers local_ps local_evaluator restart_workers status resume "
+    "events"
 ).split()
 
 
@@ -89,6 +91,8 @@ def launch(settings: dict[str, Any], program: str) -> int:
 def _environment(settings: dict[str, Any]) -> dict[str, str]:
     """What every process is told, center servers too."""
     env = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
+    if settings["events"]:
+        env[event_file.VARIABLE] = os.path.abspath(settings["events"])
     if settings["rules"]:
         env[user_code.VARIABLE] = settings["rules"]
     return env

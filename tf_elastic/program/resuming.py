@@ -19,7 +19,7 @@ _FREE = frozenset(
     "data_dir download device gpu_memory_mb epochs steps_per_execution "
     "deterministic logdir model_dir resume plot report verbose "
     "local_workers local_evaluator restart_workers status protocol "
-    "compression trusted_network rules".split()
+    "compression trusted_network events rules".split()
 )
 _NOT_TAKEN_OVER = ("resume", "model_dir", "verbose", "status", "rules")
 

@@ -14,15 +14,16 @@ from absl import logging
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.worker import exchanger
 from tf_elastic.cluster.worker.client import CenterClient
+from tf_elastic.core import protocols
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.chiefs_word import ChiefsWord
 from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.host_calls import HostCalls
+from tf_elastic.strategies.host_calls import TracedStep
+from tf_elastic.strategies.host_calls import kind_of
 from tf_elastic.strategies.step_times import StepTimer
 from tf_elastic.strategies.step_times import time_after
 from tf_elastic.strategies.worker_clock import WorkerClock
-
-# What an order of `exchanger` may be here: the worker is at the center.
-_SHOW = 4
 
 # Reads that follow each other within this time, with no training in between,
 # are of one center: a file that is being saved, say.
@@ -30,13 +31,6 @@ _ONE_LOOK_S = 1.0
 
 # So long the chief waits at its end for others that are training.
 _CLOSING_S = 10.0
-
-
-class TracedStep:
-    """A training step that was traced, or is taken."""
-
-    def __init__(self) -> None:
-        self.trained_by: set[CenterSession] = set()
 
 
 class CenterSession:
@@ -120,7 +114,7 @@ class CenterSession:
 
         def begin() -> None:
             kind, _, rate, *arrays, steps = tf.numpy_function(
-                functools.partial(self._begin, step),
+                functools.partial(HostCalls(self).begin, step),
                 [self.clock.steps(), self.clock.rate(), *exchange.points()],
                 outputs,
             )
@@ -154,6 +148,7 @@ class CenterSession:
         moment = [
             clock, samples, exchange.numbers(clock), self.clock.rate()
         ]
+        calls = HostCalls(self)
 
         def ordered(function: Callable, *inputs: Any) -> Any:
             kind, moving_rate, rate, *arrays = tf.numpy_function(
@@ -162,29 +157,37 @@ class CenterSession:
             self.clock.take_rate(rate)
             return kind, moving_rate, arrays
 
-        def overlapped() -> None:
-            if protocol.settles_first:
-                exchange.follow(*ordered(self._collect))
-                outgoing = exchange.outgoing()
-            else:
-                outgoing = exchange.outgoing()
-                with tf.control_dependencies(outgoing):
-                    exchange.follow(*ordered(self._collect))
-            exchange.sent(
-                tf.numpy_function(self._send, [*moment, *outgoing], tf.bool)
-            )
-            self._left_at.assign(now)
+        def by_protocol() -> None:
+            made: list[tf.Tensor] = []
+            answer: Any = None
+            for kind in protocol.plan(protocol.moments[0]):
+                # What was made is not of what an answer makes of the worker.
+                with tf.control_dependencies(made):
+                    if kind == protocols.MAKE:
+                        made = exchange.outgoing()
+                    elif kind == protocols.COLLECT:
+                        answer = ordered(calls.collect)
+                    elif kind in (protocols.PUSH, protocols.MEET):
+                        answer = ordered(calls.now, *made)
+                    elif kind == protocols.SETTLE:
+                        exchange.follow(*answer)
+                    elif kind == protocols.SEND:
+                        sent = [*moment, *made]
+                        exchange.sent(
+                            tf.numpy_function(calls.send, sent, tf.bool)
+                        )
+                        self._left_at.assign(now)
 
         def admm() -> None:
             arrays = tf.cond(
                 exchange.reads(clock),
-                lambda: ordered(self._read_points)[2],
+                lambda: ordered(calls.read_points)[2],
                 exchange.points,
             )
             brought = exchange.step(clock, arrays)
 
             def bring() -> None:
-                tf.numpy_function(self._push, [*moment, *brought], [])
+                tf.numpy_function(calls.push, [*moment, *brought], [])
 
             tf.cond(exchange.ends(clock), bring, lambda: None)
 
@@ -193,10 +196,8 @@ class CenterSession:
             with tf.control_dependencies([begin]):
                 if exchange.takes_steps:
                     admm()
-                elif protocol.answers_later:
-                    overlapped()
                 else:
-                    exchange.follow(*ordered(self._now, *exchange.outgoing()))
+                    by_protocol()
             self._timer.exchange_took(begin, time_after(exchange.results()))
             then()
 
@@ -205,121 +206,9 @@ class CenterSession:
     def refresh_center(self, exchange: CenterExchange) -> None:
         """Reads the center into this process' copies of it."""
         any_, *arrays = tf.numpy_function(
-            self._read, [], [tf.bool, *exchange.dtypes]
+            HostCalls(self).read, [], [tf.bool, *exchange.dtypes]
         )
         exchange.show_if(any_, arrays)
-
-    # From the graph.
-
-    def _begin(
-        self, step: TracedStep, clock: Any, rate: Any, *points: np.ndarray
-    ) -> list[Any]:
-        """Begins at the center, for the first training step."""
-        if self not in step.trained_by:
-            nothing = [np.int32(exchanger.NOTHING), np.float64(0.0)]
-            return [*nothing, np.float64(np.nan), *self._empty(), np.int64(0)]
-        if self.exchanger is None:
-            order = self._enter(points)
-        else:
-            order = self.exchanger.begin(exchanger.Moment(clock, 0))
-            order = order._replace(kind=_kind_of(points, order.arrays))
-        self.chiefs_word.begins(rate)
-        return [*self._outputs(order), np.int64(self.client.clock)]
-
-    def _now(
-        self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
-        *values: np.ndarray,
-    ) -> list[Any]:
-        moment = self._moment(clock, samples, numbers, rate)
-        order = exchanger.Order(exchanger.NOTHING, 0.0, ())
-        if self.exchanger.has_something(moment):
-            order = self.exchanger.now(moment, self._laid_out(values))
-        return self._outputs(order)
-
-    def _collect(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> list[Any]:
-        moment = self._moment(clock, samples, numbers, rate)
-        return self._outputs(self.exchanger.collect(moment))
-
-    def _send(
-        self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
-        *values: np.ndarray,
-    ) -> np.bool_:
-        del rate
-        moment = exchanger.Moment(clock, samples, numbers)
-        if self.exchanger.in_flight or not self.exchanger.has_something(
-            moment
-        ):
-            return np.False_
-        self.exchanger.send(moment, self._laid_out(values))
-        return np.True_
-
-    def _moment(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> exchanger.Moment:
-        """Of an exchange; the chief's word is told, or heard, with it."""
-        self.join()
-        self.client.trains = True
-        self.chiefs_word.tell(rate)
-        return exchanger.Moment(clock, samples, numbers)
-
-    def _laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        room = self.exchanger.room_to_send
-        return self.exchange.laid_out(values, room)
-
-    def _read_points(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> list[Any]:
-        moment = self._moment(clock, samples, numbers, rate)
-        return self._outputs(self.exchanger.read(moment))
-
-    def _push(
-        self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
-        *values: np.ndarray,
-    ) -> list[Any]:
-        del rate
-        self.exchanger.push(
-            exchanger.Moment(clock, samples, numbers), values
-        )
-        return []
-
-    def _read(self) -> list[Any]:
-        center = self._center()
-        return [np.bool_(bool(center)), *(center or self._empty())]
-
-    def _outputs(self, order: exchanger.Order) -> list[Any]:
-        """What a graph gets of an order."""
-        arrays = order.arrays
-        if order.kind == exchanger.NOTHING:
-            arrays = self._empty()
-        elif order.kind != exchanger.PULL or not self.exchange.only_reads:
-            # TensorFlow may keep what it is given, and so does the client.
-            arrays = self.exchange.layout.copies(arrays)
-        return [
-            np.int32(order.kind),
-            np.float64(order.moving_rate),
-            np.float64(self.chiefs_word.rate_to_take()),
-            *arrays,
-        ]
-
-    def _empty(self) -> list[np.ndarray]:
-        return [
-            np.empty(0, layout_dtype.as_numpy_dtype)
-            for layout_dtype in self.exchange.dtypes
-        ]
 
     # Joining, and looking at the center.
 
@@ -351,14 +240,14 @@ class CenterSession:
         if self.exchanger is not None:
             return
         exchange = self.exchange
-        order = self._enter([tensor.numpy() for tensor in exchange.points()])
+        order = self.enter([tensor.numpy() for tensor in exchange.points()])
         if order.kind == exchanger.RESTART:
             exchange.restart(order.arrays)
         else:
             exchange.show(order.arrays)
         self.clock.go_on_from(self.client.clock)
 
-    def _enter(self, values: Sequence[np.ndarray]) -> exchanger.Order:
+    def enter(self, values: Sequence[np.ndarray]) -> exchanger.Order:
         """Joins; `client.clock` is then the worker's.
 
         Args:
@@ -374,7 +263,7 @@ class CenterSession:
         )
         entered.begins(exchanger.Moment(self.client.clock, 0))
         self.exchanger = entered
-        return exchanger.Order(_kind_of(values, center), 0.0, center)
+        return exchanger.Order(kind_of(values, center), 0.0, center)
 
     def look_if_old(self) -> None:
         """Shows the newest center, if it was not looked at just now."""
@@ -395,14 +284,14 @@ class CenterSession:
         if self.exchange is None:
             return
         try:
-            center = self._center()
+            center = self.center()
             if center:
                 self.exchange.show(center)
         finally:
             self._last_look = time.monotonic()
             self._looked_at = int(self._samples.numpy())
 
-    def _center(self) -> list[np.ndarray] | None:
+    def center(self) -> list[np.ndarray] | None:
         """The center as it is now; None if it cannot be read."""
         try:
             center = self.client.look(self.exchange.layout)
@@ -446,7 +335,7 @@ class CenterSession:
             self.exchanger.push(moment, left)
         elif left:
             self.exchange.sent(tf.constant(True))
-            values = self._laid_out(left)
+            values = HostCalls(self).laid_out(left)
             self._follow_now(self.exchanger.now(moment, values))
         self.client.barrier_s = self.client.timeouts.barrier_s
         self.client.trains = False
@@ -466,7 +355,7 @@ class CenterSession:
     def _follow_now(self, order: exchanger.Order) -> None:
         """Does what an order says, in eager code."""
         kind, moving_rate, rate, *arrays = map(
-            tf.constant, self._outputs(order)
+            tf.constant, HostCalls(self).outputs(order)
         )
         self.exchange.follow(kind, moving_rate, arrays)
         self.clock.take_rate(rate)
@@ -477,14 +366,3 @@ class CenterSession:
             self.client.samples = int(self._samples.numpy())
             self.exchanger.stop(finished)
         self.client.leave(finished)
-
-
-def _kind_of(
-    points: Sequence[np.ndarray], center: Sequence[np.ndarray]
-) -> int:
-    """What a worker that begins is to do: nothing if it is there already."""
-    is_there = all(
-        mine.tobytes() == theirs.tobytes()
-        for mine, theirs in zip(points, center, strict=True)
-    )
-    return _SHOW if is_there else exchanger.RESTART

@@ -68,10 +68,14 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         max_lag: how many turns of the other workers one may miss between two
             of its exchanges; what it brings after that is left out, and it
             goes on from the center (see `core.lateness`). None for no bound.
+        events: a file to append to what happens, one JSON object a line (see
+            `timeline.Event`); processes of one host may share it. None for
+            the environment variable `TF_ELASTIC_EVENTS`, or no file.
 
     Raises:
         ClusterConfigurationError: `TF_CONFIG` is missing or wrong.
         ValueError: an argument is not one of its choices.
+        OSError: the file of events cannot be opened.
 
     Example:
 
@@ -106,6 +110,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         security: Security | None = None,
         closing: bool = True,
         max_lag: float | None = lateness.DEFAULT_MAX_LAG,
+        events: str | None = None,
     ) -> None:
         lateness.check_max_lag(max_lag)
         if protocol is not None and protocol not in exchanger.PROTOCOLS:
@@ -149,6 +154,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 security or Security.from_environment(),
                 closing,
                 max_lag,
+                events,
             )
         )
 

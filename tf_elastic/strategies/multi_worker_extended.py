@@ -14,18 +14,20 @@ from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies import leaving
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchanges import CenterExchanges
 from tf_elastic.strategies.center_session import CenterSession
-from tf_elastic.strategies.center_session import TracedStep
 from tf_elastic.strategies.elastic_extended import ElasticExtended
 from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.host_calls import TracedStep
 from tf_elastic.strategies.optimizer_sessions import OptimizerSessions
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.worker_clock import WorkerClock
+from tf_elastic.timeline import event_file
 
 
 class ElasticMultiWorkerExtended(ElasticExtended):
@@ -45,12 +47,14 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         security: Security,
         closing: bool,
         max_lag: float | None,
+        events: str | None,
     ) -> None:
         super().__init__(container_strategy, devices)
         self._closing = closing
         self._max_lag = max_lag
         self.configuration = configuration
         self._client_settings = (security, compression, timeouts)
+        self._events = event_file.to_file(events)
         with tf.device("/device:CPU:0"):
             self._samples = tf.Variable(0, dtype=tf.int64)
         self._optimizers = OptimizerSessions(self._new_session)
@@ -77,6 +81,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
             *self._client_settings,
             group=group,
             max_lag=self._max_lag,
+            around=Surroundings(events=self._events),
         )
         trains = configuration.worker_index is not None
         return CenterSession(client, trains, self._samples, self.timer)

@@ -18,19 +18,19 @@ class Groups:
     """The nodes of one server, by group; each is made when it is asked for.
 
     Args:
-        make_node: makes one that is empty.
+        make_node: makes one that is empty, of a group's number.
     """
 
-    def __init__(self, make_node: Callable[[], Node]) -> None:
+    def __init__(self, make_node: Callable[[int], Node]) -> None:
         self._make = make_node
         self._lock = threading.Lock()
-        self._nodes = [make_node()]
+        self._nodes = [make_node(0)]
 
     def __getitem__(self, group: int) -> Node:
         """The node of a group, below `wire.MAX_GROUPS`."""
         with self._lock:
             while len(self._nodes) <= group < wire.MAX_GROUPS:
-                self._nodes.append(self._make())
+                self._nodes.append(self._make(len(self._nodes)))
             return self._nodes[group]
 
     def __iter__(self) -> Iterator[Node]:
@@ -47,5 +47,5 @@ class Groups:
         """Groups whose first one is a node that is there already."""
         if isinstance(nodes, Groups):
             return nodes
-        waiting = [nodes]
-        return cls(lambda: waiting.pop() if waiting else nodes.empty_twin())
+        first = nodes
+        return cls(lambda group: nodes.empty_twin(group) if group else first)

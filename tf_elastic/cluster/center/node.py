@@ -7,7 +7,6 @@ synchronous exchanges, `election` the offers to an empty center, `admission`
 says whose model fits, and `exchanges` how all of them move the center.
 """
 
-import functools
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -29,6 +28,8 @@ from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline import stream
 
 
 class Node:
@@ -45,6 +46,8 @@ class Node:
             holds no parameters.
         max_workers: that may ever join.
         now: a clock, in seconds.
+        group: which optimizer's center it is part of, from 0.
+        events: is told what happens; None for nobody outside.
     """
 
     def __init__(
@@ -56,12 +59,13 @@ class Node:
         max_workers: int = MAX_WORKERS,
         *,
         now: Callable[[], float],
+        group: int = 0,
+        events: stream.Stream | None = None,
     ) -> None:
-        self.empty_twin = functools.partial(
-            Node, index, num_shards, lease_s, grace_s, max_workers, now=now
-        )
         self.index = index
         self.num_shards = num_shards
+        self.events = events or stream.of_center(index, group, now)
+        self._again = (lease_s, grace_s, max_workers, now)
         self.state = CenterState(index)
         self.registry = WorkerRegistry(lease_s, now, max_workers)
         self.rounds = SyncRounds()
@@ -79,6 +83,20 @@ class Node:
             self.news,
             self.changed,
             now,
+            self.events,
+        )
+
+    def empty_twin(self, group: int) -> "Node":
+        """One for another optimizer, as this one was at first."""
+        lease_s, grace_s, max_workers, now = self._again
+        return Node(
+            self.index,
+            self.num_shards,
+            lease_s,
+            grace_s,
+            max_workers,
+            now=now,
+            group=group,
         )
 
     @property
@@ -142,6 +160,7 @@ class Node:
             )
             self.exchanges.forget(worker)
             self.rounds.leave(worker)
+            self._tell(happened.JOIN, worker)
             return self.news.now()
 
     def leave(
@@ -150,6 +169,11 @@ class Node:
         """Takes a worker's slot back."""
         with self.changed:
             self.registry.leave(worker, incarnation, finished)
+            self._tell(
+                happened.LEAVE,
+                worker,
+                outcome=happened.FINISHED if finished else happened.LEFT,
+            )
             self._lose([worker])
             return self.news.now()
 
@@ -177,7 +201,19 @@ class Node:
     def tick(self) -> None:
         """Looks after leases; to be called every second or so."""
         with self.changed:
-            self._lose(self.registry.tick())
+            dead = self.registry.tick()
+            for worker in dead:
+                self._tell(happened.DEATH, worker)
+            self._lose(dead)
+
+    def _tell(self, kind: str, worker: int, **fields: Any) -> None:
+        self.events.tell(
+            kind,
+            worker=worker,
+            incarnation=self.registry.last_incarnation(worker),
+            num_workers=self.registry.num_workers,
+            **fields,
+        )
 
     def _lose(self, workers: Sequence[int]) -> None:
         for worker in workers:
@@ -219,6 +255,12 @@ class Node:
                     worker,
                     self.version,
                 )
+                self._tell(
+                    happened.BEGIN,
+                    worker,
+                    version_applied=self.version,
+                    outcome=happened.FIRST,
+                )
                 self.changed.notify_all()
             return self.news.now()
 
@@ -259,6 +301,11 @@ class Node:
             self.exchanges.begin()
             self.rounds.round = kept["round"]
             self.registry.restore(kept["registry"])
+            self.events.tell(
+                happened.BEGIN,
+                version_applied=self.version,
+                outcome=happened.RESTORED,
+            )
 
     def status(self, staleness_since: int = 0) -> News:
         """Everything worth watching; JSON.

@@ -13,12 +13,12 @@ import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster.center.arrivals import Arrivals
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.center_state import CenterState
 from tf_elastic.cluster.center.node_news import News
 from tf_elastic.cluster.center.node_news import NodeNews
 from tf_elastic.cluster.center.registration import PushId
-from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.center.staleness_log import StalenessLog
 from tf_elastic.cluster.center.sync_rounds import SyncRounds
 from tf_elastic.cluster.center.total_momentum import TotalMomentum
@@ -28,6 +28,8 @@ from tf_elastic.cluster.transport.reference_codec import PointReceivers
 from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline.stream import Stream
 
 # By name, the numbers of a push; see `core.rules`.
 Rates = Mapping[str, Any]
@@ -48,6 +50,7 @@ class NodeExchanges:
         news: what every answer tells.
         changed: held by whoever changes any of these; told of a round's end.
         now: a clock, in seconds.
+        events: is told what arrives, and what becomes of it.
     """
 
     def __init__(
@@ -58,9 +61,11 @@ class NodeExchanges:
         news: NodeNews,
         changed: threading.Condition,
         now: Callable[[], float],
+        events: Stream,
     ) -> None:
         self.references = PointReceivers()
         self.staleness = StalenessLog()
+        events.listen(self.staleness)
         # Of a center with momentum whose workers push gradients.
         self.total_momentum: TotalMomentum | None = None
         self._state = state
@@ -68,7 +73,8 @@ class NodeExchanges:
         self._rounds = rounds
         self._news = news
         self._changed = changed
-        self._now = now
+        self._events = events
+        self._arrivals = Arrivals(state, registry, changed, now, events)
 
     def begin(self) -> None:
         """Takes notice of another model, or a restored one."""
@@ -118,8 +124,7 @@ class NodeExchanges:
         Returns:
             News, and the point that the worker is to go on from.
         """
-        with self._changed:
-            member = self._admit(push_id, rates, answers_difference=False)
+        with self._arrivals.of(push_id, rates, False) as member:
             self._refuse_late(push_id)
             self._state.check_finite(messages, push_id.worker)
             staleness = max(self._state.version - push_id.version_read, 1)
@@ -127,7 +132,7 @@ class NodeExchanges:
             deltas = self._state.put_deltas(messages)
             sent = self._state.sent_to(push_id.worker, push_id.version_read)
             now = self._state.apply(deltas, rates, context, sent=sent)
-            news = self._applied(push_id)
+            news = self._applied(push_id, rates, [*messages, *messages])
             self._registry.note_read(member)
             if self.total_momentum:
                 self.total_momentum.take(
@@ -142,11 +147,10 @@ class NodeExchanges:
 
     def push(self, push_id: PushId, deltas: Arrays, rates: Rates) -> News:
         """Moves the center by one worker's deltas: Algorithm 1, step b)."""
-        with self._changed:
-            self._admit(push_id, rates)
+        with self._arrivals.of(push_id, rates):
             context = Context(float(self._state.version))
             self._state.apply(deltas, rates, context, push_id.worker)
-            return self._applied(push_id)
+            return self._applied(push_id, rates, deltas)
 
     def exchange(
         self,
@@ -172,9 +176,8 @@ class NodeExchanges:
             News, and the deltas by which the center has moved (times the
             rate), encoded: the worker is to move by the same.
         """
-        worker = push_id.worker
-        with self._changed:
-            member = self._admit(push_id, rates, answers_difference=True)
+        worker, came = push_id.worker, values
+        with self._arrivals.of(push_id, rates, True) as member:
             self._refuse_late(push_id)
             if codec == "none":
                 answer = values if out is None else out
@@ -186,7 +189,7 @@ class NodeExchanges:
                     values = self.references.receive(worker, values)
                 answer = self._deltas(values, codec, worker)
                 squares = self._follow(answer, codec, rates)
-            news = self._applied(push_id)
+            news = self._applied(push_id, rates, [*came, *answer])
             self._registry.note_read(member)
             return {**news, "squares": squares}, answer
 
@@ -234,8 +237,7 @@ class NodeExchanges:
             differences to the center as it is in this round (nothing, if the
             worker is to read the center afterwards).
         """
-        with self._changed:
-            member = self._admit(push_id, rates)
+        with self._arrivals.of(push_id, rates) as member:
             answers = self._state.rule.answers_difference
             if answers:
                 self._refuse_late(push_id)
@@ -248,7 +250,8 @@ class NodeExchanges:
                 self._rounds.attend(push_id.worker)
             else:
                 self._rounds.add(push_id.worker, deltas, rates, not answers)
-            self._note_push(push_id)
+            outcome = happened.LATE if late else happened.APPLIED
+            self._arrivals.note(push_id, rates, [*deltas, *deltas], outcome)
             self._registry.note_read(member)
             news = {
                 **self._news.now(member),
@@ -301,8 +304,9 @@ class NodeExchanges:
 
     def _end_round(self) -> None:
         context = Context(float(self._state.version))
-        rule = self._state.rule
+        rule, present = self._state.rule, 0
         for rates, came, deltas in self._rounds.end():
+            present += came
             if not rule.answers_difference and rule.sends == rules.POINT:
                 # The mean of those who have come.
                 rates = {**rates, "num_workers": came}
@@ -311,21 +315,16 @@ class NodeExchanges:
             except errors.NonFiniteError as error:
                 # Nobody's call alone: the round ends without it.
                 logging.error("%s.", error)
+        self._events.tell(
+            happened.ROUND,
+            version_applied=self._state.version,
+            num_workers=self._registry.num_workers,
+            amount=present,
+        )
         self._state.version += 1
         self._changed.notify_all()
 
     # Pieces.
-
-    def _admit(
-        self,
-        push_id: PushId,
-        rates: Rates,
-        answers_difference: bool | None = None,
-    ) -> Registration:
-        self._state.check_begun()
-        member = self._registry.admit_push(push_id)
-        self._state.check(rates, answers_difference)
-        return member
 
     def _refuse_late(self, push_id: PushId) -> None:
         """The worker looks before; this is for what happens meanwhile."""
@@ -338,8 +337,8 @@ class NodeExchanges:
                 f"{self._state.index} {versions} updates ago"
             )
 
-    def _applied(self, push_id: PushId) -> News:
-        member = self._note_push(push_id)
+    def _applied(self, push_id: PushId, rates: Rates, moved: Arrays) -> News:
+        member = self._arrivals.note(push_id, rates, moved)
         self._state.version += 1
         newest = self.staleness.newest
         return {
@@ -348,12 +347,3 @@ class NodeExchanges:
             "staleness": newest.versions,
             "age_ms": newest.age_ms,
         }
-
-    def _note_push(self, push_id: PushId) -> Registration:
-        member = self._registry.note_push(push_id)
-        self.staleness.note(
-            push_id.worker,
-            self._state.version - push_id.version_read,
-            self._now() - member.read_time,
-        )
-        return member

@@ -7,7 +7,6 @@ in a second and needs little more memory than its part of the center.
 """
 
 import dataclasses
-import functools
 import os
 import signal
 import sys
@@ -34,6 +33,8 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import grpc_log  # noqa: F401 - before gRPC
 from tf_elastic.cluster.transport import open_files
 from tf_elastic.cluster.transport.addresses import AddressError
+from tf_elastic.timeline import event_file
+from tf_elastic.timeline import stream
 
 _FLAGS = flags.FlagValues()  # type: ignore[no-untyped-call]
 flags.DEFINE_string(
@@ -89,6 +90,13 @@ flags.DEFINE_multi_string(
     "own. Default: the variable TF_ELASTIC_RULES.",
     flag_values=_FLAGS,
 )
+flags.DEFINE_string(
+    "events",
+    None,
+    "File to append to what happens, one JSON object a line; several processes "
+    "of one host may share it. Default: the variable TF_ELASTIC_EVENTS.",
+    flag_values=_FLAGS,
+)
 flags.DEFINE_bool(
     "trusted_network",
     False,
@@ -130,16 +138,23 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
     max_workers = values.max_workers or max(
         MAX_WORKERS, 2 * len(configuration.workers)
     )
-    groups = Groups(
-        functools.partial(
-            Node,
+    file = event_file.to_file(values.events)
+
+    def make_node(group: int) -> Node:
+        events = stream.of_center(configuration.index, group, time.time)
+        if file:
+            events.listen(file)
+        return Node(
             configuration.index,
             len(configuration.centers),
             values.lease_s,
             max_workers=max_workers,
             now=time.monotonic,
+            group=group,
+            events=events,
         )
-    )
+
+    groups = Groups(make_node)
     node = groups.first
     snapshots = None
     if values.snapshot_dir:

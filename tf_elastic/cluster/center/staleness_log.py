@@ -3,6 +3,9 @@
 import collections
 from typing import NamedTuple
 
+from tf_elastic.timeline import event as events
+from tf_elastic.timeline.event import Event
+
 _KEPT = 4096
 
 
@@ -16,7 +19,7 @@ class Staleness(NamedTuple):
 
 
 class StalenessLog:
-    """Of the newest pushes to one center server."""
+    """Of the newest pushes to one center server, a listener of its events."""
 
     def __init__(self) -> None:
         self.count = 0  # pushes so far
@@ -24,17 +27,19 @@ class StalenessLog:
             maxlen=_KEPT
         )
 
-    def note(self, worker: int, versions: int, age_s: float) -> None:
-        """Notes a push.
-
-        Args:
-            worker: whose.
-            versions: applied since it has read the center.
-            age_s: seconds since then.
-        """
+    def __call__(self, event: Event) -> None:
+        """Notes a push that was applied."""
+        if event.kind != events.EXCHANGE or event.outcome != events.APPLIED:
+            return
         self.count += 1
-        entry = Staleness(self.count, worker, max(versions, 0), 1000 * age_s)
-        self._entries.append(entry)
+        self._entries.append(
+            Staleness(
+                self.count,
+                event.worker or 0,
+                event.staleness or 0,
+                1000 * (event.seconds or 0.0),
+            )
+        )
 
     @property
     def newest(self) -> Staleness:

@@ -18,7 +18,9 @@ from tf_elastic.cluster.worker.presence import Presence
 from tf_elastic.cluster.worker.reliable_fanout import Counts
 from tf_elastic.cluster.worker.reliable_fanout import Moved
 from tf_elastic.cluster.worker.reliable_fanout import ReliableFanout
+from tf_elastic.cluster.worker.reliable_push import Progress
 from tf_elastic.cluster.worker.reliable_push import Push
+from tf_elastic.cluster.worker.server_news import AllNews
 from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
@@ -27,12 +29,12 @@ from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Rates
+from tf_elastic.timeline import stream
 
 # Of (p, the worker's clock).
 RatesOf = Callable[[int, int], Rates]
 
-_POLL_S = 0.1
-_NONE_OF_IT = (1 << 53) - 1
+_NO_STALENESS = (1 << 53) - 1
 
 
 class CenterClient:
@@ -51,7 +53,7 @@ class CenterClient:
         timeouts: see `Timeouts`.
         group: which optimizer's center is meant, from 0.
         max_lag: see `core.lateness`.
-        around: time, network and threads; None for the usual ones.
+        around: time, network, threads and listeners; None for the usual ones.
     """
 
     layout: Layout  # of the model, as soon as it is known
@@ -87,8 +89,12 @@ class CenterClient:
         self.trains = False  # the chief waits for it at the end
         self.sequence = 0
         self._around = around = around or Surroundings()
-        name = uuid.uuid4().hex
-        identity = Identity(worker, is_chief, expected_workers, name)
+        identity = Identity(
+            worker, is_chief, expected_workers, uuid.uuid4().hex
+        )
+        self.events = stream.of_worker(worker, group, around.time_of_day)
+        if around.events:
+            self.events.listen(around.events)
         self.sessions = [
             ShardSession(
                 around.connect(address, k, security or Security(), group),
@@ -97,16 +103,17 @@ class CenterClient:
                 codec,
                 self.timeouts,
                 around,
+                self.events,
             )
             for k, address in enumerate(centers)
         ]
         self._all = Fanout(self.sessions, around.pool)
-        self._reliably = ReliableFanout(self.sessions, self._all, around)
+        self._reliably = ReliableFanout(self._all, around, self.events)
         self._presence = Presence(
             self.sessions, self._all, self._progress, self.timeouts, around
         )
-        self._num_workers = expected_workers
-        self._told = Instruction()  # by this worker, the chief
+        news = [session.news for session in self.sessions]
+        self._heard = AllNews(news, expected_workers)
 
     # What is known of the worker, the center and the others.
 
@@ -125,7 +132,7 @@ class CenterClient:
 
     @property
     def failure(self) -> BaseException | None:
-        """Why training cannot go on, as signs of life have found out."""
+        """Why training cannot go on, as was found out."""
         return self._presence.failure
 
     @property
@@ -136,22 +143,17 @@ class CenterClient:
     @property
     def num_workers(self) -> int:
         """p, as the first center server that is there has told."""
-        for session in self.sessions:
-            if session.news.num_workers is not None:
-                self._num_workers = session.news.num_workers
-                break
-        return self._num_workers
+        return self._heard.num_workers
 
     @property
     def samples_of_others(self) -> int:
         """And of this worker's earlier processes, as far as was heard."""
-        return max(s.news.samples_of_others for s in self.sessions)
+        return self._heard.samples_of_others
 
     @property
     def instruction(self) -> Instruction:
         """The chief's newest that was heard, or told."""
-        heard = [session.news.instruction for session in self.sessions]
-        return max([self._told, *heard], key=lambda told: told.number)
+        return self._heard.instruction
 
     @property
     def shares_memory(self) -> bool:
@@ -214,7 +216,7 @@ class CenterClient:
         return center
 
     def signal(self) -> None:
-        """A sign of life to all at once, not when its time has come."""
+        """A sign of life to all at once."""
         self._presence.signal()
 
     def leave(self, finished: bool = False) -> None:
@@ -240,8 +242,7 @@ class CenterClient:
 
     def read(self) -> Arrays:
         """Reads all of the center, as anybody may; errors as of `look`."""
-        flat = self.layout.empty()
-        patience = self.sessions[0].patience()
+        flat, patience = self.layout.empty(), self.sessions[0].patience()
         self._all.do(lambda s: s.look(s.part(flat), patience), patience)
         return flat
 
@@ -260,11 +261,11 @@ class CenterClient:
         """
         patience = self._around.patience(seconds)
         while True:
-            trains = watch.in_training(self.status(_NONE_OF_IT))
+            trains = watch.in_training(self.status(_NO_STALENESS))
             others = [worker for worker in trains if worker != self.worker]
             if not others or patience.is_over():
                 return others
-            self._around.stopped.wait(_POLL_S)
+            patience.pause()
 
     def instruct(
         self,
@@ -278,13 +279,18 @@ class CenterClient:
         another instruction, and its workers from the others.
         """
         number = self.instruction.number + 1
-        self._told = Instruction(number, stop, learning_rate, instead_of)
-        self._all.do(lambda session: session.instruct(self._told))
+        told = Instruction(number, stop, learning_rate, instead_of)
+        self._heard.told = told
+        self._all.do(lambda session: session.instruct(told))
 
     # Exchanges.
 
     def exchange(
-        self, values: Arrays, rates: RatesOf, out: Arrays | None = None
+        self,
+        values: Arrays,
+        rates: RatesOf,
+        out: Arrays | None = None,
+        at: Progress | None = None,
     ) -> Moved:
         """Sends parameters, gets differences: one way there and back.
 
@@ -292,6 +298,7 @@ class CenterClient:
             values: the worker's, one array for each section.
             rates: of an exchange by one of p workers at the worker's clock.
             out: what to fill with the differences; None for new arrays.
+            at: where the worker was when `values` were its; None for now.
 
         Returns:
             What the worker is to do.
@@ -300,7 +307,7 @@ class CenterClient:
             NonFiniteError, ReplacedError, CenterRefusedError: training
                 cannot go on.
         """
-        return self._push(exchanges.exchange, values, rates, out)
+        return self._push(exchanges.exchange, values, rates, out, at=at)
 
     def read_and_push(
         self, values: Arrays, rates: RatesOf, out: Arrays | None = None
@@ -311,11 +318,7 @@ class CenterClient:
     def meet(
         self, values: Arrays, rates: RatesOf, out: Arrays | None = None
     ) -> Moved:
-        """All workers at once, eqs. 2.3 and 2.4: waits for the others.
-
-        Whoever has not come within `Timeouts.barrier_s` is named, and left
-        out.
-        """
+        """All at once, eqs. 2.3 and 2.4; `Timeouts.barrier_s` at most."""
         return self._push(exchanges.meet, values, rates, out)
 
     def push(self, differences: Arrays, rates: RatesOf) -> Moved:
@@ -324,7 +327,11 @@ class CenterClient:
         return self._push(exchanges.push_only, differences, rates, zeros)
 
     def take(
-        self, messages: Arrays, rates: RatesOf, overlapped: bool = False
+        self,
+        messages: Arrays,
+        rates: RatesOf,
+        overlapped: bool = False,
+        at: Progress | None = None,
     ) -> Moved:
         """Pushes messages, gets points to go on from.
 
@@ -333,13 +340,10 @@ class CenterClient:
             rates: as of `exchange`.
             overlapped: whether they were made before the answer to the push
                 before was there.
+            at: as of `exchange`.
         """
         return self._push(
-            exchanges.take,
-            messages,
-            rates,
-            takes_points=True,
-            overlapped=overlapped,
+            exchanges.take, messages, rates, None, True, overlapped, at
         )
 
     def meet_and_read(self, values: Arrays, rates: RatesOf) -> Moved:
@@ -369,11 +373,13 @@ class CenterClient:
         out: Arrays | None = None,
         takes_points: bool = False,
         overlapped: bool = False,
+        at: Progress | None = None,
     ) -> Moved:
         self._presence.check()
         self.sequence += 1
+        at = at or Progress(self.clock, self.samples)
         num_workers = self.num_workers  # Signs of life change it.
-        now = rates(num_workers, self.clock)
+        now = rates(num_workers, at.clock)
         rule = self.layout.rule
         # A part of ADMM's center is the worker's own, however old.
         may_be_late = takes_points or rule.answers_difference
@@ -382,8 +388,7 @@ class CenterClient:
         push = Push(
             call,
             self.sequence,
-            self.clock,
-            self.samples,
+            at,
             {**now, "num_workers": num_workers},
             rule.sends == rules.INCREMENT,
             takes_points,

@@ -25,7 +25,10 @@ from tf_elastic.cluster.worker import reliable_fanout
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.cluster.worker.client import RatesOf
 from tf_elastic.cluster.worker.reliable_fanout import Moved
+from tf_elastic.cluster.worker.reliable_push import Progress
+from tf_elastic.core import protocols
 from tf_elastic.core import rules
+from tf_elastic.timeline import event as happened
 
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 
@@ -38,6 +41,18 @@ _NUMBERS = {
     reliable_fanout.PULL: PULL,
     reliable_fanout.TAKE: TAKE,
     reliable_fanout.RESTART: RESTART,
+}
+
+# How a message is brought while the worker waits, by what the protocol says
+# is done.
+_BRING: dict[tuple[str, ...], Callable[..., Moved]] = {
+    (protocols.READ, protocols.PUSH): CenterClient.read_and_push,
+    (protocols.PUSH,): CenterClient.take,
+    (protocols.MEET,): CenterClient.meet,
+}
+_BRING_FOR_POINTS = {
+    **_BRING,
+    (protocols.MEET,): CenterClient.meet_and_read,
 }
 
 # Of (p, the worker's clock, numbers of the moment).
@@ -157,16 +172,27 @@ class Exchanger:
         if moment.clock == self._began_at:
             return Order(NOTHING, 0.0, ())
         self._given_at = self.client.clock
-        rates = self._rates_at(moment)
-        meets = self.protocol == "synchronous"
+        done = tuple(
+            kind
+            for kind in self._waiting_protocol.plan(protocols.END)
+            if kind not in (protocols.MAKE, protocols.SETTLE)
+        )
+        bring, room = _BRING[done], [self._back.arrays()]
+        if self._is_push:
+            bring, room = _BRING_FOR_POINTS[done], []
         with self.client.waiting():
-            if self._is_push:
-                do = self.client.meet_and_read if meets else self.client.take
-                moved = do(list(values), rates)
-            else:
-                pull = self.client.meet if meets else self.client.read_and_push
-                moved = pull(list(values), rates, self._back.arrays())
-        return self._ordered(moved)
+            moved = bring(
+                self.client, list(values), self._rates_at(moment), *room
+            )
+        return self._settled(moved, moment)
+
+    @property
+    def _waiting_protocol(self) -> protocols.ExchangeProtocol:
+        """The worker's, or what it does at the end instead."""
+        kind = protocols.PROTOCOLS[self.protocol]
+        if kind.answers_later:
+            kind = protocols.Blocking
+        return kind(self.client.layout.rule)
 
     def read(self, moment: Moment) -> Order:
         """Reads where to go on from, while the worker waits."""
@@ -183,6 +209,19 @@ class Exchanger:
         self._given_at = self.client.clock
         with self.client.waiting():
             moved = self.client.push(list(differences), self._rates_at(moment))
+        return self._ordered(moved)
+
+    def _settled(self, moved: Moved, moment: Moment) -> Order:
+        """What to do with the answer to what was given."""
+        if not moved.restart:
+            self.client.events.tell(
+                happened.SETTLE,
+                incarnation=self.client.sessions[0].incarnation,
+                sequence=self.client.sequence,
+                step_sent=self._given_at,
+                step_applied=int(moment.clock),
+                num_workers=self.client.num_workers,
+            )
         return self._ordered(moved)
 
     def _ordered(self, moved: Moved) -> Order:
@@ -230,7 +269,7 @@ class Exchanger:
             self._late = True
             return Order(NOTHING, 0.0, ())
         self._pending, self._late = None, False
-        return self._ordered(moved)
+        return self._settled(moved, moment)
 
     def send(self, moment: Moment, values: Sequence[np.ndarray]) -> bool:
         """Lets parameters or messages leave; returns at once.
@@ -246,9 +285,10 @@ class Exchanger:
         else:
             out = self._back.arrays()
             do = functools.partial(self.client.exchange, out=out)
-        self._given_at = int(moment.clock)
+        at = Progress(int(moment.clock), int(moment.samples))
+        self._given_at = at.clock
         self._pending = self._sender.submit(
-            do, list(values), self._rates_at(moment)
+            do, list(values), self._rates_at(moment), at=at
         )
         return True
 

@@ -33,7 +33,7 @@ class Fanout(Generic[S]):
         each: Sequence[S],
         pool: concurrent.futures.Executor | None = None,
     ) -> None:
-        self._each = each
+        self.each = each
         self._pool = pool or concurrent.futures.ThreadPoolExecutor(
             len(each), thread_name_prefix="center"
         )
@@ -52,7 +52,7 @@ class Fanout(Generic[S]):
         Returns:
             What came of each, in their order.
         """
-        futures = [self._pool.submit(do, one) for one in self._each]
+        futures = [self._pool.submit(do, one) for one in self.each]
         for future in concurrent.futures.as_completed(futures):
             if patience and future.exception():
                 patience.give_up()

@@ -62,6 +62,10 @@ class Patience:
         """Whether this is not to be tried again."""
         return self._given_up.is_set() or self._now() > self._end
 
+    def pause(self) -> None:
+        """Waits a moment before something is looked at again."""
+        self._stopped.wait(2 * _POLL_S)
+
     def wait(self, who: str, server: str, reason: object) -> None:
         """Waits a moment before the next attempt.
 

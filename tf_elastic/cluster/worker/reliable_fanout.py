@@ -26,6 +26,9 @@ from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import lateness
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline.stream import Stream
+from tf_elastic.timeline.tally import Tally
 
 # What a worker is to do after an exchange.
 PULL = "pull"  # move by alpha times the differences
@@ -75,35 +78,43 @@ class ReliableFanout:
     """Brings a worker's messages to all center servers, each once.
 
     Args:
-        sessions: with all of them.
-        fanout: does something with all at once.
+        fanout: does something with all sessions at once.
         around: time and threads.
+        events: is told what comes of it, and counted from.
     """
 
     def __init__(
         self,
-        sessions: Sequence[ShardSession],
         fanout: Fanout[ShardSession],
         around: Surroundings,
+        events: Stream,
     ) -> None:
         # What the center has last given this worker to go on from.
         self.known: Arrays = []
-        self._sessions = sessions
+        self._sessions = fanout.each
         self._all = fanout
         self._around = around
-        self._counts = Counts()
+        self._events = events
+        self._tally = Tally()
+        events.listen(self._tally)
+        self._codec_error = self._distance = 0.0
         self._was_late = False
 
     @property
     def counts(self) -> Counts:
         """What happened so far, as of now."""
-        own, standings = self._counts, [s.standing for s in self._sessions]
-        lost = own.lost_halves + sum(k.lost_halves for k in standings)
-        return dataclasses.replace(
-            own,
-            missed=sum(k.missed for k in standings),
-            lost_halves=lost,
-            forgotten=sum(k.forgotten for k in standings),
+        tally = self._tally
+        return Counts(
+            exchanges=tally.number(happened.ANSWER, happened.APPLIED),
+            missed=tally.number(happened.MISS),
+            lost_halves=tally.amount(happened.LOST_HALF),
+            forgotten=tally.amount(happened.FORGOTTEN),
+            restarts=tally.number(happened.RESTART),
+            late=tally.number(happened.EXCHANGE, happened.LATE),
+            exchange_s=tally.seconds(happened.ANSWER),
+            wait_s=tally.seconds(happened.WAIT),
+            codec_error=self._codec_error,
+            distance=self._distance,
         )
 
     @contextlib.contextmanager
@@ -113,7 +124,8 @@ class ReliableFanout:
         try:
             yield
         finally:
-            self._counts.wait_s += self._around.now() - begin
+            seconds = self._around.now() - begin
+            self._events.tell(happened.WAIT, seconds=seconds)
 
     def push(self, push: Push, values: Arrays, out: Arrays) -> Moved:
         """Does one exchange with every center server that is there.
@@ -143,12 +155,12 @@ class ReliableFanout:
         took_part = [outcome.took_part for outcome in outcomes]
         for outcome in outcomes:
             if outcome.lost_slot is not None:
-                self._counts.lost_halves += sum(took_part)
+                self._lose(took_part)
                 return self.restart(
                     known, outcome.lost_slot, forget=push.takes_points
                 )
         if any(outcome.late for outcome in outcomes):
-            self._counts.lost_halves += sum(took_part)
+            self._lose(took_part)
             return self._come_late(push, values)
         self._was_late = False
         if not all(took_part):
@@ -156,40 +168,57 @@ class ReliableFanout:
             out = self._layout.copies(out)
         for session, came in zip(self._sessions, took_part, strict=True):
             if not came:
-                session.standing.missed += 1
+                session.standing.misses()
                 for part in session.part(out):
                     part[...] = np.nan if push.takes_points else 0
-        self._count(outcomes, values if apart else out, apart)
-        self._counts.exchange_s += self._around.now() - begin
+        self._measure(outcomes, values if apart else out, apart)
+        self._events.tell(
+            happened.ANSWER,
+            sequence=push.sequence,
+            step_sent=push.at.clock,
+            num_workers=push.rates["num_workers"],
+            seconds=self._around.now() - begin,
+            amount=sum(took_part),
+            outcome=happened.APPLIED if any(took_part) else happened.MISSED,
+        )
         if push.takes_points:
             self._know(out, took_part)
             return Moved(TAKE, out)
         return Moved(PULL, out, float(push.rates.get("moving_rate", 0.0)))
 
-    def _count(
+    def _lose(self, took_part: Sequence[bool]) -> None:
+        """What some servers have taken is not followed."""
+        if any(took_part):
+            self._events.tell(happened.LOST_HALF, amount=sum(took_part))
+
+    def _measure(
         self, outcomes: Sequence[Outcome], sent: Arrays, measured: bool
     ) -> None:
-        """Counts an exchange.
+        """Measures an exchange.
 
         Args:
             outcomes: of it.
             sent: its distance from the center.
             measured: whether that is not for the servers to tell.
         """
-        counts = self._counts
-        counts.exchanges += any(outcome.took_part for outcome in outcomes)
-        counts.codec_error = max(s.points.error for s in self._sessions)
+        self._codec_error = max(s.points.error for s in self._sessions)
         told = [o.squares for o in outcomes if o.squares is not None]
         if measured or len(told) < len(outcomes):
             told = [squares_of_parameters(self._layout, sent)]
-        counts.distance = math.sqrt(sum(told))
+        self._distance = math.sqrt(sum(told))
 
     def _come_late(self, push: Push, values: Arrays) -> Moved:
         """Leaves out what the worker brings; it goes on from the center.
 
         Of a center server that is away it keeps what it has.
         """
-        self._counts.late += 1
+        self._events.tell(
+            happened.EXCHANGE,
+            sequence=push.sequence,
+            step_sent=push.at.clock,
+            num_workers=push.rates["num_workers"],
+            outcome=happened.LATE,
+        )
         if not self._was_late:
             versions = max(
                 s.news.version - s.version_read for s in self._sessions
@@ -258,7 +287,7 @@ class ReliableFanout:
             reason,
             first.identity.worker,
         )
-        self._counts.restarts += 1
+        self._events.tell(happened.RESTART)
         center = [array.copy() for array in values]
         patience = first.patience()
         self._all.do(

@@ -21,6 +21,13 @@ from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.core import lateness
 
 
+class Progress(NamedTuple):
+    """How far a worker is."""
+
+    clock: int  # its local steps
+    samples: int  # that it has trained on
+
+
 class Push(NamedTuple):
     """One exchange, as it is with every center server."""
 
@@ -28,8 +35,7 @@ class Push(NamedTuple):
     # comes back, to fill. See `exchanges`.
     call: "Callable[[ShardSession, Push, Arrays, Arrays], News]"
     sequence: int
-    clock: int  # the worker's local steps
-    samples: int  # that it has trained on
+    at: Progress  # of the worker when its message was made
     rates: Mapping[str, Any]
     adds_up: bool  # what cannot be sent now is sent later
     takes_points: bool  # is answered by points
@@ -66,8 +72,8 @@ class Push(NamedTuple):
             **session.as_worker(),
             "sequence": self.sequence,
             "version_read": version_read,
-            "clock": self.clock,
-            "samples": self.samples,
+            "clock": self.at.clock,
+            "samples": self.at.samples,
         }
         if self.max_lag is not None:
             id_.update(max_lag=self.max_lag, round=session.round)

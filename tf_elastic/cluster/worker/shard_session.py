@@ -27,6 +27,7 @@ from tf_elastic.cluster.worker.server_news import ServerNews
 from tf_elastic.cluster.worker.standing import Standing
 from tf_elastic.cluster.worker.surroundings import Identity
 from tf_elastic.cluster.worker.surroundings import Surroundings
+from tf_elastic.timeline.stream import Stream
 
 Arrays = list[np.ndarray]
 News = dict[str, Any]
@@ -45,6 +46,7 @@ class ShardSession:
         codec: how points are compressed; one of `codec.CODECS`.
         timeouts: see `Timeouts`.
         around: time and threads.
+        events: is told when it is away, and what is lost.
     """
 
     layout: Layout  # of the model; to be set before anything is asked
@@ -57,11 +59,12 @@ class ShardSession:
         codec: str,
         timeouts: Timeouts,
         around: Surroundings,
+        events: Stream,
     ) -> None:
         self.connection = connection
         self.shard = shard
         self.identity = identity
-        self.standing = Standing()
+        self.standing = Standing(shard, events)
         self.outbox = Outbox()
         self.points = PointSender(codec)
         self.news = ServerNews()
@@ -69,11 +72,10 @@ class ShardSession:
         self.joined = False
         self.clock_before = 0  # of the life before this one, local steps
         self.version_read = 0  # of the parameters that were last exchanged
-        # The same at the start of the push before: overlapped, a message was
-        # made before the answer to the one before it was there.
+        # The same before the last answer, which an overlapped message does
+        # not know.
         self.version_held = 0
-        # The synchronous round that comes after the last one taken part in.
-        self.round = 0
+        self.round = 0  # the synchronous one to come
         self.heard_at = 0.0  # when it has answered last
         self._timeouts = timeouts
         self._around = around
@@ -116,10 +118,8 @@ class ShardSession:
 
     def as_worker(self) -> dict[str, Any]:
         """By what the server knows this worker."""
-        return {
-            "worker": self.identity.worker,
-            "incarnation": self.incarnation,
-        }
+        who = self.identity.worker
+        return {"worker": who, "incarnation": self.incarnation}
 
     @property
     def exchange_s(self) -> float:

@@ -5,6 +5,9 @@ No network, and nobody is asked for the time.
 
 import threading
 
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline.stream import Stream
+
 
 class Standing:
     """One worker's with one center server. Thread-safe.
@@ -13,15 +16,18 @@ class Standing:
     worker those that were answered. Where they differ a push has come without
     its answer: one half of an exchange is lost. Or the server has applied
     fewer: it was set back, and has forgotten what the worker has done.
+
+    Args:
+        shard: the server.
+        events: is told of what is missed, lost or forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shard: int, events: Stream) -> None:
         self.away_since: float | None = None
         self.pushing = False  # an exchange is under way
-        self.missed = 0  # parts of exchanges, the server being away
-        self.lost_halves = 0  # the server has moved, the worker has not
-        self.forgotten = 0  # the worker has, the server was set back since
-        self._missed_before = 0  # it went away
+        self._shard = shard
+        self._events = events
+        self._missed = 0  # parts of exchanges since it went away
         self._pushes = 0  # of this incarnation, as the server last counted
         self._lock = threading.Lock()
 
@@ -31,8 +37,15 @@ class Standing:
             if self.away_since is not None:
                 return False
             self.away_since = now
-            self._missed_before = self.missed
+            self._missed = 0
+            self._events.tell(happened.AWAY, shard=self._shard)
             return True
+
+    def misses(self) -> None:
+        """An exchange is without the server."""
+        with self._lock:
+            self._missed += 1
+            self._events.tell(happened.MISS, shard=self._shard)
 
     def comes_back(
         self, now: float, pushes: int | None
@@ -56,7 +69,13 @@ class Standing:
             # Of a push that comes later still, the next answer tells.
             if pushes is not None and not self.pushing:
                 lost = self._compare(pushes, answered=0)
-            return gone_s, self.missed - self._missed_before, lost
+            self._events.tell(
+                happened.BACK,
+                shard=self._shard,
+                seconds=gone_s,
+                amount=self._missed,
+            )
+            return gone_s, self._missed, lost
 
     def joins(self) -> None:
         """The server has taken this worker: it is there."""
@@ -91,6 +110,7 @@ class Standing:
         """How many halves are lost since the last comparison."""
         more = pushes - self._pushes - answered
         self._pushes = pushes
-        self.lost_halves += max(more, 0)
-        self.forgotten += max(-more, 0)
+        if more:
+            kind = happened.LOST_HALF if more > 0 else happened.FORGOTTEN
+            self._events.tell(kind, shard=self._shard, amount=abs(more))
         return max(more, 0)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from tf_elastic.cluster.transport.connection import Connection
 from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.patience import Stop
+from tf_elastic.timeline.stream import Listener
 
 
 class Identity(NamedTuple):
@@ -26,6 +27,9 @@ class Surroundings:
     """As they are for a process; a test may give others."""
 
     now: Callable[[], float] = time.monotonic  # a clock, in seconds
+    # What events are dated by, in seconds; and who is told of them.
+    time_of_day: Callable[[], float] = time.time
+    events: Listener | None = None
     # Makes the line to a server: of address, shard, security and group.
     connect: Callable[..., Connection] = Connection
     # Of as many threads as there are servers; None for some of its own.

@@ -1,0 +1,138 @@
+"""One thing that has happened in a cluster: what, who, when, which versions."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+# What a center server tells.
+BEGIN = "begin"  # it has parameters: outcome FIRST or RESTORED
+JOIN = "join"  # a worker has its slot
+LEAVE = "leave"  # a worker gives it back: outcome FINISHED or LEFT
+DEATH = "death"  # a worker was not heard of for a lease
+EXCHANGE = "exchange"  # a message has arrived: outcome APPLIED to REFUSED
+ROUND = "round"  # a synchronous exchange has ended, `amount` took part
+# What a worker tells.
+ANSWER = "answer"  # of `amount` servers, to its message: outcome APPLIED, or
+# MISSED if none has answered
+SETTLE = "settle"  # it does what the rule says about an answer
+WAIT = "wait"  # training stood still for `seconds`
+MISS = "miss"  # a center server was away for an exchange
+LOST_HALF = "lost_half"  # `amount` halves: the center has moved, the worker not
+FORGOTTEN = "forgotten"  # the worker has; the center was set back since
+RESTART = "restart"  # it begins again from the center
+AWAY = "away"  # a center server does not answer
+BACK = "back"  # it does again, after `seconds` and `amount` missed exchanges
+
+KINDS = (
+    *(BEGIN, JOIN, LEAVE, DEATH, EXCHANGE, ROUND),
+    *(ANSWER, SETTLE, WAIT, MISS, LOST_HALF, FORGOTTEN),
+    *(RESTART, AWAY, BACK),
+)
+
+# What became of it.
+APPLIED = "applied"
+LATE = "late"  # left out; see `core.lateness`
+DUPLICATE = "duplicate"  # was there before
+REFUSED = "refused"  # not finite, say
+MISSED = "missed"  # no center server was there
+FIRST = "first"  # a worker's parameters
+RESTORED = "restored"  # a snapshot's
+FINISHED = "finished"  # has done its part
+LEFT = "left"  # has not
+
+OUTCOMES = (
+    *(APPLIED, LATE, DUPLICATE, REFUSED, MISSED),
+    *(FIRST, RESTORED, FINISHED, LEFT),
+)
+
+
+class Event(NamedTuple):
+    """One thing that has happened. What does not apply is None."""
+
+    kind: str  # one of KINDS
+    time: float  # s, since 1970; in virtual time, since the beginning
+    teller: str  # "center 0", "worker 1"
+    worker: int | None = None  # whose
+    group: int = 0  # the optimizer, where a model has several
+    shard: int | None = None  # the center server
+    incarnation: int | None = None  # of the worker; with
+    sequence: int | None = None  # this one its message has no other's number
+    step_sent: int | None = None  # local steps, when the message left
+    step_applied: int | None = None  # when its answer was followed
+    version_settled: int | None = None  # of the answer before, or the start
+    version_read: int | None = None  # the message was made with
+    version_applied: int | None = None  # as the message found it
+    num_workers: int | None = None  # p
+    rates: Mapping[str, float] | None = None  # of the exchange, by name
+    bytes: int | None = None  # of arrays, both ways
+    seconds: float | None = None  # how long; of EXCHANGE, since it was read
+    amount: int | None = None  # how many
+    outcome: str | None = None  # one of OUTCOMES
+
+    @property
+    def staleness(self) -> int | None:
+        """Versions applied between the worker's read and its message."""
+        if self.version_applied is None or self.version_read is None:
+            return None
+        return max(self.version_applied - self.version_read, 0)
+
+    def to_json(self) -> str:
+        """One line, without what does not apply."""
+        fields = {
+            name: value
+            for name, value in zip(self._fields, self, strict=True)
+            if value != self._field_defaults.get(name, value)
+            or name not in self._field_defaults
+        }
+        if self.rates is not None:
+            fields["rates"] = dict(self.rates)
+        return json.dumps(fields, separators=(",", ":"), default=_number)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Event":
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: it is not an event; what is wrong is said.
+        """
+        try:
+            fields = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        if not isinstance(fields, dict):
+            raise ValueError("it is no JSON object")
+        for name, value in fields.items():
+            if name not in cls._fields:
+                raise ValueError(f"an event has no {name!r:.80}")
+            if not _fits(name, value):
+                raise ValueError(f"{name} is {value!r:.80}")
+        missing = {"kind", "time", "teller"} - set(fields)
+        if missing:
+            raise ValueError(f"it has no {min(missing)!r}")
+        return cls(**fields)
+
+
+_CHOICES = {"kind": KINDS, "outcome": OUTCOMES}
+_NUMBERS = ("time", "seconds")
+
+
+def _number(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    return value.item()
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a field may have a value."""
+    if name in _CHOICES:
+        return value in _CHOICES[name]
+    if name == "teller":
+        return isinstance(value, str)
+    if name == "rates":
+        return isinstance(value, dict) and all(
+            type(rate) in (int, float) for rate in value.values()
+        )
+    if name in _NUMBERS:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is int
