@@ -287,6 +287,8 @@ WHOLE = {
     "Exchange": {"id": ID, "rate": RATE, "codec": "none", "whole": True},
     "Deposit": {"id": ID, "rate": RATE},
     "Take": {"id": ID, "rate": PUSHED},
+    "Send": {**MEMBER, "number": 1, "clock": 0, "samples": 0},
+    "Listen": {**MEMBER, "after": 0, "wait_s": 0.0},
 }
 INTEGERS = ["0", 1.0, True, -2, 2**53 + 1, math.nan, math.inf, [], {}]
 NUMBERS = ["0", True, math.nan, -math.inf, 1e300, -1e10, [], 10**400]
@@ -325,6 +327,13 @@ WRONG_PARTS = [
     ("Push", "rate.beta", FAR_NUMBERS),
     ("Push", "rate.num_workers", [*INTEGERS, 0]),
     ("Push", "rate", [None, [], {}]),
+    *((name, "worker", [*INTEGERS, None]) for name in ("Send", "Listen")),
+    *((name, "incarnation", [*INTEGERS, 0]) for name in ("Send", "Listen")),
+    ("Send", "number", [*INTEGERS, 0]),
+    ("Send", "clock", INTEGERS),
+    ("Send", "samples", INTEGERS),
+    ("Listen", "after", INTEGERS),
+    ("Listen", "wait_s", [*NUMBERS, 61, -1]),
     ("Take", "rate.learning_rate", FAR_NUMBERS),
     ("Take", "rate.averaging_rate", FAR_NUMBERS),
     ("Take", "rate", [{"num_workers": 1, **{str(k): 0 for k in range(32)}}]),

@@ -18,6 +18,7 @@ from tf_elastic import user_code
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.line import Line
 from tf_elastic.cluster.worker import client
 from tf_elastic.core import rules
 from tf_elastic.data import registered
@@ -47,8 +48,8 @@ def test_a_class_that_is_named_is_there():
     text = section("Add a transport")
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     code = " ".join(re.findall(r"`([^`\n]+)`", prose))
-    names = set(re.findall(r"\b[A-Z]\w*[a-z]\b", code)) - {"Direct", "Line"}
-    assert {"CenterClient", "Connection", "Surroundings"} <= names
+    names = set(re.findall(r"\b[A-Z]\w*[a-z]\b", code)) - {"Noted"}
+    assert {"CenterClient", "DirectLine", "Surroundings"} <= names
     assert [name for name in names if not NAMES.has(name)] == []
     assert NAMES.has("Surroundings.connect")
     assert "around" in inspect.signature(client.CenterClient).parameters
@@ -58,26 +59,20 @@ def test_a_class_that_is_named_is_there():
 
 
 @pytest.fixture
-def direct(tmp_path):
+def noted(tmp_path):
     """The module, whose servers are there."""
     module = module_of("Add a transport", tmp_path)
-    hosts = [support.Host(k) for k in range(support.SERVERS)]
-    for k, host in enumerate(hosts):
-
-        def answer(name, header, arrays, host=host):
-            packed = wire.pack(header)
-            return host.handle(support.Message(0, name, packed, arrays, False))
-
-        module.SERVERS[f"direct:{k}"] = answer
-    module.hosts = hosts
+    module.nodes = [support.Host(k).shard for k in range(support.SERVERS)]
+    for k, node in enumerate(module.nodes):
+        module.SERVERS.serve(f"here:{k}", node)
     return module
 
 
-def joined(direct, worker):
+def joined(noted, worker):
     """A worker's client, and the center as it has found it."""
     made = timeless_client.of_one_thread(
-        direct.Direct,
-        list(direct.SERVERS),
+        noted.Noted,
+        [f"here:{k}" for k in range(support.SERVERS)],
         worker,
         worker == 0,
         support.WORKERS,
@@ -89,10 +84,10 @@ def joined(direct, worker):
 
 
 @pytest.mark.parametrize("exchange", ["exchange", "read_and_push"])
-def test_workers_train_by_the_transport(direct, exchange):
+def test_workers_train_by_the_transport(noted, exchange):
     """Two take turns with two servers, as Algorithm 1 has it."""
     clients, begun = zip(
-        *(joined(direct, i) for i in range(support.WORKERS)), strict=True
+        *(joined(noted, i) for i in range(support.WORKERS)), strict=True
     )
     points = [center[0].copy() for center in begun]
     center = support.INITIAL[0].copy()
@@ -111,34 +106,39 @@ def test_workers_train_by_the_transport(direct, exchange):
         center = center + alpha * difference
         assert clients[i].counts.exchanges == turn // support.WORKERS + 1
     np.testing.assert_allclose(points, expected, rtol=0, atol=1e-13)
-    found = np.concatenate([host.shard.arrays[0] for host in direct.hosts])
+    found = np.concatenate([node.arrays[0] for node in noted.nodes])
     np.testing.assert_allclose(found, center, rtol=0, atol=1e-13)
+    for _, name, nbytes, _ in noted.NOTES:
+        assert (nbytes > 0) == (name in wire.STREAMS)
 
 
-def test_what_a_server_refuses_is_raised_by_its_name(direct):
-    line = direct.Direct("direct:0", 0, None)
+def test_what_a_server_refuses_is_raised_by_its_name(noted):
+    line = noted.Noted("here:0", 0, None)
     with pytest.raises(errors.MessageError):
         line.call(wire.HEARTBEAT, 1.0, nonsense=1)
 
 
 @pytest.mark.parametrize("how", ["gone", "closed"])
-def test_a_server_that_is_not_there_is_unavailable(direct, how):
-    line = direct.Direct("direct:0", 0, None)
+def test_a_server_that_is_not_there_is_unavailable(noted, how):
+    line = noted.Noted("here:0", 0, None)
     if how == "gone":
-        del direct.SERVERS["direct:0"]
+        noted.SERVERS.stop("here:0")
     else:
         line.close()
-    with pytest.raises(errors.CenterUnavailableError, match="is away"):
+    with pytest.raises(errors.CenterUnavailableError, match="here:0"):
         line.call(wire.STATUS, 1.0)
 
 
-def test_it_is_called_as_other_lines_are(direct):
-    for name in ("call", "stream", "break_off", "close"):
+def test_it_is_called_as_other_lines_are(noted):
+    for name in ("call", "stream"):
         found, wanted = (
             list(inspect.signature(getattr(kind, name)).parameters)
-            for kind in (direct.Direct, support.Line)
+            for kind in (noted.Noted, Line)
         )
         assert found == wanted
+    line = noted.Noted("here:0", 0, None)
+    for name in {*vars(Line), *Line.__annotations__}:
+        assert name.startswith("_") or hasattr(line, name)
 
 
 # The data set.

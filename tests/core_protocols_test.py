@@ -12,6 +12,7 @@ from tests import reference
 from tests.reference import overlapped
 from tests.reference import pushes
 from tf_elastic import core
+from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import protocols
 from tf_elastic.core import rules
@@ -237,8 +238,15 @@ def test_synchronous_is_where_all_meet(name):
         )
 
 
-@pytest.mark.parametrize("kind", protocols.PROTOCOLS.values())
-@pytest.mark.parametrize("rule", [rules.Elastic(), rules.Add(), rules.Mean()])
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (kind, rule)
+        for kind in protocols.PROTOCOLS.values()
+        for rule in (rules.Elastic(), rules.Add(), rules.Mean())
+        if kind is not protocols.OneWay or rule.works_both_ways
+    ],
+)
 def test_at_other_moments_nothing_is_done(kind, rule):
     protocol = kind(rule)
     for moment in (protocols.GRADIENT, protocols.STEP):
@@ -261,76 +269,35 @@ def test_at_the_end_what_is_on_its_way_is_waited_for():
 class TreeNode:
     """A node of a tree: a worker if it has no children."""
 
-    def __init__(self, name, tree, mail):
-        self.name, self.mail = name, mail
-        self.parent, up, down = None, None, None
-        if name != tree.root:
-            edge = tree.edge_of(name)
-            self.parent, up = edge.parent, edge.up_period
-        children = tree.children(name)
-        if children:
-            down = tree.edge_of(children[0]).down_period
+    def __init__(self, name, tree, settings):
+        self.name = name
+        up = settings["up_periods"].get(name)
+        down = settings["down_periods"].get(name)
         self.protocol = protocols.OneWay(
-            rules.Elastic(), up, down, children
+            rules.Elastic(), up, down, tree.children(name)
         )
         self.slots = {"center": INITIAL.copy()}
         self.clock = 0
+        self.sent = collections.defaultdict(list)  # by edge
         self.inbox = []  # (from whom, what), in the order of arrival
 
-    def turn(self, alpha, worker, now):
-        arrived = dict(self.inbox)
-        edges = [sender for sender, _ in self.inbox]
-        self.inbox = []
+    def turn(self, rates, worker):
+        edges = [edge for edge, _ in self.inbox]
         for action in self.protocol.on(protocols.GRADIENT, self.clock, edges):
             if action.kind == protocols.SEND:
-                to = self.parent if action.edge == protocols.PARENT else (
-                    action.edge
-                )
-                self.mail.append((now, self.name, to, self.slots["center"]))
+                self.sent[action.edge].append(self.slots["center"])
                 continue
             assert action.kind == protocols.SETTLE
-            rule = self.protocol.rule
-            delta = rule.delta(arrived[action.edge], self.slots)
-            self.slots = rule.apply(
-                self.slots, delta, {"beta": alpha, "num_workers": 1}
-            )
+            edge, came = self.inbox.pop(0)
+            assert edge == action.edge
+            is_parent = edge == protocols.PARENT
+            move = one_way.from_parent if is_parent else one_way.from_child
+            self.slots = move(self.protocol.rule, came, self.slots, rates)
         if worker is not None:
             x = self.slots["center"]
             g = gradient(worker, self.clock, x)
             self.slots = {"center": core.sgd_step(x, g, ETA)}
         self.clock += 1
-
-
-def algorithm_6(tree, alpha, turns, delay):
-    """The thesis' pseudo-code, line by line, in plain NumPy."""
-    x = {name: INITIAL.copy() for name in tree.nodes}
-    t = dict.fromkeys(tree.nodes, 0)
-    arrivals = {name: [] for name in tree.nodes}
-    under_way, rows = [], []
-    workers = {name: k for k, name in enumerate(tree.leaves)}
-    for now, i in enumerate(turns):
-        for message in [m for m in under_way if m[0] + delay(*m[:3]) <= now]:
-            under_way.remove(message)
-            _, sender, to, value = message
-            arrivals[to] = [a for a in arrivals[to] if a[0] != sender]
-            arrivals[to].append((sender, value))
-        edge = None if i == tree.root else tree.edge_of(i)
-        children = tree.children(i)
-        if edge is not None and t[i] % edge.up_period == 0:
-            under_way.append((now, i, edge.parent, x[i]))
-        if children:
-            down = tree.edge_of(children[0]).down_period
-            if t[i] % down == 0:
-                for child in children:
-                    under_way.append((now, i, child, x[i]))
-        for _, value in arrivals[i]:
-            x[i] = x[i] + alpha * (value - x[i])
-        arrivals[i] = []
-        if i in workers:
-            x[i] = x[i] - ETA * gradient(workers[i], t[i], x[i])
-        t[i] += 1
-        rows.append(np.stack([x[name] for name in tree.nodes]))
-    return np.stack(rows)
 
 
 @pytest.mark.parametrize(
@@ -339,33 +306,91 @@ def algorithm_6(tree, alpha, turns, delay):
 def test_one_way_is_algorithm_6(up, down, leaf):
     """Both communication schemes of section 6.1.1, three levels."""
     tree = topology.tree(2, 2, up, down, leaf)
-    alpha = 0.9 / 3
+    parents = {edge.child: edge.parent for edge in tree.edges}
+    settings = {
+        "up_periods": {edge.child: edge.up_period for edge in tree.edges},
+        "down_periods": {edge.parent: edge.down_period for edge in tree.edges},
+    }
     generator = np.random.default_rng(7)
-    turns = [str(n) for n in generator.choice(tree.nodes, size=600)]
-    late = collections.defaultdict(lambda: int(generator.integers(1, 40)))
-
-    def delay(now, sender, to):
-        return late[now, sender, to]
-
-    mail = []
-    nodes = {name: TreeNode(name, tree, mail) for name in tree.nodes}
+    schedule = [
+        (str(what), str(node))
+        for what in generator.choice(["turn", "up", "down"], size=1500)
+        for node in [generator.choice(tree.nodes)]
+        if what == "turn" or node != tree.root
+    ]
+    rates = {"moving_rate": 0.3, "beta": 0.9, "num_workers": 3}
+    nodes = {name: TreeNode(name, tree, settings) for name in tree.nodes}
     workers = {name: k for k, name in enumerate(tree.leaves)}
-    rows, settled = [], 0
-    for now, name in enumerate(turns):
-        for message in [m for m in mail if m[0] + delay(*m[:3]) <= now]:
-            mail.remove(message)
-            _, sender, to, value = message
-            inbox = nodes[to].inbox
-            parent = nodes[to].parent
-            edge = protocols.PARENT if sender == parent else sender
-            # A newer one from the same node supersedes what was not seen.
-            inbox[:] = [each for each in inbox if each[0] != edge]
-            inbox.append((edge, value))
-        settled += len(nodes[name].inbox)
-        nodes[name].turn(alpha, workers.get(name), now)
-        rows.append(np.stack([nodes[n].slots["center"] for n in tree.nodes]))
+    rows = {name: [INITIAL] for name in tree.nodes}
+    settled = 0
+    for what, name in schedule:
+        node = nodes[name]
+        if what == "turn":
+            settled += len(node.inbox)
+            node.turn(rates, workers.get(name))
+        elif what == "up" and node.sent[protocols.PARENT]:
+            came = node.sent[protocols.PARENT].pop(0)
+            nodes[parents[name]].inbox.append((name, came))
+        elif what == "down" and nodes[parents[name]].sent[name]:
+            came = nodes[parents[name]].sent[name].pop(0)
+            node.inbox.append((protocols.PARENT, came))
+        for each in tree.nodes:
+            rows[each].append(nodes[each].slots["center"])
     assert settled > 100
-    assert_close(rows, algorithm_6(tree, alpha, turns, delay))
+    expected = reference.easgd_tree(
+        gradient,
+        INITIAL,
+        parents=parents,
+        schedule=schedule,
+        learning_rate=ETA,
+        moving_rate=0.3,
+        most_waiting=len(schedule),
+        **settings,
+    )
+    assert not expected["lost"]
+    for name in tree.nodes:
+        assert_close(np.stack(rows[name]), expected["nodes"][name])
+
+
+def test_two_that_send_at_once_leave_their_sum_as_it_was():
+    rates = {"moving_rate": 0.3, "beta": 0.9, "num_workers": 3}
+    parent = {"center": np.array([1.0, -2.0])}
+    child = {"center": np.array([3.0, 5.0])}
+    up = one_way.from_child(rules.Elastic(), child["center"], parent, rates)
+    down = one_way.from_parent(rules.Elastic(), parent["center"], child, rates)
+    assert_close(up["center"] + down["center"], [4.0, 3.0])
+    assert abs(up["center"] - parent["center"]).max() > 0.1
+
+
+def test_what_a_rule_has_children_keep_goes_up_alone():
+    rates = {"beta": 0.5, "num_workers": 2}
+    slots = {"center": np.array([1.0])}
+    rule = rules.Follow()
+    assert one_way.from_child(rule, 3.0, slots, rates)["center"] == 1.5
+    assert one_way.from_parent(rule, 3.0, slots, rates)["center"] == 1.0
+
+
+def test_an_average_over_time_is_of_what_comes_up():
+    rule = rules.TimeAverage(rules.Elastic())
+    rates = {
+        "moving_rate": 0.5,
+        "beta": 0.5,
+        "num_workers": 1,
+        "averaging_rate": 0.25,
+    }
+    slots = {"center": 1.0, "average": 5.0}
+    up = one_way.from_child(rule, 3.0, slots, rates)
+    assert up == {"center": 2.0, "average": 4.0}
+    down = one_way.from_parent(rule, 3.0, slots, rates)
+    assert down == {"center": 2.0, "average": 5.0}
+
+
+@pytest.mark.parametrize(
+    "rule", [rules.Add(), rules.Mean(), rules.TimeAverage(rules.Add())]
+)
+def test_a_rule_that_needs_answers_goes_not_one_way(rule):
+    with pytest.raises(ValueError, match="works both ways.*" + rule.name):
+        protocols.OneWay(rule, 1)
 
 
 # Who exchanges with whom.

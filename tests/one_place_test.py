@@ -17,6 +17,7 @@ TIMELESS = (
     *("Node", "NodeExchanges", "WorkerRegistry", "SyncRounds"),
     *("BootstrapElection", "CenterState", "ShardSession", "ReliableFanout"),
     *("CenterClient", "Presence", "ExchangeProtocol"),
+    *("OneWayExchanges", "Upstream", "EdgeQueues", "NodeThreads"),
 )
 # What Python or a library means to be called so.
 # A `twin` is of the same class.

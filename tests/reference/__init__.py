@@ -54,6 +54,7 @@ from tests.reference.round_robin import round_robin_3_55
 from tests.reference.synchronous import eamsgd_synchronous
 from tests.reference.synchronous import easgd_synchronous
 from tests.reference.synchronous import heavy_ball_synchronous
+from tests.reference.tree import easgd_tree
 
 __all__ = [
     "admm",
@@ -71,6 +72,7 @@ __all__ = [
     "easgd_overlapped",
     "easgd_round_robin",
     "easgd_synchronous",
+    "easgd_tree",
     "heavy_ball_gauss_seidel",
     "heavy_ball_synchronous",
     "local_sgd",

@@ -46,6 +46,10 @@ class LatePushError(ClusterError):
     """The center has moved on too far since this worker last read it."""
 
 
+class NothingSentError(ClusterError):
+    """A child has listened, and its parent has sent nothing meanwhile."""
+
+
 class NonFiniteError(ClusterError):
     """A worker sent NaN or infinity; the center has not taken it."""
 
@@ -79,6 +83,7 @@ TOLD = {
         CenterEmptyError,
         DuplicatePushError,
         LatePushError,
+        NothingSentError,
         NonFiniteError,
         LostReferenceError,
         MessageError,

@@ -7,6 +7,7 @@ optimizers, the strategies and the tests all call these functions.
 """
 
 from tf_elastic.core import admm
+from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core.averages import polyak_rate
@@ -47,6 +48,7 @@ __all__ = [
     "lookahead_momentum_step",
     "lookahead_point",
     "momentum_step",
+    "one_way",
     "orders",
     "plain_point",
     "polyak_rate",

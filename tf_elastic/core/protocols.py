@@ -20,6 +20,7 @@ from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
 
+from tf_elastic.core import one_way
 from tf_elastic.core.orders import GAUSS_SEIDEL
 from tf_elastic.core.rules import POINT
 from tf_elastic.core.rules import Rule
@@ -188,10 +189,14 @@ class OneWay(ExchangeProtocol):
     another, in its order, as it is then: the Gauss-Seidel form (section 6.1).
 
     Args:
+        rule: of the exchange; it works both ways.
         up_period: local steps between two messages to the parent; None for
             the root, which has none.
         down_period: between two messages to the children; None for a leaf.
         children: by any names.
+
+    Raises:
+        ValueError: the rule needs answers, or a period is none.
     """
 
     name = "one_way"
@@ -200,6 +205,10 @@ class OneWay(ExchangeProtocol):
     up_period: int | None = None
     down_period: int | None = None
     children: Sequence[Any] = ()
+
+    def __post_init__(self) -> None:
+        one_way.check_rule(self.rule)
+        one_way.check_periods(self.up_period, self.down_period)
 
     @property
     def moments(self) -> tuple[str, ...]:

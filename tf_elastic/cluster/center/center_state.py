@@ -18,9 +18,11 @@ from tf_elastic.cluster.blocks import largest
 from tf_elastic.cluster.blocks import may_overflow
 from tf_elastic.cluster.blocks import squares_of_parameters
 from tf_elastic.cluster.blocks import sum_of_squares
+from tf_elastic.cluster.center.sent_points import SentPoints
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import STATISTICS
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.core import one_way
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
@@ -29,11 +31,6 @@ from tf_elastic.core.rules import Rule
 Arrays = list[np.ndarray]
 
 _CENTER = "center"
-
-
-def _largest_of(dtype: Any) -> float:
-    """The largest number of a dtype."""
-    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 class CenterState:
@@ -57,8 +54,7 @@ class CenterState:
         self._last_rates: dict[str, Any] = {}
         # At most, of each section's values in all slots.
         self._largest: list[float] = []
-        # By worker and version, what it was sent, for a rule that remembers.
-        self._sent: dict[int, dict[int, Arrays]] = {}
+        self.sent = SentPoints()  # of a rule that remembers
 
     @property
     def layout(self) -> Layout | None:
@@ -162,28 +158,8 @@ class CenterState:
                     self._block(k, part), self._last_rates
                 )
         if self.rule.remembers:
-            self._sent.setdefault(worker, {})[self.version] = [
-                array.copy() for array in room
-            ]
+            self.sent.note(worker, self.version, room)
         return room
-
-    def sent_to(self, worker: int, version: int) -> Arrays | None:
-        """Where a worker was when it made a message, if that is known.
-
-        Forgets what is older. (What is newer was under way meanwhile.)
-
-        Args:
-            worker: its index.
-            version: of the center that it knew.
-        """
-        sent = self._sent.get(worker, {})
-        for older in [v for v in sent if v < version]:
-            del sent[older]
-        return sent.get(version)
-
-    def forget(self, worker: int) -> None:
-        """Forgets what a worker was sent."""
-        self._sent.pop(worker, None)
 
     def kept(self) -> tuple[dict[str, Any], Arrays]:
         """Copies of all that is kept; `keep` takes them back."""
@@ -323,6 +299,33 @@ class CenterState:
         self.slots, self._last_rates = moved, dict(rates)
         return now[PARAMETERS]
 
+    @may_overflow
+    def follow(self, points: Arrays, rates: Rates, from_parent: bool) -> None:
+        """Moves by a point that came one way; see `core.one_way`.
+
+        Args:
+            points: where a neighbour was.
+            rates: this node's own.
+            from_parent: whether it came from above.
+
+        Raises:
+            NonFiniteError: all is as before.
+        """
+        now = self._rates_now(rates, Context(float(self.version)))
+        move = one_way.from_parent if from_parent else one_way.from_child
+        moved = self._like(self.slots)
+        for k, section in enumerate(self._layout.sections):
+            rule = self._by_role[section.role]
+            for part in blocks(points[k].size):
+                slots = self._block(k, part)
+                after = move(rule, points[k][part], slots, now[section.role])
+                for name, value in after.items():
+                    moved[name][k][part] = value
+            self._check_moved(moved, k)
+        self.slots, self._last_rates = moved, dict(rates)
+        self._largest = [math.inf] * len(self.values)
+        self.version += 1
+
     def squares(self, deltas: Arrays) -> float:
         """The sum of the squares of the deltas of parameters."""
         return squares_of_parameters(self._layout, deltas)
@@ -377,7 +380,8 @@ class CenterState:
         """
         role = self._layout.sections[k].role
         rule, now = self._by_role[role], rates[role]
-        most = _largest_of(self.values[k].dtype) / 4
+        finfo = ml_dtypes.finfo(self.values[k].dtype)  # type: ignore[no-untyped-call]
+        most = float(finfo.max) / 4
         after = rule.reached(self._largest[k], message, now)
         if after is not None and not after < most:
             # Too large, or not known as yet.

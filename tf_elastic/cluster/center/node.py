@@ -4,7 +4,8 @@ No network here: whatever thread calls, one call at a time changes anything, so
 that each exchange is atomic on each server. The parts know nothing of each
 other: `state` has the numbers, `registry` the workers, `rounds` the
 synchronous exchanges, `election` the offers to an empty center, `admission`
-says whose model fits, and `exchanges` how all of them move the center.
+says whose model fits, and `exchanges` how all of them move the center; of a
+node in a tree `one_way` does.
 """
 
 import threading
@@ -22,12 +23,15 @@ from tf_elastic.cluster.center.center_state import CenterState
 from tf_elastic.cluster.center.node_exchanges import NodeExchanges
 from tf_elastic.cluster.center.node_news import News
 from tf_elastic.cluster.center.node_news import NodeNews
+from tf_elastic.cluster.center.one_way_exchanges import OneWayExchanges
+from tf_elastic.cluster.center.one_way_exchanges import OneWaySettings
 from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.center.sync_rounds import SyncRounds
 from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.timeline import event as happened
 from tf_elastic.timeline import stream
 
@@ -45,6 +49,8 @@ class Node:
         grace_s: how many seconds of offers are compared if this server
             holds no parameters.
         max_workers: that may ever join.
+        one_way: how it takes part in a tree; None if it does not.
+        upstream: the edge to its parent; None if it has none.
         now: a clock, in seconds.
         group: which optimizer's center it is part of, from 0.
         events: is told what happens; None for nobody outside.
@@ -57,6 +63,8 @@ class Node:
         lease_s: float = 15.0,
         grace_s: float = 1.0,
         max_workers: int = MAX_WORKERS,
+        one_way: OneWaySettings | None = None,
+        upstream: Upstream | None = None,
         *,
         now: Callable[[], float],
         group: int = 0,
@@ -84,6 +92,9 @@ class Node:
             self.changed,
             now,
             self.events,
+        )
+        self.one_way = OneWayExchanges(
+            one_way, upstream, self.state, self.registry, self.changed
         )
 
     def empty_twin(self, group: int) -> "Node":
@@ -158,7 +169,7 @@ class Node:
             self.registry.join(
                 worker, incarnation, expected, process, previous
             )
-            self.exchanges.forget(worker)
+            self._forget(worker)
             self.rounds.leave(worker)
             self._tell(happened.JOIN, worker)
             return self.news.now()
@@ -217,9 +228,13 @@ class Node:
 
     def _lose(self, workers: Sequence[int]) -> None:
         for worker in workers:
-            self.exchanges.forget(worker)
+            self._forget(worker)
             self.election.withdraw(worker)
         self.exchanges.end_round_if_complete()
+
+    def _forget(self, worker: int) -> None:
+        self.exchanges.forget(worker)
+        self.one_way.forget(worker)
 
     # First values.
 
@@ -322,4 +337,5 @@ class Node:
                 "members": self.registry.status(),
                 "staleness": self.exchanges.staleness.since(staleness_since),
                 "total_momentum": readings,
+                **self.one_way.status(),
             }

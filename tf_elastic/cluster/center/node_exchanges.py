@@ -86,7 +86,7 @@ class NodeExchanges:
     def forget(self, worker: int) -> None:
         """Forgets what a worker has sent, and was sent."""
         self.references.forget(worker)
-        self._state.forget(worker)
+        self._state.sent.forget(worker)
         if self.total_momentum:
             self.total_momentum.forget(worker)
 
@@ -130,7 +130,7 @@ class NodeExchanges:
             staleness = max(self._state.version - push_id.version_read, 1)
             context = Context(float(self._state.version), float(staleness))
             deltas = self._state.put_deltas(messages)
-            sent = self._state.sent_to(push_id.worker, push_id.version_read)
+            sent = self._state.sent.at(push_id.worker, push_id.version_read)
             now = self._state.apply(deltas, rates, context, sent=sent)
             news = self._applied(push_id, rates, [*messages, *messages])
             self._registry.note_read(member)

@@ -23,14 +23,14 @@ from tf_elastic.cluster.center.node import Node
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import open_files
-from tf_elastic.cluster.transport import schema
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.transport.array_calls import ArrayCall
 from tf_elastic.cluster.transport.array_calls import array_calls
 from tf_elastic.cluster.transport.array_calls import seconds_of_call
 from tf_elastic.cluster.transport.array_calls import whose_call
-from tf_elastic.cluster.transport.array_calls import without_group
 from tf_elastic.cluster.transport.array_server import ArrayServer
+from tf_elastic.cluster.transport.control_calls import ControlCall
+from tf_elastic.cluster.transport.control_calls import control_calls
 from tf_elastic.cluster.transport.port_guard import PortGuard
 from tf_elastic.cluster.transport.port_guard import host_of
 from tf_elastic.cluster.transport.waiting_room import WaitingRoom
@@ -101,9 +101,9 @@ class CenterServer:
             ),
             handlers=[
                 _Handlers(
-                    self.groups,
+                    node.index,
+                    control_calls(self.groups, self._invite),
                     calls,
-                    self._invite,
                     self._token,
                     self._guard.let_in,
                     self._half,
@@ -248,27 +248,27 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def __init__(
         self,
-        groups: Groups,
+        index: int,
+        controls: Mapping[str, ControlCall],
         calls: Mapping[str, ArrayCall],
-        invite: Callable[[], dict[str, Any]],
         token: bytes,
         let_in: Callable[[str], None],
         half: WaitingRoom,
         large: WaitingRoom,
     ) -> None:
-        self._groups = groups
+        self._index = index
         self._token = token
         self._let_in = let_in
         self._half = half
         self._large = large
-        self._invite = invite
+        self._controls = controls
         self._streams = calls
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         service, _, name = details.method.lstrip("/").partition("/")
         if service != wire.SERVICE:
             return None
-        if name in wire.UNARY:
+        if name in self._controls:
             answers = self._one_message(name)
         elif name in self._streams:
             answers = self._with_arrays(self._streams[name])
@@ -290,7 +290,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         del messages
         context.abort(
             grpc.StatusCode.UNAUTHENTICATED,
-            f"Center {self._groups.first.index} asks for the token of its "
+            f"Center {self._index} asks for the token of its "
             "cluster. Give all processes the same TF_ELASTIC_TOKEN",
         )
 
@@ -311,7 +311,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         return guarded
 
     def _one_message(self, name: str) -> Callable[..., Iterator[bytes]]:
-        most = wire.MAX_CALL_BYTES
+        call, most = self._controls[name], wire.MAX_CALL_BYTES
         if name == wire.JOIN:
             most = wire.MAX_HEADER_BYTES
 
@@ -319,29 +319,9 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             messages: Iterator[bytes], context: grpc.ServicerContext
         ) -> Iterator[bytes]:
             message = self._first(messages, context)
-            header = schema.checked(name, wire.unpack(message, most))
-            yield wire.pack(self._method(name, header)(**without_group(header)))
+            yield wire.pack(call(wire.unpack(message, most)))
 
         return answers
-
-    def _method(
-        self, name: str, header: Mapping[str, Any]
-    ) -> Callable[..., dict[str, Any]]:
-        """What a call of one message does."""
-        if name == wire.INVITE:
-            return lambda: self._invite()
-        node = self._groups[header.get(wire.GROUP, 0)]
-        methods: dict[str, Callable[..., dict[str, Any]]] = {
-            wire.HELLO: node.hello,
-            wire.JOIN: node.join,
-            wire.OFFER: node.offer,
-            wire.HEARTBEAT: node.heartbeat,
-            wire.LEAVE: node.leave,
-            wire.RELEASE: node.exchanges.release,
-            wire.STATUS: node.status,
-            wire.INSTRUCT: node.instruct,
-        }
-        return methods[name]
 
     def _with_arrays(self, call: ArrayCall) -> Callable[..., Iterator[bytes]]:
         def answers(

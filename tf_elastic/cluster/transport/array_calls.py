@@ -105,6 +105,14 @@ def array_calls(groups: Groups) -> dict[str, ArrayCall]:
     def take(header: Header, arrays: Arrays, _: Places) -> Answer:
         return node_of(header).exchanges.take(*_push_of(header, arrays))
 
+    def send(header: Header, arrays: Arrays, _: Places) -> Answer:
+        arguments = without_group(header)
+        return node_of(header).one_way.send(values=arrays, **arguments), []
+
+    def listen(header: Header, _: Arrays, places: Places) -> Answer:
+        del places  # What goes to all children is nobody's to write in.
+        return node_of(header).one_way.listen(**without_group(header))
+
     calls = {
         wire.READ: ArrayCall(nothing, read),
         wire.INITIALIZE: ArrayCall(whole, initialize),
@@ -112,6 +120,8 @@ def array_calls(groups: Groups) -> dict[str, ArrayCall]:
         wire.EXCHANGE: ArrayCall(encoded, exchange, is_plain),
         wire.DEPOSIT: ArrayCall(whole, deposit),
         wire.TAKE: ArrayCall(whole, take),
+        wire.SEND: ArrayCall(whole, send),
+        wire.LISTEN: ArrayCall(nothing, listen),
     }
     return {
         name: call._replace(checked=checked(name))

@@ -41,7 +41,7 @@ _OPTIONS = (
 
 
 class Connection:
-    """Calls one center server.
+    """A `Line` over the network.
 
     Args:
         address: "host:port".
@@ -85,20 +85,7 @@ class Connection:
     def call(
         self, name: str, timeout_s: float, **arguments: Any
     ) -> dict[str, Any]:
-        """Makes a call of one message each way.
-
-        Args:
-            name: one of `wire.UNARY`.
-            timeout_s: seconds, > 0.
-            **arguments: of the shard's method; JSON.
-
-        Returns:
-            The shard's news.
-
-        Raises:
-            CenterUnavailableError: no answer in time.
-            ClusterError: what the shard has raised.
-        """
+        """See `Line.call`."""
         begin = time.monotonic()
         try:
             answer = self._calls[name](
@@ -120,24 +107,7 @@ class Connection:
         sent: Sequence[Any],
         out: Sequence[Any] = (),
     ) -> dict[str, Any]:
-        """Makes a call with arrays.
-
-        Args:
-            name: one of `wire.STREAMS`.
-            timeout_s: seconds for all of it, > 0.
-            header: JSON.
-            sent: arrays to send.
-            out: the arrays to fill with those of the answer. After an error
-                of none that the shard has raised, others may still write
-                there.
-
-        Returns:
-            The answer's header.
-
-        Raises:
-            CenterUnavailableError: not done in time.
-            ClusterError: what the shard has raised.
-        """
+        """See `Line.stream`."""
         header = {**header, **self._group}
         begin = time.monotonic()
         deadline = begin + timeout_s

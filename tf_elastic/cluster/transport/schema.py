@@ -111,6 +111,21 @@ _CALLS = {
     ),
     wire.DEPOSIT: _call({"id": _ID, "rate": _rates}),
     wire.TAKE: _call({"id": _ID, "rate": _rates}),
+    wire.SEND: _call(
+        {
+            **_MEMBER,
+            "number": fields.integer(1),
+            "clock": _COUNT,
+            "samples": _COUNT,
+        }
+    ),
+    wire.LISTEN: _call(
+        {
+            **_MEMBER,
+            "after": _COUNT,
+            "wait_s": fields.number(0, _LONGEST_WAIT_S),
+        }
+    ),
 }
 
 

@@ -45,12 +45,14 @@ PUSH = "Push"
 EXCHANGE = "Exchange"
 DEPOSIT = "Deposit"
 TAKE = "Take"
+SEND = "Send"  # to a parent, which does not answer
+LISTEN = "Listen"  # to what it sends down
 
 UNARY = (
     *(HELLO, JOIN, OFFER, HEARTBEAT, LEAVE, RELEASE, STATUS, INVITE),
     INSTRUCT,
 )
-STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT, TAKE)
+STREAMS = (READ, INITIALIZE, PUSH, EXCHANGE, DEPOSIT, TAKE, SEND, LISTEN)
 
 GRPC_OPTIONS = (
     ("grpc.max_send_message_length", CHUNK_BYTES),

@@ -18,7 +18,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.connection import Connection
+from tf_elastic.cluster.transport.line import Line
 from tf_elastic.cluster.transport.reference_codec import PointSender
 from tf_elastic.cluster.worker.outbox import Outbox
 from tf_elastic.cluster.worker.patience import Patience
@@ -53,7 +53,7 @@ class ShardSession:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Line,
         shard: int,
         identity: Identity,
         codec: str,
@@ -109,7 +109,7 @@ class ShardSession:
         sent: Sequence[Any],
         out: Sequence[np.ndarray] = (),
     ) -> News:
-        """A call with arrays; see `Connection.stream`."""
+        """A call with arrays; see `Line.stream`."""
         news = self.connection.stream(
             name, self.exchange_s, dict(header), sent, out
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tf_elastic.cluster.transport.connection import Connection
+from tf_elastic.cluster.transport.line import Line
 from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.patience import Stop
 from tf_elastic.timeline.stream import Listener
@@ -31,7 +32,7 @@ class Surroundings:
     time_of_day: Callable[[], float] = time.time
     events: Listener | None = None
     # Makes the line to a server: of address, shard, security and group.
-    connect: Callable[..., Connection] = Connection
+    connect: Callable[..., Line] = Connection
     # Of as many threads as there are servers; None for some of its own.
     pool: concurrent.futures.Executor | None = None
     # Set when the client leaves.

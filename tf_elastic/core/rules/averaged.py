@@ -49,6 +49,11 @@ class TimeAverage(Rule):
         return self.of.answers_difference
 
     @property
+    def works_both_ways(self) -> bool:  # type: ignore[override]
+        """As the rule inside."""
+        return self.of.works_both_ways
+
+    @property
     def remembers(self) -> bool:
         """As the rule inside."""
         return self.of.remembers

@@ -57,6 +57,9 @@ class Rule:
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     # Whether the parent moves, or its average, though nothing is brought.
     moves_by_itself: ClassVar[bool] = False
+    # Whether a point may go down as well as up, and whoever gets it moves by
+    # it, without an answer: see `core.one_way`.
+    works_both_ways: ClassVar[bool] = False
 
     @property
     def remembers(self) -> bool:

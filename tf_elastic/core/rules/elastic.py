@@ -36,6 +36,7 @@ class Elastic(Rule):
 
     sends: ClassVar[str] = POINT
     answers_difference: ClassVar[bool] = True
+    works_both_ways: ClassVar[bool] = True
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"beta": (0, 2**32)}
 
     def check(self, rates: Rates) -> None:

@@ -1,0 +1,257 @@
+"""A node of a tree, whose messages are not answered: Algorithm 6.
+
+Its children send it where they are, and listen to where it is; to its parent
+it is a child itself. When what leaves is said by `core.protocols.OneWay`, what
+a point that has come does by the rule.
+"""
+
+import threading
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+from absl import logging
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.center.center_state import Arrays
+from tf_elastic.cluster.center.center_state import CenterState
+from tf_elastic.cluster.center.node_news import News
+from tf_elastic.cluster.center.worker_registry import WorkerRegistry
+from tf_elastic.cluster.edge_queues import EdgeQueues
+from tf_elastic.cluster.worker.patience import Patience
+from tf_elastic.cluster.worker.upstream import Upstream
+from tf_elastic.core import one_way
+from tf_elastic.core import protocols
+from tf_elastic.core.protocols import PARENT
+from tf_elastic.core.protocols import OneWay
+
+
+class OneWaySettings(NamedTuple):
+    """How a node takes part.
+
+    Attributes:
+        moving_rate: alpha, by which it moves to whatever comes; at least 0.
+            The thesis has 0.9 / (d + 1), of d children.
+        up_period: its own steps between two messages to its parent, >= 1.
+        down_period: between two messages to its children, >= 1.
+        most_waiting: messages that wait on each edge; see `EdgeQueues`.
+    """
+
+    moving_rate: float
+    up_period: int
+    down_period: int
+    most_waiting: int = 4
+
+
+class OneWayExchanges:
+    """The one-way exchanges of one node with its neighbours.
+
+    Args:
+        settings: None for a node that takes no part.
+        upstream: the edge to its parent; None for the root.
+        state: what the node holds.
+        registry: its children.
+        changed: held by whoever changes any of these; told of what is sent.
+    """
+
+    def __init__(
+        self,
+        settings: OneWaySettings | None,
+        upstream: Upstream | None,
+        state: CenterState,
+        registry: WorkerRegistry,
+        changed: threading.Condition,
+    ) -> None:
+        self.clock = 0  # the node's own steps
+        self.upstream = upstream
+        self._state = state
+        self._registry = registry
+        self._changed = changed
+        self._doubled = 0
+        self._not_followed = 0
+        self._settings = settings
+        if settings is not None:
+            one_way.check_periods(settings.up_period, settings.down_period)
+        most = settings.most_waiting if settings else 1
+        self._outbox = EdgeQueues(most)
+        self._inbox = upstream.inbox if upstream else EdgeQueues(most)
+        self._rates = one_way.rates(settings.moving_rate if settings else 0.0)
+
+    # Calls of children. They raise what `NodeExchanges`' do.
+
+    def send(
+        self,
+        worker: int,
+        incarnation: int,
+        number: int,
+        clock: int,
+        samples: int,
+        values: Arrays,
+    ) -> News:
+        """Takes where a child is, for the node's next turn.
+
+        Args:
+            worker: whose message.
+            incarnation: of it.
+            number: of the message, from 1; one that is not newer than the
+                last one has come already, or is superseded.
+            clock: the child's own steps.
+            samples: that it, and all below it, have trained on.
+            values: its points; the node's from now on.
+
+        Returns:
+            Nothing: it has come.
+        """
+        with self._changed:
+            self._checked()
+            member = self._registry.admit(worker, incarnation)
+            self._state.check_finite(values, worker)
+            member.hear(clock, samples)
+            if number > member.sequence:
+                member.sequence = number
+                self._inbox.put(worker, values)
+            else:
+                self._doubled += 1
+            return {}
+
+    def listen(
+        self, worker: int, incarnation: int, after: int, wait_s: float
+    ) -> tuple[News, Arrays]:
+        """Waits for what the node sends down, for `wait_s` at most.
+
+        Args:
+            worker: who listens.
+            incarnation: of it.
+            after: the number of the last message that it has got; 0 for none.
+            wait_s: seconds.
+
+        Returns:
+            "number": of the message; and where the node was.
+
+        Raises:
+            NothingSentError: nothing was sent.
+        """
+        with self._changed:
+            self._checked()
+            self._registry.admit(worker, incarnation)
+            found = self._changed.wait_for(
+                lambda: self._outbox.first(worker, after), wait_s
+            )
+            self._registry.admit(worker, incarnation)  # It may be gone.
+            if found is None:
+                raise errors.NothingSentError(
+                    f"center {self._state.index} has sent worker {worker} "
+                    f"nothing within {wait_s:g} s"
+                )
+            return {"number": found.number}, found.values
+
+    def forget(self, worker: int) -> None:
+        """Forgets what waits for a child, and of it."""
+        self._outbox.forget(worker)
+        self._inbox.forget(worker)
+
+    def _checked(self) -> OneWaySettings:
+        """The settings of a node that takes part."""
+        if self._settings is None:
+            raise errors.MessageError(
+                f"center {self._state.index} takes no message that is not to "
+                "be answered"
+            )
+        self._state.check_begun()
+        try:
+            one_way.check_rule(self._state.rule)
+        except ValueError as error:
+            raise errors.MessageError(str(error)) from error
+        return self._settings
+
+    # The node itself.
+
+    def turn(self) -> None:
+        """One of the node's own steps: it sends, then follows what has come.
+
+        It waits for nobody. Until it has first values it does nothing.
+
+        Raises:
+            MessageError: it takes no part, or its rule needs answers.
+        """
+        with self._changed:
+            if self._state.arrays is None:
+                return
+            settings = self._checked()
+            protocol = OneWay(
+                self._state.rule,
+                settings.up_period if self.upstream else None,
+                settings.down_period,
+                self._registry.present,
+            )
+            actions = protocol.on(
+                protocols.GRADIENT, self.clock, self._inbox.edges()
+            )
+            to = [a.edge for a in actions if a.kind == protocols.SEND]
+            if to:  # Before anything is followed.
+                self._send(to, [array.copy() for array in self._state.values])
+            for action in actions:
+                if action.kind == protocols.SETTLE:
+                    self._follow(action.edge)
+            self.clock += 1
+
+    def _send(self, edges: Sequence[Any], values: Arrays) -> None:
+        for edge in edges:
+            if edge != PARENT:
+                self._outbox.put(edge, values)
+            elif self.upstream is not None:
+                samples = self._registry.total_samples
+                self.upstream.put(values, self.clock, samples)
+        self._changed.notify_all()
+
+    def _follow(self, edge: Any) -> None:
+        values = self._inbox.take(edge)
+        try:
+            self._state.follow(values, self._rates, edge == PARENT)
+        except errors.NonFiniteError as error:
+            # Nobody's call: who has sent it does not hear of it.
+            self._not_followed += 1
+            logging.error("%s.", error)
+
+    def join_parent(self, patience: Patience | None = None) -> None:
+        """Joins the node's parent, for arguments and errors see `Upstream`.
+
+        A node that nothing has moved yet begins where its parent is; any
+        other goes on from where it is.
+
+        Raises:
+            CenterEmptyError: the node itself has no first values yet.
+        """
+        with self._changed:
+            self._state.check_begun()
+            layout = self._state.layout
+            values = [array.copy() for array in self._state.values]
+        if self.upstream is None or layout is None:
+            return
+        came = self.upstream.join(layout, values, patience)
+        with self._changed:
+            if self._state.version == 0:
+                self._state.begin(came)
+
+    def status(self) -> News:
+        """What is worth watching; JSON."""
+        if self._settings is None:
+            return {}
+        upstream = self.upstream
+        return {
+            "one_way": {
+                "clock": self.clock,
+                "doubled": self._doubled,
+                "not_followed": self._not_followed,
+                # Messages that newer ones have superseded.
+                "not_heard": _by_name(self._outbox.overflowed()),
+                "not_seen": _by_name(self._inbox.overflowed()),
+                "not_carried": upstream.overflowed() if upstream else 0,
+                "parent_is_away": bool(upstream and upstream.is_away),
+            }
+        }
+
+
+def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
+    return {str(edge): count for edge, count in counts.items()}

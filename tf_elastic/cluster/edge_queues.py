@@ -1,0 +1,106 @@
+"""What waits on the edges between a node and its neighbours."""
+
+import collections
+import threading
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import numpy as np
+
+Arrays = list[np.ndarray]
+
+
+class Waiting(NamedTuple):
+    """A message that waits."""
+
+    number: int  # from 1, grows with each message of whatever edge
+    values: Arrays
+
+
+class EdgeQueues:
+    """For each edge a bounded queue, first in, first out. Thread-safe.
+
+    A message that is one too many takes the place of the oldest: it is where
+    a node was, and a newer one supersedes it. With `most` = 1 the newest wins.
+
+    Args:
+        most: messages that wait on one edge, at least 1; one beside them may
+            be in hand, see `first`.
+
+    Raises:
+        ValueError: `most` is no such number.
+    """
+
+    def __init__(self, most: int) -> None:
+        if type(most) is not int or most < 1:
+            raise ValueError(
+                "`most_waiting` must be an integer >= 1. Received: "
+                f"most_waiting={most!r}."
+            )
+        self._most = most
+        self._number = 0
+        self._queues: dict[Hashable, collections.deque[Waiting]] = {}
+        self._in_hand: dict[Hashable, int] = {}
+        self._overflowed: collections.Counter[Hashable] = collections.Counter()
+        self._lock = threading.Lock()
+
+    def put(self, edge: Hashable, values: Arrays) -> None:
+        """Takes a message, which nobody changes any more."""
+        with self._lock:
+            self._number += 1
+            queue = self._queues.setdefault(edge, collections.deque())
+            queue.append(Waiting(self._number, values))
+            in_hand = queue[0].number == self._in_hand.get(edge)
+            if len(queue) - in_hand > self._most:
+                del queue[int(in_hand)]
+                self._overflowed[edge] += 1
+
+    def edges(self) -> list[Hashable]:
+        """The edge of each message that waits, in the order of arrival."""
+        with self._lock:
+            waiting = [
+                (each.number, edge)
+                for edge, queue in self._queues.items()
+                for each in queue
+            ]
+        return [edge for _, edge in sorted(waiting, key=lambda each: each[0])]
+
+    def take(self, edge: Hashable) -> Arrays:
+        """Takes the oldest message of an edge, which there is, away."""
+        with self._lock:
+            return self._queues[edge].popleft().values
+
+    def first(self, edge: Hashable, after: int) -> Waiting | None:
+        """The next message of an edge, for who may have to ask again.
+
+        It is in hand until the next one is asked for, and so can't be
+        superseded.
+
+        Args:
+            edge: of the message.
+            after: the number of the last one that came; 0 for none. (One
+                that is none of these queues' counts as 0: they are newer.)
+
+        Returns:
+            None if no message waits.
+        """
+        with self._lock:
+            queue = self._queues.get(edge)
+            while queue and queue[0].number <= after <= self._number:
+                queue.popleft()
+            self._in_hand.pop(edge, None)
+            if not queue:
+                return None
+            self._in_hand[edge] = queue[0].number
+            return queue[0]
+
+    def forget(self, edge: Hashable) -> None:
+        """Forgets what waits on an edge."""
+        with self._lock:
+            self._queues.pop(edge, None)
+            self._in_hand.pop(edge, None)
+
+    def overflowed(self) -> dict[Hashable, int]:
+        """How many messages were superseded before they got on, by edge."""
+        with self._lock:
+            return dict(self._overflowed)

@@ -1,0 +1,243 @@
+"""The edge from a node, or a worker, to its parent; nothing is answered.
+
+Whoever takes the child's steps is never kept waiting: what it puts here leaves
+when somebody carries it, and what the parent sends is in the inbox when
+somebody has listened. If the parent is away the child goes on alone.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.edge_queues import EdgeQueues
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker.center import Arrays
+from tf_elastic.cluster.worker.center import Center
+from tf_elastic.cluster.worker.patience import Patience
+from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.cluster.worker.shard_session import ShardSession
+from tf_elastic.cluster.worker.surroundings import Identity
+from tf_elastic.cluster.worker.surroundings import Surroundings
+from tf_elastic.core.protocols import PARENT
+
+T = TypeVar("T")
+
+
+class Upstream:
+    """A child's messages to its parent, and from it.
+
+    `carry` and `hear` are to be called again and again, each by one thread.
+
+    Args:
+        center: the parent.
+        most_waiting: messages that wait each way; see `EdgeQueues`.
+    """
+
+    def __init__(self, center: Center, most_waiting: int) -> None:
+        # Of all neighbours, if the child is a node: in the order of arrival.
+        self.inbox = EdgeQueues(most_waiting)
+        self.leaves = threading.Event()  # something was put, to be carried
+        self._center = center
+        self._outbox = EdgeQueues(most_waiting)
+        self._carried = 0  # the last message that has come there
+        self._heard = 0  # the last one that has come here
+        self._clock = 0
+        self._samples = 0
+        self._known: Arrays = []  # what to begin a parent with
+        self._joining = threading.Lock()
+
+    @classmethod
+    def to(
+        cls,
+        address: str,
+        shard: int,
+        child: int,
+        *,
+        may_begin: bool,
+        most_waiting: int,
+        security: Security | None = None,
+        timeouts: Timeouts | None = None,
+        around: Surroundings | None = None,
+    ) -> "Upstream":
+        """The edge to a node by its address.
+
+        Args:
+            address: the parent's.
+            shard: its index among the servers that share a model, and the
+                child's.
+            child: the child's number among the parent's children.
+            may_begin: whether the child's values may begin an empty parent;
+                of one child they may.
+            most_waiting: messages that wait each way.
+            security: token and certificates.
+            timeouts: how long the child waits for what.
+            around: time, network and threads; None for the usual ones.
+        """
+        around = around or Surroundings()
+        session = ShardSession(
+            around.connect(address, shard, security or Security()),
+            shard,
+            Identity(child, may_begin, 1, uuid.uuid4().hex),
+            "none",
+            timeouts or Timeouts(),
+            around,
+        )
+        return cls(session, most_waiting)
+
+    def join(
+        self, layout: Layout, values: Arrays, patience: Patience | None = None
+    ) -> Arrays:
+        """Joins the parent; waits for it.
+
+        Args:
+            layout: of the model.
+            values: the child's part of each section; to begin a parent with
+                that has none.
+            patience: until when it is tried; None: as long as for an exchange.
+
+        Returns:
+            Where the parent is, from which a child begins.
+
+        Raises:
+            CenterUnavailableError: it was not there in time.
+            CenterRefusedError: it is of another model.
+        """
+        self._center.layout = layout
+        center = [np.empty_like(array) for array in values]
+        patience = patience or self._center.patience()
+        self._center.enter(values, center, patience)
+        self._known = center
+        return center
+
+    def put(self, values: Arrays, clock: int, samples: int) -> None:
+        """Lets a message leave; returns at once.
+
+        Args:
+            values: where the child is, which nobody changes any more.
+            clock: the child's own steps.
+            samples: that it, and all below it, have trained on.
+        """
+        self._clock, self._samples = clock, samples
+        self._known = values
+        self._outbox.put(PARENT, values)
+        self.leaves.set()
+
+    def carry(self) -> bool:
+        """Brings the parent the oldest message that waits.
+
+        Returns:
+            Whether one has come there: else none waits, or the parent is
+            away.
+
+        Raises:
+            ReplacedError, NonFiniteError, CenterRefusedError, MessageError:
+                it can't go on.
+        """
+        self.leaves.clear()
+        waiting = self._outbox.first(PARENT, self._carried)
+        if waiting is None:
+            return False
+        header = {
+            "number": waiting.number,
+            "clock": self._clock,
+            "samples": self._samples,
+        }
+        came = self._asked(
+            lambda: self._center.stream(
+                wire.SEND,
+                {**self._center.as_worker(), **header},
+                waiting.values,
+            )
+        )
+        if came is not None:
+            self._carried = waiting.number
+        return came is not None
+
+    def hear(self, wait_s: float) -> bool:
+        """Waits for what the parent sends, and puts it into the inbox.
+
+        Args:
+            wait_s: seconds, at most.
+
+        Returns:
+            Whether something has come: else nothing was sent, or the parent
+            is away. For errors see `carry`.
+        """
+        # Not the same again: after an error somebody may still write there.
+        values = [np.empty_like(array) for array in self._known]
+
+        def listen() -> int | None:
+            header = {"after": self._heard, "wait_s": wait_s}
+            try:
+                news = self._center.stream(
+                    wire.LISTEN,
+                    {**self._center.as_worker(), **header},
+                    (),
+                    values,
+                )
+            except errors.NothingSentError:
+                return None
+            return int(news["number"])
+
+        number = self._asked(listen)
+        if number is None:
+            return False
+        self._heard = number
+        self.inbox.put(PARENT, values)
+        return True
+
+    def beat(self) -> None:
+        """A sign of life, or a look for a parent that is away."""
+        self._center.beat(self._progress())
+
+    def leave(self, finished: bool = False, patience_s: float = 1.0) -> None:
+        """Leaves the parent, and closes the line to it. Never raises.
+
+        Args:
+            finished: whether the child has done its part.
+            patience_s: for each call.
+        """
+        self._center.leave(self._progress(), finished, patience_s)
+        self._center.connection.close()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the parent is."""
+        return self._center.away_since is not None
+
+    def overflowed(self) -> int:
+        """Messages to the parent that newer ones have superseded."""
+        return self._outbox.overflowed().get(PARENT, 0)
+
+    def _progress(self) -> dict[str, object]:
+        clock, samples = self._clock, self._samples
+        return {"clock": clock, "samples": samples, "notes": {}}
+
+    def _asked(self, call: Callable[[], T]) -> T | None:
+        """What comes of a call; None if the parent is away, or was begun anew.
+
+        Then the child has joined it anew, and may try again.
+        """
+        if self.is_away:
+            return None
+        incarnation = self._center.incarnation
+        try:
+            try:
+                return call()
+            except (*errors.BEGUN_ANEW, errors.LostSlotError):
+                self._join_anew(incarnation)
+        except errors.CenterUnavailableError as error:
+            self._center.went_away(error)
+        return None
+
+    def _join_anew(self, incarnation: int) -> None:
+        with self._joining:
+            if self._center.incarnation == incarnation:  # Nobody has yet.
+                self._center.join(self._known, self._center.patience())
+                self._heard = 0

@@ -1,0 +1,108 @@
+r"""Points that go one way, up or down a tree, and are not answered.
+
+.. math:: x^i \leftarrow x^i + \alpha (y - x^i)
+
+for whatever point y arrives, from the parent or from a child, as soon as it is
+there and as x is then: the Gauss-Seidel form (Zhang 2016, Algorithm 6).
+"""
+
+from typing import Any
+
+from tf_elastic.core import orders
+from tf_elastic.core.rates import elastic_rates
+from tf_elastic.core.rules.base import CENTER
+from tf_elastic.core.rules.base import Array
+from tf_elastic.core.rules.base import Rates
+from tf_elastic.core.rules.base import Rule
+from tf_elastic.core.rules.base import Slots
+
+
+def check_rule(rule: Rule) -> None:
+    """Refuses a rule whose messages need an answer.
+
+    Raises:
+        ValueError: it does not work both ways.
+    """
+    if not rule.works_both_ways:
+        raise ValueError(
+            "One way goes a rule that works both ways, such as 'elastic'. "
+            f"Received: the rule {rule.name!r}."
+        )
+
+
+def check_periods(up_period: int | None, down_period: int | None) -> None:
+    """Refuses periods that are none; None is for an edge that is not there.
+
+    Raises:
+        ValueError: one is no integer of at least 1.
+    """
+    for name, period in (
+        ("up_period", up_period),
+        ("down_period", down_period),
+    ):
+        if period is not None and (type(period) is not int or period < 1):
+            raise ValueError(
+                f"`{name}` must be an integer >= 1. Received: "
+                f"{name}={period!r}."
+            )
+
+
+def rates(moving_rate: float) -> dict[str, Any]:
+    """The rates of a node that moves by alpha to whatever comes.
+
+    Args:
+        moving_rate: alpha, at least 0; the thesis has 0.9 / (d + 1), of d
+            children.
+
+    Raises:
+        ValueError: it is negative or not finite.
+
+    Example:
+
+    >>> rates(0.25)
+    {'moving_rate': 0.25, 'beta': 0.25, 'num_workers': 1}
+    """
+    both = elastic_rates(1, moving_rate=moving_rate)
+    return {**both._asdict(), "num_workers": 1}
+
+
+def from_child(
+    rule: Rule, message: Array, slots: Slots, rates: Rates
+) -> dict[str, Array]:
+    """A node after a child's point has arrived: by beta / p.
+
+    Args:
+        rule: of the exchange, which works both ways.
+        message: the child's point, floating, any shape.
+        slots: what the node keeps; arrays of the same shape.
+        rates: the node's own, as `Rule.rates_at` gives them.
+
+    Returns:
+        The same slots, moved.
+
+    Example:
+
+    >>> from tf_elastic.core import rules
+    >>> from_child(rules.Elastic(), 3.0, {"center": 1.0}, rates(0.25))
+    {'center': 1.5}
+    """
+    return orders.collect(rule, slots, [rule.delta(message, slots)], rates)
+
+
+def from_parent(
+    rule: Rule, message: Array, slots: Slots, rates: Rates
+) -> dict[str, Array]:
+    """A node after its parent's point has arrived: by alpha.
+
+    What a rule has its children keep to themselves (statistics, say) stays.
+    For arguments see `from_child`.
+
+    Example:
+
+    >>> from tf_elastic.core import rules
+    >>> from_parent(rules.Elastic(), 3.0, {"center": 1.0}, rates(0.25))
+    {'center': 1.5}
+    """
+    point = slots[CENTER]
+    settled = orders.come_back(rule, point, point, {CENTER: message}, rates)
+    return {**slots, CENTER: settled}
