@@ -297,7 +297,7 @@ def test_who_listens_and_is_replaced_hears_so():
     assert newer.upstream.hear(0.0)
 
 
-def test_nodes_go_on_by_themselves(caplog):
+def test_nodes_go_on_by_themselves():
     """Until they are stopped, and through an absence of the root."""
     servers, root, inner, leaf = chain()
     quick = Timeouts(heartbeat_s=0.02)
@@ -308,27 +308,26 @@ def test_nodes_go_on_by_themselves(caplog):
     for each in threads:
         each.start()
 
-    def leaf_stays(away=False):
-        """At 5, and pulls all others there, as far as they can be reached."""
-        leaf.x[:] = 5.0
+    def pulls_all(to):
+        """The leaf stays where it is; whether all others have come there."""
+        leaf.x[:] = to
         leaf.turn()
         leaf.upstream.carry()
         leaf.upstream.hear(0.0)
-        return all(abs(5.0 - each.point()).max() < 1e-3 for each in (
-            [inner] if away else [inner, root]
-        ))
+        return all(
+            abs(each.point() - to).max() < 1e-3 for each in (inner, root)
+        )
 
-    support.until(leaf_stays)
+    support.until(lambda: pulls_all(5.0))
     servers.stop("root")
     support.until(lambda: inner.upstream.is_away)
     moved = root.point()
     clock = inner.node.one_way.clock
     support.until(lambda: inner.node.one_way.clock > clock + 10)
     np.testing.assert_array_equal(root.point(), moved)
-    leaf.x[:] = 7.0
     servers.serve("root", root.node)
     support.until(lambda: not inner.upstream.is_away)
-    support.until(leaf_stays)
+    support.until(lambda: pulls_all(7.0))
     assert all(each.is_alive() for each in threads)
     for each in reversed(threads):
         each.stop(finished=True)
