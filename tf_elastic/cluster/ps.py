@@ -5,6 +5,9 @@ See `center.ps`.
 
 import sys
 
+from tf_elastic.cluster.transport import grpc_log  # noqa: F401 - before gRPC
+
+# isort: split
 from tf_elastic.cluster.center.ps import main
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from tf_elastic.cluster.center.snapshots import SnapshotError
 from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
-from tf_elastic.cluster.transport import grpc_log  # noqa: F401 - before gRPC
 from tf_elastic.cluster.transport import open_files
 from tf_elastic.cluster.transport.addresses import AddressError
 from tf_elastic.timeline import event_file
