@@ -393,6 +393,13 @@ def test_a_rule_that_needs_answers_goes_not_one_way(rule):
         protocols.OneWay(rule, 1)
 
 
+@pytest.mark.parametrize("name", ["up_period", "down_period"])
+@pytest.mark.parametrize("value", [0, 1.5, True])
+def test_a_period_that_is_none(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        protocols.OneWay(rules.Elastic(), **{name: value})
+
+
 # Who exchanges with whom.
 
 

@@ -22,7 +22,8 @@ class NodeThreads:
         node: that takes part in a tree, and has joined its parent.
         step_s: seconds of one of its own steps, > 0.
         timeouts: of the way to its parent.
-        around: time and threads; None for the usual ones.
+        around: time and threads, the same as the upstream's; None for the
+            usual ones.
 
     Raises:
         ValueError: a step has no length.
