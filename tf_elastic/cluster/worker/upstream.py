@@ -25,6 +25,7 @@ from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Identity
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core.protocols import PARENT
+from tf_elastic.timeline import stream
 
 T = TypeVar("T")
 
@@ -80,6 +81,9 @@ class Upstream:
             around: time, network and threads; None for the usual ones.
         """
         around = around or Surroundings()
+        events = stream.of_worker(child, 0, around.time_of_day)
+        if around.events:
+            events.listen(around.events)
         session = ShardSession(
             around.connect(address, shard, security or Security()),
             shard,
@@ -87,6 +91,7 @@ class Upstream:
             "none",
             timeouts or Timeouts(),
             around,
+            events,
         )
         return cls(session, most_waiting)
 
