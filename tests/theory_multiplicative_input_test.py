@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
+from scipy import stats
 
 from tests.drawing import same_examples
 from tf_elastic.theory import multiplicative
@@ -107,6 +108,19 @@ def test_density_of_a_minibatch(shape, rate, p):
     assert moment(2) - mean**2 == pytest.approx(
         shape / (p * rate**2), rel=1e-5
     )
+
+
+def test_density_is_that_of_scipy():
+    value = np.array([-1, 0, 1e-300, 1e-3, 0.5, 3, 50, 900, np.nan])
+    for shape, rate, p in itertools.product((0.3, 1, 2, 300), (0.1, 4), (1, 3)):
+        np.testing.assert_allclose(
+            multiplicative.input_density(
+                value, shape=shape, rate=rate, num_workers=p
+            ),
+            stats.gamma.pdf(value, p * shape, scale=1 / (p * rate)),
+            rtol=1e-10,
+        )
+    assert multiplicative.input_density(np.inf, shape=1, rate=1) == 0
 
 
 def test_density_of_drawn_minibatches():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from tf_elastic.theory import _checks
 
@@ -67,8 +67,15 @@ def input_density(
     """
     _check_input(shape, rate, num_workers)
     p = np.asarray(num_workers, dtype=np.float64)
-    omega = p * np.asarray(rate)
-    density = stats.gamma.pdf(value, p * np.asarray(shape), scale=1 / omega)
+    omega, lambda_ = p * np.asarray(rate), p * np.asarray(shape)
+    # By itself: to import `scipy.stats` takes as long as all of the package.
+    scaled = omega * np.asarray(value, dtype=np.float64)
+    is_outside = (scaled < 0) | np.isinf(scaled)
+    inside = np.where(is_outside, 0.0, scaled)
+    log_density = (
+        special.xlogy(lambda_ - 1, inside) - inside - special.gammaln(lambda_)
+    )
+    density = np.where(is_outside, 0.0, omega * np.exp(log_density))
     return np.asarray(density, dtype=np.float64)
 
 
