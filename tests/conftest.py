@@ -3,6 +3,8 @@
 import gc
 import signal
 
+gc.disable()  # There is no garbage among what is imported.
+
 import hypothesis
 import keras
 import pytest
@@ -12,6 +14,7 @@ from tests import drawing  # noqa: F401 (it registers the profiles)
 from tf_elastic import strategies
 from tf_elastic.optimizers import compiled
 
+gc.enable()
 NUM_DEVICES = 8
 # Processes that share the tests begin with these files, so that none is left
 # alone with a long one at the end.
@@ -91,6 +94,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Lets processes that share the tests take the files in our order."""
+    gc.disable()  # Until all files are imported.
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
     if config.getoption("plain_graphs"):
@@ -122,6 +126,7 @@ def pytest_collection_finish():
     TensorFlow alone has 400,000 such objects; to go through them would take
     longer than many a test.
     """
+    gc.enable()
     gc.collect()
     gc.freeze()
 

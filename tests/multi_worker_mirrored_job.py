@@ -5,12 +5,15 @@
 Writes what it found to FOLDER/PART-INDEX.pickle.
 """
 
+import gc
 import json
 import os
 import pathlib
 import pickle
 import signal
 import sys
+
+gc.disable()  # There is no garbage among what is imported.
 
 import keras
 import numpy as np
@@ -19,6 +22,8 @@ import tensorflow as tf
 from tf_elastic import optimizers
 from tf_elastic import strategies
 
+gc.freeze()
+gc.enable()
 PEER_TIMEOUT_S = 10
 STARTUP_TIMEOUT_S = 300
 

@@ -6,6 +6,7 @@ from typing import Any
 from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import known_methods
+from tf_elastic.program import loading
 from tf_elastic.program import usage
 
 # Curvatures from the measured one down to this share of it are looked at.
@@ -31,7 +32,7 @@ def advise(settings: dict[str, Any]) -> int:
         UsageError: the data is not there, or an argument is refused.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.quiet_stderr():
+    with loading.libraries():
         import keras
 
         from tf_elastic import data

@@ -13,6 +13,7 @@ from tf_elastic.program import cluster_run
 from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import devices
+from tf_elastic.program import loading
 from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
@@ -41,7 +42,7 @@ def train(
     # where ops are deterministic it also calls a rewrite of its own an error.
     level = "3" if settings["deterministic"] else "2"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
-    with console.quiet_stderr():
+    with loading.libraries():
         import keras
         import tensorflow as tf
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tf_elastic.program import console
 from tf_elastic.program import defaults
+from tf_elastic.program import loading
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 
@@ -48,7 +49,7 @@ def evaluate(settings: dict[str, Any]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A local cluster keeps the GPUs for its workers.
     settings = {**settings, "device": settings["device"].replace("gpu", "auto")}
-    with console.quiet_stderr():
+    with loading.libraries():
         import keras
 
         from tf_elastic import monitor

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from tf_elastic import user_code
-from tf_elastic.program import console
+from tf_elastic.program import loading
 from tf_elastic.program import usage
 
 
@@ -45,7 +45,7 @@ def import_named(argv: Sequence[str]) -> list[str]:
     # As `running.train` has it, since these files bring in TensorFlow.
     level = "3" if values.deterministic else "2"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
-    with console.quiet_stderr():
+    with loading.libraries():
         importlib.import_module("tf_elastic.optimizers")
     try:
         return user_code.import_files(paths)
