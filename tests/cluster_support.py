@@ -127,8 +127,13 @@ class Cluster:
         chief=None,
         security=None,
         around=None,
+        max_lag=None,
     ):
-        """A client that has not joined."""
+        """A client that has not joined.
+
+        It is never late, if a test does not say so: where several are at work
+        a busy machine may let one run more than another.
+        """
         made = client.CenterClient(
             self.centers,
             worker,
@@ -138,6 +143,7 @@ class Cluster:
             codec=codec,
             timeouts=timeouts,
             around=around,
+            max_lag=max_lag,
         )
         self._end.callback(made.leave)
         return made

@@ -4,10 +4,14 @@ Every line that comes in is JSON, [what to do, arguments]; every line of the
 answers, too, [result, error]. So a test decides which worker steps when.
 """
 
+import gc
 import json
 import os
 import sys
+import threading
 import traceback
+
+gc.disable()  # There is no garbage among what is imported.
 
 import keras
 import numpy as np
@@ -18,6 +22,8 @@ from tf_elastic import strategies
 from tf_elastic.callbacks import SharedEpochs
 from tf_elastic.cluster.worker import patience
 
+gc.freeze()
+gc.enable()
 N, STEPS, WORKERS = 5, 60, 3
 SPLIT = 3  # the parameters are two variables, of 3 and of 2 numbers
 LEARNING_RATE, MOMENTUM, BETA = 0.05, 0.9, 0.9
@@ -202,8 +208,8 @@ class Epochs(keras.callbacks.Callback):
         self.samples.append(self.model.distribute_strategy.samples_trained())
 
 
-class Tell(keras.callbacks.Callback):
-    """Says when training has come so far."""
+class Stay(keras.callbacks.Callback):
+    """Says when training has come so far, and comes no further."""
 
     def __init__(self, batches):
         super().__init__()
@@ -213,6 +219,7 @@ class Tell(keras.callbacks.Callback):
         self.batches -= 1
         if self.batches == 0:
             answer("so far")
+            threading.Event().wait()  # Until it is killed.
 
 
 class Worker:
@@ -253,7 +260,7 @@ class Worker:
         return [weights.tolist(), loss]
 
     def fit_shared(
-        self, products, samples_per_epoch, epochs, tell_after=0, callbacks=()
+        self, products, samples_per_epoch, epochs, stay_after=0
     ):
         """Stock `fit` under `SharedEpochs`."""
         model = classifier(self.strategy, products)
@@ -263,20 +270,14 @@ class Worker:
         options.autotune.enabled = False
         data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).repeat()
         epochs_seen = Epochs()
-        made = {
-            "shared": SharedEpochs(samples_per_epoch),
-            "stopping": keras.callbacks.EarlyStopping(
-                "loss", mode="max", patience=0
-            ),
-        }
         history = model.fit(
             data.with_options(options),
             epochs=epochs,
             verbose=0,
             callbacks=[
-                *(made[name] for name in callbacks or ["shared"]),
+                SharedEpochs(samples_per_epoch),
                 epochs_seen,
-                Tell(tell_after),
+                Stay(stay_after),
             ],
         )
         served(self.strategy)

@@ -36,8 +36,7 @@ def joined(center, count=2, max_lag=MAX_LAG, **options):
     """Clients that have joined, the chief first."""
     made = []
     for i in range(count):
-        client = center.client(i, count, **options)
-        client.max_lag = max_lag
+        client = center.client(i, count, max_lag=max_lag, **options)
         client.join(center.layout, start(i))
         made.append(client)
     for client in made:
@@ -224,23 +223,26 @@ def test_who_has_missed_a_round_gets_the_next_ones_answer(
 ):
     """Its point is of the center before the last one: it does not count."""
     center = cluster(1, rule)
-    timeouts = support.PATIENT._replace(barrier_s=0.3)
-    first, second, late = joined(center, 3, timeouts=timeouts)
+    first, second, late = joined(center, 3)
+    pool = concurrent.futures.ThreadPoolExecutor(3)
+
+    def begin(client):
+        value = 1.0 + client.worker
+        return pool.submit(do, client, "meet_and_read", value)
 
     def meet(*clients):
-        with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            calls = [
-                pool.submit(do, c, "meet_and_read", 1.0 + c.worker)
-                for c in clients
-            ]
-            return [call.result(timeout=60) for call in calls]
+        calls = [begin(client) for client in clients]
+        return [call.result(timeout=60) for call in calls]
 
     meet(first, second, late)
-    meet(first, second)  # And without it, when they have waited.
+    # And without it: the second one does not wait when the first is there.
+    early = begin(first)
+    until(lambda: not center.shards[0].rounds.missing([0]))
+    second.barrier_s = 0.0
+    meet(second)
+    early.result(timeout=60)
+    second.barrier_s = support.PATIENT.barrier_s
     late.max_lag = 1000.0  # Its lag alone would not say so.
-    patient = support.PATIENT.barrier_s
-    for client in (first, second, late):
-        client.barrier_s = patient
     moved = meet(first, second, late)
     if rule is family.MEAN:  # Of the two that were on time.
         np.testing.assert_allclose(center.center()[0], 1.5, rtol=1e-12)
@@ -249,6 +251,7 @@ def test_who_has_missed_a_round_gets_the_next_ones_answer(
     assert center.shards[0].version == 3
     # Next time it counts.
     meet(first, second, late)
+    pool.shutdown()
     assert center.shards[0].version == 4
     if rule is family.MEAN:
         np.testing.assert_allclose(center.center()[0], 2.0, rtol=1e-12)
