@@ -1,5 +1,7 @@
 """An average over time of the elastic center: eq. 3.13 and its like."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -55,10 +57,24 @@ def averages(centers, updates, rate):
     return np.array(rows)
 
 
+# Each method, rate and order once in `make test`.
+CASES = [
+    ("EASGD", "polyak", "jacobi"),
+    ("EAMSGD", 0.25, "gauss_seidel"),
+    ("Elastic", "polyak", "gauss_seidel"),
+]
+
+
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("order", ["jacobi", "gauss_seidel"])
-@pytest.mark.parametrize("rate", ["polyak", 0.25])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "rate", "order"),
+    [
+        pytest.param(*case, marks=[] if case in CASES else [pytest.mark.full])
+        for case in itertools.product(
+            KINDS, ["polyak", 0.25], ["jacobi", "gauss_seidel"]
+        )
+    ],
+)
 def test_it_is_the_average_of_the_centers(strategy, kind, rate, order):
     """And the centers are those of a run that averages nothing."""
     records = []
@@ -104,7 +120,14 @@ def test_the_double_average_of_equation_3_13(strategy):
         np.testing.assert_allclose(record.shown[step], mean, rtol=1e-12)
 
 
-@pytest.mark.parametrize("protocol", ["blocking", "overlapped", "synchronous"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        "overlapped",
+        pytest.param("blocking", marks=pytest.mark.full),
+        pytest.param("synchronous", marks=pytest.mark.full),
+    ],
+)
 def test_in_a_cluster_the_average_is_looked_at(cluster, worker, protocol):
     servers = cluster(2)
     runs = []
@@ -163,7 +186,15 @@ def test_what_is_no_average(value):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("order", theory.ORDERS)
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(
+            order, marks=[] if order == "jacobi" else [pytest.mark.full]
+        )
+        for order in theory.ORDERS
+    ],
+)
 def test_distances_are_those_to_the_center(strategy, order):
     found = []
     for average in (None, 0.1):

@@ -86,10 +86,9 @@ def assert_equal(found, expected):
     [
         "EAMSGD",
         "Downpour",
-        "ADMM",
         *(
             pytest.param(name, marks=pytest.mark.full)
-            for name in ("EASGD", "LocalSGD", "DiLoCo")
+            for name in ("EASGD", "LocalSGD", "DiLoCo", "ADMM")
         ),
     ],
 )
@@ -218,8 +217,15 @@ def test_a_run_shorter_than_a_period_warns_once(strategy):
 
 
 @pytest.mark.filterwarnings("ignore:The .* holds 2 workers")
-@pytest.mark.parametrize("kind", ["keras", "checkpoint"])
-@pytest.mark.parametrize("trained_before", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "trained_before"),
+    [
+        ("keras", True),
+        ("checkpoint", False),
+        pytest.param("keras", False, marks=pytest.mark.full),
+        pytest.param("checkpoint", True, marks=pytest.mark.full),
+    ],
+)
 def test_more_workers_begin_at_what_was_shown(
     strategy, kind, trained_before, tmp_path
 ):

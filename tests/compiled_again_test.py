@@ -31,7 +31,19 @@ def compile_again(model, method):
         model.compile(METHODS[method](), loss=model.loss)
 
 
-@pytest.mark.parametrize("method", GO_ON)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(
+            method,
+            # Those that keep something at the center, one of each kind.
+            marks=[]
+            if method in ("ADownpour", "AsyncMSGD", "DiLoCo")
+            else [pytest.mark.full],
+        )
+        for method in GO_ON
+    ],
+)
 def test_it_goes_on_where_it_was(cluster, worker, method):
     """Two times two epochs are four: nothing is lost or brought twice."""
     runs = []
@@ -58,7 +70,9 @@ def own_protocol(method):
     return "blocking"
 
 
-@pytest.mark.parametrize("method", ["Downpour", "LocalSGD"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("Downpour", marks=pytest.mark.full), "LocalSGD"]
+)
 def test_layers_are_frozen_and_thawed(cluster, worker, method):
     servers = cluster(2)
     strategy = worker(servers, protocol=own_protocol(method))

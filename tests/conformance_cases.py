@@ -205,14 +205,21 @@ _SAME = {
     },
 }
 # Cells of rows in `make test` that it leaves out, {use: cases}: their code is
-# in cells that it has. Every row keeps one of the two kinds of precision.
+# in cells that it has.
 _FULL = {
-    "backup": {"AveragedSGD", "MVADownpour", "ADMM"},
-    "mixed_bfloat16": {"EAMSGD", "AsyncMSGD", "DiLoCo(SGD)"},
-    "mixed_float16": {"AveragedSGD", "MVADownpour", "ADMM"},
-    "sparse": {"AveragedSGD"},
+    "eager": {"AveragedSGD", "MVADownpour", "AsyncMSGD"},
+    "xla": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)", "ADMM"},
+    "backup": {
+        *("AveragedSGD", "MVADownpour", "AsyncMSGD", "DiLoCo(SGD)", "ADMM")
+    },
+    "mixed_bfloat16": {"EAMSGD", "MVADownpour", "AsyncMSGD", "DiLoCo(SGD)"},
+    "mixed_float16": {"AveragedSGD", "MVADownpour", "AsyncMSGD", "ADMM"},
+    "sparse": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)"},
+    "snapshot": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)"},
+    "resumed": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)"},
     "clipping": {"AveragedSGD", "MVADownpour", "ADMM"},
-    "accumulation": {"AveragedSGD", "MVADownpour"},
+    "accumulation": {"AveragedSGD", "MVADownpour", "ADMM"},
+    "weight_decay": {"AveragedSGD", "MVADownpour"},
 }
 
 
@@ -220,8 +227,13 @@ def tier(case, *uses):
     """The first of the two commands that has it, or one of these uses of it."""
     if case.full or case.like:
         return "test-all"
-    left_out = [name_of(case) in _FULL.get(use, ()) for use in uses]
+    left_out = [is_left_out(case, use) for use in uses]
     return "test-all" if left_out and all(left_out) else "test"
+
+
+def is_left_out(case, use):
+    """Whether `make test` leaves out this cell of a row that it has."""
+    return name_of(case) in _FULL.get(use, ())
 
 
 def name_of(case):
@@ -254,12 +266,17 @@ def shows_itself(case, *uses):
     return any(shown_by(name, use) == name for use in uses)
 
 
+def shows_xla_too(case):
+    """Whether what shows several steps per execution has XLA as well."""
+    return shows_itself(case, "xla") and not is_left_out(case, "xla")
+
+
 # {module: {use: the test that shows it}}, as `shows` has collected them.
 SHOWN = {}
 
 
-def shows(*uses):
-    """Marks a test as the one that shows that uses are so.
+def shows(*uses, of=lambda case: True):
+    """Marks a test as the one that shows that uses are so, of some cases.
 
     Of a test with the fixture `case`, `conftest.py` leaves out those cases
     for which another one shows all the uses, and leaves to `make test-all`
@@ -270,7 +287,7 @@ def shows(*uses):
         SHOWN.setdefault(test.__module__, {}).update(
             dict.fromkeys(uses, test.__name__)
         )
-        test.is_for = lambda case: shows_itself(case, *uses)
+        test.is_for = lambda case: of(case) and shows_itself(case, *uses)
         test.tier = lambda case, use=None: tier(case, *([use] if use else uses))
         return test
 

@@ -29,7 +29,14 @@ def servers():
 
 
 @pytest.mark.parametrize(
-    "name", ["EAMSGD", "MVADownpour", "AsyncMSGD", "DiLoCo(SGD)", "ADMM"]
+    "name",
+    [
+        "EAMSGD",
+        "MVADownpour",
+        "DiLoCo(SGD)",
+        pytest.param("AsyncMSGD", marks=pytest.mark.full),
+        pytest.param("ADMM", marks=pytest.mark.full),
+    ],
 )
 def test_center_statistics_are_between_those_of_two_workers(servers, name):
     """Both take turns, on data of their own; where they meet, at once."""
@@ -57,7 +64,7 @@ def test_center_statistics_are_between_those_of_two_workers(servers, name):
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                thread.join(120)
         else:
             for each in enumerate(models):
                 step(*each)

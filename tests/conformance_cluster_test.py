@@ -183,12 +183,21 @@ def test_center_statistics_follow_the_worker(plain):
 @shows("steps_per_execution", "xla")
 def test_steps_per_execution_and_xla_are_the_same(case, begun, plain):
     """3 does not divide the 8 steps; the period is 3 or 1."""
-    run = begun(
-        options={"jit_compile": cases.shows_itself(case, "xla")},
-        steps_per_execution=3,
-    )
+    found = in_executions(begun, jit_compile=cases.shows_xla_too(case))
+    assert_same(found, plain.state, exactly=False)
+
+
+@shows("xla", of=lambda case: cases.is_left_out(case, "xla"))
+def test_xla_is_the_same(begun, plain):
+    found = in_executions(begun, jit_compile=True)
+    assert_same(found, plain.state, exactly=False)
+
+
+def in_executions(begun, **options):
+    """The state after executions of several steps."""
+    run = begun(options=options, steps_per_execution=3)
     fit(run.model)
-    assert_same(run.state(), plain.state, exactly=False)
+    return run.state()
 
 
 class Interrupted(NamedTuple):

@@ -108,13 +108,23 @@ def test_eager_is_the_same(case, trained):
 @shows("steps_per_execution", "xla")
 def test_steps_per_execution_and_xla_are_the_same(case, trained):
     """3 does not divide the 8 steps; the period is 3 or 1."""
-    model = compiled(
-        case,
-        support.noisy_network,
-        options={"jit_compile": cases.shows_itself(case, "xla")},
-        steps_per_execution=3,
+    several = in_executions(case, jit_compile=cases.shows_xla_too(case))
+    assert_same_state(state(several), trained.first, exactly=False)
+
+
+@shows("xla", of=lambda case: cases.is_left_out(case, "xla"))
+def test_xla_is_the_same(case, trained):
+    several = in_executions(case, jit_compile=True)
+    assert_same_state(state(several), trained.first, exactly=False)
+
+
+def in_executions(case, **options):
+    """Trained by executions of several steps."""
+    return fit(
+        compiled(
+            case, support.noisy_network, options, steps_per_execution=3
+        )
     )
-    assert_same_state(state(fit(model)), trained.first, exactly=False)
 
 
 def backup_in(folder):

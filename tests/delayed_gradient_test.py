@@ -370,8 +370,11 @@ def two_epochs():
 
 @pytest.mark.parametrize(
     "how",
-    [{"steps_per_execution": 5}, {"run_eagerly": True}, {"jit_compile": True}],
-    ids=["steps_per_execution", "eager", "xla"],
+    [
+        pytest.param({"steps_per_execution": 5}, id="steps_per_execution"),
+        pytest.param({"run_eagerly": True}, id="eager"),
+        pytest.param({"jit_compile": True}, id="xla", marks=pytest.mark.full),
+    ],
 )
 def test_fit_is_the_same_however_it_is_executed(one_epoch, how):
     other = fit(dense_model(optimizer=optimizer_to_resume(), **how))
@@ -521,7 +524,13 @@ def policy():
     keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mixed_float16",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.full),
+    ],
+)
 def test_mixed_precision(policy, name):
     policy(name)
     model = dense_model(optimizer=late(keras.optimizers.SGD(0.2), 2))
@@ -565,13 +574,20 @@ def test_the_inner_optimizers_own_loss_scale():
 @pytest.mark.parametrize(
     "delay",
     [
-        0,
-        delays.UniformDelay(0, 4, seed=7),
-        delays.DelayTrace(
-            [(n, n % 2, (3 * n) % 5, 0.0) for n in range(11)], by_worker=True
+        pytest.param(0, id="none", marks=pytest.mark.full),
+        pytest.param(
+            delays.UniformDelay(0, 4, seed=7),
+            id="uniform",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            delays.DelayTrace(
+                [(n, n % 2, (3 * n) % 5, 0.0) for n in range(11)],
+                by_worker=True,
+            ),
+            id="trace",
         ),
     ],
-    ids=["none", "uniform", "trace"],
 )
 def test_elastic_averaging_of_late_workers(strategy, delay):
     p, tau, steps = job.WORKERS, 4, 30

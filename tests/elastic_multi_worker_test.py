@@ -79,6 +79,11 @@ def worker(cluster):
         strategy.leave()
 
 
+def does_not_wait(strategy):
+    """Nobody finishes whom the chief could wait for at the end of `fit`."""
+    strategy.extended.client.wait_for_others = lambda seconds: []
+
+
 def flat_center(servers, strategy):
     """The servers' own arrays, by variable, read from their memory."""
     layout = strategy.extended.sessions[0].exchange.layout
@@ -159,6 +164,12 @@ def assert_close(found, expected):
     assert error < 1e-10
 
 
+# The rest of the cross products below; the conformance tables have both.
+EACH_PROTOCOL = [
+    pytest.param("blocking", marks=pytest.mark.full),
+    "overlapped",
+]
+
 # One worker with the default beta: what is warned of is compared, not trained.
 SWINGS = pytest.mark.filterwarnings(
     "ignore:.*makes the center swing:tf_elastic.theory.StabilityWarning"
@@ -167,7 +178,14 @@ SWINGS = pytest.mark.filterwarnings(
 
 @SWINGS
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("protocol", ["blocking", "synchronous", "overlapped"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        "blocking",
+        pytest.param("synchronous", marks=pytest.mark.full),
+        "overlapped",
+    ],
+)
 @pytest.mark.parametrize(
     ("method", "tau"),
     [
@@ -221,7 +239,7 @@ def test_both_references_of_the_overlapped_protocol_agree_for_one(method):
 
 @SWINGS
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
+@pytest.mark.parametrize("protocol", EACH_PROTOCOL)
 def test_several_steps_per_execution_end_the_same(cluster, worker, protocol):
     """5 is no multiple of the period."""
     servers = cluster()
@@ -331,7 +349,7 @@ OPTIMIZERS = {
     "name",
     [
         "eamsgd",
-        "options",
+        pytest.param("options", marks=pytest.mark.full),
         pytest.param("averaged_sgd", marks=pytest.mark.full),
         pytest.param("loss_scale", marks=pytest.mark.full),
     ],
@@ -363,7 +381,7 @@ def test_overlapped_training_moves_the_center(cluster, worker, name):
 @pytest.mark.parametrize(
     ("name", "protocol"),
     [
-        ("averaged_sgd", "blocking"),
+        pytest.param("averaged_sgd", "blocking", marks=pytest.mark.full),
         ("moving_average_sgd", "synchronous"),
         pytest.param("averaged_sgd", "synchronous", marks=pytest.mark.full),
         pytest.param("moving_average_sgd", "blocking", marks=pytest.mark.full),
@@ -631,7 +649,7 @@ def test_the_last_exchange_can_be_left_out(cluster, worker):
 # Some of a model's layers.
 
 
-@pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
+@pytest.mark.parametrize("protocol", EACH_PROTOCOL)
 def test_layers_are_frozen_and_thawed(cluster, worker, protocol):
     """By a new optimizer: what is frozen stays, the rest goes on."""
     servers = cluster(2)
@@ -838,7 +856,9 @@ def test_a_resumed_script_on_new_servers_does_the_epochs_left(worker):
     assert shared_fit(model, 5, initial_epoch=3) == (2, [96, 192])
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "first", [True, pytest.param(False, marks=pytest.mark.full)]
+)
 def test_shared_epochs_let_others_stop_the_training(worker, first):
     stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=0)
     shared = SharedEpochs(96)
@@ -860,7 +880,9 @@ class EndServers(keras.callbacks.Callback):
                 server.stop(0.0)
 
 
-@pytest.mark.parametrize("num_servers", [1, 2])
+@pytest.mark.parametrize(
+    "num_servers", [pytest.param(1, marks=pytest.mark.full), 2]
+)
 def test_epochs_end_while_center_0_is_away(cluster, worker, num_servers):
     servers = cluster(num_servers)
     # That it is waited for in vain does not depend on how long.

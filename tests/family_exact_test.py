@@ -118,7 +118,7 @@ def assert_is_downpour(found, p, tau, averaging, learning_rate):
         (None, 1, 4, {}),
         (None, 3, 1, {}),
         ("polyak", 2, 4, XLA_AND_DECAY),
-        (0.1, 3, 3, {}),
+        pytest.param(0.1, 3, 3, {}, marks=pytest.mark.full),
     ],
 )
 def test_downpour_equals_algorithm_3(strategy, averaging, p, tau, options):
@@ -192,7 +192,7 @@ ADJUSTMENTS = {
 @pytest.mark.parametrize(
     ("p", "settings", "options"),
     [
-        (3, {"momentum": 0.5}, {}),
+        pytest.param(3, {"momentum": 0.5}, {}, marks=pytest.mark.full),
         (2, {"momentum": 0.0, "adjustment": "inverse"}, XLA_AND_DECAY),
         (
             4,
@@ -405,10 +405,16 @@ def test_admm_equals_equations_3_52_to_3_54(strategy, p, tau, options):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: optimizers.ADownpour(0.05, jit_compile=False),
-        lambda: optimizers.ADMM(0.05, jit_compile=False),
+        pytest.param(
+            lambda: optimizers.ADownpour(0.05, jit_compile=False),
+            id="adownpour",
+        ),
+        pytest.param(
+            lambda: optimizers.ADMM(0.05, jit_compile=False),
+            id="admm",
+            marks=pytest.mark.full,
+        ),
     ],
-    ids=["adownpour", "admm"],
 )
 def test_weights_that_are_set_are_where_all_go_on(strategy, make):
     """The way there is nobody's update: training goes on as from new."""

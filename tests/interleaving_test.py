@@ -299,11 +299,22 @@ def messages_of(name, **options):
     return len(EXCHANGES[name](**options).network.messages)
 
 
-@exchanges
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        ("exchange", 1),
+        ("take", 1),
+        ("read_and_push", 3),
+        ("push", 3),
+        pytest.param("read_and_push", 1, marks=full),
+        pytest.param("push", 1, marks=full),
+    ],
+)
 @pytest.mark.parametrize("fault", support.FAULTS)
-def test_one_fault(name, fault):
-    """At every message."""
-    scripts = [{at: fault} for at in range(messages_of(name))]
+def test_one_fault(name, every, fault):
+    """At every message, or at every third one, each fault at others."""
+    first = support.FAULTS.index(fault) % every
+    scripts = [{at: fault} for at in range(first, messages_of(name), every)]
     found = failures(name, scripts)
     assert not found, "\n".join(found)
 
@@ -326,7 +337,9 @@ def test_two_faults(name):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", ["exchange", "take"])
+@pytest.mark.parametrize(
+    "name", ["exchange", pytest.param("take", marks=full)]
+)
 def test_a_fault_while_they_join(name):
     """But that a center is empty again: a worker waits for the chief then."""
     faults = [f for f in support.FAULTS if f != support.SET_FAR_BACK]

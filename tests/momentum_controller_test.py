@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 import tf_elastic as te
 from tests import cluster_support
+from tests.elastic_multi_worker_test import does_not_wait
 from tf_elastic.callbacks import MomentumController
 from tf_elastic.core import momentum_control
 
@@ -221,6 +222,7 @@ class Others(keras.callbacks.Callback):
         self.other, self.steps = model, steps
 
     def on_train_batch_end(self, batch, logs=None):
+        does_not_wait(self.model.distribute_strategy)
         x, y = np.zeros((1, N), keras.config.floatx()), np.zeros(1)
         for _ in range(self.steps):
             self.other.train_on_batch(x, y)
@@ -357,6 +359,7 @@ class ControlledOthers(keras.callbacks.Callback):
             controller.on_train_begin()
 
     def on_train_batch_end(self, batch, logs=None):
+        does_not_wait(self.model.distribute_strategy)
         x, y = np.zeros((1, N), keras.config.floatx()), np.zeros(1)
         self.seen = []
         for one, controller in self.others:

@@ -153,8 +153,8 @@ FREE_RATES = {"moving_rate": 0.15, "beta": 1.2, "symmetric": False}
 def cases():
     """All p and tau for EAMSGD as in the thesis; every rule with p = 3.
 
-    Every order has XLA too, and rates of which alpha is not beta / p. All p
-    and all tau, but not every pair of them, are in `make test`.
+    Every order has XLA too, and rates of which alpha is not beta / p. All p,
+    tau, rules and orders, but not every pair of them, are in `make test`.
     """
     main = ("nesterov", "jacobi")
     for p in (1, 3, 8):
@@ -181,12 +181,20 @@ def name_of(case):
     )
 
 
+# Enough for all the code.
+IN_MAKE_TEST = {
+    "nesterov-jacobi-1-10",
+    "nesterov-jacobi-3-4",
+    "nesterov-jacobi-8-1",
+    "nesterov-jacobi-3-4-xla",
+    "nesterov-round_robin-3-4-free",
+    "easgd-round_robin-3-4-xla",
+    "heavy_ball-gauss_seidel-3-4-xla",
+}
+
+
 def tier_of(case):
-    """One pair of each p and each tau is enough for all the code."""
-    method, order, p, tau, options = case
-    main = (method, order, options) == ("nesterov", "jacobi", {})
-    whole = not main or (p, tau) in {(1, 10), (3, 4), (8, 1)}
-    return [] if whole else [pytest.mark.full]
+    return [] if name_of(case) in IN_MAKE_TEST else [pytest.mark.full]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,9 @@ def test_every_step_equals_the_pseudo_code(
     assert_same(found, expected, order)
 
 
-@pytest.mark.parametrize("method", ["easgd", "nesterov"])
+@pytest.mark.parametrize(
+    "method", [pytest.param("easgd", marks=pytest.mark.full), "nesterov"]
+)
 def test_several_steps_per_execution_end_the_same(strategy, method):
     """7 divides neither the 40 steps nor the period."""
     expected = expected_run(method, "jacobi", 2, 4)
@@ -331,7 +341,11 @@ def keras_sgd(method, worker):
     ("method", "change"),
     [
         ("nesterov", {"communication_period": None}),
-        ("nesterov", {"moving_rate": 0.0, "beta": 0.0}),
+        pytest.param(
+            "nesterov",
+            {"moving_rate": 0.0, "beta": 0.0},
+            marks=pytest.mark.full,
+        ),
         (
             "easgd",
             {"moving_rate": 0.0, "beta": 0.9, "symmetric": False},
@@ -358,7 +372,7 @@ def test_no_pull_equals_independent_runs_of_keras_sgd(
     ("method", "order"),
     [
         ("heavy_ball", "jacobi"),
-        ("nesterov", "gauss_seidel"),
+        pytest.param("nesterov", "gauss_seidel", marks=pytest.mark.full),
     ],
 )
 def test_one_worker_that_is_not_pulled_is_keras_sgd(
@@ -420,7 +434,9 @@ def sum_of_all(model):
     ("method", "order", "jit_compile"),
     [
         ("nesterov", "jacobi", True),
-        ("nesterov", "gauss_seidel", False),
+        pytest.param(
+            "nesterov", "gauss_seidel", False, marks=pytest.mark.full
+        ),
     ],
 )
 def test_a_live_exchange_conserves_workers_plus_center(
