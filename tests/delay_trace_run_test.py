@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests import cluster_support as support
 from tests import elastic_multi_worker_job as job
+from tests.elastic_multi_worker_test import does_not_wait
 from tests.reference import delayed
 from tf_elastic import optimizers
 from tf_elastic import strategies
@@ -48,6 +49,7 @@ def recorded(workers):
         job.build(strategy, job.optimizer_of("easgd", 1))
         for strategy in workers
     ]
+    does_not_wait(workers[0])
     for turn in SCHEDULE:
         models[turn].fit(
             job.NOISE[turn][:1], np.zeros(1), batch_size=1, verbose=0

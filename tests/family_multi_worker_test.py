@@ -71,10 +71,11 @@ def expected_run(method, protocol, tau, schedule, p):
 
 FIT = [
     ("downpour", "overlapped"),
-    ("adownpour", "blocking"),
-    ("async_msgd_all", "blocking"),
     ("diloco", "synchronous"),
-    ("admm", "blocking"),
+    *(
+        pytest.param(method, "blocking", marks=pytest.mark.full)
+        for method in ("adownpour", "async_msgd_all", "admm")
+    ),
 ]
 
 

@@ -84,7 +84,7 @@ def test_a_year_old_worker_moves_the_center_by_nothing(
     center = cluster(2, RULES[name][0])
     quick, late = joined(center, timeouts=QUIET)
     do(late, way, 0.7)
-    go_on(quick, way, 300)
+    go_on(quick, way, 40)
     if has_heard:
         late.signal()
     before = kept(center), [s.version for s in center.shards]
@@ -117,7 +117,7 @@ def test_who_is_on_time_is_not_touched(
     quick, other = joined(center, max_lag=max_lag)
     for _ in range(3):
         do(other, way, 0.7)
-        go_on(quick, way, 5 if max_lag else 200)
+        go_on(quick, way, 5 if max_lag else 30)
     version = center.shards[0].version
     moved = do(other, way, 0.7)
     assert center.shards[0].version == version + 1
