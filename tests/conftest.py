@@ -45,6 +45,15 @@ _LONGEST = {
             "conservation",
             "chaos",
             "cluster_processes",
+            "center_average",
+            "data_load",
+            "compiled_again",
+            "figures",
+            "cluster_local",
+            "registry",
+            "user_rule",
+            "several_optimizers",
+            "late_processes",
         )
     )
 }

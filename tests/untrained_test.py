@@ -64,11 +64,10 @@ FREEZING = {
 @pytest.mark.parametrize(
     "name",
     [
-        "EASGD",
         "AsyncMSGD",
         *(
             pytest.param(name, marks=pytest.mark.full)
-            for name in ("EAMSGD", "MVADownpour", "DiLoCo", "ADMM")
+            for name in ("EASGD", "EAMSGD", "MVADownpour", "DiLoCo", "ADMM")
         ),
     ],
 )
