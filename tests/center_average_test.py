@@ -42,47 +42,56 @@ class Record(keras.callbacks.Callback):
         self.shown.append(np.concatenate(self.model.get_weights()))
 
 
-def averages(centers, updates, rate):
-    """Of the center before each of its updates; `updates` of each step."""
+def averages(centers, updates, rate, average_from=0):
+    """Of the center before each of its updates; `updates` of each step.
+
+    Until the update `average_from` it is the center itself.
+    """
     average, before, count = quadratic.INITIAL, quadratic.INITIAL, 0
     rows = []
     for center, number in zip(centers, updates, strict=True):
         assert number in (0, 1)
-        if number:
-            a = 1 / (count + 1) if rate == "polyak" else rate
+        if number and count >= average_from:
+            since = count - average_from
+            a = 1 / (since + 1) if rate == "polyak" else rate
             average = (1 - a) * average + a * before
-            count += 1
+        count += number
+        if count <= average_from:
+            average = center
         before = center
         rows.append(average)
     return np.array(rows)
 
 
-# Each method, rate and order once in `make test`.
+# Each method, rate, beginning and order once in `make test`.
 CASES = [
-    ("EASGD", "polyak", "jacobi"),
-    ("EAMSGD", 0.25, "gauss_seidel"),
-    ("Elastic", "polyak", "gauss_seidel"),
+    ("EASGD", "polyak", 3, "jacobi"),
+    ("EAMSGD", 0.25, 3, "gauss_seidel"),
+    ("Elastic", "polyak", 0, "gauss_seidel"),
 ]
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
-    ("kind", "rate", "order"),
+    ("kind", "rate", "start", "order"),
     [
         pytest.param(*case, marks=[] if case in CASES else [pytest.mark.full])
         for case in itertools.product(
-            KINDS, ["polyak", 0.25], ["jacobi", "gauss_seidel"]
+            KINDS, ["polyak", 0.25], [0, 3], ["jacobi", "gauss_seidel"]
         )
     ],
 )
-def test_it_is_the_average_of_the_centers(strategy, kind, rate, order):
+def test_it_is_the_average_of_the_centers(strategy, kind, rate, start, order):
     """And the centers are those of a run that averages nothing."""
     records = []
-    for average in (rate, None):
+    for options in (
+        {"center_average": rate, "average_from": start},
+        {},
+    ):
         with strategy(3, order, closing=False).scope():
             model = quadratic.build(
-                lambda average=average: KINDS[kind](
-                    communication_period=2, center_average=average
+                lambda options=options: KINDS[kind](
+                    communication_period=2, **options
                 )
             )
         records.append(Record())
@@ -91,17 +100,22 @@ def test_it_is_the_average_of_the_centers(strategy, kind, rate, order):
     np.testing.assert_allclose(averaged.centers, plain.shown, rtol=1e-12)
     offset = 1 if order == "gauss_seidel" else 0  # Before a step, or after.
     updates = [(k + offset) % 2 == 0 for k in range(STEPS)]
-    expected = averages(plain.shown, map(int, updates), rate)
+    expected = averages(plain.shown, map(int, updates), rate, start)
     np.testing.assert_allclose(averaged.shown, expected, rtol=1e-12)
 
 
 @pytest.mark.usefixtures("float64")
-def test_the_double_average_of_equation_3_13(strategy):
+@pytest.mark.parametrize("start", [0, 5])
+def test_the_double_average_of_equation_3_13(strategy, start):
     """Of round robin: every visit is an update of the center."""
     with strategy(2, "round_robin", closing=False).scope():
         model = quadratic.build(
             lambda: optimizers.EASGD(
-                0.05, beta=0.5, communication_period=1, center_average="polyak"
+                0.05,
+                beta=0.5,
+                communication_period=1,
+                center_average="polyak",
+                average_from=start,
             )
         )
     record = Record()
@@ -116,7 +130,7 @@ def test_the_double_average_of_equation_3_13(strategy):
             x[i] = x[i] - 0.05 * gradient - 0.25 * difference
             center = center + 0.25 * difference
         np.testing.assert_allclose(record.centers[step], center, rtol=1e-12)
-        mean = np.mean(total, axis=0)
+        mean = np.mean(total[start:], axis=0) if total[start:] else center
         np.testing.assert_allclose(record.shown[step], mean, rtol=1e-12)
 
 
@@ -162,7 +176,8 @@ def test_it_is_kept_in_files(strategy, tmp_path):
     with strategy(2).scope():
         model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
         model.compile(
-            elastic.easgd(center_average="polyak"), loss="mean_squared_error"
+            elastic.easgd(center_average="polyak", average_from=3),
+            loss="mean_squared_error",
         )
     x, y = elastic.X, np.eye(3, dtype="float32")[elastic.Y]
     model.fit(x, y, batch_size=12, verbose=0)
@@ -170,6 +185,7 @@ def test_it_is_kept_in_files(strategy, tmp_path):
     with strategy(2).scope():
         again = keras.models.load_model(path)
     assert again.optimizer.center_average == "polyak"
+    assert again.optimizer.average_from == 3
     for one in (model, again):
         one.fit(x, y, batch_size=12, verbose=0, shuffle=False)
     for one, other in zip(model.weights, again.weights, strict=True):
@@ -183,6 +199,26 @@ def test_it_is_kept_in_files(strategy, tmp_path):
 def test_what_is_no_average(value):
     with pytest.raises(ValueError, match="`center_average` must be None, "):
         optimizers.EASGD(center_average=value)
+
+
+@pytest.mark.parametrize("value", [-1, True, 2.0, "first", None])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: optimizers.EASGD(center_average=0.1, average_from=s),
+        lambda s: optimizers.AveragedSGD(average_from=s),
+        lambda s: optimizers.MVADownpour(average_from=s),
+    ],
+    ids=["elastic", "sequential", "downpour"],
+)
+def test_what_is_no_beginning(make, value):
+    with pytest.raises(ValueError, match="`average_from` must be an integer"):
+        make(value)
+
+
+def test_nothing_begins_without_an_average():
+    with pytest.raises(ValueError, match="needs `center_average`"):
+        optimizers.EAMSGD(average_from=3)
 
 
 @pytest.mark.usefixtures("float64")

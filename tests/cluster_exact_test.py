@@ -10,6 +10,7 @@ from tests import reference
 from tf_elastic import core
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.worker import exchanger
+from tf_elastic.core import rules
 
 ETA = 0.05
 TURNS = 24
@@ -100,6 +101,43 @@ def test_blocking_is_algorithm_1_and_2(
             workers[i].exchange()
         workers[i].step(gradient, ETA, momentum, at)
         assert_state(workers, center.center(), expected, row + 1)
+
+
+@sizes
+@pytest.mark.parametrize("average_from", [0, 5])
+def test_the_average_on_servers_is_equation_3_13(
+    cluster, num_workers, num_shards, average_from
+):
+    """Of centers as Algorithm 1 has them, from an update of theirs on."""
+    order = schedule(num_workers)
+    centers = reference.easgd_asynchronous(
+        gradient,
+        INITIAL,
+        schedule=order,
+        num_workers=num_workers,
+        communication_period=1,
+        learning_rate=ETA,
+        moving_rate=support.BETA / num_workers,
+    )["center"]
+    rule = rules.TimeAverage(rules.Elastic(), average_from=average_from)
+    center = cluster(num_shards, rule=rule)
+    workers = center.workers(num_workers, start)
+    averaged = []
+    for row, i in enumerate(order):
+        workers[i].begin()
+        at = workers[i].x[0].copy()
+        if workers[i].clock:  # It brings nothing before it has taken a step.
+            averaged.append(centers[row])
+        workers[i].exchange()
+        workers[i].step(gradient, ETA, 0.0, at)
+        assert center.shards[0].version == len(averaged)
+        late = averaged[average_from:]
+        mean = np.mean(late, axis=0) if late else centers[row + 1]
+        found = center.client(None).look(center.layout)[0]
+        np.testing.assert_allclose(found, mean, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            center.center()[0], centers[row + 1], rtol=1e-12, atol=1e-12
+        )
 
 
 @sizes

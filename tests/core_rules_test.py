@@ -132,11 +132,11 @@ def test_nesterov_equals_algorithm_5(schedule, to_array):
 
 
 @pytest.mark.parametrize("averaging", ["polyak", 0.1])
-@pytest.mark.parametrize("tau", [1, 4])
-def test_updates_and_their_average_equal_algorithm_3(averaging, tau):
+@pytest.mark.parametrize(("tau", "start"), [(1, 0), (4, 0), (1, 5), (4, 20)])
+def test_updates_and_their_average_equal_algorithm_3(averaging, tau, start):
     rate = None if averaging == "polyak" else averaging
     found, shown = pushes(
-        rules.TimeAverage(rules.Add()),
+        rules.TimeAverage(rules.Add(), average_from=start),
         the_update,
         TURNS,
         {"averaging_rate": rate},
@@ -151,6 +151,7 @@ def test_updates_and_their_average_equal_algorithm_3(averaging, tau):
         learning_rate=0.01,
         schedule=TURNS,
         averaging=averaging,
+        average_from=start,
     )
     # The algorithm pushes when a period begins, a round after it has ended.
     rounds = STEPS * P - P
@@ -228,12 +229,12 @@ def test_admm_equals_equations_3_52_to_3_54(tau, to_array):
 DTYPES = [tf.float64, tf.float32, tf.float16, tf.bfloat16]
 RULES = {
     "add": rules.TimeAverage(rules.Add()),
-    "mean": rules.TimeAverage(rules.Mean()),
+    "mean": rules.TimeAverage(rules.Mean(), average_from=5),
     "elastic": rules.TimeAverage(rules.Elastic()),
     "follow": rules.Follow(),
     "mean_of_parts": rules.MeanOfParts(),
     "heavy_ball": rules.HeavyBall(0.5, True, True),
-    "nesterov": rules.TimeAverage(rules.Nesterov(compensates=True)),
+    "nesterov": rules.TimeAverage(rules.Nesterov(compensates=True), 2),
     "outer_nesterov": rules.OuterNesterov(),
 }
 
@@ -335,6 +336,10 @@ def test_a_rule_is_json(name):
         ({"rule": "heavy_ball", "compensates": 1}, "must be a bool"),
         ({"rule": "time_average", "of": 3}, "must be a Rule"),
         ({"rule": "time_average", "of": {"rule": "x"}}, "name 'x'"),
+        ({"rule": "time_average", "average_from": -1}, "from 0 to 2"),
+        ({"rule": "time_average", "average_from": True}, "from 0 to 2"),
+        ({"rule": "time_average", "average_from": 10**400}, "from 0 to 2"),
+        ({"rule": "time_average", "average_from": 2.0}, "must be a int"),
     ],
 )
 def test_what_is_no_rule(config, message):

@@ -219,21 +219,26 @@ def test_round_robin_is_equation_3_55():
 @pytest.mark.parametrize(
     ("expected", "rate"),
     [
-        (reference.averaged_sgd, core.polyak_rate),
-        (reference.moving_average_sgd, lambda t: 0.01),
+        (reference.averaged_sgd, None),
+        (reference.moving_average_sgd, 0.01),
     ],
 )
-def test_averages_equal_the_pseudo_code(expected, rate):
-    settings = {}
-    if expected is reference.moving_average_sgd:
-        settings = {"averaging_rate": 0.01}
+@pytest.mark.parametrize("average_from", [0, 1, 7])
+def test_averages_equal_the_pseudo_code(expected, rate, average_from):
+    settings = {} if rate is None else {"averaging_rate": rate}
     expected = expected(
-        gradient, INITIAL, learning_rate=0.05, num_steps=STEPS, **settings
+        gradient,
+        INITIAL,
+        learning_rate=0.05,
+        num_steps=STEPS,
+        average_from=average_from,
+        **settings,
     )
     x, z = INITIAL, INITIAL
     averages = [z]
     for t in range(STEPS):
-        z = core.time_average(z, x, rate(t))
+        a = core.averaging_rate(t, rate, average_from)
+        z = core.time_average(z, x, a)
         x = core.sgd_step(x, gradient(0, t, x), 0.05)
         averages.append(z)
     assert relative_error(np.stack(averages), expected["center"]) < 1e-12

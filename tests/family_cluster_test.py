@@ -45,13 +45,27 @@ def assert_row(workers, center, expected, row):
     )
 
 
-AVERAGES = {"downpour": None, "adownpour": "polyak", "mvadownpour": 0.2}
+# Rate, and the update that the average begins at.
+AVERAGES = {
+    "downpour": (None, 0),
+    "adownpour": ("polyak", 0),
+    "adownpour_later": ("polyak", 4),
+    "mvadownpour": (0.2, 0),
+    "mvadownpour_later": (0.2, 7),
+}
 
 
 @settings
 @pytest.mark.parametrize(
     ("method", "tau"),
-    [("downpour", 1), ("downpour", 3), ("adownpour", 2), ("mvadownpour", 1)],
+    [
+        ("downpour", 1),
+        ("downpour", 3),
+        ("adownpour", 2),
+        ("adownpour_later", 2),
+        ("mvadownpour", 1),
+        ("mvadownpour_later", 1),
+    ],
 )
 def test_downpour_is_algorithm_3_and_its_averages(
     cluster,  # noqa: F811
@@ -61,7 +75,7 @@ def test_downpour_is_algorithm_3_and_its_averages(
     tau,
     method,
 ):
-    average = AVERAGES[method]
+    average, average_from = AVERAGES[method]
     order = support.schedule(num_workers)
     expected = pushes.downpour(
         support.gradient,
@@ -71,10 +85,14 @@ def test_downpour_is_algorithm_3_and_its_averages(
         communication_period=tau,
         learning_rate=ETA,
         averaging_rate=average,
+        average_from=average_from,
         overlapped=protocol == "overlapped",
     )
     center = cluster(
-        num_shards, support.ADD if average is None else support.AVERAGED
+        num_shards,
+        support.ADD
+        if average is None
+        else dataclasses.replace(support.AVERAGED, average_from=average_from),
     )
     rate = None if average == "polyak" else average
     workers = begun(

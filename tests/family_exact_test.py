@@ -92,7 +92,9 @@ def downpour_of(averaging, tau, learning_rate=0.01, **kwargs):
     return lambda: DOWNPOURS[averaging](**kwargs)
 
 
-def assert_is_downpour(found, p, tau, averaging, learning_rate):
+def assert_is_downpour(
+    found, p, tau, averaging, learning_rate, average_from=0
+):
     """Algorithm 3 pushes a period when the worker begins the next one.
 
     So what `fit` shows after a step is the algorithm a round later, with the
@@ -106,6 +108,7 @@ def assert_is_downpour(found, p, tau, averaging, learning_rate):
         learning_rate=learning_rate,
         schedule=turns(p, STEPS + 1),
         averaging=averaging,
+        average_from=average_from,
     )
     key = "center" if averaging is None else "average"
     assert_center(found, after_rounds(expected, key, p)[1:])
@@ -119,11 +122,20 @@ def assert_is_downpour(found, p, tau, averaging, learning_rate):
         (None, 3, 1, {}),
         ("polyak", 2, 4, XLA_AND_DECAY),
         pytest.param(0.1, 3, 3, {}, marks=pytest.mark.full),
+        ("polyak", 2, 2, {"average_from": 7}),
+        (0.1, 2, 1, {"average_from": 7}),
     ],
 )
 def test_downpour_equals_algorithm_3(strategy, averaging, p, tau, options):
     found, _ = train(strategy, downpour_of(averaging, tau, **options), p)
-    assert_is_downpour(found, p, tau, averaging, rate_of(options, 0.01))
+    assert_is_downpour(
+        found,
+        p,
+        tau,
+        averaging,
+        rate_of(options, 0.01),
+        options.get("average_from", 0),
+    )
 
 
 def test_downpours_average_at_once_counts_updates_of_the_center(strategy):

@@ -13,6 +13,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.center import snapshot_keeper
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.worker import exchanger
+from tf_elastic.core import rules
 
 # Heartbeats do not come between.
 SILENT = cluster_support.PATIENT._replace(heartbeat_s=1000.0)
@@ -115,6 +116,10 @@ RESTORED = {
         support.NESTEROV, support.GRADIENT, gradient_rates, "velocity"
     ),
     "average": (support.AVERAGED, support.UPDATE, unit, "average"),
+    "later": (
+        rules.TimeAverage(rules.Add(), average_from=2),
+        *(support.UPDATE, unit, "average"),
+    ),
 }
 
 

@@ -282,21 +282,34 @@ def test_decay_runs_on_the_workers_clock(strategy):
     assert_same(found, expected)
 
 
-def test_asgd_equals_the_pseudo_code(strategy):
+@pytest.mark.parametrize("average_from", [0, 5])
+def test_asgd_equals_the_pseudo_code(strategy, average_from):
     found = train(
-        strategy, lambda: optimizers.AveragedSGD(0.05, jit_compile=False), 1
+        strategy,
+        lambda: optimizers.AveragedSGD(
+            0.05, average_from=average_from, jit_compile=False
+        ),
+        1,
     )
     expected = reference.averaged_sgd(
-        gradient, INITIAL, learning_rate=0.05, num_steps=STEPS
+        gradient,
+        INITIAL,
+        learning_rate=0.05,
+        num_steps=STEPS,
+        average_from=average_from,
     )
     assert_same(found, expected)
 
 
-def test_mvasgd_equals_the_pseudo_code(strategy):
+@pytest.mark.parametrize("average_from", [0, 5])
+def test_mvasgd_equals_the_pseudo_code(strategy, average_from):
     found = train(
         strategy,
         lambda: optimizers.MovingAverageSGD(
-            0.05, averaging_rate=0.01, jit_compile=False
+            0.05,
+            averaging_rate=0.01,
+            average_from=average_from,
+            jit_compile=False,
         ),
         1,
     )
@@ -306,6 +319,7 @@ def test_mvasgd_equals_the_pseudo_code(strategy):
         learning_rate=0.05,
         averaging_rate=0.01,
         num_steps=STEPS,
+        average_from=average_from,
     )
     assert_same(found, expected)
 

@@ -616,8 +616,10 @@ def test_what_the_program_knows_needs_no_tensorflow():
 # Another value than the default of every flag that a method has.
 VALUES = {
     "adjustment": "inverse",
+    "average_from": 3,
     "averaging_rate": 0.2,
     "beta": 0.6,
+    "center_average": "polyak",
     "communication_period": "4",
     "delay_compensation": 0.2,
     "elasticity": 0.7,

@@ -4,12 +4,15 @@
 
 Read literally, as here, step t averages in the point x_t from which it starts:
 z_t is made of x_0 ... x_{t-1}, and the newest point x_t is not yet in it.
+
+Section 4.3.1 begins the average later: with `average_from` s, z_{t+1} = x_t
+up to t = s, and then it goes on from there.
 """
 
 import numpy as np
 
 
-def averaged_sgd(gradient, initial, *, learning_rate, num_steps):
+def averaged_sgd(gradient, initial, *, learning_rate, num_steps, average_from=0):
     """SGD (p = 1) averaged with a_{t+1} = 1 / (t + 1); z is `"center"`."""
     x = np.array(initial, np.float64)
     z = x.copy()
@@ -17,8 +20,11 @@ def averaged_sgd(gradient, initial, *, learning_rate, num_steps):
     for t in range(num_steps):
         eta = learning_rate(t) if callable(learning_rate) else learning_rate
         points.append(x[np.newaxis])
-        a = 1.0 / (t + 1)
-        z = (1 - a) * z + a * x
+        if t <= average_from:
+            z, count = x.copy(), 1
+        else:
+            count += 1
+            z = z + (x - z) / count
         x = x - eta * gradient(0, t, x)
         workers.append(x[np.newaxis])
         center.append(z)
@@ -30,7 +36,13 @@ def averaged_sgd(gradient, initial, *, learning_rate, num_steps):
 
 
 def moving_average_sgd(
-    gradient, initial, *, learning_rate, averaging_rate, num_steps
+    gradient,
+    initial,
+    *,
+    learning_rate,
+    averaging_rate,
+    num_steps,
+    average_from=0,
 ):
     """SGD (p = 1) averaged with a constant rate; z is `"center"`."""
     x = np.array(initial, np.float64)
@@ -39,7 +51,10 @@ def moving_average_sgd(
     for t in range(num_steps):
         eta = learning_rate(t) if callable(learning_rate) else learning_rate
         points.append(x[np.newaxis])
-        z = (1 - averaging_rate) * z + averaging_rate * x
+        if t <= average_from:
+            z = x.copy()
+        else:
+            z = (1 - averaging_rate) * z + averaging_rate * x
         x = x - eta * gradient(0, t, x)
         workers.append(x[np.newaxis])
         center.append(z)

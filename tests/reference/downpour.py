@@ -16,6 +16,7 @@ def downpour(
     learning_rate,
     schedule,
     averaging=None,
+    average_from=0,
 ):
     """Algorithm 3.
 
@@ -35,7 +36,8 @@ def downpour(
       z_{t+1} = (1 - a_{t+1}) z_t + a_{t+1} c_t,    z_0 = c_0
 
     and t, the master clock, counts the center's updates. A worker that has
-    taken no step yet has nothing to push, and its v^i = 0 is no update.
+    taken no step yet has nothing to push, and its v^i = 0 is no update. With
+    `average_from` s, z is c until the update s, where t begins at 0.
     """
     p, tau = num_workers, communication_period
     x = [np.array(initial, np.float64) for _ in range(p)]
@@ -50,10 +52,12 @@ def downpour(
             if ti > 0 and averaging is not None:
                 a = averaging
                 if averaging == "polyak":
-                    a = 1 / (master_clock + 1)
+                    a = 1 / (max(master_clock - average_from, 0) + 1)
                 z = (1 - a) * z + a * c
                 master_clock = master_clock + 1
             c = c + v[i]
+            if averaging is not None and master_clock <= average_from:
+                z = c
             x[i] = c.copy()
             v[i] = np.zeros_like(c)
         eta = learning_rate(ti) if callable(learning_rate) else learning_rate

@@ -38,6 +38,7 @@ def downpour(
     communication_period,
     learning_rate,
     averaging_rate=None,
+    average_from=0,
     overlapped=False,
 ):
     """Algorithm 3; with `averaging_rate`, chapter 4's average of the center.
@@ -47,8 +48,9 @@ def downpour(
       z <- (1 - a) z + a c                 (a = 1 / (t + 1), or a constant)
       c <- c + v^i, x^i <- c, v^i <- 0
 
-    `averaging_rate` is None, "polyak" or a number. Overlapped, x^i is the
-    center as it came back, and what the worker has done since it left.
+    `averaging_rate` is None, "polyak" or a number. Until the update
+    `average_from` z is c, and then all begins with t = 0. Overlapped, x^i is
+    the center as it came back, and what the worker has done since it left.
     """
     p, tau = num_workers, communication_period
     c = np.array(initial, np.float64)
@@ -68,13 +70,14 @@ def downpour(
         if clocks[i] % tau == 0:
             if averaging_rate is not None:
                 polyak = averaging_rate == "polyak"
-                a = 1 / (updates + 1) if polyak else averaging_rate
+                since = max(updates - average_from, 0)
+                a = 1 / (since + 1) if polyak else averaging_rate
                 z = (1 - a) * z + a * c
             updates += 1
             if overlapped and back[i] is not None:
                 x[i] = back[i] + v[i]
             c = c + v[i]
-            if averaging_rate is None:
+            if averaging_rate is None or updates <= average_from:
                 z = c
             back[i] = c
             if not overlapped:

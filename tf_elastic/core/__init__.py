@@ -10,6 +10,8 @@ from tf_elastic.core import admm
 from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import rules
+from tf_elastic.core.averages import averaging_rate
+from tf_elastic.core.averages import check_average_from
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
 from tf_elastic.core.elastic import conserved_sum
@@ -37,6 +39,8 @@ __all__ = [
     "ElasticRates",
     "MomentumState",
     "admm",
+    "averaging_rate",
+    "check_average_from",
     "check_moving_rate",
     "check_rate",
     "conserved_sum",

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+_LARGEST_COUNT = 2**53  # Up to here float64 counts.
+
 Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
 
 
@@ -31,6 +33,78 @@ def time_average(average: Array, value: Array, rate: Any) -> Array:
         MVADOWNPOUR, where x is the center).
     """
     return (1 - rate) * average + rate * value
+
+
+def averaging_rate(step: Any, rate: Any = None, average_from: int = 0) -> Any:
+    r"""The rate of an average that begins later than the sequence does.
+
+    .. math::
+        a_{t+1} = 1 \text{ for } t \le s, \quad \text{then }
+            \frac{1}{t - s + 1} \text{ or a constant } a
+
+    So :math:`z_{s+1} = x_s`, and what was before is forgotten.
+
+    Args:
+        step: t, a whole number from 0; or a floating scalar tensor.
+        rate: a in [0, 1], a scalar; None for Polyak's.
+        average_from: s, an integer >= 0.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Example:
+
+    >>> [averaging_rate(t, None, average_from=2) for t in range(5)]
+    [1.0, 1.0, 1.0, 0.5, 0.3333333333333333]
+    >>> [averaging_rate(t, 0.25, average_from=2) for t in range(4)]
+    [1.0, 1.0, 1.0, 0.25]
+
+    Reference:
+        Zhang (2016), section 4.3.1, which begins it when the learning rate is
+        reduced for the first time.
+    """
+    if rate is None:
+        since = step if not average_from else _positive(step - average_from)
+        return polyak_rate(since)
+    if not average_from:
+        return rate
+    before = is_before(step, average_from + 1)
+    return before + (1 - before) * rate
+
+
+def is_before(step: Any, average_from: int) -> Any:
+    """1 while an average has not begun yet, else 0, without a branch.
+
+    Args:
+        step: t, a whole number from 0; or a floating scalar tensor.
+        average_from: s, an integer >= 0.
+
+    Example:
+
+    >>> [is_before(t, average_from=2) for t in range(4)]
+    [1.0, 1.0, 0.0, 0.0]
+    """
+    left = _positive(average_from - step)
+    return left - _positive(left - 1)
+
+
+def _positive(value: Any) -> Any:
+    """max(value, 0), of a number or a scalar tensor."""
+    return (value + abs(value)) / 2
+
+
+def check_average_from(value: Any) -> None:
+    """Refuses what is no count of updates.
+
+    Raises:
+        ValueError: it is no integer from 0 to 2**53.
+    """
+    if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
+        raise ValueError(
+            "`average_from` must be an integer from 0 to 2**53: how many "
+            "updates of the center come before its average begins. "
+            f"Received: average_from={value!r:.80}."
+        )
 
 
 def polyak_rate(step: Any) -> Any:

@@ -18,7 +18,12 @@ class _SequentialAverage(EASGD):
     """
 
     def __init__(
-        self, learning_rate: Any, *, name: str, **kwargs: Any
+        self,
+        learning_rate: Any,
+        *,
+        average_from: int,
+        name: str,
+        **kwargs: Any,
     ) -> None:
         for argument in (
             "moving_rate",
@@ -40,6 +45,16 @@ class _SequentialAverage(EASGD):
             symmetric=False,
             name=name,
             **kwargs,
+        )
+        core.check_average_from(average_from)
+        self.average_from = average_from
+
+    def _rate_at(self, clock: Any, rate: float | None) -> core.ElasticRates:
+        """Of an average with a constant rate, or with Polyak's: None."""
+        if tf.is_tensor(clock):
+            clock = tf.cast(clock, tf.float64)
+        return core.ElasticRates(
+            0.0, core.averaging_rate(clock, rate, self.average_from)
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -73,6 +88,9 @@ class AveragedSGD(_SequentialAverage):
     Args:
         learning_rate: :math:`\eta`: float, schedule or callable. Default
             0.01; the thesis uses 0.005 to 0.05 for CIFAR.
+        average_from: how many steps come before the average begins, an
+            integer >= 0 (default): z is then the mean of all points since.
+            Until then z is the last point. See `core.averaging_rate`.
         name: name of the optimizer.
         **kwargs: `jit_compile`, and as in `keras.optimizers.Optimizer`.
 
@@ -83,13 +101,15 @@ class AveragedSGD(_SequentialAverage):
     If the average lags far behind, start it later or use `MovingAverageSGD`.
 
     Reference:
-        Zhang (2016), chapter 4, after Polyak and Juditsky (1992).
+        Zhang (2016), chapter 4, after Polyak and Juditsky (1992), and section
+        4.3.1.
     """
 
     def __init__(
         self,
         learning_rate: Any = 0.01,
         *,
+        average_from: int = 0,
         name: str = "averaged_sgd",
         **kwargs: Any,
     ) -> None:
@@ -99,13 +119,17 @@ class AveragedSGD(_SequentialAverage):
                 f"1 / (t + 1). Received: beta={kwargs['beta']}. Use "
                 "`MovingAverageSGD` for a constant rate."
             )
-        super().__init__(learning_rate, beta=1.0, name=name, **kwargs)
+        super().__init__(
+            learning_rate,
+            average_from=average_from,
+            beta=1.0,
+            name=name,
+            **kwargs,
+        )
 
     def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
         """The rates of an exchange; see `ElasticOptimizer.rates`."""
-        if tf.is_tensor(clock):
-            clock = tf.cast(clock, tf.float64)
-        return core.ElasticRates(0.0, core.polyak_rate(clock))
+        return self._rate_at(clock, None)
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -131,6 +155,8 @@ class MovingAverageSGD(_SequentialAverage):
         learning_rate: :math:`\eta`: float, schedule or callable. Default
             0.01.
         averaging_rate: a in (0, 1]. Default 0.001, the thesis'.
+        average_from: how many steps come before the average begins, as in
+            `AveragedSGD`.
         name: name of the optimizer.
         **kwargs: `jit_compile`, and as in `keras.optimizers.Optimizer`.
 
@@ -149,6 +175,7 @@ class MovingAverageSGD(_SequentialAverage):
         learning_rate: Any = 0.01,
         *,
         averaging_rate: float = 0.001,
+        average_from: int = 0,
         name: str = "moving_average_sgd",
         **kwargs: Any,
     ) -> None:
@@ -163,9 +190,17 @@ class MovingAverageSGD(_SequentialAverage):
                 f"Received: beta={kwargs['beta']}."
             )
         super().__init__(
-            learning_rate, beta=averaging_rate, name=name, **kwargs
+            learning_rate,
+            average_from=average_from,
+            beta=averaging_rate,
+            name=name,
+            **kwargs,
         )
         self.averaging_rate = averaging_rate
+
+    def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
+        """The rates of an exchange; see `ElasticOptimizer.rates`."""
+        return self._rate_at(clock, self.averaging_rate)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

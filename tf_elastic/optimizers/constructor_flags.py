@@ -10,6 +10,8 @@ from typing import Any
 COMMON = ("weight_decay", "clipnorm", "gradient_accumulation_steps")
 # Arguments of a constructor that `train.py` gives in a way of its own.
 _NO_FLAGS = {"self", "learning_rate", "jit_compile", "name", *COMMON}
+# Arguments that `train.py` makes of a text.
+_MADE_OF_TEXT = {"inner_optimizer", "center_average"}
 KINDS = {bool: "switch", int: "integer", float: "number", str: "text"}
 
 
@@ -40,8 +42,8 @@ def arguments_of(cls: type) -> dict[str, Argument]:
         if default is parameter.empty:
             default = None
         kind = KINDS.get(type(default)) or _kind_of_hint(hints.get(name))
-        if name == "inner_optimizer":
-            kind = "text"  # `train.py` makes it of a name.
+        if name in _MADE_OF_TEXT:
+            kind = "text"
         if default is not None and kind is None:
             default = None
         found[name] = Argument(kind, default)

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from tf_elastic import core
 from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
@@ -111,9 +112,15 @@ class ADownpour(Downpour):
     Args:
         learning_rate, communication_period, jit_compile, name, **kwargs: as
             in `Downpour`.
+        average_from: how many updates of the center come before the average
+            begins, an integer >= 0 (default); until then the center is
+            shown. See `core.averaging_rate`.
+
+    Raises:
+        ValueError: an argument is out of its range.
 
     Reference:
-        Zhang (2016), chapter 4 (ADOWNPOUR).
+        Zhang (2016), chapter 4 (ADOWNPOUR), and section 4.3.1.
     """
 
     def __init__(
@@ -121,10 +128,12 @@ class ADownpour(Downpour):
         learning_rate: Any = 0.001,
         *,
         communication_period: int | None = 1,
+        average_from: int = 0,
         jit_compile: bool | str = "auto",
         name: str = "adownpour",
         **kwargs: Any,
     ) -> None:
+        core.check_average_from(average_from)
         super().__init__(
             learning_rate,
             communication_period=communication_period,
@@ -132,11 +141,16 @@ class ADownpour(Downpour):
             name=name,
             **kwargs,
         )
+        self.average_from = average_from
 
     @property
     def center_rule(self) -> rules.Rule:
         """The center adds what is pushed, and averages over time."""
-        return rules.TimeAverage(rules.Add())
+        return rules.TimeAverage(rules.Add(), self.average_from)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make an equal optimizer."""
+        return {**super().get_config(), "average_from": self.average_from}
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -155,6 +169,10 @@ class MVADownpour(ADownpour):
         learning_rate, communication_period, jit_compile, name, **kwargs: as
             in `Downpour`.
         averaging_rate: a in (0, 1]. Default 0.001, the thesis'.
+        average_from: see `ADownpour`.
+
+    Raises:
+        ValueError: an argument is out of its range.
 
     Reference:
         Zhang (2016), chapter 4 (MVADOWNPOUR).
@@ -166,6 +184,7 @@ class MVADownpour(ADownpour):
         *,
         communication_period: int | None = 1,
         averaging_rate: float = 0.001,
+        average_from: int = 0,
         jit_compile: bool | str = "auto",
         name: str = "mvadownpour",
         **kwargs: Any,
@@ -178,6 +197,7 @@ class MVADownpour(ADownpour):
         super().__init__(
             learning_rate,
             communication_period=communication_period,
+            average_from=average_from,
             jit_compile=jit_compile,
             name=name,
             **kwargs,

@@ -54,9 +54,10 @@ class EAMSGD(ElasticOptimizer):
         nesterov: whether the gradient is taken ahead. Default True.
         symmetric: see `ElasticOptimizer`.
         jit_compile: see `ElasticOptimizer`.
+        center_average: see `ElasticOptimizer`.
+        average_from: see `ElasticOptimizer`.
         name: name of the optimizer.
-        **kwargs: `center_average` (see `ElasticOptimizer`), and as in
-            `keras.optimizers.Optimizer`.
+        **kwargs: as in `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it.
@@ -81,6 +82,8 @@ class EAMSGD(ElasticOptimizer):
         nesterov: bool = True,
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
+        center_average: str | float | None = None,
+        average_from: int = 0,
         name: str = "eamsgd",
         **kwargs: Any,
     ) -> None:
@@ -92,6 +95,8 @@ class EAMSGD(ElasticOptimizer):
             communication_period=communication_period,
             symmetric=symmetric,
             jit_compile=jit_compile,
+            center_average=center_average,
+            average_from=average_from,
             name=name,
             **kwargs,
         )

@@ -35,9 +35,10 @@ class EASGD(ElasticOptimizer):
             exchange. Default 10, the thesis' for its larger experiments.
         symmetric: see `ElasticOptimizer`.
         jit_compile: see `ElasticOptimizer`.
+        center_average: see `ElasticOptimizer`.
+        average_from: see `ElasticOptimizer`.
         name: name of the optimizer.
-        **kwargs: `center_average` (see `ElasticOptimizer`), and as in
-            `keras.optimizers.Optimizer`.
+        **kwargs: as in `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: an argument is out of its range; the message names it.
@@ -58,6 +59,8 @@ class EASGD(ElasticOptimizer):
         communication_period: int | None = 10,
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
+        center_average: str | float | None = None,
+        average_from: int = 0,
         name: str = "easgd",
         **kwargs: Any,
     ) -> None:
@@ -68,6 +71,8 @@ class EASGD(ElasticOptimizer):
             communication_period=communication_period,
             symmetric=symmetric,
             jit_compile=jit_compile,
+            center_average=center_average,
+            average_from=average_from,
             name=name,
             **kwargs,
         )

@@ -48,6 +48,7 @@ class Elastic(InnerStep, ElasticOptimizer):
         symmetric: see `ElasticOptimizer`.
         jit_compile: see `ElasticOptimizer`.
         center_average: see `ElasticOptimizer`.
+        average_from: see `ElasticOptimizer`.
         name: name of the optimizer.
 
     Raises:
@@ -77,6 +78,7 @@ class Elastic(InnerStep, ElasticOptimizer):
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
         center_average: str | float | None = None,
+        average_from: int = 0,
         name: str = "elastic",
     ) -> None:
         super().__init__(
@@ -87,5 +89,6 @@ class Elastic(InnerStep, ElasticOptimizer):
             symmetric=symmetric,
             jit_compile=jit_compile,
             center_average=center_average,
+            average_from=average_from,
             name=name,
         )

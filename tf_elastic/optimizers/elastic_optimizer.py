@@ -51,6 +51,9 @@ class ElasticOptimizer(CenterOptimizer):
             EASGD the double average of eq. 3.13; a number a in (0, 1] for
             the moving average :math:`z \leftarrow (1 - a) z + a \tilde x`,
             at each update of the center.
+        average_from: how many updates of the center come before its average
+            begins, an integer >= 0 (default); until then the center is
+            shown. See `core.averaging_rate`.
         **kwargs: as in `CenterOptimizer`.
     """
 
@@ -64,9 +67,10 @@ class ElasticOptimizer(CenterOptimizer):
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
         center_average: str | float | None = None,
+        average_from: int = 0,
         **kwargs: Any,
     ) -> None:
-        _check_center_average(center_average)
+        _check_center_average(center_average, average_from)
         core.check_moving_rate(moving_rate, symmetric)
         core.check_rate("beta", beta)
         super().__init__(
@@ -79,6 +83,7 @@ class ElasticOptimizer(CenterOptimizer):
         self.beta = beta
         self.symmetric = symmetric
         self.center_average = center_average
+        self.average_from = average_from
         self._elastic_rates = None
         self._built_for = 0
 
@@ -109,7 +114,7 @@ class ElasticOptimizer(CenterOptimizer):
         """Workers and center attract each other."""
         if self.center_average is None:
             return rules.Elastic()
-        return rules.TimeAverage(rules.Elastic())
+        return rules.TimeAverage(rules.Elastic(), self.average_from)
 
     def _rates_by_name(self, num_workers: int, clock: Any) -> dict[str, Any]:
         rates = self.rates(num_workers, clock)._asdict()
@@ -167,14 +172,21 @@ class ElasticOptimizer(CenterOptimizer):
             "beta": self.beta,
             "symmetric": self.symmetric,
             "center_average": self.center_average,
+            "average_from": self.average_from,
         }
 
 
-def _check_center_average(value: Any) -> None:
+def _check_center_average(value: Any, average_from: Any) -> None:
     is_rate = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value in (None, "polyak") or (is_rate and 0 < value <= 1):
-        return
-    raise ValueError(
-        '`center_average` must be None, "polyak", or a number in (0, 1]. '
-        f"Received: center_average={value!r}."
-    )
+    if not (value in (None, "polyak") or (is_rate and 0 < value <= 1)):
+        raise ValueError(
+            '`center_average` must be None, "polyak", or a number in (0, 1]. '
+            f"Received: center_average={value!r}."
+        )
+    core.check_average_from(average_from)
+    if average_from and value is None:
+        raise ValueError(
+            "`average_from` needs `center_average`, or there is nothing to "
+            f"begin. Received: average_from={average_from}, "
+            'center_average=None. Give `center_average="polyak"` too.'
+        )

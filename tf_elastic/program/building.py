@@ -61,6 +61,11 @@ def _of_method(
         arguments["communication_period"] = (
             None if period == "none" else int(period)
         )
+    average = arguments.get("center_average")
+    if average == "none":
+        arguments["center_average"] = None
+    elif average not in (None, "polyak"):
+        arguments["center_average"] = float(average)
     if "inner_optimizer" in arguments:
         inner = _inner_optimizer(arguments["inner_optimizer"])
         arguments["inner_optimizer"] = inner(rate, **common)

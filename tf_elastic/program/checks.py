@@ -1,5 +1,6 @@
 """What is refused before TensorFlow starts, and what to do instead."""
 
+import contextlib
 import os
 from typing import Any
 
@@ -212,6 +213,7 @@ _RANGES = (
     ("beta", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("moving_rate", lambda v: abs(v) < float("inf"), "finite"),
     ("averaging_rate", lambda v: 0 < v <= 1, "in (0, 1]"),
+    ("average_from", lambda v: v >= 0, "at least 0"),
     ("weight_decay", lambda v: v >= 0, "at least 0"),
     ("delay_compensation", lambda v: v >= 0, "at least 0"),
     ("outer_learning_rate", lambda v: v >= 0, "at least 0"),
@@ -250,12 +252,34 @@ def check_ranges(settings: dict[str, Any]) -> None:
             "exchange at every step), or none. Received: "
             f"--communication_period={period}. The default is 10."
         )
+    _check_average(settings)
     every = settings["gradient_accumulation_steps"]
     if every is not None and settings["mixed_precision"] == "float16":
         raise usage.UsageError(
             "--gradient_accumulation_steps cannot be combined with "
             "--mixed_precision=float16. Use --mixed_precision=bfloat16, or a "
             "larger --batch_size."
+        )
+
+
+def _check_average(settings: dict[str, Any]) -> None:
+    """Refuses what is no average, and the beginning of none."""
+    average = settings["center_average"]
+    if average is None:  # A method that has no choice.
+        return
+    is_none, is_known = average == "none", average in ("none", "polyak")
+    with contextlib.suppress(ValueError):
+        is_known = is_known or 0 < float(average) <= 1
+    if is_none and settings["average_from"]:
+        raise usage.UsageError(
+            "--average_from needs an average to begin. Received: "
+            f"--average_from={settings['average_from']}, without "
+            "--center_average. Give --center_average=polyak too."
+        )
+    if not is_known:
+        raise usage.UsageError(
+            "--center_average must be none, polyak, or a rate in (0, 1]. "
+            f"Received: --center_average={average}. The default is none."
         )
 
 

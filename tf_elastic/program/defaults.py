@@ -62,6 +62,10 @@ def fill_in(settings: dict[str, Any], task: Any) -> None:
         )
 
 
+# Flags of which "none" is one of the values, and so is told from not given.
+_NONE_IS_A_VALUE = ("communication_period", "center_average")
+
+
 def _fill_in_method(
     settings: dict[str, Any], method: known_methods.Known
 ) -> None:
@@ -73,7 +77,7 @@ def _fill_in_method(
         value = method.default(name, settings["dataset"])
         if kinds[name] == "text" and type(value) is int:
             value = str(value)
-        if name == "communication_period" and value is None:
+        if name in _NONE_IS_A_VALUE and value is None:
             value = "none"
         settings[name] = value
     if settings["learning_rate"] is None:

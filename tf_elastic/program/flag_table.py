@@ -215,6 +215,17 @@ _GROUPS: dict[str, list[Flag]] = {
             "Rate of the moving average of the center, in (0, 1].",
         ),
         Flag(
+            "center_average", "text", None,
+            "What is evaluated and saved. none: the center; polyak: the mean "
+            "of all centers so far; a rate in (0, 1]: their moving average.",
+            lacking="has no choice of an average",
+        ),
+        Flag(
+            "average_from", "integer", None,
+            "Updates of the center before its average begins.",
+            lacking="has no average",
+        ),
+        Flag(
             "adjustment", "constant|inverse|inverse_sqrt", None,
             "What multiplies the learning rate at the center's k-th update: "
             "1, 1 / k or 1 / sqrt(k).",

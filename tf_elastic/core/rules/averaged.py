@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Any
 
-from tf_elastic.core.averages import polyak_rate
+from tf_elastic.core.averages import averaging_rate
+from tf_elastic.core.averages import check_average_from
+from tf_elastic.core.averages import is_before
 from tf_elastic.core.averages import time_average
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import Array
@@ -15,6 +17,7 @@ from tf_elastic.core.rules.base import rule
 from tf_elastic.core.rules.increments import Add
 
 AVERAGE = "average"
+_IS_BEFORE = "is_before_average"  # 1 or 0
 
 
 @rule("time_average")
@@ -24,19 +27,31 @@ class TimeAverage(Rule):
 
     .. math:: z_{t+1} = (1 - a_{t+1}) z_t + a_{t+1} \tilde x_t
 
-    It takes in the center as it was before each update.
+    It takes in the center as it was before each update. It may begin later,
+    at the center's version s: until then :math:`z_t = \tilde x_t`, and then
+    all goes on as if the center had begun there.
 
     Rates: those of the rule inside, and "averaging_rate" (a); None or
-    missing for :math:`1 / (t + 1)`, the mean of all.
+    missing for :math:`1 / (t - s + 1)`, the mean of all since then.
 
     Args:
         of: the rule inside.
+        average_from: s, in updates of the center, an integer >= 0.
+
+    Raises:
+        ValueError: `average_from` is out of its range.
 
     Reference:
-        Zhang (2016), chapter 4 (ADOWNPOUR, MVADOWNPOUR), eq. 3.13.
+        Zhang (2016), chapter 4 (ADOWNPOUR, MVADOWNPOUR), eq. 3.13, and
+        section 4.3.1 for an average that begins later.
     """
 
     of: Rule = Add()
+    average_from: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the fields, which may have come by the network."""
+        check_average_from(self.average_from)
 
     @property
     def sends(self) -> str:  # type: ignore[override]
@@ -73,11 +88,14 @@ class TimeAverage(Rule):
         return {**self.of.init(center), AVERAGE: 1 * center}
 
     def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
-        """Also the averaging rate."""
+        """Also the averaging rate, and whether the average has begun."""
+        now = self.of.rates_at(rates, context)
+        version, start = context.version, self.average_from
         rate = rates.get("averaging_rate")
-        if rate is None:
-            rate = polyak_rate(context.version)
-        return {**self.of.rates_at(rates, context), "averaging_rate": rate}
+        now["averaging_rate"] = averaging_rate(version, rate, start)
+        if start:
+            now[_IS_BEFORE] = is_before(version, start)
+        return now
 
     def check(self, rates: Rates) -> None:
         """See `Rule.check`."""
@@ -110,6 +128,8 @@ class TimeAverage(Rule):
         )
         inside = {k: v for k, v in parent.items() if k != AVERAGE}
         moved = self.of.apply(inside, total, rates, sent)
+        if self.average_from:  # Until then it is the center as it is now.
+            average = time_average(average, moved[CENTER], rates[_IS_BEFORE])
         return {**moved, AVERAGE: average}
 
     def begin(self, parent: Slots, rates: Rates) -> Array:
