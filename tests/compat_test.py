@@ -21,7 +21,7 @@ import tensorflow as tf
 from tests import source_tree
 from tf_elastic import strategies
 
-COMPAT = source_tree.ROOT / "tf_elastic" / "compat.py"
+COMPAT = source_tree.ROOT / "tf_elastic" / "compat"
 VERSIONS = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
 
 
@@ -29,13 +29,20 @@ def broken(piece, relied_on_by):
     """The message of a test that fails."""
     return (
         f"{piece} is not in {VERSIONS} what tf_elastic expects. "
-        f"{relied_on_by} relies on it: mend tf_elastic/compat.py."
+        f"{relied_on_by} relies on it: mend tf_elastic/compat."
     )
 
 
 def private_pieces():
-    """(module, name, who uses it) of all private names used in compat.py."""
-    module = source_tree.parse(COMPAT)
+    """(module, name, who uses it) of all private names that compat uses."""
+    files = sorted(COMPAT.glob("*.py"))
+    assert files
+    found = {p for file in files for p in private_pieces_of(file)}
+    return sorted(found)
+
+
+def private_pieces_of(file):
+    module = source_tree.parse(file)
     aliases = {}
     for node in module.body:
         if isinstance(node, ast.ImportFrom) and node.module.startswith(
@@ -55,7 +62,7 @@ def private_pieces():
                 and node.value.id in aliases
             ):
                 pieces.append((aliases[node.value.id], node.attr, user))
-    return sorted(set(pieces))
+    return pieces
 
 
 @pytest.fixture(scope="module")
@@ -1119,7 +1126,9 @@ def test_the_coordination_service_is_configured_once(compat, monkeypatch):
         coordination_service=None,
         configure_coordination_service=lambda **kwargs: calls.append(kwargs),
     )
-    monkeypatch.setattr(compat.tf_context, "context", lambda: context)
+    monkeypatch.setattr(
+        compat.collectives.tf_context, "context", lambda: context
+    )
 
     def configure(task_type):
         compat.configure_coordination(

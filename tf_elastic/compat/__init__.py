@@ -1,0 +1,101 @@
+"""Everything private of TensorFlow and Keras that the package relies on.
+
+Nothing else imports a private name. Each piece says what it relies on, and
+``tests/compat_test.py`` checks each against the installed versions, so a
+release that breaks one is found by a message that names it.
+"""
+
+# First: it refuses releases in which the rest may not be there.
+from tf_elastic import supported  # noqa: F401
+
+# isort: split
+from tf_elastic.compat.checkpoints import RestoredFrom
+from tf_elastic.compat.checkpoints import restored_from
+from tf_elastic.compat.checkpoints import tell_what_is_restored
+from tf_elastic.compat.collectives import MultiWorkerExtended
+from tf_elastic.compat.collectives import NestedLauncher
+from tf_elastic.compat.collectives import configure_coordination
+from tf_elastic.compat.collectives import nest_collectives
+from tf_elastic.compat.contexts import MirroredExtended
+from tf_elastic.compat.contexts import MirroredVariable
+from tf_elastic.compat.contexts import canonical_device
+from tf_elastic.compat.contexts import current_replica_id
+from tf_elastic.compat.contexts import default_graph
+from tf_elastic.compat.contexts import in_compiled_graph
+from tf_elastic.compat.contexts import in_replica_context
+from tf_elastic.compat.contexts import is_deterministic
+from tf_elastic.compat.contexts import is_exporting
+from tf_elastic.compat.contexts import is_mean
+from tf_elastic.compat.contexts import is_per_replica
+from tf_elastic.compat.contexts import is_single_copy_export
+from tf_elastic.compat.contexts import is_traced_function
+from tf_elastic.compat.contexts import mixes_strategies
+from tf_elastic.compat.contexts import select_replica
+from tf_elastic.compat.contexts import tape_is_active
+from tf_elastic.compat.datasets import HostIterator
+from tf_elastic.compat.datasets import UntunedDistributedDataset
+from tf_elastic.compat.keras_optimizers import clock_and_rate
+from tf_elastic.compat.keras_optimizers import is_clock
+from tf_elastic.compat.keras_optimizers import is_ema_swap
+from tf_elastic.compat.keras_optimizers import is_finite_check
+from tf_elastic.compat.keras_optimizers import is_on_read
+from tf_elastic.compat.keras_optimizers import is_seed_state
+from tf_elastic.compat.keras_optimizers import leave_saving
+from tf_elastic.compat.keras_optimizers import loss_scale_of
+from tf_elastic.compat.keras_optimizers import make_local
+from tf_elastic.compat.keras_optimizers import native_variable
+from tf_elastic.compat.keras_training import build_by_specification
+from tf_elastic.compat.keras_training import is_keras_step
+from tf_elastic.compat.keras_training import is_train_step
+from tf_elastic.compat.keras_training import lacks_call
+from tf_elastic.compat.keras_training import share_backups
+from tf_elastic.compat.rows import first_if_no_mean
+from tf_elastic.compat.rows import part_spec
+from tf_elastic.compat.rows import split_rows
+
+__all__ = [
+    "HostIterator",
+    "MirroredExtended",
+    "MirroredVariable",
+    "MultiWorkerExtended",
+    "NestedLauncher",
+    "RestoredFrom",
+    "UntunedDistributedDataset",
+    "build_by_specification",
+    "canonical_device",
+    "clock_and_rate",
+    "configure_coordination",
+    "current_replica_id",
+    "default_graph",
+    "first_if_no_mean",
+    "in_compiled_graph",
+    "in_replica_context",
+    "is_clock",
+    "is_deterministic",
+    "is_ema_swap",
+    "is_exporting",
+    "is_finite_check",
+    "is_keras_step",
+    "is_mean",
+    "is_on_read",
+    "is_per_replica",
+    "is_seed_state",
+    "is_single_copy_export",
+    "is_traced_function",
+    "is_train_step",
+    "lacks_call",
+    "leave_saving",
+    "loss_scale_of",
+    "make_local",
+    "mixes_strategies",
+    "native_variable",
+    "nest_collectives",
+    "part_spec",
+    "restored_from",
+    "select_replica",
+    "share_backups",
+    "split_rows",
+    "supported",
+    "tape_is_active",
+    "tell_what_is_restored",
+]

@@ -1,0 +1,108 @@
+"""Where code runs: on a tape, in a graph, in a replica, in an export."""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.distribute import device_util
+from tensorflow.python.distribute import distribute_utils
+from tensorflow.python.distribute import mirrored_strategy
+from tensorflow.python.distribute import values
+from tensorflow.python.distribute import values_util
+from tensorflow.python.eager.polymorphic_function import (
+    polymorphic_function as def_function,
+)
+from tensorflow.python.framework import config as tf_config
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
+from tensorflow.python.saved_model import save_context
+
+MirroredExtended = mirrored_strategy.MirroredExtended
+MirroredVariable = values.MirroredVariable
+
+
+def tape_is_active() -> bool:
+    """Whether a gradient tape is open on this thread.
+
+    `tf.recompute_grad` and `tf.custom_gradient` pause all recording around a
+    forward pass, with a tape or without one. So a pause is lifted to see.
+    """
+    paused = pywrap_tfe.TFE_Py_TapeSetIsStopped()
+    if paused:
+        pywrap_tfe.TFE_Py_TapeSetRestartOnThread()
+    try:
+        return not pywrap_tfe.TFE_Py_TapeSetIsEmpty()
+    finally:
+        if paused:
+            pywrap_tfe.TFE_Py_TapeSetStopOnThread()
+
+
+def in_compiled_graph() -> bool:
+    """Whether the graph being built is to be compiled by XLA as a whole."""
+    return control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph())
+
+
+def canonical_device(device: str) -> str:
+    """The full name of a device, however it was spelled."""
+    return device_util.canonicalize(device_util.resolve(device))
+
+
+def current_replica_id() -> int | None:
+    """The replica whose code or update runs now, or None outside of one."""
+    if not tf.distribute.has_strategy():
+        return None  # where TensorFlow's default strategy would say 0
+    return values_util.get_current_replica_id_as_int()
+
+
+def in_replica_context(strategy: tf.distribute.Strategy) -> bool:
+    """Whether code of one replica of `strategy` runs now."""
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.strategy is strategy
+
+
+def is_deterministic() -> bool:
+    """Whether `tf.config.experimental.enable_op_determinism` was called."""
+    return tf_config.is_op_determinism_enabled()
+
+
+def is_exporting() -> bool:
+    """Whether a SavedModel is being written."""
+    return save_context.in_save_context()
+
+
+def is_single_copy_export() -> bool:
+    """Whether a SavedModel of one copy of each variable is being written."""
+    return values_util.is_saving_non_distributed()
+
+
+def select_replica(replica_id: int, structure: Any) -> Any:
+    """Takes one replica's part of a structure of per-replica values."""
+    return distribute_utils.select_replica(replica_id, structure)
+
+
+def default_graph() -> Any:
+    """The graph that is being built; None in eager code."""
+    return None if tf.executing_eagerly() else ops.get_default_graph()
+
+
+def is_traced_function(function: Any) -> bool:
+    """Whether a function is a `tf.function`."""
+    return isinstance(function, def_function.Function)
+
+
+def is_per_replica(value: Any) -> bool:
+    """Whether a value is another one in each replica."""
+    return isinstance(value, values.PerReplica)
+
+
+def mixes_strategies(error: RuntimeError) -> bool:
+    """Whether TensorFlow found things of two strategies together."""
+    return "Mixing different tf.distribute.Strategy objects" in str(error)
+
+
+def is_mean(reduce_op: Any) -> bool:
+    """Whether a reduction, by name or as `ReduceOp`, is the mean."""
+    return tf.distribute.ReduceOp.MEAN in (
+        reduce_op,
+        getattr(tf.distribute.ReduceOp, str(reduce_op).upper(), None),
+    )
