@@ -7,7 +7,6 @@ from tests import source_tree as tree
 MOST = 400
 # Longer still, and to be cut.
 TOO_LONG = {
-    "tf_elastic/optimizers/center_optimizer.py",
     "tf_elastic/program/flag_table.py",
     "tf_elastic/strategies/center_session.py",
     "tf_elastic/strategies/elastic_strategy.py",

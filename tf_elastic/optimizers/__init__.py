@@ -10,7 +10,6 @@ from tf_elastic.optimizers.averaged import MovingAverageSGD
 from tf_elastic.optimizers.averaging import DiLoCo
 from tf_elastic.optimizers.averaging import LocalSGD
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
-from tf_elastic.optimizers.center_optimizer import ShortTrainingWarning
 from tf_elastic.optimizers.delayed_gradient import DelayedGradient
 from tf_elastic.optimizers.downpour import ADownpour
 from tf_elastic.optimizers.downpour import Downpour
@@ -21,6 +20,7 @@ from tf_elastic.optimizers.elastic import Elastic
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.short_training import ShortTrainingWarning
 from tf_elastic.optimizers.worker_state import CheckpointWarning
 
 __all__ = [

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.core import rules
+from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
@@ -117,9 +118,11 @@ class ADMM(PushOptimizer):
         self._multipliers = self.add_optimizer_variables(
             variables, "multiplier"
         )
-        self._begin_anew_with(variables, self._multipliers, tf.zeros_like)
-        self._anchors = self._copies_of(variables, "anchor")
-        self._pushed = self._copies_of(variables, "pushed")
+        worker_copies.begin_anew_with(
+            self, variables, self._multipliers, tf.zeros_like
+        )
+        self._anchors = worker_copies.copies_of(self, variables, "anchor")
+        self._pushed = worker_copies.copies_of(self, variables, "pushed")
 
     def _exchange_spec(self, variables: Sequence[keras.Variable]) -> AdmmSpec:
         kept = (

@@ -7,9 +7,9 @@ import keras
 
 from tf_elastic import core
 from tf_elastic.core import rules
-from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.worker_step import assign_sgd_step
 
 
 @keras.saving.register_keras_serializable("tf_elastic")

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
+from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.push_optimizer import check_momentum
@@ -107,7 +108,7 @@ class EAMSGD(ElasticOptimizer):
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         super()._build_variables(variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
-        self._rest_with(variables, self._velocities)
+        worker_copies.rest_with(self, variables, self._velocities)
 
     def _exchanged_variables(
         self, variables: Sequence[keras.Variable]

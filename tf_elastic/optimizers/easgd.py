@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
-from tf_elastic.optimizers.center_optimizer import assign_sgd_step
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.worker_step import assign_sgd_step
 
 
 @keras.saving.register_keras_serializable("tf_elastic")

@@ -10,9 +10,9 @@ from tf_elastic import compat
 from tf_elastic.optimizers import nested
 from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
-from tf_elastic.optimizers.center_optimizer import replica_device
-from tf_elastic.optimizers.center_optimizer import scale_gradients
 from tf_elastic.optimizers.compiled import FusedUpdate
+from tf_elastic.optimizers.worker_step import replica_device
+from tf_elastic.optimizers.worker_step import scale_gradients
 
 # Arguments of `CenterOptimizer` that the inner optimizer has itself.
 _OF_INNER = (

@@ -12,6 +12,7 @@ from tf_elastic import compat
 from tf_elastic import theory
 from tf_elastic.core import momentum_control
 from tf_elastic.core import rules
+from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
@@ -74,10 +75,10 @@ class PushOptimizer(CenterOptimizer):
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         super()._build_variables(variables)
         if self._slot_kind == rules.INCREMENT:
-            self._slots = self._copies_of(variables, "read")
+            self._slots = worker_copies.copies_of(self, variables, "read")
         elif self._slot_kind == rules.GRADIENT:
             self._slots = self.add_optimizer_variables(variables, "gradient")
-            self._rest_with(variables, self._slots)
+            worker_copies.rest_with(self, variables, self._slots)
 
     def _idle_step(self, trainable_variables: Sequence | None) -> None:
         """A worker without rows has no gradient that it could bring."""

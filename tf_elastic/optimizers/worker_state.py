@@ -42,7 +42,7 @@ def save(optimizer: Any, store: Any) -> None:
     for k, variable in enumerate(own):
         store[f"variable.{k}"] = variable.worker_values()
     held = {}
-    closing = _closing(optimizer)
+    closing = optimizer.closing
     if closing is not None and bool(closing.is_closed.numpy()):
         held = closing.held_by_variable()
     for kind, variables in _model_variables(optimizer).items():
@@ -53,11 +53,6 @@ def save(optimizer: Any, store: Any) -> None:
                 store[f"{kind}.{k}.held"] = held[id(variable)].numpy()
     kinds = json.dumps([_kind_of(v) for v in optimizer._untrained_variables])
     store[_KINDS] = np.frombuffer(kinds.encode(), np.uint8)
-
-
-def _closing(optimizer: Any) -> Any:
-    """What holds the centers while they show something else, or None."""
-    return getattr(optimizer._exchange_in_use, "closing", None)
 
 
 def load(optimizer: Any, store: Any) -> None:
@@ -122,7 +117,7 @@ def load(optimizer: Any, store: Any) -> None:
             )
         else:
             variable.assign_worker_values(values)
-    closing = _closing(optimizer)
+    closing = optimizer.closing
     held = {} if closing is None else closing.held_by_variable()
     if closing is not None:
         closing.is_closed.assign(any(n.endswith(".held") for n in names))

@@ -1,0 +1,101 @@
+"""A Keras optimizer whose steps are those of one worker.
+
+Keras sums the gradients of all replicas, and has their loss divided by how
+many there are. Here a worker clips and follows its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_elastic.optimizers.center_average import average_center
+from tf_elastic.optimizers.compiled import FusedUpdate
+from tf_elastic.optimizers.compiled import check_jit_compile
+from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.worker_step import replica_device
+from tf_elastic.optimizers.worker_step import scale_gradients
+
+
+class OwnStep(keras.optimizers.Optimizer):
+    """Base class: what Keras calls in a step, for this replica's worker alone.
+
+    A subclass writes the step as Keras has it, in
+    `update_step(gradient, variable, learning_rate)`.
+
+    Args:
+        learning_rate: float, schedule or callable.
+        jit_compile: whether the update is compiled by XLA: True, False or
+            "auto" (where the device can).
+        **kwargs: as in `keras.optimizers.Optimizer`. `use_ema` averages the
+            center.
+    """
+
+    def __init__(
+        self, learning_rate: Any, jit_compile: bool | str, **kwargs: Any
+    ) -> None:
+        check_jit_compile(jit_compile)
+        super().__init__(learning_rate, **kwargs)
+        self.jit_compile = jit_compile
+        self._fused = FusedUpdate(jit_compile)
+
+    def _calls_per_step(self) -> int:
+        """How many calls of `apply` make a local step."""
+        return self.gradient_accumulation_steps or 1
+
+    @property
+    def _clips(self) -> bool:
+        return any((self.clipnorm, self.clipvalue, self.global_clipnorm))
+
+    def _own_scale(self) -> float:
+        return self._distribution_strategy.extended.gradient_scale
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
+        if not self._clips:
+            return list(grads)
+        own = scale_gradients(grads, self._own_scale())
+        return super()._clip_gradients(own)
+
+    def _backend_update_step(
+        self,
+        grads: Sequence[Any],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: Any,
+    ) -> None:
+        scale = 1.0 if self._clips else self._own_scale()
+
+        def step(grads, variables, learning_rate):
+            for grad, variable in zip(
+                scale_gradients(grads, scale), variables, strict=True
+            ):
+                grad = tf.cast(grad, variable.dtype)
+                rate = tf.cast(learning_rate, variable.dtype)
+                self.update_step(grad, variable, rate)
+
+        self._fused(
+            step, grads, trainable_variables, learning_rate, replica_device()
+        )
+
+    def _update_model_variables_moving_average(
+        self, trainable_variables: Sequence[keras.Variable]
+    ) -> None:
+        """Nothing yet: an exchange may follow the local step."""
+
+    def _average_center(self, extended: ElasticExtended) -> None:
+        """Takes the center as it is at the end of a step into its average."""
+        calls = tf.convert_to_tensor(self._iterations)  # this one among them
+        with extended.center_view():
+            average_center(
+                self._model_variables_moving_average,
+                self._trainable_variables,
+                self.ema_momentum,
+                calls <= self._calls_per_step(),
+            )
+
+    def _overwrite_model_variables_with_average_value(
+        self, trainable_variables: Sequence[keras.Variable]
+    ) -> None:
+        for variable in trainable_variables:
+            index = self._get_variable_index(variable)
+            variable.assign(self._model_variables_moving_average[index])

@@ -1,0 +1,108 @@
+"""An optimizer's variables that go with the model's: slots of all kinds.
+
+What a worker or the center keeps beside a variable begins by it, and begins
+anew where the variable is set, or is trained no more.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic.core import rules
+
+Initial = Callable[[Any], Any]
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def copies_of(
+    optimizer: Any,
+    variables: Sequence[keras.Variable],
+    name: str,
+    initial: Initial = _itself,
+) -> list[keras.Variable]:
+    """Variables of an optimizer that begin by what is made of the model's.
+
+    Args:
+        optimizer: a `CenterOptimizer`, which gets them.
+        variables: the model's.
+        name: of the new ones.
+        initial: from a value to a first value; left out, it is the same.
+    """
+
+    def beginning(variable: keras.Variable) -> Any:
+        return lambda shape, dtype=None: tf.cast(
+            initial(compat.native_variable(variable).read_value()), dtype
+        )
+
+    copies = [
+        optimizer.add_variable_from_reference(
+            variable, name, initializer=beginning(variable)
+        )
+        for variable in variables
+    ]
+    begin_anew_with(optimizer, variables, copies, initial)
+    return copies
+
+
+def begin_anew_with(
+    optimizer: Any,
+    variables: Sequence[keras.Variable],
+    kept: Sequence[keras.Variable],
+    initial: Initial = _itself,
+) -> None:
+    """Lets what is kept start anew when a model's variables are set."""
+    if not optimizer.is_elastic:
+        return
+    for variable, follower in zip(variables, kept, strict=True):
+        compat.native_variable(variable).begins_anew_with(
+            compat.native_variable(follower), initial
+        )
+
+
+def rest_with(
+    optimizer: Any,
+    variables: Sequence[keras.Variable],
+    slots: Sequence[keras.Variable | None],
+) -> None:
+    """Lets slots be zero from when a variable is trained no more."""
+    if not optimizer.is_elastic:
+        return
+    for variable, slot in zip(variables, slots, strict=True):
+        if slot is not None:
+            compat.native_variable(variable).begins_anew_with(
+                compat.native_variable(slot),
+                tf.zeros_like,
+                only_at_rest=True,
+            )
+
+
+def center_slots(
+    optimizer: Any, rule: rules.Rule, variables: Sequence[keras.Variable]
+) -> dict[str, list[keras.Variable]]:
+    """What a rule keeps at the center by name, beside what is shown."""
+    firsts = rule.init(np.ones(1))
+    slots = {}
+    for name, first in firsts.items():
+        if name == rule.shown:
+            continue
+        own = name if name == "center" else f"center_{name}"
+        if np.all(first == 0):
+            slots[name] = optimizer.add_optimizer_variables(variables, own)
+            rest_with(optimizer, variables, slots[name])
+        else:
+            slots[name] = copies_of(
+                optimizer, variables, own, _initial_of(rule, name)
+            )
+    return slots
+
+
+def _initial_of(rule: rules.Rule, name: str) -> Initial:
+    return lambda x: rule.init(x)[name]
