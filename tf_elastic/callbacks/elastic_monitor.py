@@ -92,7 +92,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         self,
         center_data: Any = None,
         center_steps: int | None = None,
-        log_dir: str | os.PathLike | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
         update_freq: str | int = "epoch",
         global_batch_size: int | None = None,
         run_clock: RunClock | None = None,
@@ -133,8 +133,8 @@ class ElasticMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts the clocks."""
-        self._clock = StepClock(self.model.distribute_strategy)
-        self._at_begin = self._at_epoch = self._at_write = self._clock.read()
+        clock = self._clock = StepClock(self.model.distribute_strategy)
+        self._at_begin = self._at_epoch = self._at_write = clock.read()
         self._batches_since_write = 0
         self._steps_written = self._steps
         self._written_at = time.perf_counter()
@@ -147,13 +147,13 @@ class ElasticMonitor(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock of the epoch."""
         self._batches_of_epoch = 0
-        self._at_epoch = self._clock.read()
+        self._at_epoch = self._running_clock().read()
         if self.run_clock:
             self._steps_s = self.run_clock.steps_s
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Marks where a step begins."""
-        self._clock.begin()
+        self._running_clock().begin()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Counts steps, and writes every `update_freq` of them.
@@ -165,9 +165,9 @@ class ElasticMonitor(keras.callbacks.Callback):
         steps = batch + 1 - self._batches_of_epoch
         self._batches_of_epoch = batch + 1
         self._steps += steps
-        self._clock.end(steps)
+        self._running_clock().end(steps)
         self._tell_others((logs or {}).get("loss"))
-        if self.update_freq == "epoch":
+        if isinstance(self.update_freq, str):  # "epoch"
             return
         self._batches_since_write += steps
         if self._batches_since_write >= self.update_freq:
@@ -182,7 +182,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             logs: gets the new names.
         """
         logs = {} if logs is None else logs
-        times = self._clock.read().since(self._at_epoch)
+        times = self._running_clock().read().since(self._at_epoch)
         evaluating: Any = contextlib.nullcontext()
         if self.run_clock:
             clock = self.run_clock
@@ -220,12 +220,20 @@ class ElasticMonitor(keras.callbacks.Callback):
 
     # What is measured.
 
+    def _running_clock(self) -> StepClock:
+        if self._clock is None:
+            raise RuntimeError(
+                "`ElasticMonitor` measures while `fit` runs. Received: a call "
+                "before `on_train_begin`. Give it to `fit` as a callback."
+            )
+        return self._clock
+
     def _tell_others(self, loss: Any) -> None:
         """In a cluster, lets the chief know how this worker is doing."""
         if self._watch is None:
             return
         client = self.model.distribute_strategy.extended.client
-        times = self._clock.read()
+        times = self._running_clock().read()
         client.notes = {
             **watch.notes_of(client.counts, client, loss),
             **times.split(),
@@ -249,7 +257,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(
             self.center_data
         )
-        return self.model.evaluate(
+        values: dict[str, float] = self.model.evaluate(
             x,
             y,
             sample_weight=sample_weight,
@@ -257,10 +265,11 @@ class ElasticMonitor(keras.callbacks.Callback):
             verbose=0,
             return_dict=True,
         )
+        return values
 
     def _worker_scalars(self, logs: dict[str, Any]) -> dict[str, float]:
         """All tags but the evaluation's, since they were last written."""
-        now = self._clock.read()
+        now = self._running_clock().read()
         times, self._at_write = now.since(self._at_write), now
         steps, self._steps_written = self._steps - self._steps_written, (
             self._steps

@@ -116,7 +116,7 @@ class MomentumController(keras.callbacks.Callback):
         self.gain = gain
         self.max_momentum = max_momentum
         self.update_freq = update_freq
-        self._optimizer: GradientPush | None = None
+        self._optimizer: GradientPush  # as soon as training begins
         self._meter: Any = None
         self._clock = 0
         self._measured: dict[str, float] = {}

@@ -53,7 +53,7 @@ class EpochStream:
         steps_per_epoch: int,
         num_codes: int,
         seed: int,
-    ):
+    ) -> None:
         self._sampler = sampler
         self._steps_per_epoch = steps_per_epoch
         self._num_codes = num_codes

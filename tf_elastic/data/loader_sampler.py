@@ -50,7 +50,7 @@ class LoaderSampler:
         num_loaders: int,
         chunk_size: int,
         seed: int,
-    ):
+    ) -> None:
         self.step = 0
         self._batch_size = batch_size
         self._seed = seed

@@ -73,7 +73,7 @@ class Loaders:
         num_loaders: int,
         chunk_size: int,
         seed: int,
-    ):
+    ) -> None:
         self._num_examples = num_examples
         self._batch_size = batch_size
         self._chunk_size = chunk_size

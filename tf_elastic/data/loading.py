@@ -28,7 +28,7 @@ def load(
     num_workers: int = 1,
     variant: str | None = None,
     sampling: str | None = None,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
     seed: int | None = None,
     steps_per_epoch: int | None = None,

@@ -15,7 +15,7 @@ _PREFETCHED_BATCHES = 2 * _PARALLEL_BATCHES
 def train_pipeline(
     source: sources.Source,
     stream: epoch_stream.EpochStream,
-    prepare: Callable,
+    prepare: Callable[..., tf.Tensor],
     *,
     steps_per_epoch: int,
     global_batch_size: int,
@@ -34,7 +34,7 @@ def train_pipeline(
         `steps_per_epoch`.
     """
 
-    def batch(chosen):
+    def batch(chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         indices, codes = chosen[0], chosen[1]
         images = prepare(source.images, indices, codes)
         return images, tf.gather(source.labels, indices)
@@ -58,7 +58,10 @@ def train_pipeline(
 
 
 def eval_pipeline(
-    source: sources.Source, evaluate: Callable, *, batch_size: int
+    source: sources.Source,
+    evaluate: Callable[..., tf.Tensor],
+    *,
+    batch_size: int,
 ) -> tf.data.Dataset:
     """Builds an evaluation data set: every image once, in order.
 
@@ -71,7 +74,7 @@ def eval_pipeline(
         Data set of `(images float32, labels int64)`, of known cardinality.
     """
 
-    def batch(start):
+    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         part = slice(start, start + batch_size)
         return evaluate(source.images[part]), source.labels[part]
 

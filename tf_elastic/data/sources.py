@@ -67,7 +67,10 @@ def read_digits(split: str) -> Source:
 
 
 def read_cifar(
-    name: str, split: str, data_dir: str | os.PathLike | None, download: bool
+    name: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
 ) -> Source:
     """Reads a split of CIFAR from a prepared TensorFlow Datasets folder.
 
@@ -136,10 +139,12 @@ def _decode_file(builder: Any, split: str, path: str) -> Source:
     return source
 
 
-def _decode_batch(examples: dict) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode_batch(
+    examples: dict[str, tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a batch of PNG or JPEG images of 32 x 32 pixels."""
 
-    def decode(encoded):
+    def decode(encoded: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(encoded, 3, expand_animations=False)
         return tf.ensure_shape(image, [32, 32, 3])
 

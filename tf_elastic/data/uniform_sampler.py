@@ -31,7 +31,7 @@ class UniformSampler:
 
     def __init__(
         self, num_examples: int, batch_size: int, num_workers: int, *, seed: int
-    ):
+    ) -> None:
         self.step = 0
         self._num_examples = num_examples
         self._shape = (num_workers, batch_size)

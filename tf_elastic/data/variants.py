@@ -29,11 +29,16 @@ class Variant(NamedTuple):
 
     sampling: str  # sampling of the training split, "loaders" or "uniform".
     num_codes: int  # augmentations to choose from for each image.
-    train: Callable  # (images, indices, codes) -> batch.
-    evaluate: Callable  # (uint8 batch) -> batch.
+    train: Callable[..., tf.Tensor]  # (images, indices, codes) -> batch.
+    evaluate: Callable[..., tf.Tensor]  # (uint8 batch) -> batch.
 
 
-def _chosen(evaluate, images, indices, codes):
+def _chosen(
+    evaluate: Callable[..., tf.Tensor],
+    images: tf.Tensor,
+    indices: tf.Tensor,
+    codes: tf.Tensor,
+) -> tf.Tensor:
     """A `Variant.train` that does to training images what evaluation does."""
     del codes  # There is one only.
     return evaluate(tf.gather(images, indices))
@@ -51,7 +56,9 @@ def _crop(read_train: Callable[[], sources.Source]) -> Variant:
     )
 
 
-def _affine_variant(sampling: str, scale, shift) -> Variant:
+def _affine_variant(
+    sampling: str, scale: float | tf.Tensor, shift: float | tf.Tensor
+) -> Variant:
     evaluate = functools.partial(
         preprocess.affine,
         scale=tf.cast(scale, tf.float32),

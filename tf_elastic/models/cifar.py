@@ -1,5 +1,7 @@
 """The thesis' convolutional network for CIFAR."""
 
+from typing import Any
+
 import keras
 
 from tf_elastic.models import layer_options
@@ -58,7 +60,7 @@ def cifar_convnet(
     layer_options.check_options(dropout, l2)
     seeds = layer_options.split_seed(seed, 6)
 
-    def convolution(filters, size, seed):
+    def convolution(filters: int, size: int, seed: int | None) -> Any:
         return keras.layers.Conv2D(
             filters,
             size,
@@ -66,7 +68,7 @@ def cifar_convnet(
             **layer_options.layer_options(seed, l2),
         )
 
-    def dense(units, activation, seed):
+    def dense(units: int, activation: str, seed: int | None) -> Any:
         return keras.layers.Dense(
             units,
             activation=activation,

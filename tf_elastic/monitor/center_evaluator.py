@@ -56,8 +56,8 @@ class CenterEvaluator:
         self,
         model: keras.Model,
         data: Any,
-        log_dir: str | os.PathLike | None = None,
-        best_path: str | os.PathLike | None = None,
+        log_dir: str | os.PathLike[str] | None = None,
+        best_path: str | os.PathLike[str] | None = None,
         monitor: str = "loss",
         mode: str | None = None,
         patience_s: float = 120.0,
@@ -143,7 +143,7 @@ class CenterEvaluator:
                 )
             value = values[self.monitor]
             is_best = self._is_better(value)
-            if is_best and (not self.best_path or self._save(version, values)):
+            if is_best and self._save(version, values):
                 self.best = value
         if writer:
             writer.write(
@@ -158,7 +158,9 @@ class CenterEvaluator:
         return self.best is None or sign * value < sign * self.best
 
     def _save(self, version: int, values: dict[str, float]) -> bool:
-        """Writes the best model; whether that went well."""
+        """Writes the best model if it is to; whether that went well."""
+        if not self.best_path:
+            return True
         base, _ = os.path.splitext(os.fspath(self.best_path))
         try:
             with files.whole(self.best_path) as partial:

@@ -1,6 +1,7 @@
 """A picture of a run: loss and error of the center and of the workers."""
 
 import os
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +32,7 @@ _ERRORS = (
 
 def plot_history(
     history: Any,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     steps_per_epoch: int | None = None,
     title: str | None = None,
@@ -107,14 +108,17 @@ def _panels(
 ) -> list[tuple[str, bool, list[tuple[list[float], str, str, str]]]]:
     """What to draw: for each panel its axis label, scale and lines."""
 
-    def lines(choices, convert):
+    def lines(
+        choices: Sequence[tuple[str, str, str, str]],
+        convert: Callable[[float], float],
+    ) -> list[tuple[list[float], str, str, str]]:
         return [
             ([convert(value) for value in values[key]], label, color, style)
             for key, label, color, style in choices
             if key in values and not _is_validation(key)
         ]
 
-    def _is_validation(key):
+    def _is_validation(key: str) -> bool:
         """Whether the center was evaluated on the validation data only."""
         twin = key.replace("center_", "val_")
         return twin != key and values.get(twin) == values[key]

@@ -35,9 +35,10 @@ def learning_rates(model: keras.Model) -> dict[str, float]:
     if hasattr(training_optimizer(model), "learning_rate"):
         return {"learning_rate": learning_rate(model)}
     rates: dict[str, float] = {}
-    for stepper in nested.steppers_in(
+    steppers: list[Any] = nested.steppers_in(
         getattr(training_optimizer(model), "inner_optimizer", model.optimizer)
-    ):
+    )
+    for stepper in steppers:
         name, number = f"learning_rate/{stepper.name}", 0
         while name in rates:
             number += 1

@@ -21,6 +21,11 @@ from tf_elastic.monitor import probe
 _RULE = "-"
 
 
+def _passed(then_s: float | None, now_s: float | None) -> float | None:
+    """The time between two readings, where both are known."""
+    return None if now_s is None or then_s is None else now_s - then_s
+
+
 class RunTimes(NamedTuple):
     """Where the time of some steps went."""
 
@@ -39,10 +44,11 @@ class RunTimes(NamedTuple):
         4.0
         """
         return RunTimes(
-            *(
-                None if now is None or then is None else now - then
-                for now, then in zip(self, earlier, strict=True)
-            )
+            self.steps - earlier.steps,
+            self.total_s - earlier.total_s,
+            _passed(earlier.data_s, self.data_s),
+            _passed(earlier.compute_s, self.compute_s),
+            _passed(earlier.exchange_s, self.exchange_s),
         )
 
     def split(self) -> dict[str, float]:
@@ -200,7 +206,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_report(report: Mapping[str, Any], path: str | os.PathLike) -> None:
+def write_report(
+    report: Mapping[str, Any], path: str | os.PathLike[str]
+) -> None:
     """Writes a report as JSON; numbers that JSON lacks become null.
 
     Args:

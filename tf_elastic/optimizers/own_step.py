@@ -65,7 +65,11 @@ class OwnStep(keras.optimizers.Optimizer):
     ) -> None:
         scale = 1.0 if self._clips else self._own_scale()
 
-        def step(grads, variables, learning_rate):
+        def step(
+            grads: Sequence[Any],
+            variables: Sequence[Any],
+            learning_rate: Any,
+        ) -> None:
             for grad, variable in zip(
                 scale_gradients(grads, scale), variables, strict=True
             ):

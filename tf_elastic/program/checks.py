@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 from tf_elastic import extras
@@ -20,7 +21,7 @@ _LOCAL = "local_ps local_evaluator restart_workers status".split()
 def without_effect(settings: dict[str, Any]) -> dict[str, str]:
     """The flags that mean nothing here, and why, by their names."""
     strategy = settings["strategy"]
-    reasons = {}
+    reasons: dict[str, str] = {}
     if settings["dataset"] == "digits":
         reasons |= dict.fromkeys(
             ("data_dir", "download"),
@@ -200,7 +201,7 @@ def check_sequential(settings: dict[str, Any]) -> None:
 
 
 # (flag, test, rule)
-_RANGES = (
+_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     # Before `workers`, which follows from it.
     ("local_workers", lambda v: v >= 1, "at least 1"),
     ("workers", lambda v: v >= 1, "at least 1"),

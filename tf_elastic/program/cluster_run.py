@@ -5,7 +5,7 @@ from typing import Any
 
 def _samples_per_epoch(settings: dict[str, Any]) -> int:
     """Of all workers together."""
-    return (
+    return int(
         settings["steps_per_epoch"]
         * settings["batch_size"]
         * settings["workers"]
@@ -20,7 +20,9 @@ def epochs_done(settings: dict[str, Any], strategy: Any) -> int:
     """
     strategy.extended.hear_of_others()
     samples, _ = strategy.samples_trained()
-    return min(samples // _samples_per_epoch(settings), settings["epochs"])
+    return int(
+        min(samples // _samples_per_epoch(settings), settings["epochs"])
+    )
 
 
 def shared_epochs(settings: dict[str, Any]) -> Any:

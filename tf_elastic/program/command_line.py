@@ -1,6 +1,7 @@
 """From the table of flags to a parser and to the text of `--help`."""
 
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -27,14 +28,14 @@ def define_flags() -> flags.FlagValues:
                 flag_values=values,
             )
         else:
-            define = {
+            defines: dict[str, Callable[..., Any]] = {
                 "text": flags.DEFINE_string,
                 "texts": flags.DEFINE_multi_string,
                 "integer": flags.DEFINE_integer,
                 "number": flags.DEFINE_float,
                 "switch": flags.DEFINE_bool,
-            }[flag.kind]
-            define(*args, flag_values=values)
+            }
+            defines[flag.kind](*args, flag_values=values)
     return values
 
 

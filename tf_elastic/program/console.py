@@ -47,7 +47,7 @@ class Board:
         """Writes lines above the others."""
         with self._lock:
             *lines, self._line = (self._line + text).split("\n")
-            above = []
+            above: list[str] = []
             for line in lines:
                 if self._result is None and _is_rule(line):
                     self._result = []

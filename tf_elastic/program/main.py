@@ -82,11 +82,11 @@ def _do(settings: dict[str, Any], program: str) -> int:
 
 def _stopped(settings: dict[str, Any] | None) -> str:
     """What to say after Ctrl-C."""
-    folder = settings and settings["model_dir"]
     if settings and settings["strategy"] in defaults.CLUSTER:
         return _stopped_in_cluster(settings)
-    if not folder:
+    if not settings or not settings["model_dir"]:
         return "Stopped. Nothing was saved; --model_dir would keep each epoch."
+    folder = settings["model_dir"]
     backup = os.path.join(folder, run_folder.BACKUP)
     metadata = os.path.join(backup, run_folder.METADATA)
     try:

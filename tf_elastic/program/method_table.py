@@ -51,7 +51,7 @@ def _at_the_center(method: registry.Registration) -> str:
 
 def markdown() -> str:
     """The methods as the docs show them: a Markdown table."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "optimizer",
             "rule",

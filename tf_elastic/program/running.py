@@ -197,7 +197,8 @@ def _callbacks(settings: dict[str, Any], watch: Any, clock: Any) -> list[Any]:
                     )
                 )
             )
-    return clock.around(callbacks)
+    around: list[Any] = clock.around(callbacks)
+    return around
 
 
 def _write_files(

@@ -35,7 +35,7 @@ from tf_elastic.cluster.transport.addresses import AddressError
 from tf_elastic.timeline import event_file
 from tf_elastic.timeline import stream
 
-_FLAGS = flags.FlagValues()  # type: ignore[no-untyped-call]
+_FLAGS = flags.FlagValues()
 flags.DEFINE_string(
     "snapshot_dir",
     None,

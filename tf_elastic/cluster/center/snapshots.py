@@ -76,7 +76,7 @@ class SnapshotStore:
     {'center': array([1., 1., 1.]), 'pushes': 7}
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 2):
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 2) -> None:
         if keep < 1:
             raise ValueError(f"keep must be >= 1. Received: keep={keep}.")
         self._folder = pathlib.Path(folder).absolute()

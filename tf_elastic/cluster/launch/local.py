@@ -10,7 +10,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import TextIO
 
 from tf_elastic.cluster.errors import LocalClusterError
 from tf_elastic.cluster.launch import local_centers
@@ -21,6 +20,7 @@ from tf_elastic.cluster.launch.end_signals import EndSignals
 from tf_elastic.cluster.launch.local_tasks import LocalTasks
 from tf_elastic.cluster.launch.local_tasks import check_count
 from tf_elastic.cluster.launch.log_pump import LogPump
+from tf_elastic.cluster.launch.log_pump import Output
 from tf_elastic.cluster.launch.process_keeper import ProcessKeeper
 from tf_elastic.cluster.launch.requests import Requests
 from tf_elastic.cluster.transport import addresses
@@ -98,7 +98,7 @@ class LocalCluster:
         max_restarts: int = 10,
         isolate_network: bool = False,
         trusted_network: bool = False,
-        output: TextIO | None = None,
+        output: Output | None = None,
         grace_s: float = 10.0,
         center_deadline_s: float = 120.0,
     ) -> None:

@@ -3,9 +3,19 @@
 import codecs
 import pathlib
 import threading
-from typing import TextIO
+from typing import Protocol
 
 from absl import logging
+
+
+class Output(Protocol):
+    """Where text goes: a file, or what is like one."""
+
+    def write(self, text: str, /) -> object:
+        """Takes text."""
+
+    def flush(self) -> object:
+        """Shows what was taken."""
 
 
 class LogPump:
@@ -14,9 +24,9 @@ class LogPump:
     The writer writes to the file alone, so no terminal can hold it up.
     """
 
-    def __init__(self, path: pathlib.Path, output: TextIO) -> None:
+    def __init__(self, path: pathlib.Path, output: Output) -> None:
         self._file = open(path, "rb")  # noqa: SIM115
-        self._output: TextIO | None = output
+        self._output: Output | None = output
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._lock = threading.Lock()
         self._closed = threading.Event()

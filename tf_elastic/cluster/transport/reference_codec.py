@@ -57,7 +57,7 @@ class ReferenceSender:
         Richtarik, Sokolov and Fatkhullin (2021), Algorithm 1.
     """
 
-    def __init__(self, name: str, dtype: Any, size: int):
+    def __init__(self, name: str, dtype: Any, size: int) -> None:
         self._dtype = np.dtype(dtype)
         self._codec = codec.effective(name, self._dtype)
         self._size = size
@@ -170,7 +170,7 @@ class ReferenceReceiver:
         size: n, how many values a message carries.
     """
 
-    def __init__(self, name: str, dtype: Any, size: int):
+    def __init__(self, name: str, dtype: Any, size: int) -> None:
         self._dtype = np.dtype(dtype)
         self._codec = codec.effective(name, self._dtype)
         self._size = size
