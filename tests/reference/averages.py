@@ -12,7 +12,9 @@ up to t = s, and then it goes on from there.
 import numpy as np
 
 
-def averaged_sgd(gradient, initial, *, learning_rate, num_steps, average_from=0):
+def averaged_sgd(
+    gradient, initial, *, learning_rate, num_steps, average_from=0
+):
     """SGD (p = 1) averaged with a_{t+1} = 1 / (t + 1); z is `"center"`."""
     x = np.array(initial, np.float64)
     z = x.copy()
