@@ -46,7 +46,7 @@ test test-all test-random coverage: export OPENBLAS_NUM_THREADS ?= 1
 # Where "auto" is left to choose it takes plain graphs: XLA is what the tests
 # of `jit_compile=True` have, and in `test-all` the others, too.
 test: $(DEV)
-	@$(PYTEST) -m "not full" --plain-graphs $(ARGS)
+	@$(PYTEST) -m "not full" --plain-graphs --hypothesis-profile=few $(ARGS)
 
 test-all: $(DEV)
 	@$(PYTEST) $(ARGS)

@@ -85,10 +85,9 @@ def assert_equal(found, expected):
     "name",
     [
         "EAMSGD",
-        "Downpour",
         *(
             pytest.param(name, marks=pytest.mark.full)
-            for name in ("EASGD", "LocalSGD", "DiLoCo", "ADMM")
+            for name in ("EASGD", "Downpour", "LocalSGD", "DiLoCo", "ADMM")
         ),
     ],
 )

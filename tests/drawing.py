@@ -1,13 +1,15 @@
 """How many examples a test with Hypothesis draws, and of which kind.
 
-`make test` draws the same ones each time. `make test-random` draws many others
+`make test` draws the same few ones each time, and pytest by itself, as in
+`make test-all`, the same ones and more. `make test-random` draws many others
 each time; what it finds to fail becomes an `@example` of the test. How that is
-done is in the profiles below, which `conftest.py` loads.
+done is in the profiles below, of which `conftest.py` loads "same".
 """
 
 import hypothesis
 
 _NORMAL = 100  # examples of a test that says nothing; Hypothesis' default
+_FEW = 40  # of them in `make test`
 _MORE = 50  # times as many in a search
 
 # A machine under load is slow: neither that nor an earlier run decides.
@@ -15,13 +17,14 @@ _COMMON = {
     "deadline": None,
     "suppress_health_check": [hypothesis.HealthCheck.too_slow],
 }
-hypothesis.settings.register_profile(
-    "same",
-    derandomize=True,
-    database=None,
-    max_examples=_NORMAL,
-    **_COMMON,
-)
+for _name, _number in (("few", _FEW), ("same", _NORMAL)):
+    hypothesis.settings.register_profile(
+        _name,
+        derandomize=True,
+        database=None,
+        max_examples=_number,
+        **_COMMON,
+    )
 hypothesis.settings.register_profile(
     "search",
     derandomize=False,
