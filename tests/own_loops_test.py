@@ -34,11 +34,11 @@ UNBUILT = {
     [
         ("EAMSGD", True),
         ("Downpour", False),
-        ("Elastic Adam", True),
         ("scaled loss", True),
         *(
             pytest.param(name, graph, marks=pytest.mark.full)
             for name, graph in (
+                ("Elastic Adam", True),
                 ("EAMSGD", False),
                 ("Downpour", True),
                 ("Elastic Adam", False),
