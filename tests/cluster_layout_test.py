@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.drawing import examples
 from tf_elastic import version
+from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.transport import wire
 
@@ -160,3 +161,42 @@ def test_names_of_variables_may_differ():
     ours, theirs = described(A, B), described(A._replace(name="c"), B)
     assert layout.difference(ours, theirs) is None
     assert layout.fingerprint(ours) == layout.fingerprint(theirs)
+
+
+def test_runs_are_few_and_come_back():
+    assert layout.runs_of([]) == []
+    assert layout.runs_of([7, 3, 4, 5]) == [[3, 6], [7, 8]]
+    for indices in ([0], [0, 1, 2], [1, 3, 5], [2, 3, 9, 10, 11]):
+        assert layout.members_of(layout.runs_of(indices)) == set(indices)
+
+
+@pytest.mark.parametrize("num_shards", [1, 2, 3, 5])
+def test_places_of_variables_are_theirs(num_shards):
+    """On all shards together, and no value more."""
+    specs = [
+        layout.VariableSpec("a", (3, 4), "float64", layout.PARAMETERS),
+        layout.VariableSpec("s", (5,), "float64", layout.STATISTICS),
+        layout.VariableSpec("b", (7,), "float64", layout.PARAMETERS),
+        layout.VariableSpec("c", (2,), "float64", layout.PARAMETERS),
+    ]
+    made = layout.Layout(specs, num_shards)
+    [section] = [s for s in made.sections if s.role == layout.PARAMETERS]
+    for wanted in ([0], [2], [0, 3], [0, 2, 3]):
+        flat = np.zeros(section.size)
+        for shard in range(num_shards):
+            part = flat[made.cut(section, shard)]
+            for place in made.places(section, shard, layout.runs_of(wanted)):
+                part[place] += 1
+        first, expected = 0, np.zeros(section.size)
+        for k in section.members:
+            size = int(np.prod(specs[k].shape))
+            expected[first : first + size] = k in wanted
+            first += size
+        np.testing.assert_array_equal(flat, expected)
+
+
+@pytest.mark.parametrize("runs", [[[0, 5]], [[2, 2]], [[3, 1]]])
+def test_runs_of_another_model_are_refused(runs):
+    specs = [layout.VariableSpec("a", (3,), "float32", layout.PARAMETERS)] * 4
+    with pytest.raises(errors.MessageError, match="Runs of variables"):
+        layout.Layout(specs, 1).check_runs(runs)

@@ -70,32 +70,81 @@ def own_protocol(method):
     return "blocking"
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param("Downpour", marks=pytest.mark.full), "LocalSGD"]
-)
+FREEZE = ["Downpour", "LocalSGD", *BY_THEMSELVES]
+
+
+def freezing(*quick):
+    """Methods as parameters; but for these only in `make test-all`."""
+    return pytest.mark.parametrize(
+        "method",
+        [
+            pytest.param(m, marks=() if m in quick else pytest.mark.full)
+            for m in FREEZE
+        ],
+    )
+
+
+def check_rest_and_motion(servers, model, method, change):
+    """Layer 0 rests when `change(False)` was called, else both move."""
+    kernel = compat.native_variable(model.layers[0].kernel)
+    for trainable in (False, True):
+        model.layers[0].trainable = trainable
+        change()
+        shown = kernel.numpy()
+        center = elastic.center_of(servers, model, 0)
+        head = model.layers[1].kernel.numpy()
+        elastic.fit(model)
+        assert np.abs(model.layers[1].kernel.numpy() - head).max() > 1e-3
+        held = elastic.center_of(servers, model, 0)
+        for before, after in ((shown, kernel.numpy()), (center, held)):
+            moved = np.abs(after - before).max()
+            assert moved > 1e-4 if trainable else moved == 0
+        if not trainable:  # A worker is where the center is.
+            np.testing.assert_array_equal(kernel.worker_values()[0], held)
+        if method != "ADownpour":  # An average is shown.
+            np.testing.assert_array_equal(kernel.numpy(), held)
+
+
+@freezing("LocalSGD", "MDownpour", "ADownpour")
 def test_layers_are_frozen_and_thawed(cluster, worker, method):
     servers = cluster(2)
     strategy = worker(servers, protocol=own_protocol(method))
     model = elastic.fit(elastic.compiled(strategy, METHODS[method]))
-    frozen = compat.native_variable(model.layers[0].kernel)
-    for trainable in (False, True):
-        model.layers[0].trainable = trainable
-        compile_again(model, method)
-        before = [v.numpy() for v in model.trainable_variables[-2:]]
-        kernel = frozen.numpy()
-        elastic.fit(model)
-        assert np.abs(model.trainable_variables[-2] - before[0]).max() > 1e-3
-        moved = np.abs(frozen.numpy() - kernel).max()
-        assert moved > 1e-3 if trainable else moved == 0
-        held = elastic.center_of(servers, model, 0)
-        np.testing.assert_array_equal(frozen.numpy(), held)
-        np.testing.assert_array_equal(frozen.worker_values()[0], held)
+    check_rest_and_motion(
+        servers, model, method, lambda: compile_again(model, method)
+    )
+
+
+@freezing("DiLoCo")
+def test_layers_are_frozen_without_a_new_compile(cluster, worker, method):
+    """Eager steps see at once what is trained; what is traced does not."""
+    servers = cluster(2)
+    strategy = worker(servers, protocol=own_protocol(method))
+    model = elastic.compiled(strategy, METHODS[method], run_eagerly=True)
+    elastic.fit(model, epochs=1)
+    check_rest_and_motion(servers, model, method, lambda: None)
+
+
+def test_a_velocity_is_zero_when_a_layer_is_thawed(cluster, worker):
+    """By hand: what rests is left out of the center's momentum alone."""
+    servers = cluster()
+    strategy = worker(servers, protocol="blocking")
+    model = elastic.fit(elastic.compiled(strategy, METHODS["MDownpour"]))
+    velocities = lambda: strategy.extended.sessions[0].exchange._cut(  # noqa: E731
+        servers.shards[0].state.slots["velocity"]
+    )
+    before = velocities()
+    assert np.abs(before[0]).max() > 0
+    model.layers[0].trainable = False
+    compile_again(model, "MDownpour")
+    elastic.fit(model, epochs=1)
+    after = velocities()
+    assert not after[0].any() and after[2].any()
 
 
 @pytest.mark.parametrize(
     ("method", "then", "trainable"),
     [
-        *((method, method, False) for method in BY_THEMSELVES),
         ("ADMM", "ADMM", True),
         ("Downpour", "EASGD", True),
         ("EASGD", "Downpour", True),

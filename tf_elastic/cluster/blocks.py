@@ -33,6 +33,27 @@ def blocks(size: int) -> Iterator[slice]:
         yield slice(begin, min(begin + _BLOCK, size))
 
 
+def blocks_between(
+    size: int, resting: Sequence[slice]
+) -> Iterator[tuple[slice, bool]]:
+    """Cuts an array as `blocks`, and tells what is at rest.
+
+    Args:
+        size: of the array.
+        resting: the parts of it that are, in their order.
+
+    Yields:
+        All parts in their order, and whether each is at rest.
+    """
+    done = 0
+    for place in [*resting, slice(size, size)]:
+        for part in blocks(place.start - done):
+            yield slice(part.start + done, part.stop + done), False
+        if place.start < place.stop:
+            yield place, True
+        done = place.stop
+
+
 def put_deltas(
     layout: Layout,
     messages: Sequence[np.ndarray],

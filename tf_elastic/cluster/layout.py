@@ -140,6 +140,41 @@ class Layout:
             for section, array in zip(self.sections, flat, strict=True)
         ]
 
+    def check_runs(self, runs: Sequence[Sequence[int]]) -> None:
+        """Refuses what `runs_of` has not made of variables of this model.
+
+        Raises:
+            MessageError: it has not.
+        """
+        for begin, end in runs:
+            if not 0 <= begin < end <= len(self.variables):
+                raise errors.MessageError(
+                    f"Runs of variables must be from 0 to "
+                    f"{len(self.variables)}. Received: {begin} to {end}"
+                )
+
+    def places(
+        self, section: Section, shard: int, runs: Sequence[Sequence[int]]
+    ) -> list[slice]:
+        """Where a shard holds some variables of a section.
+
+        Args:
+            section: of this layout.
+            shard: index of the center server.
+            runs: of the variables; see `runs_of`.
+
+        Returns:
+            Parts of what the shard holds, in their order.
+        """
+        cut, places, first = self.cut(section, shard), [], 0
+        for k in section.members:
+            after = first + _size(self.variables[k].shape)
+            begin, end = max(first, cut.start), min(after, cut.stop)
+            if begin < end and any(a <= k < b for a, b in runs):
+                places.append(slice(begin - cut.start, end - cut.start))
+            first = after
+        return places
+
     def empty(self, shared: bool = False) -> list[np.ndarray]:
         """Arrays to receive every section, of shape (size,) each.
 
@@ -217,6 +252,31 @@ class Layout:
                 return self.variables[k].name
             position -= size
         raise IndexError(position)
+
+
+def runs_of(indices: Sequence[int]) -> list[list[int]]:
+    """Some variables, as the few runs that they are.
+
+    Args:
+        indices: of them, without repetition.
+
+    Example:
+
+    >>> runs_of([4, 0, 1, 2])
+    [[0, 3], [4, 5]]
+    """
+    runs: list[list[int]] = []
+    for k in sorted(indices):
+        if runs and runs[-1][1] == k:
+            runs[-1][1] = k + 1
+        else:
+            runs.append([k, k + 1])
+    return runs
+
+
+def members_of(runs: Sequence[Sequence[int]]) -> frozenset[int]:
+    """The variables that `runs_of` was given."""
+    return frozenset(k for begin, end in runs for k in range(begin, end))
 
 
 def fingerprint(description: dict[str, Any]) -> str:

@@ -5,7 +5,9 @@ is how a model's variables become these, and how the worker follows what comes
 back. The rules are those of `core`, compiled on each device.
 """
 
+import copy
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.blocks import blocks
 from tf_elastic.cluster.worker import exchanger
 from tf_elastic.core import protocols
-from tf_elastic.core import rules
 from tf_elastic.core.protocols import ExchangeProtocol
 from tf_elastic.optimizers.compiled import compile_for
-from tf_elastic.optimizers.compiled import is_compiled_for
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 Tensors = list[tf.Tensor]
@@ -50,6 +48,9 @@ class CenterExchange:
     # Whether what a PULL brings is read and no more. Without XLA TensorFlow
     # may make a variable of the memory that it is given.
     only_reads = False
+    # Runs of parameters that are not trained, and stay; see `layout.runs_of`.
+    at_rest: Sequence[Sequence[int]] = ()
+    _part_of: "CenterExchange | None" = None
 
     def __init__(
         self,
@@ -99,6 +100,32 @@ class CenterExchange:
         """
         del spec
         return False
+
+    @property
+    def whole(self) -> "CenterExchange":
+        """The exchange of which this one is `training` a part."""
+        return self._part_of or self
+
+    def training(self, indices: Collection[int]) -> "CenterExchange":
+        """The same, of a step that trains some of the parameters only.
+
+        All is exchanged: the others may train what this worker does not.
+        Where the center moves without a message (by a velocity, or an average
+        of the past) it is told which ones are to stay.
+
+        Args:
+            indices: of those that are trained.
+        """
+        rule = self.protocol.rule
+        if self.takes_steps or rule.answers_difference or (
+            not rule.moves_by_itself
+        ):
+            return self
+        resting = set(range(len(self.parameters))) - set(indices)
+        twin = copy.copy(self.whole)
+        twin.at_rest = layout.runs_of(sorted(resting))
+        twin._part_of = self.whole
+        return twin
 
     def take_over(self, before: Any) -> None:
         """Goes on from the exchange before; eager or not."""
@@ -294,100 +321,3 @@ class CenterExchange:
                 )
                 begin += size
         return values
-
-
-class ElasticCenterExchange(CenterExchange):
-    """Points leave, differences come back: elastic averaging.
-
-    Args:
-        spec: what is exchanged, and the rates.
-        **kwargs: of `CenterExchange`.
-    """
-
-    def __init__(self, spec: ExchangeSpec, **kwargs: Any) -> None:
-        super().__init__(spec.parameters, **kwargs)
-        self._spec = spec
-        device_type = tf.DeviceSpec.from_string(self._devices[0]).device_type
-        self._is_on_host = device_type == "CPU"
-        self.only_reads = all(
-            is_compiled_for(device, self._jit_compile)
-            for device in self._devices
-        )
-        self._pull = [
-            self._compile(device, self._pull_on(i))
-            for i, device in enumerate(self._devices)
-        ]
-
-    def may_be_followed_by(self, spec: Any) -> bool:
-        """Whether the center goes on by another optimizer's rule."""
-        return bool(spec.rule == self._spec.rule)
-
-    def outgoing(self) -> Tensors:
-        """What the worker sends, and its statistics, for `laid_out`.
-
-        In the memory of the host they need no copy of their own.
-        """
-        if not self._is_on_host:
-            return super().outgoing()
-        return [
-            *(t for p in self.parameters for t in p.stored(0)),
-            *(v.store.read(0) for v in self._statistics),
-        ]
-
-    def laid_out(
-        self,
-        outgoing: Sequence[np.ndarray],
-        room: Callable[[], list[np.ndarray]],
-    ) -> list[np.ndarray]:
-        """Makes of what `outgoing` gave a flat array for each section."""
-        if not self._is_on_host:
-            return list(outgoing)
-        flat = room()
-        left = [value.reshape(-1) for value in outgoing]
-        stored: list[tuple[Callable, list[np.ndarray]]] = []
-        for parameter in self.parameters:
-            count = 2 if parameter.looks_ahead else 1
-            stored.append((parameter.point_of, left[:count]))
-            del left[:count]
-        stored += [(lambda values: values[0], [value]) for value in left]
-        for section, array in zip(self.layout.sections, flat, strict=True):
-            begin = 0
-            for k in section.members:
-                point_of, values = stored[k]
-                end = begin + values[0].size
-                for part in blocks(values[0].size):
-                    array[begin:end][part] = point_of(
-                        [v[part] for v in values]
-                    )
-                begin = end
-        return flat
-
-    def rates(
-        self, num_workers: int, clock: int, numbers: Any
-    ) -> rules.Rates:
-        """Alpha and beta."""
-        return self._spec.rates(num_workers, clock, numbers)
-
-    def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
-        for pull_on_device in self._pull:
-            pull_on_device(moving_rate, flat)
-
-    def _pull_on(self, i: int) -> Callable[..., Tensors]:
-        def pull(moving_rate: tf.Tensor, flat: Tensors) -> Tensors:
-            differences = self._cut(flat)
-            for parameter, difference in zip(
-                self.parameters, differences, strict=False
-            ):
-                store = parameter.variable.store
-                x = store.read(i)
-                rates = {"moving_rate": tf.cast(moving_rate, x.dtype)}
-                store.assign(i, self._spec.rule.settle(x, difference, rates))
-            return []
-
-        return pull
-
-    def _begin_anew(self, i: int) -> None:
-        for parameter in self.parameters:
-            if parameter.velocity is not None:
-                store = parameter.velocity.store
-                store.assign(i, tf.zeros_like(store.read(i)))

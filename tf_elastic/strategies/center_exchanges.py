@@ -7,8 +7,8 @@ from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.strategies.center_elastic import ElasticCenterExchange
 from tf_elastic.strategies.center_exchange import CenterExchange
-from tf_elastic.strategies.center_exchange import ElasticCenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
 from tf_elastic.strategies.center_push import PushCenterExchange
 from tf_elastic.strategies.center_session import CenterSession
@@ -115,9 +115,14 @@ class CenterExchanges:
                 for variable in session.trained()
             ]
         )
+        trained = [
+            k
+            for k, variable in enumerate(session.trained())
+            if id(variable) in parameters
+        ]
         exchange = self.first(spec, before.statistics, jit_compile)
         exchange.take_over(before)
-        return exchange
+        return exchange.training(trained)
 
     def _check_not_compressed(self, method: str) -> None:
         if self._compression != "none":

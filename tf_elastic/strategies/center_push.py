@@ -39,13 +39,9 @@ class PushCenterExchange(CenterExchange):
     def may_be_followed_by(self, spec: Any) -> bool:
         """Whether the center goes on by another optimizer's rule.
 
-        It is the same one, then; and where the center moves without a message
-        (by a velocity, or an average of the past) all has to be trained.
+        It is the same one, then.
         """
-        if spec.rule != self._spec.rule:
-            return False
-        is_all = len(spec.parameters) == len(self.parameters)
-        return is_all or not spec.rule.moves_by_itself
+        return bool(spec.rule == self._spec.rule)
 
     def take_over(self, before: "PushCenterExchange") -> None:
         """Goes on from where the worker has last read."""

@@ -148,7 +148,7 @@ class CenterSession:
         moment = [
             clock, samples, exchange.numbers(clock), self.clock.rate()
         ]
-        calls = HostCalls(self)
+        calls = HostCalls(self, exchange.at_rest)
 
         def ordered(function: Callable, *inputs: Any) -> Any:
             kind, moving_rate, rate, *arrays = tf.numpy_function(
@@ -309,12 +309,18 @@ class CenterSession:
 
     # Ending.
 
-    def close(self, clock: tf.Tensor, closing: bool) -> None:
+    def close(
+        self,
+        clock: tf.Tensor,
+        closing: bool,
+        at_rest: Sequence[Sequence[int]] = (),
+    ) -> None:
         """Training is over for now: the center gets what it has not yet.
 
         Args:
             clock: the worker's local steps.
             closing: whether there is one exchange more.
+            at_rest: runs of what the last step has not trained.
         """
         if self.exchanger is None:
             return
@@ -323,6 +329,7 @@ class CenterSession:
             int(clock),
             int(self._samples),
             self.exchange.numbers(clock).numpy(),
+            at_rest,
         )
         self.client.barrier_s = min(_CLOSING_S, self.client.barrier_s)
         if self.exchanger.in_flight:

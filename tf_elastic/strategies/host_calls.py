@@ -29,10 +29,15 @@ class HostCalls:
 
     Args:
         session: with its center.
+        at_rest: runs of variables that the step does not train; see
+            `layout.runs_of`.
     """
 
-    def __init__(self, session: CenterSession) -> None:
+    def __init__(
+        self, session: CenterSession, at_rest: Sequence[Sequence[int]] = ()
+    ) -> None:
         self._session = session
+        self._at_rest = at_rest
 
     def begin(
         self, step: TracedStep, clock: Any, rate: Any, *points: np.ndarray
@@ -81,7 +86,7 @@ class HostCalls:
     ) -> np.bool_:
         """Lets a message leave; whether it does."""
         del rate
-        moment = exchanger.Moment(clock, samples, numbers)
+        moment = exchanger.Moment(clock, samples, numbers, self._at_rest)
         live = self._session.exchanger
         if live.in_flight or not live.has_something(moment):
             return np.False_
@@ -95,7 +100,7 @@ class HostCalls:
         self._session.join()
         self._session.client.trains = True
         self._session.chiefs_word.tell(rate)
-        return exchanger.Moment(clock, samples, numbers)
+        return exchanger.Moment(clock, samples, numbers, self._at_rest)
 
     def laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """One flat array for each section, of what is outgoing."""
@@ -120,7 +125,7 @@ class HostCalls:
         """Brings differences; nothing comes back."""
         del rate
         self._session.exchanger.push(
-            exchanger.Moment(clock, samples, numbers), values
+            exchanger.Moment(clock, samples, numbers, self._at_rest), values
         )
         return []
 

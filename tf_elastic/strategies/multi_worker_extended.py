@@ -198,16 +198,24 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         indices: Sequence[int],
         jit_compile: bool | str,
     ) -> CenterExchange:
-        """All is exchanged: the others may train what this worker does not.
+        """The exchange of a step that trains some of the variables only.
 
         Args:
             exchange: that of all.
             spec: of it.
-            indices: of the parameters that are trained.
+            indices: of those of `spec` that are trained.
             jit_compile: as in `make_exchange`.
         """
-        del spec, indices, jit_compile
-        return exchange
+        del jit_compile
+        # An optimizer may train less than the exchange has from before.
+        trained = {id(spec.parameters[k].variable) for k in indices}
+        return exchange.training(
+            [
+                k
+                for k, parameter in enumerate(exchange.parameters)
+                if id(parameter.variable) in trained
+            ]
+        )
 
     def prepare_closing(self, exchange: CenterExchange) -> None:
         """Tells that training may end between two exchanges."""
@@ -341,9 +349,10 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         del count
         self.fit_ends()
         session = self._optimizers.session_of(exchange)
-        if session.exchanger is None or exchange is not session.exchange:
+        is_last = exchange.whole is session.exchange.whole
+        if session.exchanger is None or not is_last:
             return
-        session.close(clock, self._closing)
+        session.close(clock, self._closing, exchange.at_rest)
         if self.configuration.is_chief:
             session.wait_for_others()
             self._optimizers.look()

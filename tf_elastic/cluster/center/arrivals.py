@@ -72,7 +72,7 @@ class Arrivals:
             self._state.check_begun()
             try:
                 member = self._registry.admit_push(push_id)
-                self._state.check(rates, answers_difference)
+                self._state.check(rates, answers_difference, push_id.at_rest)
                 yield member
             except tuple(_NOT_APPLIED) as error:
                 [outcome, *_] = (

@@ -5,19 +5,21 @@ block, so that what is computed stays in the cache.
 """
 
 import math
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.blocks import blocks
+from tf_elastic.cluster.blocks import blocks_between
 from tf_elastic.cluster.blocks import check_finite
-from tf_elastic.cluster.blocks import largest
 from tf_elastic.cluster.blocks import may_overflow
 from tf_elastic.cluster.blocks import squares_of_parameters
 from tf_elastic.cluster.blocks import sum_of_squares
+from tf_elastic.cluster.center.finite_bounds import Bounds
 from tf_elastic.cluster.center.sent_points import SentPoints
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import STATISTICS
@@ -52,8 +54,7 @@ class CenterState:
         self.slots: dict[str, Arrays] = {}
         self._by_role: dict[str, Rule] = {}
         self._last_rates: dict[str, Any] = {}
-        # At most, of each section's values in all slots.
-        self._largest: list[float] = []
+        self._bounds = Bounds(index)
         self.sent = SentPoints()  # of a rule that remembers
 
     @property
@@ -111,10 +112,13 @@ class CenterState:
             for name in names
         }
         self.slots[_CENTER] = values
-        self._largest = [math.inf] * len(values)
+        self._bounds.forget(len(values))
 
     def check(
-        self, rates: Rates, answers_difference: bool | None = None
+        self,
+        rates: Rates,
+        answers_difference: bool | None = None,
+        at_rest: Sequence[Sequence[int]] = (),
     ) -> None:
         """Refuses what the rule cannot take.
 
@@ -122,6 +126,7 @@ class CenterState:
             rates: of a push.
             answers_difference: whether the push is answered so; None if it
                 does not matter.
+            at_rest: runs of variables.
 
         Raises:
             MessageError: with the name and the value.
@@ -131,6 +136,7 @@ class CenterState:
                 f"center {self.index} goes by the rule {self.rule.name!r}, "
                 "which has no such exchange"
             )
+        self._layout.check_runs(at_rest)
         try:
             self.rule.check(rates)
         except ValueError as error:
@@ -182,7 +188,7 @@ class CenterState:
             name: arrays[k * n : (k + 1) * n]
             for k, name in enumerate(state["slots"])
         }
-        self._largest = [math.inf] * n
+        self._bounds.forget(n)
 
     # Messages.
 
@@ -241,7 +247,7 @@ class CenterState:
             self.check_finite(deltas, worker)
         for k, total in enumerate(squares):
             if not self._stays_finite(k, math.sqrt(total), now):
-                self._check_moved(moved, k)
+                self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
         sections = zip(self._layout.sections, squares, strict=True)
         return sum(total for s, total in sections if s.role == PARAMETERS)
@@ -254,6 +260,7 @@ class CenterState:
         context: Context,
         worker: int | None = None,
         sent: Arrays | None = None,
+        at_rest: Sequence[Sequence[int]] = (),
     ) -> dict[str, Any]:
         """Moves the center by deltas.
 
@@ -263,6 +270,7 @@ class CenterState:
             context: of it.
             worker: whose they are, if they may not be finite.
             sent: see `Rule.apply`.
+            at_rest: runs of variables that stay where they are.
 
         Returns:
             The rates by which the parameters have moved.
@@ -285,17 +293,22 @@ class CenterState:
         sent = sent or self.values
         for k, section in enumerate(self._layout.sections):
             rule = self._by_role[section.role]
-            for part in blocks(deltas[k].size):
-                after = rule.apply(
-                    self._block(k, part),
-                    deltas[k][part],
-                    now[section.role],
-                    sent[k][part],
+            for part, rests in self._parts(k, at_rest):
+                parent = self._block(k, part)
+                after = (
+                    rule.rest(parent)
+                    if rests
+                    else rule.apply(
+                        parent,
+                        deltas[k][part],
+                        now[section.role],
+                        sent[k][part],
+                    )
                 )
                 for name, value in after.items():
                     moved[name][k][part] = value
             if not sure:
-                self._check_moved(moved, k)
+                self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
         return now[PARAMETERS]
 
@@ -321,9 +334,9 @@ class CenterState:
                 after = move(rule, points[k][part], slots, now[section.role])
                 for name, value in after.items():
                     moved[name][k][part] = value
-            self._check_moved(moved, k)
+            self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
-        self._largest = [math.inf] * len(self.values)
+        self._bounds.forget(len(self.values))
         self.version += 1
 
     def squares(self, deltas: Arrays) -> float:
@@ -351,6 +364,25 @@ class CenterState:
             for role, rule in self._by_role.items()
         }
 
+    def _stays_finite(
+        self, k: int, message: float, now: Mapping[str, Rates]
+    ) -> bool:
+        """Whether a section does; `message` is as large as its delta."""
+        role = self._layout.sections[k].role
+        return self._bounds.hold(
+            self._by_role[role], k, self.slots, message, now[role]
+        )
+
+    def _parts(
+        self, k: int, at_rest: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[slice, bool]]:
+        """The blocks of a section, and whether each is at rest."""
+        section, size = self._layout.sections[k], self.values[k].size
+        resting: list[slice] = []
+        if at_rest and section.role == PARAMETERS:
+            resting = self._layout.places(section, self.index, at_rest)
+        return blocks_between(size, resting)
+
     def _block(self, k: int, part: slice) -> dict[str, np.ndarray]:
         """Views of a block of a section, in all slots that it has."""
         return {
@@ -365,35 +397,3 @@ class CenterState:
             name: [np.empty_like(array) for array in arrays]
             for name, arrays in slots.items()
         }
-
-    # Whether a message of finite numbers leaves finite ones.
-
-    def _stays_finite(
-        self, k: int, message: float, rates: Mapping[str, Rates]
-    ) -> bool:
-        """Whether a section stays finite for sure, in all slots.
-
-        Args:
-            k: the section.
-            message: how large the delta is, at most.
-            rates: by which it counts, by role.
-        """
-        role = self._layout.sections[k].role
-        rule, now = self._by_role[role], rates[role]
-        finfo = ml_dtypes.finfo(self.values[k].dtype)  # type: ignore[no-untyped-call]
-        most = float(finfo.max) / 4
-        after = rule.reached(self._largest[k], message, now)
-        if after is not None and not after < most:
-            # Too large, or not known as yet.
-            held = max(largest(arrays[k]) for arrays in self.slots.values())
-            after = rule.reached(held, message, now)
-        sure = after is not None and after < most
-        self._largest[k] = after if after is not None and sure else math.inf
-        return sure
-
-    def _check_moved(self, moved: Mapping[str, Arrays], k: int) -> None:
-        if not all(np.isfinite(arrays[k]).all() for arrays in moved.values()):
-            raise errors.NonFiniteError(
-                f"center {self.index} has not taken a push of finite numbers "
-                "that would make it infinite"
-            )

@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import layout as layouts
 from tf_elastic.cluster.center.arrivals import Arrivals
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.center_state import CenterState
@@ -131,7 +132,9 @@ class NodeExchanges:
             context = Context(float(self._state.version), float(staleness))
             deltas = self._state.put_deltas(messages)
             sent = self._state.sent.at(push_id.worker, push_id.version_read)
-            now = self._state.apply(deltas, rates, context, sent=sent)
+            now = self._state.apply(
+                deltas, rates, context, sent=sent, at_rest=push_id.at_rest
+            )
             news = self._applied(push_id, rates, [*messages, *messages])
             self._registry.note_read(member)
             if self.total_momentum:
@@ -149,7 +152,13 @@ class NodeExchanges:
         """Moves the center by one worker's deltas: Algorithm 1, step b)."""
         with self._arrivals.of(push_id, rates):
             context = Context(float(self._state.version))
-            self._state.apply(deltas, rates, context, push_id.worker)
+            self._state.apply(
+                deltas,
+                rates,
+                context,
+                push_id.worker,
+                at_rest=push_id.at_rest,
+            )
             return self._applied(push_id, rates, deltas)
 
     def exchange(
@@ -246,10 +255,13 @@ class NodeExchanges:
             late = not answers and push_id.round not in (
                 None, self._rounds.round
             )
+            at_rest = layouts.members_of(push_id.at_rest)
             if late:  # It has not begun from the last round's answer.
                 self._rounds.attend(push_id.worker)
             else:
-                self._rounds.add(push_id.worker, deltas, rates, not answers)
+                self._rounds.add(
+                    push_id.worker, deltas, rates, not answers, at_rest
+                )
             outcome = happened.LATE if late else happened.APPLIED
             self._arrivals.note(push_id, rates, [*deltas, *deltas], outcome)
             self._registry.note_read(member)
@@ -305,13 +317,18 @@ class NodeExchanges:
     def _end_round(self) -> None:
         context = Context(float(self._state.version))
         rule, present = self._state.rule, 0
-        for rates, came, deltas in self._rounds.end():
+        for rates, came, deltas, resting in self._rounds.end():
             present += came
             if not rule.answers_difference and rule.sends == rules.POINT:
                 # The mean of those who have come.
                 rates = {**rates, "num_workers": came}
             try:
-                self._state.apply(deltas, rates, context._replace(count=came))
+                self._state.apply(
+                    deltas,
+                    rates,
+                    context._replace(count=came),
+                    at_rest=layouts.runs_of(list(resting)),
+                )
             except errors.NonFiniteError as error:
                 # Nobody's call alone: the round ends without it.
                 logging.error("%s.", error)

@@ -1,6 +1,7 @@
 """One worker's membership of the cluster, as one center server knows it."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ class PushId(NamedTuple):
     max_lag: float | None = None
     # The round that the worker takes part in, if it is on time.
     round: int | None = None
+    # Runs of variables that it does not train; see `layout.runs_of`.
+    at_rest: Sequence[Sequence[int]] = ()
 
 
 @dataclasses.dataclass

@@ -26,6 +26,7 @@ class Sum(NamedTuple):
     rates: Rates  # of all, or the newest
     came: int  # how many
     arrays: Arrays
+    at_rest: frozenset[int]  # variables that nobody has trained
 
 
 class SyncRounds:
@@ -43,7 +44,12 @@ class SyncRounds:
         self.waiting: collections.Counter[int] = collections.Counter()
 
     def add(
-        self, worker: int, values: Arrays, rates: Rates, together: bool
+        self,
+        worker: int,
+        values: Arrays,
+        rates: Rates,
+        together: bool,
+        at_rest: frozenset[int] = frozenset(),
     ) -> None:
         """Takes a worker's part.
 
@@ -55,16 +61,22 @@ class SyncRounds:
             values: one array for each section.
             rates: of it; parts of the same rates are added up.
             together: whether those of others are, too, and the newest count.
+            at_rest: the variables that it does not train.
         """
         kind = () if together else tuple(sorted(rates.items()))
         if kind not in self._sums:
             zeros = [np.zeros_like(value) for value in values]
-            self._sums[kind] = Sum(rates, 0, zeros)
+            self._sums[kind] = Sum(rates, 0, zeros, at_rest)
         before = self._sums[kind]
         for value, total in zip(values, before.arrays, strict=True):
             for part in blocks(value.size):
                 total[part] += value[part]
-        self._sums[kind] = Sum(rates, before.came + 1, before.arrays)
+        self._sums[kind] = Sum(
+            rates,
+            before.came + 1,
+            before.arrays,
+            before.at_rest & at_rest,
+        )
         self._here.add(worker)
 
     def attend(self, worker: int) -> None:

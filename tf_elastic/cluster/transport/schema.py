@@ -20,6 +20,7 @@ _WORKER = fields.integer(high=2**31 - 1)
 _INCARNATION = fields.integer(1)
 _NUM_WORKERS = fields.integer(1, 2**31 - 1)
 _COUNT = fields.integer()
+_INDEX = fields.integer(high=1_000_000)
 _VERSION = fields.integer(-1)  # -1: none was seen
 
 _MEMBER = {"worker": _WORKER, "incarnation": _INCARNATION}
@@ -30,6 +31,7 @@ _ID = fields.record(
         "samples": _COUNT,
         "max_lag": fields.optional(fields.number(0, 1e9)),
         "round": fields.optional(_COUNT),
+        "at_rest": fields.each(fields.row(_INDEX, _INDEX), 10_000),
     },
 )
 _NUMBERS = fields.table(fields.optional(fields.number(-1e30, 1e30)), 32)

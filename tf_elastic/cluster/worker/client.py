@@ -85,13 +85,13 @@ class CenterClient:
         self.barrier_s = self.timeouts.barrier_s  # less at the end
         self.clock = 0  # the worker's local steps
         self.samples = 0  # that it has trained on
+        self.at_rest: Sequence[Sequence[int]] = ()  # see `Progress`
         self.notes: dict[str, Any] = {}  # others see them in the status
         self.trains = False  # the chief waits for it at the end
         self.sequence = 0
         self._around = around = around or Surroundings()
-        identity = Identity(
-            worker, is_chief, expected_workers, uuid.uuid4().hex
-        )
+        process = uuid.uuid4().hex
+        identity = Identity(worker, is_chief, expected_workers, process)
         self.events = stream.of_worker(worker, group, around.time_of_day)
         if around.events:
             self.events.listen(around.events)
@@ -377,7 +377,7 @@ class CenterClient:
     ) -> Moved:
         self._presence.check()
         self.sequence += 1
-        at = at or Progress(self.clock, self.samples)
+        at = at or Progress(self.clock, self.samples, self.at_rest)
         num_workers = self.num_workers  # Signs of life change it.
         now = rates(num_workers, at.clock)
         rule = self.layout.rule

@@ -73,6 +73,7 @@ class Moment(NamedTuple):
     clock: int  # the worker's local steps
     samples: int  # that it has trained on
     numbers: Sequence[float] = ()  # that the rates depend on
+    at_rest: Sequence[Sequence[int]] = ()  # see `Progress`
 
 
 class Room:
@@ -285,7 +286,9 @@ class Exchanger:
         else:
             out = self._back.arrays()
             do = functools.partial(self.client.exchange, out=out)
-        at = Progress(int(moment.clock), int(moment.samples))
+        at = Progress(
+            int(moment.clock), int(moment.samples), moment.at_rest
+        )
         self._given_at = at.clock
         self._pending = self._sender.submit(
             do, list(values), self._rates_at(moment), at=at
@@ -300,6 +303,7 @@ class Exchanger:
     def _tell(self, moment: Moment) -> None:
         self.client.clock = int(moment.clock)
         self.client.samples = int(moment.samples)
+        self.client.at_rest = moment.at_rest
 
     def stop(self, finished: bool = False) -> None:
         """Leaves the center and ends the thread. Never raises.

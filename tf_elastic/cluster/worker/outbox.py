@@ -29,6 +29,11 @@ class Outbox:
         self._sent: Arrays | None = None
         self._number = (0, 0)
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether there is something that was never sent."""
+        return self._unsent is not None
+
     def with_message(
         self, message: Arrays, sections: Sequence[Section]
     ) -> Arrays:

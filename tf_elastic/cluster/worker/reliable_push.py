@@ -7,6 +7,7 @@ joined anew.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ class Progress(NamedTuple):
 
     clock: int  # its local steps
     samples: int  # that it has trained on
+    # Runs of variables that it does not train; see `layout.runs_of`.
+    at_rest: Sequence[Sequence[int]] = ()
 
 
 class Push(NamedTuple):
@@ -56,6 +59,10 @@ class Push(NamedTuple):
             self.max_lag,
         )
 
+    def of_all(self) -> "Push":
+        """The same, where nothing is at rest."""
+        return self._replace(at=self.at._replace(at_rest=()))
+
     def header(
         self, session: ShardSession, version_read: int | None = None
     ) -> dict[str, Any]:
@@ -75,6 +82,8 @@ class Push(NamedTuple):
             "clock": self.at.clock,
             "samples": self.at.samples,
         }
+        if self.at.at_rest:
+            id_["at_rest"] = [list(run) for run in self.at.at_rest]
         if self.max_lag is not None:
             id_.update(max_lag=self.max_lag, round=session.round)
         return {"id": id_, "rate": dict(self.rates)}
@@ -132,6 +141,8 @@ def _push(
     outbox = session.outbox
     if push.adds_up:
         _send_again(session, push)
+        if outbox.has_unsent:  # Of what has come to rest, too.
+            push = push.of_all()
         message = outbox.with_message(message, session.layout.sections)
     try:
         news = push.call(session, push, message, out)
@@ -163,7 +174,7 @@ def _send_again(session: ShardSession, push: Push) -> None:
         # Where all meet, too: nobody is to wait for what is late.
         takes = push.takes_points
         room = [np.empty_like(part) for part in parts] if takes else []
-        header = push._replace(sequence=sequence).header(session)
+        header = push.of_all()._replace(sequence=sequence).header(session)
         name = wire.TAKE if takes else wire.PUSH
         try:
             news = session.stream(name, header, parts, room)

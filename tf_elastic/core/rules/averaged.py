@@ -132,6 +132,11 @@ class TimeAverage(Rule):
             average = time_average(average, moved[CENTER], rates[_IS_BEFORE])
         return {**moved, AVERAGE: average}
 
+    def rest(self, parent: Slots) -> dict[str, Array]:
+        """The average stays as well; see `Rule.rest`."""
+        inside = {k: v for k, v in parent.items() if k != AVERAGE}
+        return {**self.of.rest(inside), AVERAGE: parent[AVERAGE]}
+
     def begin(self, parent: Slots, rates: Rates) -> Array:
         """As the rule inside."""
         return self.of.begin(parent, rates)

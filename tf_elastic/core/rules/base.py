@@ -149,6 +149,20 @@ class Rule:
         """
         raise NotImplementedError
 
+    def rest(self, parent: Slots) -> dict[str, Array]:
+        """The parent after an update of what is not trained for now.
+
+        Of frozen layers: they stay where they are, however it would have
+        moved by itself. A rule with a velocity has none afterwards.
+
+        Args:
+            parent: before it.
+
+        Returns:
+            The same slots.
+        """
+        return dict(parent)
+
     def begin(self, parent: Slots, rates: Rates) -> Array:
         """The point that a child begins at, or goes on from.
 

@@ -125,6 +125,10 @@ class HeavyBall(Rule):
         )
         return {CENTER: moved.parameters, VELOCITY: moved.velocity}
 
+    def rest(self, parent: Slots) -> dict[str, Array]:
+        """No velocity any more; see `Rule.rest`."""
+        return {**parent, VELOCITY: 0 * parent[VELOCITY]}
+
     def reached(
         self, size: float, message: float, rates: Rates
     ) -> float | None:
