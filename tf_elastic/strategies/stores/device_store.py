@@ -57,7 +57,7 @@ class DeviceStore:
 
     def read(self, worker: int) -> tf.Tensor:
         """See `WorkerStore`."""
-        return self.live[worker].read_value()
+        return self.live[worker].value()
 
     def assign(self, worker: int, value: Any) -> Any:
         """See `WorkerStore`."""
@@ -69,7 +69,7 @@ class DeviceStore:
 
     def values(self) -> list[tf.Tensor]:
         """See `WorkerStore`."""
-        return [copy.read_value() for copy in self.live]
+        return [copy.value() for copy in self.live]
 
     def set_all(self, value: Any) -> None:
         """See `WorkerStore`."""
