@@ -6,6 +6,8 @@ What the methods say of theirs is put in by `flag_table`.
 import dataclasses
 from typing import Any
 
+from tf_elastic.core import lateness
+
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
@@ -106,7 +108,7 @@ GROUPS: dict[str, list[Flag]] = {
             "Of what travels between workers and center.",
         ),
         Flag(
-            "max_lag", "number", 10.0,
+            "max_lag", "number", lateness.DEFAULT_MAX_LAG,
             "How many turns of the other workers one may miss between two of "
             "its exchanges; what it brings after that is left out, and it "
             "goes on from the center. 0 for no bound.",
