@@ -145,13 +145,13 @@ UNKNOWN = {
     ("name", "drop_remainder"),
     [
         ("DiLoCo", True),
-        ("Downpour", False),
         *(
             pytest.param(name, drop_remainder, marks=pytest.mark.full)
             for name, drop_remainder in (
                 ("LocalSGD", False),
                 ("LocalSGD", True),
                 ("DiLoCo", False),
+                ("Downpour", False),
                 ("Downpour", True),
             )
         ),

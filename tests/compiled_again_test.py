@@ -36,9 +36,9 @@ def compile_again(model, method):
     [
         pytest.param(
             method,
-            # Those that keep something at the center, one of each kind.
+            # Gradients one after the other, and points that meet.
             marks=[]
-            if method in ("ADownpour", "AsyncMSGD", "DiLoCo")
+            if method in ("AsyncMSGD", "DiLoCo")
             else [pytest.mark.full],
         )
         for method in GO_ON

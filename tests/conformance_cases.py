@@ -208,11 +208,14 @@ _SAME = {
 # in cells that it has.
 _FULL = {
     "eager": {"AveragedSGD", "MVADownpour", "AsyncMSGD"},
+    "steps_per_execution": {"AveragedSGD", "MVADownpour"},
     "xla": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)", "ADMM"},
     "backup": {
         *("AveragedSGD", "MVADownpour", "AsyncMSGD", "DiLoCo(SGD)", "ADMM")
     },
-    "mixed_bfloat16": {"EAMSGD", "MVADownpour", "AsyncMSGD", "DiLoCo(SGD)"},
+    "mixed_bfloat16": {
+        *("EAMSGD", "AveragedSGD", "MVADownpour", "AsyncMSGD", "DiLoCo(SGD)")
+    },
     "mixed_float16": {"AveragedSGD", "MVADownpour", "AsyncMSGD", "ADMM"},
     "sparse": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)"},
     "snapshot": {"AveragedSGD", "MVADownpour", "DiLoCo(SGD)"},

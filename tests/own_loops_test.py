@@ -34,10 +34,10 @@ UNBUILT = {
     [
         ("EAMSGD", True),
         ("Downpour", False),
-        ("scaled loss", True),
         *(
             pytest.param(name, graph, marks=pytest.mark.full)
             for name, graph in (
+                ("scaled loss", True),
                 ("Elastic Adam", True),
                 ("EAMSGD", False),
                 ("Downpour", True),

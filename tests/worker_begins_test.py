@@ -215,7 +215,7 @@ def set_rate(rate):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "protocol",
-    [pytest.param("blocking", marks=pytest.mark.full), "overlapped"],
+    ["blocking", pytest.param("overlapped", marks=pytest.mark.full)],
 )
 def test_the_chiefs_learning_rate_reaches_all(cluster, worker, protocol):
     servers = cluster(2)
