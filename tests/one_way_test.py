@@ -18,6 +18,7 @@ from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import rules
 from tf_elastic.core.protocols import PARENT
+from tf_elastic.timeline import event as events
 
 _GENERATOR = np.random.default_rng(3)
 _NOISE = _GENERATOR.normal(size=(4, 2000, trees.N))
@@ -117,6 +118,29 @@ def test_who_send_at_the_same_time_leave_the_sum_as_it_was(monkeypatch):
             root.point() + leaf.point(), total, rtol=0, atol=1e-13
         )
     assert abs(before).max() < 1e-3
+
+
+def test_what_is_followed_is_told(monkeypatch):
+    monkeypatch.setattr(trees, "UP", 1)
+    servers, root, leaf = pair(down_period=1)
+    told = []
+    root.node.events.listen(told.append)
+    for _ in range(3):
+        leaf.turn()
+        assert leaf.upstream.carry()
+        root.turn()
+    # Once more, as a message that comes twice.
+    line = servers.connect("root")
+    line.stream(wire.SEND, 1.0, member(1), [np.zeros(trees.N)])
+    assert {e.kind for e in told} == {events.EXCHANGE}
+    assert [(e.worker, e.version_applied, e.outcome) for e in told] == [
+        (0, 0, events.APPLIED),
+        (0, 1, events.APPLIED),
+        (0, 2, events.APPLIED),
+        (0, None, events.DUPLICATE),
+    ]
+    assert {e.bytes for e in told} == {8 * trees.N}
+    assert root.node.applied == 0  # Nobody has pushed.
 
 
 def test_statistics_go_up_alone():

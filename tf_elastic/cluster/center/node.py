@@ -94,7 +94,12 @@ class Node:
             self.events,
         )
         self.one_way = OneWayExchanges(
-            one_way, upstream, self.state, self.registry, self.changed
+            one_way,
+            upstream,
+            self.state,
+            self.registry,
+            self.changed,
+            self.events,
         )
 
     def empty_twin(self, group: int) -> "Node":

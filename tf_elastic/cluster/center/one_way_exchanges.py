@@ -25,6 +25,8 @@ from tf_elastic.core import one_way
 from tf_elastic.core import protocols
 from tf_elastic.core.protocols import PARENT
 from tf_elastic.core.protocols import OneWay
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline.stream import Stream
 
 
 class OneWaySettings(NamedTuple):
@@ -53,6 +55,7 @@ class OneWayExchanges:
         state: what the node holds.
         registry: its children.
         changed: held by whoever changes any of these; told of what is sent.
+        events: is told of what is followed, and what is not.
     """
 
     def __init__(
@@ -62,12 +65,14 @@ class OneWayExchanges:
         state: CenterState,
         registry: WorkerRegistry,
         changed: threading.Condition,
+        events: Stream,
     ) -> None:
         self.clock = 0  # the node's own steps
         self.upstream = upstream
         self._state = state
         self._registry = registry
         self._changed = changed
+        self._events = events
         self._doubled = 0
         self._not_followed = 0
         self._settings = settings
@@ -113,6 +118,7 @@ class OneWayExchanges:
                 self._inbox.put(worker, values)
             else:
                 self._doubled += 1
+                self._tell(worker, values, happened.DUPLICATE)
             return {}
 
     def listen(
@@ -207,12 +213,30 @@ class OneWayExchanges:
 
     def _follow(self, edge: Any) -> None:
         values = self._inbox.take(edge)
+        version, outcome = self._state.version, happened.APPLIED
         try:
             self._state.follow(values, self._rates, edge == PARENT)
         except errors.NonFiniteError as error:
             # Nobody's call: who has sent it does not hear of it.
             self._not_followed += 1
+            outcome = happened.REFUSED
             logging.error("%s.", error)
+        self._tell(edge, values, outcome, version_applied=version)
+
+    def _tell(
+        self, edge: Any, values: Arrays, outcome: str, **fields: Any
+    ) -> None:
+        """Of a point from a child, or from the parent: worker None."""
+        self._events.tell(
+            happened.EXCHANGE,
+            worker=None if edge == PARENT else edge,
+            step_applied=self.clock,
+            bytes=sum(array.nbytes for array in values),
+            rates=self._rates,
+            num_workers=self._registry.num_workers,
+            outcome=outcome,
+            **fields,
+        )
 
     def join_parent(self, patience: Patience | None = None) -> None:
         """Joins the node's parent, for arguments and errors see `Upstream`.

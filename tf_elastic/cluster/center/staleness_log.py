@@ -31,6 +31,8 @@ class StalenessLog:
         """Notes a push that was applied."""
         if event.kind != events.EXCHANGE or event.outcome != events.APPLIED:
             return
+        if event.staleness is None:  # It came one way.
+            return
         self.count += 1
         self._entries.append(
             Staleness(
