@@ -493,6 +493,22 @@ OPTIMIZER_OPTIONS = {
 }
 
 
+def test_the_end_of_fit_is_told(compat):
+    """Keras ends the optimizer of `compile`, once, after the last epoch."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", jit_compile=False)
+    told = []
+    compat.at_end_of(
+        model.optimizer, lambda: told.append(int(model.optimizer.iterations))
+    )
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model.fit(x, y, batch_size=2, epochs=3, verbose=0)
+    assert told == [6], broken("Trainer.fit", "compat.at_end_of")
+    model.evaluate(x, y, verbose=0)
+    model.fit(x, y, batch_size=2, verbose=0)
+    assert told == [6, 8], broken("Trainer.fit", "compat.at_end_of")
+
+
 def test_keras_steps_are_told_from_others(compat, mirrored, monkeypatch):
     """What `fit`, `evaluate` and `predict` hand to `strategy.run`."""
     seen = []

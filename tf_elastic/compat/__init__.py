@@ -44,6 +44,7 @@ from tf_elastic.compat.keras_optimizers import leave_saving
 from tf_elastic.compat.keras_optimizers import loss_scale_of
 from tf_elastic.compat.keras_optimizers import make_local
 from tf_elastic.compat.keras_optimizers import native_variable
+from tf_elastic.compat.keras_training import at_end_of
 from tf_elastic.compat.keras_training import build_by_specification
 from tf_elastic.compat.keras_training import is_keras_step
 from tf_elastic.compat.keras_training import is_train_step
@@ -61,6 +62,7 @@ __all__ = [
     "NestedLauncher",
     "RestoredFrom",
     "UntunedDistributedDataset",
+    "at_end_of",
     "build_by_specification",
     "canonical_device",
     "clock_and_rate",

@@ -36,6 +36,23 @@ def _is_method(function: Any, name: str) -> bool:
     ) and getattr(function, "__name__", None) == name
 
 
+def at_end_of(
+    optimizer: keras.optimizers.Optimizer, then: Callable[[], None]
+) -> None:
+    """Has something done after Keras has ended an optimizer.
+
+    Relies on `fit` calling `finalize_variable_values` of the one that
+    `compile` has got, at its end.
+    """
+    end = optimizer.finalize_variable_values
+
+    def end_all(var_list: Any) -> None:
+        end(var_list)
+        then()
+
+    optimizer.finalize_variable_values = end_all
+
+
 def lacks_call(error: RuntimeError) -> bool:
     """Whether Keras could not build a model that has no `call`."""
     text = str(error)

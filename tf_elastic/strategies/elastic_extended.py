@@ -15,6 +15,7 @@ from tf_elastic import compat
 from tf_elastic.strategies import scopes
 from tf_elastic.strategies import views
 from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.fit_end import FitEnd
 from tf_elastic.strategies.seed_variable import SeedVariable
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import StepTimer
@@ -58,6 +59,7 @@ class ElasticExtended(compat.MirroredExtended):
         self._plain = False
         self._untrained = Untrained(self.elastic_variables)
         self.timer = StepTimer()
+        self.fit_end = FitEnd()
 
     @contextlib.contextmanager
     def step_on(self, step: Step) -> Iterator[None]:

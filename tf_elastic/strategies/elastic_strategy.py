@@ -82,6 +82,10 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
         with self.extended.step_on(step):
             result = super().run(fn, *arguments, options)
             self.extended.replicas_have_run(step)
+        self.extended.fit_end.is_of(
+            getattr(fn, "__self__", None),
+            [(optimizer, own) for optimizer, _, own in step.optimizers],
+        )
         return result
 
     def reduce(self, reduce_op: Any, value: Any, axis: Any) -> Any:
