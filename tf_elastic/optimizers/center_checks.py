@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
 
 def check_learning_rate(learning_rate: Any) -> None:

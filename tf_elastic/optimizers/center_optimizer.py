@@ -17,10 +17,10 @@ from tf_elastic.optimizers import worker_points
 from tf_elastic.optimizers import worker_state
 from tf_elastic.optimizers.cross_replica import in_cross_replica
 from tf_elastic.optimizers.own_step import OwnStep
-from tf_elastic.optimizers.protocol import ElasticExtended
 from tf_elastic.optimizers.short_training import TrainingLength
 from tf_elastic.optimizers.step_exchanges import StepExchanges
 from tf_elastic.optimizers.step_exchanges import exchange_across
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 from tf_elastic.optimizers.worker_step import step_of_own
 
 

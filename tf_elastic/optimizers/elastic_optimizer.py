@@ -13,8 +13,8 @@ from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
-from tf_elastic.optimizers.protocol import ElasticExtended
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
 
 @register(

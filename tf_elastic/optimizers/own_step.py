@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_elastic.optimizers.center_average import average_center
 from tf_elastic.optimizers.compiled import FusedUpdate
 from tf_elastic.optimizers.compiled import check_jit_compile
-from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 from tf_elastic.optimizers.worker_step import replica_device
 from tf_elastic.optimizers.worker_step import scale_gradients
 

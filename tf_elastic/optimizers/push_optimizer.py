@@ -17,7 +17,7 @@ from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import in_float64
-from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
 
 class PushOptimizer(CenterOptimizer):

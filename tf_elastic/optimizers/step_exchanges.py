@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
-from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
 
 class StepExchanges:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import core
-from tf_elastic.optimizers.protocol import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
 
 def assign_sgd_step(

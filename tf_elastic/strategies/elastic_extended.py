@@ -29,8 +29,8 @@ from tf_elastic.strategies.worker_variable import WorkerVariable
 class ElasticExtended(compat.MirroredExtended):
     """Where variables live and what runs where, on this process' devices.
 
-    With `tf_elastic.optimizers.protocol.ElasticExtended` in its subclasses this
-    is what the optimizers of this package talk to.
+    With its subclasses it is what the optimizers of this package talk to; see
+    `tf_elastic.optimizers.strategy_interface.ElasticExtended`.
 
     Args:
         container_strategy: whose `extended` this is.
