@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,21 @@ def blocks_between(
         if place.start < place.stop:
             yield place, True
         done = place.stop
+
+
+def put_block(
+    moved: Mapping[str, Sequence[np.ndarray]],
+    k: int,
+    part: slice,
+    after: Mapping[str, np.ndarray],
+) -> None:
+    """Copies what a rule has made of one block of section k, in all slots.
+
+    Called with what is used nowhere else its memory is free for the next
+    block, and in the cache.
+    """
+    for name, value in after.items():
+        moved[name][k][part] = value
 
 
 def put_deltas(

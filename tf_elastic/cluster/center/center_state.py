@@ -17,6 +17,7 @@ from tf_elastic.cluster.blocks import blocks
 from tf_elastic.cluster.blocks import blocks_between
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import may_overflow
+from tf_elastic.cluster.blocks import put_block
 from tf_elastic.cluster.blocks import squares_of_parameters
 from tf_elastic.cluster.blocks import sum_of_squares
 from tf_elastic.cluster.center.finite_bounds import Bounds
@@ -236,9 +237,9 @@ class CenterState:
                 parent = self._block(k, part)
                 delta = rule.delta(points[k][part], parent)
                 total += sum_of_squares(delta)
-                after = rule.apply(parent, delta, now[section.role])
-                for name, value in after.items():
-                    moved[name][k][part] = value
+                put_block(
+                    moved, k, part, rule.apply(parent, delta, now[section.role])
+                )
                 deltas[k][part] = delta
             squares.append(total)
         if not np.isfinite(squares).all():
@@ -295,18 +296,16 @@ class CenterState:
             rule = self._by_role[section.role]
             for part, rests in self._parts(k, at_rest):
                 parent = self._block(k, part)
-                after = (
-                    rule.rest(parent)
-                    if rests
-                    else rule.apply(
-                        parent,
-                        deltas[k][part],
-                        now[section.role],
-                        sent[k][part],
-                    )
+                if rests:
+                    put_block(moved, k, part, rule.rest(parent))
+                    continue
+                delta, rates_now = deltas[k][part], now[section.role]
+                put_block(
+                    moved,
+                    k,
+                    part,
+                    rule.apply(parent, delta, rates_now, sent[k][part]),
                 )
-                for name, value in after.items():
-                    moved[name][k][part] = value
             if not sure:
                 self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
@@ -331,9 +330,8 @@ class CenterState:
             rule = self._by_role[section.role]
             for part in blocks(points[k].size):
                 slots = self._block(k, part)
-                after = move(rule, points[k][part], slots, now[section.role])
-                for name, value in after.items():
-                    moved[name][k][part] = value
+                point, rates_now = points[k][part], now[section.role]
+                put_block(moved, k, part, move(rule, point, slots, rates_now))
             self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
         self._bounds.forget(len(self.values))
