@@ -86,12 +86,17 @@ class HostCalls:
     ) -> np.bool_:
         """Lets a message leave; whether it does."""
         del rate
-        moment = exchanger.Moment(clock, samples, numbers, self._at_rest)
+        moment = self._at(clock, samples, numbers)
         live = self._session.exchanger
         if live.in_flight or not live.has_something(moment):
             return np.False_
         live.send(moment, self.laid_out(values))
         return np.True_
+
+    def _at(
+        self, clock: Any, samples: Any, numbers: Any
+    ) -> exchanger.Moment:
+        return exchanger.Moment(clock, samples, numbers, self._at_rest)
 
     def _moment(
         self, clock: Any, samples: Any, numbers: Any, rate: Any
@@ -100,7 +105,7 @@ class HostCalls:
         self._session.join()
         self._session.client.trains = True
         self._session.chiefs_word.tell(rate)
-        return exchanger.Moment(clock, samples, numbers, self._at_rest)
+        return self._at(clock, samples, numbers)
 
     def laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """One flat array for each section, of what is outgoing."""
@@ -124,9 +129,8 @@ class HostCalls:
     ) -> list[Any]:
         """Brings differences; nothing comes back."""
         del rate
-        self._session.exchanger.push(
-            exchanger.Moment(clock, samples, numbers, self._at_rest), values
-        )
+        moment = self._at(clock, samples, numbers)
+        self._session.exchanger.push(moment, values)
         return []
 
     def read(self) -> list[Any]:

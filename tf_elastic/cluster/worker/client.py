@@ -29,7 +29,6 @@ from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Rates
-from tf_elastic.timeline import stream
 
 # Of (p, the worker's clock).
 RatesOf = Callable[[int, int], Rates]
@@ -92,9 +91,7 @@ class CenterClient:
         self._around = around = around or Surroundings()
         process = uuid.uuid4().hex
         identity = Identity(worker, is_chief, expected_workers, process)
-        self.events = stream.of_worker(worker, group, around.time_of_day)
-        if around.events:
-            self.events.listen(around.events)
+        self.events = around.stream(worker, group)
         self.sessions = [
             ShardSession(
                 around.connect(address, k, security or Security(), group),
@@ -110,7 +107,7 @@ class CenterClient:
         self._all = Fanout(self.sessions, around.pool)
         self._reliably = ReliableFanout(self._all, around, self.events)
         self._presence = Presence(
-            self.sessions, self._all, self._progress, self.timeouts, around
+            self._all, self._progress, self.timeouts, around
         )
         news = [session.news for session in self.sessions]
         self._heard = AllNews(news, expected_workers)

@@ -4,7 +4,6 @@ import functools
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -21,8 +20,7 @@ class Presence:
     """Signs of life to all center servers, each from a thread of its own.
 
     Args:
-        sessions: with all center servers.
-        fanout: does something with all at once.
+        fanout: does something with all sessions at once.
         progress: what is told; see `ShardSession.beat`.
         timeouts: see `Timeouts`.
         around: time and threads.
@@ -30,14 +28,13 @@ class Presence:
 
     def __init__(
         self,
-        sessions: Sequence[ShardSession],
         fanout: Fanout[ShardSession],
         progress: Callable[[], Mapping[str, Any]],
         timeouts: Timeouts,
         around: Surroundings,
     ) -> None:
         self.failure: BaseException | None = None  # why training cannot go on
-        self._sessions = sessions
+        self._sessions = fanout.each
         self._all = fanout
         self._progress = progress
         self._timeouts = timeouts

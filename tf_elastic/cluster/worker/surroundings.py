@@ -12,6 +12,8 @@ from tf_elastic.cluster.transport.line import Line
 from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.patience import Stop
 from tf_elastic.timeline.stream import Listener
+from tf_elastic.timeline.stream import Stream
+from tf_elastic.timeline.stream import of_worker
 
 
 class Identity(NamedTuple):
@@ -39,6 +41,13 @@ class Surroundings:
     stopped: Stop = dataclasses.field(default_factory=threading.Event)
     # Whether signs of life are given by themselves, and not when told.
     beats: bool = True
+
+    def stream(self, worker: int | None, group: int) -> Stream:
+        """What a worker tells, to whom events are told here."""
+        events = of_worker(worker, group, self.time_of_day)
+        if self.events:
+            events.listen(self.events)
+        return events
 
     def patience(self, seconds: float) -> Patience:
         """For so long, and not longer than the client is there."""

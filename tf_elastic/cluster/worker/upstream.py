@@ -25,7 +25,6 @@ from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Identity
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core.protocols import PARENT
-from tf_elastic.timeline import stream
 
 T = TypeVar("T")
 
@@ -81,9 +80,6 @@ class Upstream:
             around: time, network and threads; None for the usual ones.
         """
         around = around or Surroundings()
-        events = stream.of_worker(child, 0, around.time_of_day)
-        if around.events:
-            events.listen(around.events)
         session = ShardSession(
             around.connect(address, shard, security or Security()),
             shard,
@@ -91,7 +87,7 @@ class Upstream:
             "none",
             timeouts or Timeouts(),
             around,
-            events,
+            around.stream(child, 0),
         )
         return cls(session, most_waiting)
 
