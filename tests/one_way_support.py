@@ -47,8 +47,20 @@ DOUBLED = "it comes twice"
 
 
 def settings(**changes):
-    made = OneWaySettings(ALPHA, UP, DOWN, MOST)
+    made = OneWaySettings(ALPHA, UP, DOWN, MOST, max_lag=None)
     return made._replace(**changes)
+
+
+def member(number=1):
+    """What child 0 sends a message with."""
+    return {
+        "worker": 0,
+        "incarnation": 1,
+        "number": number,
+        "followed": 0,
+        "clock": 0,
+        "samples": 0,
+    }
 
 
 def schedule(seed, events, tree=TREE):
@@ -131,7 +143,12 @@ class Leaf:
             if action.kind == protocols.SEND:
                 self.upstream.put([self.x.copy()], self.clock, self.clock)
                 continue
-            [came] = inbox.take(action.edge)
+            waiting = inbox.take(action.edge)
+            self.upstream.followed = waiting.parents
+            [came] = waiting.values
+            if waiting.restart:
+                self.x = came.copy()
+                continue
             self.x = one_way.from_parent(
                 rules.Elastic(),
                 came,

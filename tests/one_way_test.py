@@ -131,7 +131,7 @@ def test_what_is_followed_is_told(monkeypatch):
         root.turn()
     # Once more, as a message that comes twice.
     line = servers.connect("root")
-    line.stream(wire.SEND, 1.0, member(1), [np.zeros(trees.N)])
+    line.stream(wire.SEND, 1.0, trees.member(1), [np.zeros(trees.N)])
     assert {e.kind for e in told} == {events.EXCHANGE}
     assert [(e.worker, e.version_applied, e.outcome) for e in told] == [
         (0, 0, events.APPLIED),
@@ -377,16 +377,6 @@ def test_a_thread_that_cannot_go_on_says_why():
 # What is refused.
 
 
-def member(number=1):
-    return {
-        "worker": 0,
-        "incarnation": 1,
-        "number": number,
-        "clock": 0,
-        "samples": 0,
-    }
-
-
 LISTENS = {"worker": 0, "incarnation": 1, "after": 0, "wait_s": 0.0}
 
 
@@ -396,17 +386,18 @@ def test_what_is_not_finite_is_refused():
     before = root.point()
     for value in (np.nan, np.inf):
         with pytest.raises(errors.NonFiniteError, match="'w'"):
-            line.stream(wire.SEND, 1.0, member(), [np.full(trees.N, value)])
+            points = [np.full(trees.N, value)]
+            line.stream(wire.SEND, 1.0, trees.member(), points)
     root.turn()
     np.testing.assert_array_equal(root.point(), before)
-    line.stream(wire.SEND, 1.0, member(), [np.full(trees.N, 1.0)])
+    line.stream(wire.SEND, 1.0, trees.member(), [np.full(trees.N, 1.0)])
 
 
 def test_finite_points_that_would_make_a_node_infinite(caplog):
     servers, root, _ = pair()
     root.node.arrays[0][:] = -1.7e308
     line = servers.connect("root")
-    line.stream(wire.SEND, 1.0, member(), [np.full(trees.N, 1.7e308)])
+    line.stream(wire.SEND, 1.0, trees.member(), [np.full(trees.N, 1.7e308)])
     root.turn()
     assert (root.point() == -1.7e308).all()
     assert root.node.status()["one_way"]["not_followed"] == 1
@@ -428,7 +419,7 @@ def test_who_is_not_a_child_is_refused(change, kind):
     line = servers.connect("root")
     out = [np.empty(trees.N)]
     with pytest.raises(kind):
-        line.stream(wire.SEND, 1.0, {**member(), **change}, out)
+        line.stream(wire.SEND, 1.0, {**trees.member(), **change}, out)
     with pytest.raises(kind):
         line.stream(wire.LISTEN, 1.0, {**LISTENS, **change}, (), out)
     assert root.node.registry.members[0].sequence == 0
@@ -439,7 +430,7 @@ def test_a_message_of_another_size_is_refused():
     line = servers.connect("root")
     for size in (trees.N - 1, trees.N + 1):
         with pytest.raises(errors.MessageError):
-            line.stream(wire.SEND, 1.0, member(), [np.zeros(size)])
+            line.stream(wire.SEND, 1.0, trees.member(), [np.zeros(size)])
     assert root.node.registry.members[0].sequence == 0
 
 
@@ -465,7 +456,7 @@ def test_a_center_that_has_no_part_in_a_tree(why):
             node.one_way.turn()
     out = [np.empty(trees.N)]
     with pytest.raises(kind, match=text):
-        line.stream(wire.SEND, 1.0, member(), [np.zeros(trees.N)])
+        line.stream(wire.SEND, 1.0, trees.member(), [np.zeros(trees.N)])
     with pytest.raises(kind, match=text):
         line.stream(wire.LISTEN, 1.0, LISTENS, (), out)
     assert ("one_way" in node.status()) == (why != "no tree")
@@ -500,7 +491,7 @@ def test_what_is_too_many_supersedes_the_oldest():
         queues.put(edge, [number])
     assert queues.edges() == ["b", "a", "a", "b"]
     assert queues.overflowed() == {"a": 1}
-    assert [queues.take(edge) for edge in "aba"] == [[2], [1], [3]]
+    assert [queues.take(edge).values for edge in "aba"] == [[2], [1], [3]]
     queues.forget("b")
     assert queues.edges() == []
 

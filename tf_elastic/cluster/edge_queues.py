@@ -15,6 +15,10 @@ class Waiting(NamedTuple):
 
     number: int  # from 1, grows with each message of whatever edge
     values: Arrays
+    # The number, at the parent, of one of its messages: of the newest that the
+    # sender has followed; or, if the parent is the sender, of this one.
+    parents: int = 0
+    restart: bool = False  # the receiver is to begin again from here
 
 
 class EdgeQueues:
@@ -44,16 +48,30 @@ class EdgeQueues:
         self._overflowed: collections.Counter[Hashable] = collections.Counter()
         self._lock = threading.Lock()
 
-    def put(self, edge: Hashable, values: Arrays) -> None:
-        """Takes a message, which nobody changes any more."""
+    def put(
+        self,
+        edge: Hashable,
+        values: Arrays,
+        *,
+        parents: int = 0,
+        restart: bool = False,
+    ) -> int:
+        """Takes a message, which nobody changes any more; its number.
+
+        For the arguments see `Waiting`.
+        """
         with self._lock:
             self._number += 1
             queue = self._queues.setdefault(edge, collections.deque())
-            queue.append(Waiting(self._number, values))
-            in_hand = queue[0].number == self._in_hand.get(edge)
-            if len(queue) - in_hand > self._most:
-                del queue[int(in_hand)]
+            queue.append(Waiting(self._number, values, parents, restart))
+            oldest = int(queue[0].number == self._in_hand.get(edge))
+            if len(queue) - oldest > self._most:
+                if queue[oldest].restart:  # From a newer point, then.
+                    newer = queue[oldest + 1]._replace(restart=True)
+                    queue[oldest + 1] = newer
+                del queue[oldest]
                 self._overflowed[edge] += 1
+            return self._number
 
     def edges(self) -> list[Hashable]:
         """The edge of each message that waits, in the order of arrival."""
@@ -65,10 +83,10 @@ class EdgeQueues:
             ]
         return [edge for _, edge in sorted(waiting, key=lambda each: each[0])]
 
-    def take(self, edge: Hashable) -> Arrays:
+    def take(self, edge: Hashable) -> Waiting:
         """Takes the oldest message of an edge, which there is, away."""
         with self._lock:
-            return self._queues[edge].popleft().values
+            return self._queues[edge].popleft()
 
     def first(self, edge: Hashable, after: int) -> Waiting | None:
         """The next message of an edge, for who may have to ask again.

@@ -175,6 +175,7 @@ class Node:
                 worker, incarnation, expected, process, previous
             )
             self._forget(worker)
+            self.one_way.settle(worker)
             self.rounds.leave(worker)
             self._tell(happened.JOIN, worker)
             return self.news.now()
@@ -297,6 +298,7 @@ class Node:
                 "shard": self.index,
                 "num_shards": self.num_shards,
                 "round": self.rounds.round,
+                "clock": self.one_way.clock,
                 "registry": self.registry.to_json(),
             }, arrays
 
@@ -320,6 +322,7 @@ class Node:
             self.state.keep(kept, arrays)
             self.exchanges.begin()
             self.rounds.round = kept["round"]
+            self.one_way.clock = kept["clock"]
             self.registry.restore(kept["registry"])
             self.events.tell(
                 happened.BEGIN,

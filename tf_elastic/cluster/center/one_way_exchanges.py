@@ -21,6 +21,7 @@ from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.edge_queues import EdgeQueues
 from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.upstream import Upstream
+from tf_elastic.core import lateness
 from tf_elastic.core import one_way
 from tf_elastic.core import protocols
 from tf_elastic.core.protocols import PARENT
@@ -38,12 +39,15 @@ class OneWaySettings(NamedTuple):
         up_period: its own steps between two messages to its parent, >= 1.
         down_period: between two messages to its children, >= 1.
         most_waiting: messages that wait on each edge; see `EdgeQueues`.
+        max_lag: how late a child's message may come, in turns of all other
+            neighbours; None for no bound. See `core.lateness`.
     """
 
     moving_rate: float
     up_period: int
     down_period: int
     most_waiting: int = 4
+    max_lag: float | None = lateness.DEFAULT_MAX_LAG
 
 
 class OneWayExchanges:
@@ -75,9 +79,15 @@ class OneWayExchanges:
         self._events = events
         self._doubled = 0
         self._not_followed = 0
+        self._late = 0
+        # Of each child: the version at which it was last heard on time; and
+        # the message from which it has to begin again, if it was late.
+        self._settled: dict[int, int] = {}
+        self._restarts: dict[int, int] = {}
         self._settings = settings
         if settings is not None:
             one_way.check_periods(settings.up_period, settings.down_period)
+            lateness.check_max_lag(settings.max_lag)
         most = settings.most_waiting if settings else 1
         self._outbox = EdgeQueues(most)
         self._inbox = upstream.inbox if upstream else EdgeQueues(most)
@@ -90,17 +100,23 @@ class OneWayExchanges:
         worker: int,
         incarnation: int,
         number: int,
+        followed: int,
         clock: int,
         samples: int,
         values: Arrays,
     ) -> News:
         """Takes where a child is, for the node's next turn.
 
+        If it is late it is not followed: the child is to begin again from
+        where the node is, and nothing that it sends before counts.
+
         Args:
             worker: whose message.
             incarnation: of it.
             number: of the message, from 1; one that is not newer than the
                 last one has come already, or is superseded.
+            followed: the number of the node's newest message that the child
+                had followed when it sent this; 0 for none.
             clock: the child's own steps.
             samples: that it, and all below it, have trained on.
             values: its points; the node's from now on.
@@ -109,17 +125,57 @@ class OneWayExchanges:
             Nothing: it has come.
         """
         with self._changed:
-            self._checked()
+            settings = self._checked()
             member = self._registry.admit(worker, incarnation)
             self._state.check_finite(values, worker)
             member.hear(clock, samples)
-            if number > member.sequence:
-                member.sequence = number
-                self._inbox.put(worker, values)
-            else:
+            if number <= member.sequence:
                 self._doubled += 1
                 self._tell(worker, values, happened.DUPLICATE)
+                return {}
+            member.sequence = number
+            if self._is_late(worker, followed, settings.max_lag):
+                self._late += 1
+                self._tell(worker, values, happened.LATE)
+            else:
+                self.settle(worker)
+                self._inbox.put(worker, values)
             return {}
+
+    def _is_late(
+        self, worker: int, followed: int, max_lag: float | None
+    ) -> bool:
+        """Whether a child is; if that is new, it is to begin again."""
+        if worker in self._restarts:
+            return followed < self._restarts[worker]
+        version = self._state.version
+        missed = version - self._settled.setdefault(worker, version)
+        neighbours = len(self._registry.present) + bool(self.upstream)
+        if not lateness.is_late(missed, neighbours, max_lag):
+            return False
+        logging.warning(
+            "child %d of center %d is late: its neighbours have moved the "
+            "center %d times since it was last heard. It is not followed, and "
+            "begins again from the center. Smaller periods or a larger "
+            "max_lag prevent that.",
+            worker,
+            self._state.index,
+            missed,
+        )
+        self._restart(worker)
+        return True
+
+    def _restart(self, worker: int) -> None:
+        """A child is to begin again from here."""
+        values = [array.copy() for array in self._state.values]
+        self._outbox.forget(worker)
+        self._restarts[worker] = self._outbox.put(worker, values, restart=True)
+        self._changed.notify_all()
+
+    def settle(self, worker: int) -> None:
+        """A child is heard of on time, or has joined."""
+        self._settled[worker] = self._state.version
+        self._restarts.pop(worker, None)
 
     def listen(
         self, worker: int, incarnation: int, after: int, wait_s: float
@@ -133,7 +189,8 @@ class OneWayExchanges:
             wait_s: seconds.
 
         Returns:
-            "number": of the message; and where the node was.
+            "number": of the message, "restart": whether the child is to
+            begin again from there; and where the node was.
 
         Raises:
             NothingSentError: nothing was sent.
@@ -150,12 +207,15 @@ class OneWayExchanges:
                     f"center {self._state.index} has sent worker {worker} "
                     f"nothing within {wait_s:g} s"
                 )
-            return {"number": found.number}, found.values
+            news = {"number": found.number, "restart": found.restart}
+            return news, found.values
 
     def forget(self, worker: int) -> None:
         """Forgets what waits for a child, and of it."""
         self._outbox.forget(worker)
         self._inbox.forget(worker)
+        self._settled.pop(worker, None)
+        self._restarts.pop(worker, None)
 
     def _checked(self) -> OneWaySettings:
         """The settings of a node that takes part."""
@@ -212,8 +272,14 @@ class OneWayExchanges:
         self._changed.notify_all()
 
     def _follow(self, edge: Any) -> None:
-        values = self._inbox.take(edge)
+        waiting = self._inbox.take(edge)
+        values = waiting.values
         version, outcome = self._state.version, happened.APPLIED
+        if edge == PARENT and self.upstream is not None:
+            self.upstream.followed = waiting.parents
+            if waiting.restart:
+                self._begin_again(values)
+                return
         try:
             self._state.follow(values, self._rates, edge == PARENT)
         except errors.NonFiniteError as error:
@@ -222,6 +288,16 @@ class OneWayExchanges:
             outcome = happened.REFUSED
             logging.error("%s.", error)
         self._tell(edge, values, outcome, version_applied=version)
+
+    def _begin_again(self, values: Arrays) -> None:
+        """Goes on from where the parent is, and so do all below."""
+        self._state.begin(values)
+        self._state.version += 1
+        self._events.tell(
+            happened.RESTART, version_applied=self._state.version
+        )
+        for child in self._registry.present:
+            self._restart(child)
 
     def _tell(
         self, edge: Any, values: Arrays, outcome: str, **fields: Any
@@ -268,6 +344,7 @@ class OneWayExchanges:
                 "clock": self.clock,
                 "doubled": self._doubled,
                 "not_followed": self._not_followed,
+                "late": self._late,
                 # Messages that newer ones have superseded.
                 "not_heard": _by_name(self._outbox.overflowed()),
                 "not_seen": _by_name(self._inbox.overflowed()),

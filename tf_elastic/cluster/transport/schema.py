@@ -117,6 +117,7 @@ _CALLS = {
         {
             **_MEMBER,
             "number": fields.integer(1),
+            "followed": _COUNT,
             "clock": _COUNT,
             "samples": _COUNT,
         }

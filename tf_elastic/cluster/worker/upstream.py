@@ -19,6 +19,7 @@ from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.worker.center import Arrays
 from tf_elastic.cluster.worker.center import Center
+from tf_elastic.cluster.worker.center import News
 from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.shard_session import ShardSession
@@ -43,6 +44,9 @@ class Upstream:
         # Of all neighbours, if the child is a node: in the order of arrival.
         self.inbox = EdgeQueues(most_waiting)
         self.leaves = threading.Event()  # something was put, to be carried
+        # The parent's newest message that the child has followed, by the
+        # number that it has there: kept by who takes it from the inbox.
+        self.followed = 0
         self._center = center
         self._outbox = EdgeQueues(most_waiting)
         self._carried = 0  # the last message that has come there
@@ -126,7 +130,7 @@ class Upstream:
         """
         self._clock, self._samples = clock, samples
         self._known = values
-        self._outbox.put(PARENT, values)
+        self._outbox.put(PARENT, values, parents=self.followed)
         self.leaves.set()
 
     def carry(self) -> bool:
@@ -146,6 +150,7 @@ class Upstream:
             return False
         header = {
             "number": waiting.number,
+            "followed": waiting.parents,
             "clock": self._clock,
             "samples": self._samples,
         }
@@ -173,10 +178,10 @@ class Upstream:
         # Not the same again: after an error somebody may still write there.
         values = [np.empty_like(array) for array in self._known]
 
-        def listen() -> int | None:
+        def listen() -> News | None:
             header = {"after": self._heard, "wait_s": wait_s}
             try:
-                news = self._center.stream(
+                return self._center.stream(
                     wire.LISTEN,
                     {**self._center.as_worker(), **header},
                     (),
@@ -184,13 +189,14 @@ class Upstream:
                 )
             except errors.NothingSentError:
                 return None
-            return int(news["number"])
 
-        number = self._asked(listen)
-        if number is None:
+        news = self._asked(listen)
+        if news is None:
             return False
-        self._heard = number
-        self.inbox.put(PARENT, values)
+        self._heard = news["number"]
+        self.inbox.put(
+            PARENT, values, parents=self._heard, restart=news["restart"]
+        )
         return True
 
     def beat(self) -> None:
@@ -241,4 +247,4 @@ class Upstream:
         with self._joining:
             if self._center.incarnation == incarnation:  # Nobody has yet.
                 self._center.join(self._known, self._center.patience())
-                self._heard = 0
+                self._heard = self.followed = 0
