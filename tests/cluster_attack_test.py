@@ -259,7 +259,8 @@ JOIN = {
     "description": LAYOUT.describe(),
     "process": "p",
 }
-BEAT = {**MEMBER, "clock": 0, "samples": 0, "notes": {}}
+PROGRESS = {"clock": 0, "samples": 0}
+BEAT = {**MEMBER, **PROGRESS, "notes": {}}
 ID = {**MEMBER, "sequence": 1, "version_read": 0}
 RATE = {"beta": 0.9, "num_workers": 1}
 PUSHED = {"learning_rate": 0.1, "averaging_rate": None, "num_workers": 1}
@@ -287,7 +288,7 @@ WHOLE = {
     "Exchange": {"id": ID, "rate": RATE, "codec": "none", "whole": True},
     "Deposit": {"id": ID, "rate": RATE},
     "Take": {"id": ID, "rate": PUSHED},
-    "Send": {**MEMBER, "number": 1, "clock": 0, "samples": 0},
+    "Send": {**MEMBER, "number": 1, "followed": 0, **PROGRESS},
     "Listen": {**MEMBER, "after": 0, "wait_s": 0.0},
 }
 INTEGERS = ["0", 1.0, True, -2, 2**53 + 1, math.nan, math.inf, [], {}]
@@ -330,6 +331,7 @@ WRONG_PARTS = [
     *((name, "worker", [*INTEGERS, None]) for name in ("Send", "Listen")),
     *((name, "incarnation", [*INTEGERS, 0]) for name in ("Send", "Listen")),
     ("Send", "number", [*INTEGERS, 0]),
+    ("Send", "followed", INTEGERS),
     ("Send", "clock", INTEGERS),
     ("Send", "samples", INTEGERS),
     ("Listen", "after", INTEGERS),

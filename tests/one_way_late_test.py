@@ -29,7 +29,8 @@ def sends(root, leaf, to, times=1):
     for _ in range(times):
         leaf.x[:] = to
         leaf.upstream.put([leaf.x.copy()], leaf.clock, leaf.clock)
-        assert leaf.upstream.carry()
+        while leaf.upstream.carry():
+            pass
         root.turn()
 
 
@@ -59,7 +60,8 @@ def test_a_year_old_child_moves_a_node_by_nothing(caplog):
     assert late.x.tobytes() == before
     sends(root, late, 3.0)
     assert root.point().tobytes() != before
-    assert root.node.status()["one_way"]["late"] == 3
+    # With what it had sent in that turn before it heard.
+    assert root.node.status()["one_way"]["late"] == 4
 
 
 @pytest.mark.parametrize("max_lag", [None, 5.0])

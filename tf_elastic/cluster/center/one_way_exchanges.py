@@ -80,8 +80,8 @@ class OneWayExchanges:
         self._doubled = 0
         self._not_followed = 0
         self._late = 0
-        # Of each child: the version at which it was last heard on time; and
-        # the message from which it has to begin again, if it was late.
+        # Of each child: the version when it was last followed; and the message
+        # from which it has to begin again, if it was late.
         self._settled: dict[int, int] = {}
         self._restarts: dict[int, int] = {}
         self._settings = settings
@@ -138,7 +138,6 @@ class OneWayExchanges:
                 self._late += 1
                 self._tell(worker, values, happened.LATE)
             else:
-                self.settle(worker)
                 self._inbox.put(worker, values)
             return {}
 
@@ -147,7 +146,9 @@ class OneWayExchanges:
     ) -> bool:
         """Whether a child is; if that is new, it is to begin again."""
         if worker in self._restarts:
-            return followed < self._restarts[worker]
+            if followed < self._restarts[worker]:
+                return True
+            self.settle(worker)
         version = self._state.version
         missed = version - self._settled.setdefault(worker, version)
         neighbours = len(self._registry.present) + bool(self.upstream)
@@ -155,7 +156,7 @@ class OneWayExchanges:
             return False
         logging.warning(
             "child %d of center %d is late: its neighbours have moved the "
-            "center %d times since it was last heard. It is not followed, and "
+            "center %d times since it was last followed. It is left out, and "
             "begins again from the center. Smaller periods or a larger "
             "max_lag prevent that.",
             worker,
@@ -173,7 +174,7 @@ class OneWayExchanges:
         self._changed.notify_all()
 
     def settle(self, worker: int) -> None:
-        """A child is heard of on time, or has joined."""
+        """A child begins at the center, and is on time."""
         self._settled[worker] = self._state.version
         self._restarts.pop(worker, None)
 
@@ -287,6 +288,8 @@ class OneWayExchanges:
             self._not_followed += 1
             outcome = happened.REFUSED
             logging.error("%s.", error)
+        if edge != PARENT:
+            self._settled[edge] = self._state.version
         self._tell(edge, values, outcome, version_applied=version)
 
     def _begin_again(self, values: Arrays) -> None:

@@ -18,9 +18,10 @@ MOST = 2**53
 
 
 def refuse(name: str, rule: str, value: Any) -> NoReturn:
-    """Raises the error of a value that breaks a rule."""
+    """Raises the error of a value that breaks a rule; no name: of all of it."""
+    who, what = (f"`{name}`", f"{name}=") if name else ("it", "")
     raise errors.MessageError(
-        f"`{name}` must be {rule}. Received: {name}={value!r:.80}. Give all "
+        f"{who} must be {rule}. Received: {what}{value!r:.80}. Give all "
         "processes the same release of tf_elastic."
     )
 
