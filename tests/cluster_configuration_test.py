@@ -25,6 +25,10 @@ def text(cluster=None, role="worker", index=0, **more):
     )
 
 
+def own_address(config):
+    return config.jobs[config.role][config.index]
+
+
 class Resolver:
     """What the resolvers of TensorFlow have in common."""
 
@@ -44,7 +48,7 @@ def test_a_worker():
     assert config.centers == ("a:2",)
     assert config.evaluators == ()
     assert (config.num_workers, config.worker_index) == (2, 1)
-    assert (config.task, config.address) == ("worker 1", "b:1")
+    assert (config.task, own_address(config)) == ("worker 1", "b:1")
     assert not config.is_chief
     assert ClusterConfiguration.from_tf_config(text()).is_chief
 
@@ -61,7 +65,7 @@ def test_a_chief_is_the_first_worker():
     assert chief.workers == ("c:1", "a:1", "b:1")
     assert chief.is_chief and chief.worker_index == 0
     second = read(text(jobs, "worker", 1))
-    assert (second.worker_index, second.address) == (2, "b:1")
+    assert (second.worker_index, own_address(second)) == (2, "b:1")
     assert not second.is_chief
     alone = read(text({"chief": ["c:1"], "ps": ["a:2"]}, "chief"))
     assert alone.workers == ("c:1",)
@@ -71,11 +75,11 @@ def test_a_center_and_an_evaluator():
     read = ClusterConfiguration.from_tf_config
     center = read(text(role="ps"))
     assert (center.worker_index, center.is_chief) == (None, False)
-    assert (center.task, center.address) == ("ps 0", "a:2")
+    assert (center.task, own_address(center)) == ("ps 0", "a:2")
     evaluator = read(text(role="evaluator"))
-    assert (evaluator.task, evaluator.address) == ("evaluator 0", None)
+    assert (evaluator.task, evaluator.evaluators) == ("evaluator 0", ())
     named = read(text({**JOBS, "evaluator": ["d:1"]}, "evaluator"))
-    assert (named.evaluators, named.address) == (("d:1",), "d:1")
+    assert (named.evaluators, own_address(named)) == (("d:1",), "d:1")
 
 
 def test_a_cluster_without_centers():
@@ -125,7 +129,7 @@ def test_resolvers_of_tensorflow(monkeypatch):
     config = read(slurm)
     # It sorts the jobs by name.
     assert config.centers == ("node1:8888",)
-    assert (config.task, config.address) == ("worker 1", "node3:8888")
+    assert (config.task, own_address(config)) == ("worker 1", "node3:8888")
 
 
 @pytest.mark.parametrize(

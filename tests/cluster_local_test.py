@@ -17,7 +17,7 @@ from tests import source_tree as tree
 from tf_elastic.cluster.launch import child
 from tf_elastic.cluster.launch import isolation
 from tf_elastic.cluster.launch import local
-from tf_elastic.cluster.launch import local_centers
+from tf_elastic.cluster.launch import local_tasks
 from tf_elastic.cluster.launch import machine_share
 from tf_elastic.cluster.launch import process_keeper
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
@@ -173,7 +173,12 @@ def test_without_centers(cluster, tmp_path):
 
 
 def test_each_center_has_a_folder_for_snapshots(cluster, tmp_path):
-    center = "import sys; open(sys.argv[1][15:] + '/x', 'w').close()" + CENTER
+    center = (
+        "import os, sys\n"
+        "folder = sys.argv[1].removeprefix('--snapshot_dir=')\n"
+        "os.makedirs(folder)\n"
+        "open(folder + '/x', 'w').close()\n"
+    ) + CENTER
     folder = tmp_path / "snapshots"
     one = cluster("", 1, 2, center=center, snapshot_dir=folder)
     assert one.run(DEADLINE_S) == 0
@@ -425,12 +430,12 @@ def test_a_center_that_never_listens(cluster):
 
 
 def test_a_port_that_is_taken_meanwhile(cluster, monkeypatch, caplog):
-    find = local_centers.addresses.free_ports
+    find = local_tasks.addresses.free_ports
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         answers = [[*find(2), taken], find(3)]
         monkeypatch.setattr(
-            local_centers.addresses, "free_ports", lambda *_: answers.pop(0)
+            local_tasks.addresses, "free_ports", lambda *_: answers.pop(0)
         )
         assert cluster("").run(DEADLINE_S) == 0
     assert f"Port {taken} was taken" in caplog.text
@@ -439,7 +444,7 @@ def test_a_port_that_is_taken_meanwhile(cluster, monkeypatch, caplog):
 
 def test_a_program_that_is_not_there(cluster, tmp_path):
     one = cluster("")
-    one._tasks._command = ["no-such-program"]
+    one._tasks.command = ["no-such-program"]
     assert one.run(DEADLINE_S) == 127
     log = (tmp_path / "logs" / "worker-0.log").read_text()
     assert "no-such-program cannot be run" in log
@@ -470,10 +475,10 @@ def test_wrong_arguments(args, part, tmp_path):
 def test_a_watcher_that_dies_fails_its_owner(cluster, monkeypatch):
     one = cluster("stay()").start()
 
-    def broken():
+    def broken(processes):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(one, "_look_for_the_end", broken)
+    monkeypatch.setattr(local, "verdict", broken)
     with pytest.raises(local.LocalClusterError, match="watches") as error:
         one.wait(DEADLINE_S)
     assert isinstance(error.value.__cause__, ZeroDivisionError)
@@ -554,7 +559,6 @@ def test_ctrl_c_is_passed_on(cluster, tmp_path):
 LAUNCHER = f"""
 import sys
 from tf_elastic.cluster.launch import local
-from tf_elastic.cluster.launch import local_centers
 code, center, folder = sys.argv[1:]
 with local.LocalCluster(
     [sys.executable, "-c", code], 2, 1, folder,
@@ -640,7 +644,8 @@ stay()
 def private_network():
     """Skips, with a word, where the machine gives none."""
     try:
-        isolation.PrivateNetwork().close()
+        with isolation.private_network():
+            pass
     except isolation.IsolationError as error:
         pytest.skip(str(error))
 
@@ -664,7 +669,7 @@ def can_connect(port, pid=None):
 def test_nobody_outside_can_connect(
     cluster, tmp_path, isolated, private_network
 ):
-    [port] = local_centers.addresses.free_ports(1)
+    [port] = local_tasks.addresses.free_ports(1)
     one = cluster(
         SERVE, 1, 1, isolate_network=isolated, env={"PORT": str(port)}
     )
@@ -759,5 +764,8 @@ def test_a_holder_that_does_not_answer(monkeypatch):
         "python_of_children",
         lambda: [sys.executable, "-c", "import time; time.sleep(60)"],
     )
-    with pytest.raises(isolation.IsolationError, match="within 0.1 s"):
-        isolation.PrivateNetwork(deadline_s=0.1)
+    with (
+        pytest.raises(isolation.IsolationError, match="within 0.1 s"),
+        isolation.private_network(deadline_s=0.1),
+    ):
+        pass

@@ -310,7 +310,8 @@ def test_a_pod(host, name):
     )
     assert config.workers[3] == "my-net-worker-3.svc:2222"
     if "evaluator" not in host:
-        assert config.address.startswith(f"{host}.")
+        own = config.jobs[config.role][config.index]
+        assert own.startswith(f"{host}.")
 
 
 @pytest.mark.parametrize(

@@ -55,20 +55,24 @@ sys.knot = Knot()
 def test_what_a_thread_waits_for_is_ended_at_the_exit():
     run_python(
         """
-import concurrent.futures, os, threading
-from tf_elastic.cluster.launch import at_exit
+import concurrent.futures, os, runpy, sys, threading
 
-let_go = threading.Event()
+class Worker:
+    let_go = threading.Event()
 
-def end(event):
-    event.set()
+    def stop(self, finished):
+        if not finished:
+            self.let_go.set()
 
 def wait():
-    if not let_go.wait(60):
+    if not worker.let_go.wait(60):
         os._exit(1)
 
+worker = Worker()
 concurrent.futures.ThreadPoolExecutor(1).submit(wait)
-at_exit.before_threads_end(end, let_go)
+leaving = runpy.run_path("tf_elastic/strategies/leaving.py")
+leaving["leaves_at_exit"](worker)
+sys.last_value = KeyboardInterrupt()
 """
     )
 

@@ -510,7 +510,8 @@ def test_a_folder_that_cannot_be_made(tmp_path, capsys):
 
 def test_a_mirrored_cluster(run, tmp_path):
     try:
-        isolation.PrivateNetwork().close()
+        with isolation.private_network():
+            pass
     except isolation.IsolationError as error:
         pytest.skip(f"no network of its own: {error}")
     ended = run(

@@ -2,10 +2,9 @@
 
 import atexit
 import sys
+import threading
 import weakref
 from typing import Protocol
-
-from tf_elastic.cluster.launch import at_exit
 
 
 class Leaves(Protocol):
@@ -22,7 +21,11 @@ def leaves_at_exit(worker: Leaves) -> None:
         worker: held weakly.
     """
     atexit.register(_stop_if_alive, weakref.ref(worker))
-    at_exit.before_threads_end(_break_off_if_alive, weakref.ref(worker))
+    # Before Python waits for the threads of executors, which is before it
+    # calls what `atexit` has: too late to end what such a thread waits for.
+    # The way of `concurrent.futures` itself, since Python 3.9.
+    register = getattr(threading, "_register_atexit", atexit.register)
+    register(_break_off_if_alive, weakref.ref(worker))
 
 
 def _stop_if_alive(reference: "weakref.ref[Leaves]") -> None:

@@ -74,12 +74,10 @@ def tie_to_parent(parent: int) -> bool:
 def hold() -> int:
     """Makes a network, writes its namespaces, and waits to be let go."""
     try:
-        namespaces = make_network()
+        told = f"ok {','.join(make_network())}"
     except OSError as error:
-        sys.stdout.write(f"error {error}\n")
-        sys.stdout.flush()
-        return 1
-    sys.stdout.write(f"ok {','.join(namespaces)}\n")
+        told = f"error {error}"
+    sys.stdout.write(f"{told}\n")
     sys.stdout.flush()
     sys.stdin.read()
     return 0

@@ -4,9 +4,7 @@ import dataclasses
 import os
 import pathlib
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +13,6 @@ from absl import logging
 from tf_elastic.cluster.errors import LocalClusterError
 
 HOST = "127.0.0.1"
-LAST_LINES = 20
 
 
 @dataclasses.dataclass
@@ -64,16 +61,9 @@ class ClusterProcess:
         return self.popen.pid
 
     @property
-    def returncode(self) -> int | None:
-        """The exit code of the latest start; None while it runs."""
-        if len(self.exit_codes) < len(self.started_s):
-            return None
-        return self.exit_codes[-1] if self.exit_codes else None
-
-    @property
     def is_alive(self) -> bool:
         """Whether it runs, as far as has been seen."""
-        return bool(self.started_s) and self.returncode is None
+        return len(self.exit_codes) < len(self.started_s)
 
     def report(self) -> dict[str, Any]:
         """What became of it, ready for JSON."""
@@ -88,7 +78,7 @@ class ClusterProcess:
             "restarts": self.restarts,
         }
 
-    def last_lines(self, count: int = LAST_LINES) -> str:
+    def last_lines(self, count: int = 20) -> str:
         """The end of its log."""
         try:
             with open(self.log_path, "rb") as file:
@@ -109,39 +99,6 @@ def how_it_ended(code: int) -> str:
         return f"by signal {-code} ({signal.Signals(-code).name})"
     except ValueError:
         return f"by signal {-code}"
-
-
-def listens(pid: int, port: int) -> bool:
-    """Whether this process listens at a port, in its own network."""
-    if sys.platform != "linux":
-        try:
-            socket.create_connection((HOST, port), 1).close()
-        except OSError:
-            return False
-        return True
-    sockets = set()
-    try:
-        for file in ("tcp", "tcp6"):
-            table = pathlib.Path(f"/proc/{pid}/net/{file}")
-            for line in table.read_text("ascii").splitlines()[1:]:
-                fields = line.split()
-                local, state, inode = fields[1], fields[3], fields[9]
-                if state == "0A" and int(local.split(":")[1], 16) == port:
-                    sockets.add(f"socket:[{inode}]")
-        if not sockets:
-            return False
-        # Another process may listen there: it has to be one of its own.
-        with os.scandir(f"/proc/{pid}/fd") as entries:
-            return any(_link(entry.path) in sockets for entry in entries)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return False  # It is just ending, or becoming its program.
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
 
 
 def verdict(

@@ -86,12 +86,6 @@ class ClusterConfiguration:
         """This process by name, such as "worker 1"."""
         return f"{self.role} {self.index}"
 
-    @property
-    def address(self) -> str | None:
-        """The address of this process; None for an evaluator without one."""
-        tasks = self.jobs.get(self.role, ())
-        return tasks[self.index] if self.index < len(tasks) else None
-
     @classmethod
     def from_tf_config(
         cls, text: str | None = None, needs_centers: bool = True

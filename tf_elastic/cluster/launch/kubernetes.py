@@ -10,12 +10,11 @@ variables TF_ELASTIC_WORKERS, TF_ELASTIC_CENTERS, TF_ELASTIC_SERVICE and
 TF_ELASTIC_PORT.
 """
 
-import argparse
+import os
 import re
 import socket
 import sys
 from collections.abc import Mapping
-from collections.abc import Sequence
 
 from tf_elastic.cluster.launch import task
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
@@ -68,21 +67,13 @@ def _integer(variables: Mapping[str, str], name: str, least: int) -> int:
     return int(text)
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def main() -> int:
+    """Runs the program; see the module's text."""
+    parser = task.parser("Kubernetes")
     parser.add_argument(
         "--host", default=socket.gethostname(), help="the pod's host name"
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program; see the module's text."""
-    return task.main(
-        sys.argv[1:] if argv is None else argv,
-        lambda variables, args: configure(variables, args.host),
-        _add_arguments,
-        "python -m tf_elastic.cluster.launch.kubernetes",
-        "Becomes one task of a cluster under Kubernetes.",
-    )
+    return task.become(parser, lambda args: configure(os.environ, args.host))
 
 
 if __name__ == "__main__":

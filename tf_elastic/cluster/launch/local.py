@@ -1,29 +1,27 @@
 """A whole cluster on this machine: started, watched, ended."""
 
 import atexit
+import contextlib
 import os
+import pathlib
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from tf_elastic.cluster.errors import LocalClusterError
+from tf_elastic.cluster.launch import isolation
 from tf_elastic.cluster.launch import local_centers
-from tf_elastic.cluster.launch.cluster_process import HOST
 from tf_elastic.cluster.launch.cluster_process import ClusterProcess
 from tf_elastic.cluster.launch.cluster_process import verdict
-from tf_elastic.cluster.launch.end_signals import EndSignals
 from tf_elastic.cluster.launch.local_tasks import LocalTasks
 from tf_elastic.cluster.launch.local_tasks import check_count
 from tf_elastic.cluster.launch.log_pump import LogPump
 from tf_elastic.cluster.launch.log_pump import Output
 from tf_elastic.cluster.launch.process_keeper import ProcessKeeper
-from tf_elastic.cluster.launch.requests import Requests
-from tf_elastic.cluster.transport import addresses
 
 _LOOK_EVERY_S = 0.05
 # Who is ended first: a center has to outlive those that write to it.
@@ -103,31 +101,32 @@ class LocalCluster:
         center_deadline_s: float = 120.0,
     ) -> None:
         check_count("max_restarts", max_restarts, 0)
+        self.log_dir = pathlib.Path(log_dir)
         self._tasks = LocalTasks(
             command,
             num_workers,
             num_centers,
-            log_dir,
+            self.log_dir,
             evaluator,
             env or {},
             center_command,
             snapshot_dir,
             pin,
         )
-        self._keeper = ProcessKeeper(grace_s)
-        self.log_dir = self._tasks.log_dir
         self.token = self._tasks.token
         self.failure: str | None = None  # why the cluster could not go on
-        self._restarts = restart_workers
-        self._max_restarts = max_restarts
+        self._max_restarts = {
+            "ps": max_restarts,
+            "worker": max_restarts if restart_workers else 0,
+            "evaluator": max_restarts,
+        }
         self._isolate = isolate_network
         self._trusted = trusted_network
         self._output = output
         self._grace_s = grace_s
         self._center_deadline_s = center_deadline_s
 
-        self._processes: dict[tuple[str, int], ClusterProcess] = {}
-        self._requests = Requests()
+        self._keeper = ProcessKeeper(grace_s)
         self._watching = False
         self._leave = threading.Event()
         self._done = threading.Event()
@@ -135,7 +134,7 @@ class LocalCluster:
         self._thread: threading.Thread | None = None
         self._thread_error: BaseException | None = None
         self._shown: LogPump | None = None
-        self._signals = EndSignals()
+        self._at_the_end = contextlib.ExitStack()
 
     @property
     def centers(self) -> tuple[str, ...]:
@@ -174,8 +173,9 @@ class LocalCluster:
             )
         self._keeper.begin = time.monotonic()
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        self._signals.catch()
+        _end_by_exception(self._at_the_end)
         atexit.register(self.stop)
+        self._at_the_end.callback(atexit.unregister, self.stop)
         # The kernel takes the thread that starts a process for its parent,
         # and kills the process at its end: so one thread starts them all.
         self._thread = threading.Thread(
@@ -184,21 +184,19 @@ class LocalCluster:
         self._thread.start()
         try:
             if self._isolate:
-                self._keeper.enter_network(self._trusted)
+                self._keeper.namespaces = self._at_the_end.enter_context(
+                    isolation.private_network(self._trusted)
+                )
             local_centers.start(
-                self._tasks,
-                self._keeper,
-                self._processes,
-                self._call,
-                self._center_deadline_s,
+                self._tasks, self._keeper, self._center_deadline_s
             )
-            if self._output is None:
-                self._output = sys.stdout
-            chief = self.process("worker", 0)
-            self._shown = LogPump(chief.log_path, self._output)
+            self._shown = LogPump(
+                self.process("worker", 0).log_path, self._output or sys.stdout
+            )
+            self._at_the_end.callback(self._shown.close)
             for process in self.processes():
                 if process.role != "ps":
-                    self._call(self._keeper.start, process)
+                    self._keeper.call(self._keeper.start, process)
             self._watching = True
         except BaseException:
             self.stop()
@@ -263,18 +261,11 @@ class LocalCluster:
                 self._keeper.end(self.processes(role), number)
         finally:
             # Also if a second Ctrl-C cuts the waiting short.
-            for process in self.processes():
-                self._keeper.kill(process)
             self._keeper.end(self.processes(), signal.SIGKILL)
             self._leave.set()
             self._done.set()
             self._thread.join(self._grace_s)
-            if self._shown is not None:
-                self._shown.close()
-            if self._keeper.network is not None:
-                self._keeper.network.close()
-            self._signals.restore()
-            atexit.unregister(self.stop)
+            self._at_the_end.close()
 
     # Single processes.
 
@@ -284,19 +275,20 @@ class LocalCluster:
         Raises:
             KeyError: the cluster has no such task.
         """
-        if (role, index) not in self._processes:
-            there = ", ".join(p.name for p in self.processes()) or "none yet"
-            raise KeyError(
-                f"Received: {role} {index}, which is no task of this cluster. "
-                f"Choose one of: {there}."
-            )
-        return self._processes[role, index]
+        for process in self.processes(role):
+            if process.index == index:
+                return process
+        there = ", ".join(p.name for p in self.processes()) or "none yet"
+        raise KeyError(
+            f"Received: {role} {index}, which is no task of this cluster. "
+            f"Choose one of: {there}."
+        )
 
     def processes(self, role: str | None = None) -> list[ClusterProcess]:
         """All processes, or those of one role."""
         return [
             process
-            for process in list(self._processes.values())
+            for process in list(self._tasks.processes)
             if role in (None, process.role)
         ]
 
@@ -323,12 +315,10 @@ class LocalCluster:
         process = self.process(role, index)
 
         def again() -> None:
-            self._keeper.kill_and_wait(process)
-            process.ended, process.again_at = False, None
             self._done.clear()
-            self._keeper.start(process)
+            self._keeper.restart(process)
 
-        self._call(again)
+        self._keeper.call(again)
         return process
 
     def add_worker(self) -> ClusterProcess:
@@ -347,13 +337,10 @@ class LocalCluster:
             )
 
         def add() -> None:
-            [port] = addresses.free_ports(1, HOST)
             self._done.clear()
-            process = self._tasks.make_worker(port)
-            self._processes[process.role, process.index] = process
-            self._keeper.start(process)
+            self._keeper.start(self._tasks.add_worker())
 
-        self._call(add)
+        self._keeper.call(add)
         return self.processes("worker")[-1]
 
     def report(self) -> dict[str, Any]:
@@ -361,37 +348,50 @@ class LocalCluster:
         return {
             "num_workers": self._tasks.num_workers,
             "num_centers": self._tasks.num_centers,
-            "isolated": self._keeper.network is not None,
+            "isolated": bool(self._keeper.namespaces),
             "failure": self.failure,
             "processes": [each.report() for each in self.processes()],
         }
 
     # Watching.
 
-    def _call(self, function: Callable[..., None], *args: Any) -> None:
-        """Has the watching thread call something, and waits for it."""
-        if self._keeper.stopping:
-            raise LocalClusterError("The cluster is being stopped.")
-        self._requests.call(function, *args)
-
     def _watch(self) -> None:
         try:
             while not self._leave.is_set():
-                self._requests.serve(_LOOK_EVERY_S)
-                if self._watching and not self._keeper.stopping:
-                    for process in self.processes():
-                        wanted = process.role != "worker" or self._restarts
-                        most = self._max_restarts if wanted else 0
-                        self._keeper.look_after(process, most)
-                    self._look_for_the_end()
+                self._keeper.serve(_LOOK_EVERY_S)
+                if not self._watching or self._keeper.stopping:
+                    continue
+                for process in self.processes():
+                    most = self._max_restarts[process.role]
+                    self._keeper.look_after(process, most)
+                if not self._done.is_set() and (
+                    found := verdict(self.processes())
+                ):
+                    self._status, self.failure = found
+                    self._done.set()
         except BaseException as error:  # `wait` tells it.
             self._thread_error = error
             self._done.set()
 
-    def _look_for_the_end(self) -> None:
-        if self._done.is_set():
-            return
-        found = verdict(self.processes())
-        if found is not None:
-            self._status, self.failure = found
-            self._done.set()
+
+def _end_by_exception(until: contextlib.ExitStack) -> None:
+    """Has SIGTERM and SIGHUP raise `SystemExit`.
+
+    In the main thread alone: in others signals cannot be caught.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever has a handler of its own has its reasons.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _exit)
+            until.callback(_restore, number)
+
+
+def _exit(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _restore(number: int) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, signal.SIG_DFL)

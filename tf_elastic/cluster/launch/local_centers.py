@@ -1,18 +1,17 @@
 """Starts the center servers of a local cluster."""
 
+import os
+import pathlib
 import signal
+import socket
+import sys
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
 
 from absl import logging
 
 from tf_elastic.cluster.errors import LocalClusterError
 from tf_elastic.cluster.launch.cluster_process import HOST
-from tf_elastic.cluster.launch.cluster_process import ClusterProcess
 from tf_elastic.cluster.launch.cluster_process import how_it_ended
-from tf_elastic.cluster.launch.cluster_process import listens
 from tf_elastic.cluster.launch.local_tasks import LocalTasks
 from tf_elastic.cluster.launch.process_keeper import ProcessKeeper
 from tf_elastic.cluster.transport import addresses
@@ -21,39 +20,24 @@ _PORT_ATTEMPTS = 3
 
 
 def start(
-    tasks: LocalTasks,
-    keeper: ProcessKeeper,
-    processes: dict[tuple[str, int], ClusterProcess],
-    call: Callable[..., None],
-    deadline_s: float,
+    tasks: LocalTasks, keeper: ProcessKeeper, deadline_s: float
 ) -> None:
-    """Starts the centers at ports that nobody has taken meanwhile.
+    """Makes all processes, and starts the centers at ports that stay free.
 
     Args:
         tasks: of the cluster.
         keeper: starts processes.
-        processes: by role and index; all of the cluster are put in.
-        call: has the right thread call something.
         deadline_s: how long a center may take until it listens.
 
     Raises:
         LocalClusterError: a center does not come to listen.
     """
-    first = tasks.num_workers
-    count = first + tasks.num_centers
     for attempt in range(1, _PORT_ATTEMPTS + 1):
-        ports = addresses.free_ports(count, HOST)
-        for process in tasks.make(ports):
-            processes[process.role, process.index] = process
-        centers = [p for p in processes.values() if p.role == "ps"]
+        tasks.make()
+        centers = tasks.processes[: tasks.num_centers]
         for process in centers:
-            call(keeper.start, process)
-        taken = _wait(
-            keeper,
-            centers,
-            {p.name: ports[first + p.index] for p in centers},
-            deadline_s,
-        )
+            keeper.call(keeper.start, process)
+        taken = _wait(tasks, keeper, deadline_s)
         if taken is None:
             return
         logging.warning(
@@ -71,28 +55,24 @@ def start(
 
 
 def _wait(
-    keeper: ProcessKeeper,
-    centers: Sequence[ClusterProcess],
-    ports: Mapping[str, int],
-    deadline_s: float,
+    tasks: LocalTasks, keeper: ProcessKeeper, deadline_s: float
 ) -> int | None:
     """Waits until all centers listen; a port that another has taken."""
     deadline = time.monotonic() + deadline_s
-    waiting = list(centers)
+    waiting = tasks.processes[: tasks.num_centers]
     while waiting:
         for process in list(waiting):
-            port = ports[process.name]
+            address = tasks.centers[process.index]
+            _, port = addresses.split(address)
             if keeper.has_exited(process):
-                if keeper.network is None and addresses.port_in_use(
-                    addresses.join(HOST, port)
-                ):
+                if not keeper.namespaces and addresses.port_in_use(address):
                     return port
                 raise LocalClusterError(
                     f"{process.name} ended before it listened, "
                     f"{how_it_ended(process.exit_codes[-1])}. The end of "
                     f"its log, {process.log_path}:\n{process.last_lines()}"
                 )
-            if listens(process.pid, port):
+            if _listens(process.pid, port):
                 process.listening_s = time.monotonic() - keeper.begin
                 waiting.remove(process)
         if waiting and time.monotonic() > deadline:
@@ -107,3 +87,36 @@ def _wait(
         if waiting:
             time.sleep(0.01)
     return None
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether this process listens at a port, in its own network."""
+    if sys.platform != "linux":
+        try:
+            socket.create_connection((HOST, port), 1).close()
+        except OSError:
+            return False
+        return True
+    sockets = set()
+    try:
+        for file in ("tcp", "tcp6"):
+            table = pathlib.Path(f"/proc/{pid}/net/{file}")
+            for line in table.read_text("ascii").splitlines()[1:]:
+                fields = line.split()
+                local, state, inode = fields[1], fields[3], fields[9]
+                if state == "0A" and int(local.split(":")[1], 16) == port:
+                    sockets.add(f"socket:[{inode}]")
+        if not sockets:
+            return False
+        # Another process may listen there: it has to be one of its own.
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return any(_link(entry.path) in sockets for entry in entries)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False  # It is just ending, or becoming its program.
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""

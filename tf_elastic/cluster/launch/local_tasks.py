@@ -1,12 +1,13 @@
 """The tasks of a cluster on this machine, and what each process is given."""
 
+import dataclasses
 import os
 import pathlib
 import secrets
-import sys
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from tf_elastic.cluster.launch import task
 from tf_elastic.cluster.launch.cluster_process import HOST
 from tf_elastic.cluster.launch.cluster_process import ClusterProcess
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
@@ -17,95 +18,78 @@ from tf_elastic.cluster.transport import addresses
 _PACKAGE_ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
+@dataclasses.dataclass
 class LocalTasks:
     """Makes the processes of a local cluster; starts none.
 
     For its arguments see `LocalCluster`.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        num_workers: int,
-        num_centers: int,
-        log_dir: str | os.PathLike[str],
-        evaluator: bool,
-        env: Mapping[str, str],
-        center_command: Sequence[str] | None,
-        snapshot_dir: str | os.PathLike[str] | None,
-        pin: bool,
-    ) -> None:
-        for name, value, least in (
-            ("num_workers", num_workers, 1),
-            ("num_centers", num_centers, 0),
-        ):
-            check_count(name, value, least)
-        if isinstance(command, str) or not command:
+    command: Sequence[str]
+    num_workers: int
+    num_centers: int
+    log_dir: pathlib.Path
+    evaluator: bool
+    env: Mapping[str, str]
+    center_command: Sequence[str] | None
+    snapshot_dir: str | os.PathLike[str] | None
+    pin: bool
+
+    def __post_init__(self) -> None:
+        check_count("num_workers", self.num_workers, 1)
+        check_count("num_centers", self.num_centers, 0)
+        if isinstance(self.command, str) or not self.command:
             raise ValueError(
                 "`command` must be a list of a program and its arguments. "
-                f"Received: command={command!r}. Write it as in "
+                f"Received: command={self.command!r}. Write it as in "
                 "[sys.executable, \"train.py\"]."
             )
-        self.num_workers = num_workers
-        self.num_centers = num_centers
-        self.log_dir = pathlib.Path(log_dir)
         # Kept through restarts; the caller may bring its own.
-        self.token = env.get("TF_ELASTIC_TOKEN") or secrets.token_hex(32)
+        self.token = self.env.get("TF_ELASTIC_TOKEN") or secrets.token_hex(32)
         self.workers: tuple[str, ...] = ()  # their addresses
         self.centers: tuple[str, ...] = ()
-        self._command = list(command)
-        self._evaluator = evaluator
-        self._env = dict(env)
-        self._center_command = list(
-            center_command or [sys.executable, "-m", "tf_elastic.cluster.ps"]
-        )
-        self._snapshots = pathlib.Path(snapshot_dir) if snapshot_dir else None
-        self._pin = pin
+        self.processes: list[ClusterProcess] = []
         self._shares: list[MachineShare] = []
 
-    def make(self, ports: Sequence[int]) -> list[ClusterProcess]:
-        """All processes, the centers first.
-
-        Args:
-            ports: of the workers, and of the centers.
-        """
-        names = [addresses.join(HOST, port) for port in ports]
+    def make(self) -> None:
+        """All processes anew, the centers first, at ports that are free."""
+        count = self.num_workers + self.num_centers
+        names = [
+            addresses.join(HOST, port)
+            for port in addresses.free_ports(count, HOST)
+        ]
         self.workers = tuple(names[: self.num_workers])
         self.centers = tuple(names[self.num_workers :])
+        self._shares = share_out(self.num_workers)
         roles = [("ps", i) for i in range(self.num_centers)]
         roles += [("worker", i) for i in range(self.num_workers)]
-        roles += [("evaluator", 0)] * self._evaluator
-        self._shares = share_out(self.num_workers)
-        return [self._make_one(role, index) for role, index in roles]
+        roles += [("evaluator", 0)] * self.evaluator
+        self.processes = [self._make_one(role, index) for role, index in roles]
 
-    def make_worker(self, port: int) -> ClusterProcess:
+    def add_worker(self) -> ClusterProcess:
         """One worker more, behind all others."""
+        [port] = addresses.free_ports(1, HOST)
         self.workers += (addresses.join(HOST, port),)
-        return self._make_one("worker", len(self.workers) - 1)
+        process = self._make_one("worker", len(self.workers) - 1)
+        self.processes.append(process)
+        return process
 
     def _make_one(self, role: str, index: int) -> ClusterProcess:
-        command = self._command
-        cores: tuple[int, ...] = ()
-        share = MachineShare((), ())
-        if role == "ps":
-            command = list(self._center_command)
-            if self._snapshots:
-                folder = self._snapshots / f"ps-{index}"
-                folder.mkdir(parents=True, exist_ok=True)
-                command.append(f"--snapshot_dir={folder}")
-        if role == "worker":
-            share = self._shares[index % self.num_workers]
-            cores = share.cores if self._pin else ()
         config = ClusterConfiguration(
             self.workers, self.centers, (), role, index
         )
+        share = MachineShare((), ())
+        if role == "worker":
+            share = self._shares[index % self.num_workers]
         process = ClusterProcess(
             role,
             index,
-            command,
+            task.command_of(
+                config, self.command, self.snapshot_dir, self.center_command
+            ),
             self.log_dir / f"{role}-{index}.log",
             self._environment(share.environment(), config),
-            cores,
+            share.cores if self.pin else (),
         )
         process.log_path.write_bytes(b"")
         return process
@@ -133,7 +117,7 @@ class LocalTasks:
             "no_proxy": no_proxy,
             "NO_PROXY": no_proxy,
             **own,
-            **self._env,
+            **self.env,
             "TF_ELASTIC_TOKEN": self.token,
             "TF_CONFIG": config.to_tf_config(),
         }

@@ -58,8 +58,7 @@ class LogPump:
 
     def close(self) -> None:
         """Copies the rest, and ends."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._thread.join(5)
-            self.copy()
-            self._file.close()
+        self._closed.set()
+        self._thread.join(5)
+        self.copy()
+        self._file.close()

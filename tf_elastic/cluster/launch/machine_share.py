@@ -1,6 +1,7 @@
 """What of this machine each worker of a local cluster may use."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 import subprocess
@@ -69,11 +70,7 @@ def _gpus() -> list[str]:
     if chosen is not None:
         names = [name.strip() for name in chosen.split(",")]
         # From the first that is none on, CUDA sees none.
-        count = next(
-            (i for i, name in enumerate(names) if name in ("", "-1")),
-            len(names),
-        )
-        return names[:count]
+        return list(itertools.takewhile(lambda n: n not in ("", "-1"), names))
     program = shutil.which("nvidia-smi")
     if program is None:
         return []

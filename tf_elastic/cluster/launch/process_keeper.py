@@ -1,15 +1,20 @@
 """Starts processes, and ends them with all that they have started."""
 
+import concurrent.futures
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 
+from tf_elastic.cluster.errors import LocalClusterError
 from tf_elastic.cluster.launch import isolation
 from tf_elastic.cluster.launch.cluster_process import ClusterProcess
 from tf_elastic.cluster.launch.cluster_process import how_it_ended
@@ -21,31 +26,58 @@ class ProcessKeeper:
     """Starts and ends processes, each in a session of its own.
 
     The kernel takes the thread that starts a process for its parent, and
-    kills the process at its end: so one thread has to start them all. The
-    rest may be called by any.
+    kills the process at its end: so one thread has to start them all, the one
+    that serves. The rest may be called by any.
 
     Args:
         grace_s: how long those that are asked to end have for it.
     """
 
     def __init__(self, grace_s: float) -> None:
-        self.network: isolation.PrivateNetwork | None = None  # of all
+        self.namespaces: tuple[int, ...] = ()  # that all enter
         self.begin = time.monotonic()
         self.lock = threading.RLock()
         self.stopping = False  # nothing is started any more
         self._grace_s = grace_s
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def call(self, function: Callable[..., None], *args: Any) -> None:
+        """Has the serving thread call something, and waits for it.
+
+        Raises:
+            LocalClusterError: all are being stopped, or it takes too long.
+        """
+        if self.stopping:
+            raise LocalClusterError("The cluster is being stopped.")
+        future: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._requests.put((future, function, args))
+        try:
+            future.result(timeout=60)
+        except concurrent.futures.TimeoutError as error:
+            raise LocalClusterError(
+                "Waited 60 s for the thread that watches the cluster. It "
+                "will be left alone; `stop` ends the processes."
+            ) from error
+
+    def serve(self, seconds: float) -> None:
+        """Does what was asked for, or waits so long for it."""
+        with contextlib.suppress(queue.Empty):
+            future, function, args = self._requests.get(timeout=seconds)
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:
+                future.set_exception(error)
 
     def start(self, process: ClusterProcess) -> None:
         """Starts a process, unless all are being stopped."""
         with self.lock:
             if self.stopping:
                 return
-            descriptors = self.network.descriptors if self.network else ()
             wrapper = [
                 *isolation.python_of_children(),
                 f"--parent={os.getpid()}",
                 f"--cores={','.join(map(str, process.cores))}",
-                f"--namespaces={','.join(map(str, descriptors))}",
+                f"--namespaces={','.join(map(str, self.namespaces))}",
                 "--",
             ]
             process.again_at = None
@@ -56,10 +88,22 @@ class ProcessKeeper:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=process.environment,
-                    pass_fds=descriptors,
+                    pass_fds=self.namespaces,
                     start_new_session=True,
                 )
             process.started_s.append(time.monotonic() - self.begin)
+
+    def restart(self, process: ClusterProcess) -> None:
+        """Starts a process anew, killing what runs.
+
+        Raises:
+            LocalClusterError: it cannot be killed.
+        """
+        self.end([process], signal.SIGKILL)
+        if process.is_alive:
+            raise LocalClusterError(f"{process.name} cannot be killed.")
+        process.ended = False
+        self.start(process)
 
     def has_exited(self, process: ClusterProcess) -> bool:
         """Whether the latest start has ended; notes it the first time."""
@@ -69,57 +113,30 @@ class ProcessKeeper:
             look = os.WEXITED | os.WNOHANG | os.WNOWAIT
             # Where Python has it already, there is no such child.
             with contextlib.suppress(ChildProcessError):
-                if os.waitid(os.P_PID, process.popen.pid, look) is None:
+                if os.waitid(os.P_PID, process.pid, look) is None:
                     return False
             # What it started itself goes with it, while nobody else can have
             # got its number.
-            self.kill(process)
-            self._note_exit(process)
+            self.signal(process, signal.SIGKILL)
+            process.exit_codes.append(process.popen.wait())
             return True
 
-    def _note_exit(self, process: ClusterProcess) -> None:
-        with self.lock:
-            if process.is_alive and process.popen is not None:
-                process.exit_codes.append(process.popen.wait())
-
     def signal(self, process: ClusterProcess, number: int) -> None:
-        """Sends a signal to a process alone, if it runs."""
+        """Sends a signal, if it runs; SIGKILL to all it has started, too."""
+        send = os.killpg if number == signal.SIGKILL else os.kill
         with self.lock:
             if process.is_alive:
-                os.kill(process.pid, number)
-
-    def kill(self, process: ClusterProcess) -> None:
-        """Kills a process and what it has started."""
-        with self.lock:
-            if process.is_alive and process.popen is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.popen.pid, signal.SIGKILL)
-
-    def kill_and_wait(self, process: ClusterProcess) -> None:
-        """The same, and waits until it has ended.
-
-        Raises:
-            subprocess.TimeoutExpired: it has not.
-        """
-        self.kill(process)
-        if process.is_alive and process.popen is not None:
-            process.popen.wait(self._grace_s)
-            self._note_exit(process)
+                    send(process.pid, number)
 
     def end(self, processes: Sequence[ClusterProcess], number: int) -> None:
         """Sends a signal to these and waits for them; kills the rest."""
-        with self.lock:
-            for process in processes:
-                if process.is_alive and process.popen is not None:
-                    with contextlib.suppress(
-                        ProcessLookupError, PermissionError
-                    ):
-                        os.kill(process.popen.pid, number)
-                        # One that is paused hears of it only then.
-                        os.kill(process.popen.pid, signal.SIGCONT)
+        for process in processes:
+            self.signal(process, number)
+            # One that is paused hears of it only then.
+            self.signal(process, signal.SIGCONT)
         deadline = time.monotonic() + self._grace_s
-        waiting = processes
-        while waiting := [p for p in waiting if not self.has_exited(p)]:
+        while waiting := [p for p in processes if not self.has_exited(p)]:
             if time.monotonic() > deadline:
                 if number != signal.SIGKILL:
                     logging.warning(
@@ -127,8 +144,6 @@ class ProcessKeeper:
                         ", ".join(process.name for process in waiting),
                         self._grace_s,
                     )
-                    for process in waiting:
-                        self.kill(process)
                     self.end(waiting, signal.SIGKILL)
                 return
             time.sleep(0.01)
@@ -174,23 +189,3 @@ class ProcessKeeper:
             process.log_path,
             process.last_lines(),
         )
-
-    def enter_network(self, trusted: bool) -> None:
-        """Keeps the cluster in a network of its own.
-
-        Args:
-            trusted: whether to go on where the machine gives none.
-
-        Raises:
-            IsolationError: it gives none.
-        """
-        try:
-            self.network = isolation.PrivateNetwork()
-        except isolation.IsolationError as error:
-            if not trusted:
-                raise
-            logging.warning(
-                "The workers' servers are open to the network, which is "
-                "trusted as --trusted_network says: %s",
-                error,
-            )

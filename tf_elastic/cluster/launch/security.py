@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import socket
+import ssl
 
 from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
 
@@ -85,3 +86,34 @@ class Security:
             authority=os.environ.get("TF_ELASTIC_TLS_CA") or None,
             trusted_network=trusted == "1",
         )
+
+    def server_context(self) -> ssl.SSLContext | None:
+        """How a center's plain sockets speak TLS; None without certificate.
+
+        With an authority, workers need certificates of it too.
+        """
+        if not self.certificate:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key)
+        if self.authority:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(self.authority)
+        # Nothing is to come that nobody has asked for.
+        context.num_tickets = 0
+        return context
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """How a worker's do; None where gRPC would not either."""
+        if not (self.certificate or self.authority):
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.authority:
+            context.load_verify_locations(self.authority)
+        else:
+            context.load_default_certs()
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key)
+        return context

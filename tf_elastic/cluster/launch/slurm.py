@@ -10,12 +10,11 @@ with its `--role`, and becomes the center or the command. See
 `deploy/slurm/train.sbatch`.
 """
 
-import argparse
 import itertools
+import os
 import re
 import sys
 from collections.abc import Mapping
-from collections.abc import Sequence
 
 from tf_elastic.cluster.launch import task
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
@@ -190,23 +189,18 @@ def _not_understood(what: str, text: str) -> ClusterConfigurationError:
     )
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def main() -> int:
+    """Runs the program; see the module's text."""
+    parser = task.parser("Slurm")
     parser.add_argument("--role", choices=["worker", "ps"], required=True)
     parser.add_argument("--workers", type=int, required=True)
     parser.add_argument("--ps", type=int, required=True)
     parser.add_argument("--port", type=int, help="the first that is used")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program; see the module's text."""
-    return task.main(
-        sys.argv[1:] if argv is None else argv,
-        lambda variables, args: configure(
-            variables, args.role, args.workers, args.ps, args.port
+    return task.become(
+        parser,
+        lambda args: configure(
+            os.environ, args.role, args.workers, args.ps, args.port
         ),
-        _add_arguments,
-        "python -m tf_elastic.cluster.launch.slurm",
-        "Becomes one task of a cluster under Slurm.",
     )
 
 

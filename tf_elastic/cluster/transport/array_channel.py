@@ -11,7 +11,6 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster import errors
-from tf_elastic.cluster.launch import tls
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import array_socket
@@ -158,7 +157,7 @@ class ArrayChannel:
             local = local_socket.connect(local_name, until)
             if local is not None:
                 return LocalSocket(local)
-        context = tls.client_context(self._security)
+        context = self._security.client_context()
         connected = socket.create_connection(
             (self._host, port), max(until - time.monotonic(), 0.01)
         )

@@ -18,7 +18,6 @@ import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import errors
-from tf_elastic.cluster.launch import tls
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import array_socket
@@ -77,7 +76,7 @@ class ArrayServer:
         self._calls = calls
         self._most = min(most_connections, open_files.for_connections() // 4)
         self._calls_room = WaitingRoom(self._most, _MAX_CALL_S, _CALLS_OF_ONE)
-        self._context = tls.server_context(security)
+        self._context = security.server_context()
         self._listeners = [_listen(host, port)]
         self.port: int = self._listeners[0].getsockname()[1]
         self._local_name: str | None = None
