@@ -268,6 +268,19 @@ def test_what_is_required_is_imported():
     assert EXTRA - used == {"tensorboard"}
 
 
+@by_file
+def test_no_other_name_stands_for_any(path):
+    """A name such as `Array` promises more than that all is allowed."""
+    lines = [
+        node.lineno
+        for node in ast.walk(tree.parse(path))
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and node.value is not None
+        and ast.unparse(node.value) in ("Any", "typing.Any")
+    ]
+    assert not lines, f"{tree.relative(path)} renames Any in lines {lines}."
+
+
 def written_files():
     """The text files of the project, sources and documents alike."""
     skipped = {"build", "dist", "runs", "node_modules"}

@@ -1,8 +1,7 @@
 """The alternating direction method of multipliers, as the thesis has it."""
 
-from typing import Any
-
-Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 
 
 def dual_step(multiplier: Array, worker: Array, center: Array) -> Array:
@@ -32,8 +31,8 @@ def proximal_step(
     gradient: Array,
     multiplier: Array,
     center: Array,
-    learning_rate: Any,
-    elasticity: Any,
+    learning_rate: Scalar[Array],
+    elasticity: Scalar[Array],
 ) -> Array:
     r"""A linearised step towards :math:`\lambda^i + \tilde x`.
 

@@ -1,13 +1,12 @@
 """Averages over time of a sequence of parameters."""
 
-from typing import Any
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 
 _LARGEST_COUNT = 2**53  # Up to here float64 counts.
 
-Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
 
-
-def time_average(average: Array, value: Array, rate: Any) -> Array:
+def time_average(average: Array, value: Array, rate: Scalar[Array]) -> Array:
     r"""One step of an average over time.
 
     .. math:: z_{t+1} = (1 - a_{t+1}) z_t + a_{t+1} x_t
@@ -35,7 +34,9 @@ def time_average(average: Array, value: Array, rate: Any) -> Array:
     return (1 - rate) * average + rate * value
 
 
-def averaging_rate(step: Any, rate: Any = None, average_from: int = 0) -> Any:
+def averaging_rate(
+    step: Array, rate: Array | None = None, average_from: int = 0
+) -> Array:
     r"""The rate of an average that begins later than the sequence does.
 
     .. math::
@@ -72,7 +73,7 @@ def averaging_rate(step: Any, rate: Any = None, average_from: int = 0) -> Any:
     return before + (1 - before) * rate
 
 
-def is_before(step: Any, average_from: int) -> Any:
+def is_before(step: Array, average_from: int) -> Array:
     """1 while an average has not begun yet, else 0, without a branch.
 
     Args:
@@ -88,12 +89,12 @@ def is_before(step: Any, average_from: int) -> Any:
     return left - _positive(left - 1)
 
 
-def _positive(value: Any) -> Any:
+def _positive(value: Array) -> Array:
     """max(value, 0), of a number or a scalar tensor."""
     return (value + abs(value)) / 2
 
 
-def check_average_from(value: Any) -> None:
+def check_average_from(value: object) -> None:
     """Refuses what is no count of updates.
 
     Raises:
@@ -107,7 +108,7 @@ def check_average_from(value: Any) -> None:
         )
 
 
-def polyak_rate(step: Any) -> Any:
+def polyak_rate(step: Array) -> Array:
     r"""The rate :math:`a_{t+1} = 1 / (t + 1)` of Polyak's average.
 
     Args:

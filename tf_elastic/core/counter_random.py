@@ -5,10 +5,28 @@ graph draws what NumPy draws, since the same few integer operations make both.
 """
 
 from typing import Any
+from typing import Protocol
+from typing import TypeVar
 
 import numpy as np
 
-Words = Any  # uint64, a NumPy array or a TensorFlow tensor, any shape
+_Self = TypeVar("_Self")
+
+
+class WordArithmetic(Protocol):
+    """What words are mixed by; as `core.arrays.Arithmetic`."""
+
+    def __add__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __mul__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __floordiv__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __xor__(self: _Self, other: Any, /) -> _Self: ...
+
+
+# uint64, a NumPy array or a TensorFlow tensor, any shape.
+Words = TypeVar("Words", bound=WordArithmetic)
 
 # The constants of SplitMix64.
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -16,7 +34,7 @@ _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
-def random_words(start: Words, counter: Words) -> Words:
+def random_words(start: Words | np.uint64, counter: Words) -> Words:
     """Word `counter` of the random stream that begins at `start`.
 
     Args:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable
-from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
 
@@ -104,7 +103,7 @@ class DelayTrace(ListedDelay):
         ]
         return np.array(versions, np.int64)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         """What `delay_from_config` makes an equal delay from; JSON."""
         entries = [list(entry) for entry in self.entries]
         return {**super().get_config(), "entries": entries}
@@ -159,7 +158,7 @@ class DelayTrace(ListedDelay):
             ) from error
 
 
-def _checked_entry(entry: Any) -> TraceEntry:
+def _checked_entry(entry: TraceEntry) -> TraceEntry:
     try:
         number, worker, versions, milliseconds = entry
     except (TypeError, ValueError) as error:

@@ -7,7 +7,6 @@ UniformDelay(low=0, high=8, seed=1)
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from tf_elastic.core.delay_trace import DelayTrace
 from tf_elastic.core.delay_trace import TraceEntry
@@ -73,7 +72,7 @@ def as_delay(delay: Delay | int) -> Delay:
     )
 
 
-def delay_from_config(config: Mapping[str, Any]) -> Delay:
+def delay_from_config(config: Mapping[str, object]) -> Delay:
     """Makes an equal delay from what its `get_config` returned.
 
     Args:

@@ -11,9 +11,9 @@ stays.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 
 
 def elastic_difference(worker: Array, center: Array) -> Array:
@@ -37,7 +37,9 @@ def elastic_difference(worker: Array, center: Array) -> Array:
     return worker - center
 
 
-def pull(worker: Array, difference: Array, moving_rate: Any) -> Array:
+def pull(
+    worker: Array, difference: Array, moving_rate: Scalar[Array]
+) -> Array:
     r"""Moves a worker towards the center: :math:`x^i - \alpha d^i`.
 
     Args:
@@ -60,7 +62,10 @@ def pull(worker: Array, difference: Array, moving_rate: Any) -> Array:
 
 
 def push(
-    center: Array, summed_differences: Array, beta: Any, num_workers: int
+    center: Array,
+    summed_differences: Array,
+    beta: Scalar[Array],
+    num_workers: int,
 ) -> Array:
     r"""Moves the center towards workers.
 
@@ -91,7 +96,7 @@ def push(
 
 
 def conserved_sum(
-    workers: Sequence[Array], center: Array, share: Any = 1.0
+    workers: Sequence[Array], center: Array, share: Scalar[Array] = 1.0
 ) -> Array:
     r"""What an exchange leaves as it was, if :math:`\beta = p \alpha`.
 

@@ -1,17 +1,16 @@
 """An elastic exchange of several workers on arrays, in each of the orders."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
-from typing import NamedTuple
+from typing import Generic
 
 from tf_elastic.core import orders
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import NamedTuple
+from tf_elastic.core.arrays import Scalar
 from tf_elastic.core.rules import Elastic
 
-Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
 
-
-class Exchanged(NamedTuple):
+class Exchanged(NamedTuple, Generic[Array]):
     """Workers and center after an exchange."""
 
     workers: list[Array]  # p arrays, each of the center's shape
@@ -19,8 +18,11 @@ class Exchanged(NamedTuple):
 
 
 def jacobi_exchange(
-    workers: Sequence[Array], center: Array, moving_rate: Any, beta: Any
-) -> Exchanged:
+    workers: Sequence[Array],
+    center: Array,
+    moving_rate: Scalar[Array],
+    beta: Scalar[Array],
+) -> Exchanged[Array]:
     r"""All workers exchange at once, each with the center as it was.
 
     .. math::
@@ -50,8 +52,11 @@ def jacobi_exchange(
 
 
 def round_robin_exchange(
-    workers: Sequence[Array], center: Array, moving_rate: Any, beta: Any
-) -> Exchanged:
+    workers: Sequence[Array],
+    center: Array,
+    moving_rate: Scalar[Array],
+    beta: Scalar[Array],
+) -> Exchanged[Array]:
     r"""The workers come to the center one after another, first to last.
 
     Each finds the center as those before it have left it. This is Algorithm 1
@@ -80,8 +85,11 @@ def round_robin_exchange(
 
 
 def gauss_seidel_exchange(
-    workers: Sequence[Array], center: Array, moving_rate: Any, beta: Any
-) -> Exchanged:
+    workers: Sequence[Array],
+    center: Array,
+    moving_rate: Scalar[Array],
+    beta: Scalar[Array],
+) -> Exchanged[Array]:
     r"""The center moves first, then the workers move to where it now is.
 
     .. math::
@@ -113,12 +121,12 @@ def gauss_seidel_exchange(
 
 
 def _exchanged(
-    order: Callable[[orders.Place], None],
+    order: orders.Order,
     workers: Sequence[Array],
     center: Array,
-    moving_rate: Any,
-    beta: Any,
-) -> Exchanged:
+    moving_rate: Scalar[Array],
+    beta: Scalar[Array],
+) -> Exchanged[Array]:
     place = orders.OfArrays(
         Elastic(),
         workers,

@@ -37,7 +37,7 @@ class Delay(abc.ABC):
             int64 of the shape of `steps`, in [0, max_delay].
         """
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> dict[str, object]:
         """What `delay_from_config` makes an equal delay from; JSON."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         values = {f.name: _json(getattr(self, f.name)) for f in fields}

@@ -1,19 +1,22 @@
 """Local steps: what one worker does between two exchanges."""
 
-from typing import Any
-from typing import NamedTuple
+from typing import Generic
 
-Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import NamedTuple
+from tf_elastic.core.arrays import Scalar
 
 
-class MomentumState(NamedTuple):
+class MomentumState(NamedTuple, Generic[Array]):
     """A worker's parameters and their velocity."""
 
     parameters: Array  # any shape, floating
     velocity: Array  # same shape and dtype as `parameters`
 
 
-def sgd_step(parameters: Array, gradient: Array, learning_rate: Any) -> Array:
+def sgd_step(
+    parameters: Array, gradient: Array, learning_rate: Scalar[Array]
+) -> Array:
     r"""One step of stochastic gradient descent.
 
     .. math:: x_{t+1} = x_t - \eta g_t(x_t)
@@ -41,9 +44,9 @@ def momentum_step(
     parameters: Array,
     velocity: Array,
     gradient: Array,
-    learning_rate: Any,
-    momentum: Any,
-) -> MomentumState:
+    learning_rate: Scalar[Array],
+    momentum: Scalar[Array],
+) -> MomentumState[Array]:
     r"""One step of momentum SGD, in the form that keeps the plain point.
 
     .. math::
@@ -76,7 +79,9 @@ def momentum_step(
     return MomentumState(parameters + new_velocity, new_velocity)
 
 
-def lookahead_point(parameters: Array, velocity: Array, momentum: Any) -> Array:
+def lookahead_point(
+    parameters: Array, velocity: Array, momentum: Scalar[Array]
+) -> Array:
     r"""Nesterov's point of the gradient, :math:`y = x + \delta v`.
 
     Args:
@@ -98,7 +103,9 @@ def lookahead_point(parameters: Array, velocity: Array, momentum: Any) -> Array:
     return parameters + momentum * velocity
 
 
-def plain_point(lookahead: Array, velocity: Array, momentum: Any) -> Array:
+def plain_point(
+    lookahead: Array, velocity: Array, momentum: Scalar[Array]
+) -> Array:
     r"""The inverse of `lookahead_point`: :math:`x = y - \delta v`.
 
     This is the point that EAMSGD exchanges. A model that trains with
@@ -127,9 +134,9 @@ def lookahead_momentum_step(
     lookahead: Array,
     velocity: Array,
     gradient: Array,
-    learning_rate: Any,
-    momentum: Any,
-) -> MomentumState:
+    learning_rate: Scalar[Array],
+    momentum: Scalar[Array],
+) -> MomentumState[Array]:
     r"""Nesterov's step for storage that holds the look-ahead point.
 
     The same sequence as `momentum_step` with the gradient at

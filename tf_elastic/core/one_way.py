@@ -6,12 +6,10 @@ for whatever point y arrives, from the parent or from a child, as soon as it is
 there and as x is then: the Gauss-Seidel form (Zhang 2016, Algorithm 6).
 """
 
-from typing import Any
-
 from tf_elastic.core import orders
+from tf_elastic.core.arrays import Array
 from tf_elastic.core.rates import elastic_rates
 from tf_elastic.core.rules.base import CENTER
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
 from tf_elastic.core.rules.base import Slots
@@ -47,7 +45,7 @@ def check_periods(up_period: int | None, down_period: int | None) -> None:
             )
 
 
-def rates(moving_rate: float) -> dict[str, Any]:
+def rates(moving_rate: float) -> Rates:
     """The rates of a node that moves by alpha to whatever comes.
 
     Args:
@@ -67,7 +65,7 @@ def rates(moving_rate: float) -> dict[str, Any]:
 
 
 def from_child(
-    rule: Rule, message: Array, slots: Slots, rates: Rates
+    rule: Rule, message: Array, slots: Slots[Array], rates: Rates
 ) -> dict[str, Array]:
     """A node after a child's point has arrived: by beta / p.
 
@@ -90,7 +88,7 @@ def from_child(
 
 
 def from_parent(
-    rule: Rule, message: Array, slots: Slots, rates: Rates
+    rule: Rule, message: Array, slots: Slots[Array], rates: Rates
 ) -> dict[str, Array]:
     """A node after its parent's point has arrived: by alpha.
 

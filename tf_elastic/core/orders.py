@@ -13,16 +13,16 @@ Where the arrays are (on devices, in a server, in a simulator) is the *place*'s
 matter: it calls the pieces below for each variable.
 """
 
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
-from typing import Any
-from typing import NamedTuple
+from typing import Generic
 from typing import Protocol
+from typing import TypeVar
 
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import NamedTuple
 from tf_elastic.core.rules.base import CENTER
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
@@ -33,19 +33,23 @@ GAUSS_SEIDEL = "gauss_seidel"
 ROUND_ROBIN = "round_robin"
 
 
-class Place(Protocol):
+# What a place calls the delta of a child: an array, or those of all variables.
+Delta = TypeVar("Delta")
+
+
+class Place(Protocol[Delta]):
     """Where children and their parent are; `i` is a child's number."""
 
     def children(self) -> Iterable[int]:
         """The children, in the order of service."""
 
-    def differ(self, i: int) -> Any:
+    def differ(self, i: int) -> Delta:
         """The child's `delta` to the parent as it is now."""
 
-    def leave(self, i: int) -> Any:
+    def leave(self, i: int) -> Delta:
         """The same, and the child settles at once: see `leave`."""
 
-    def collect(self, deltas: Sequence[Any]) -> None:
+    def collect(self, deltas: Sequence[Delta]) -> None:
         """The parent moves by the sum of deltas: see `collect`."""
 
     def come_back(self, i: int) -> None:
@@ -55,32 +59,39 @@ class Place(Protocol):
         """The child and the parent move by each other: see `visit`."""
 
 
-def jacobi(place: Place) -> None:
+def jacobi(place: Place[Delta]) -> None:
     """All at once: eqs. 2.3 and 2.4."""
     place.collect([place.leave(i) for i in place.children()])
 
 
-def gauss_seidel(place: Place) -> None:
+def gauss_seidel(place: Place[Delta]) -> None:
     """The parent first, then the children: eq. 6.3."""
     place.collect([place.differ(i) for i in place.children()])
     for i in place.children():
         place.come_back(i)
 
 
-def round_robin(place: Place) -> None:
+def round_robin(place: Place[Delta]) -> None:
     """One child after another: Algorithm 1."""
     for i in place.children():
         place.visit(i)
 
 
-ORDERS: dict[str, Callable[[Place], None]] = {
+class Order(Protocol):
+    """One of the three."""
+
+    def __call__(self, place: Place[Delta], /) -> None:
+        """An exchange of all children of a place."""
+
+
+ORDERS: dict[str, Order] = {
     JACOBI: jacobi,
     GAUSS_SEIDEL: gauss_seidel,
     ROUND_ROBIN: round_robin,
 }
 
 
-def others_since(i: int, num_children: int, is_first: Any) -> Any:
+def others_since(i: int, num_children: int, is_first: Array) -> Array:
     """How many other children the parent has seen since child i's last visit.
 
     In `round_robin`: all others, but in the first round those before it.
@@ -102,7 +113,7 @@ def others_since(i: int, num_children: int, is_first: Any) -> Any:
 # The pieces, for one variable.
 
 
-class Visited(NamedTuple):
+class Visited(NamedTuple, Generic[Array]):
     """What a visit has come to."""
 
     parent: dict[str, Array]
@@ -110,7 +121,7 @@ class Visited(NamedTuple):
 
 
 def leave(
-    rule: Rule, message: Array, point: Array, parent: Slots, rates: Rates
+    rule: Rule, message: Array, point: Array, parent: Slots[Array], rates: Rates
 ) -> tuple[Array, Array]:
     """A child's delta, and where it is after it has settled by that.
 
@@ -127,14 +138,14 @@ def leave(
 
 
 def collect(
-    rule: Rule, parent: Slots, deltas: Sequence[Array], rates: Rates
+    rule: Rule, parent: Slots[Array], deltas: Sequence[Array], rates: Rates
 ) -> dict[str, Array]:
     """The parent after all have come: one update by their sum."""
     return rule.apply(parent, summed(deltas), rates)
 
 
 def come_back(
-    rule: Rule, message: Array, point: Array, parent: Slots, rates: Rates
+    rule: Rule, message: Array, point: Array, parent: Slots[Array], rates: Rates
 ) -> Array:
     """Where a child goes when its parent has moved; for arguments see `leave`.
 
@@ -149,10 +160,10 @@ def visit(
     rule: Rule,
     message: Array,
     point: Array,
-    parent: Slots,
+    parent: Slots[Array],
     rates: Rates,
     sent: Array | None = None,
-) -> Visited:
+) -> Visited[Array]:
     """One child and the parent move by each other.
 
     Args:
@@ -196,7 +207,7 @@ def summed(arrays: Sequence[Array]) -> Array:
     return total
 
 
-class OfArrays:
+class OfArrays(Generic[Array]):
     """A `Place` of one variable, whose children send where they are.
 
     Args:

@@ -16,7 +16,6 @@ of events.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
 
@@ -47,7 +46,7 @@ class Action(NamedTuple):
     """One thing to do."""
 
     kind: str  # MAKE to SETTLE
-    edge: Any = PARENT  # PARENT, or a child: what is sent to, or came from
+    edge: object = PARENT  # PARENT, or a child: what is sent to, or came from
 
 
 @dataclasses.dataclass
@@ -78,7 +77,7 @@ class ExchangeProtocol:
         raise NotImplementedError
 
     def on(
-        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+        self, moment: str, clock: int, inbox: Sequence[object] = ()
     ) -> list[Action]:
         """What is to be done now.
 
@@ -149,7 +148,7 @@ class Overlapped(ExchangeProtocol):
         return [MAKE, COLLECT, SETTLE, SEND]
 
     def on(
-        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+        self, moment: str, clock: int, inbox: Sequence[object] = ()
     ) -> list[Action]:
         """See `ExchangeProtocol`."""
         del clock, inbox
@@ -204,7 +203,7 @@ class OneWay(ExchangeProtocol):
 
     up_period: int | None = None
     down_period: int | None = None
-    children: Sequence[Any] = ()
+    children: Sequence[object] = ()
 
     def __post_init__(self) -> None:
         one_way.check_rule(self.rule)
@@ -220,7 +219,7 @@ class OneWay(ExchangeProtocol):
         return {GRADIENT: [SEND, SETTLE], END: [SETTLE]}.get(moment, [])
 
     def on(
-        self, moment: str, clock: int, inbox: Sequence[Any] = ()
+        self, moment: str, clock: int, inbox: Sequence[object] = ()
     ) -> list[Action]:
         """See `ExchangeProtocol`."""
         if moment == STEP:

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
 from typing import ClassVar
 from typing import TypeGuard
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tf_elastic.core import counter_random
+from tf_elastic.core.counter_random import Words
 from tf_elastic.core.listed_delays import Delay
 from tf_elastic.core.listed_delays import check_delay
 from tf_elastic.core.listed_delays import is_integer
@@ -26,7 +26,7 @@ _BITS = 62
 class RandomDelay(Delay):
     """Base class of delays that are drawn, each step's on its own."""
 
-    seed: Any
+    seed: int
 
     @property
     @abc.abstractmethod
@@ -51,9 +51,7 @@ class RandomDelay(Delay):
         scaled = [int(p * 2**_BITS) for p in self.distribution().tolist()]
         return np.array(scaled, np.int64)
 
-    def words(
-        self, steps: counter_random.Words, worker: int
-    ) -> counter_random.Words:
+    def words(self, steps: Words, worker: int) -> Words:
         """The random words that the delays of some steps are looked up by.
 
         Args:

@@ -1,9 +1,12 @@
 """Learning rates that depend on a worker's own clock."""
 
-from typing import Any
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 
 
-def inverse_sqrt_decay(learning_rate: Any, step: Any, decay: Any) -> Any:
+def inverse_sqrt_decay(
+    learning_rate: Scalar[Array], step: Array, decay: Scalar[Array]
+) -> Array:
     r"""The thesis' decay :math:`\eta_t = \eta / (1 + \gamma t)^{0.5}`.
 
     Args:

@@ -262,7 +262,7 @@ class CenterState:
         worker: int | None = None,
         sent: Arrays | None = None,
         at_rest: Sequence[Sequence[int]] = (),
-    ) -> dict[str, Any]:
+    ) -> Rates:
         """Moves the center by deltas.
 
         Args:
@@ -353,9 +353,7 @@ class CenterState:
 
     # Pieces.
 
-    def _rates_now(
-        self, rates: Rates, context: Context
-    ) -> dict[str, dict[str, Any]]:
+    def _rates_now(self, rates: Rates, context: Context) -> dict[str, Rates]:
         """What each role's rule makes of rates, by role."""
         return {
             role: rule.rates_at(rates, context)

@@ -1,14 +1,13 @@
 """A time average of any rule's center."""
 
 import dataclasses
-from typing import Any
 
+from tf_elastic.core.arrays import Array
 from tf_elastic.core.averages import averaging_rate
 from tf_elastic.core.averages import check_average_from
 from tf_elastic.core.averages import is_before
 from tf_elastic.core.averages import time_average
 from tf_elastic.core.rules.base import CENTER
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
@@ -87,12 +86,11 @@ class TimeAverage(Rule):
         """An average of the first center alone."""
         return {**self.of.init(center), AVERAGE: 1 * center}
 
-    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
         """Also the averaging rate, and whether the average has begun."""
-        now = self.of.rates_at(rates, context)
         version, start = context.version, self.average_from
-        rate = rates.get("averaging_rate")
-        now["averaging_rate"] = averaging_rate(version, rate, start)
+        rate = averaging_rate(version, rates.get("averaging_rate"), start)
+        now = {**self.of.rates_at(rates, context), "averaging_rate": rate}
         if start:
             now[_IS_BEFORE] = is_before(version, start)
         return now
@@ -111,13 +109,13 @@ class TimeAverage(Rule):
         """As the rule inside."""
         return self.of.closing(rates)
 
-    def delta(self, message: Array, parent: Slots) -> Array:
+    def delta(self, message: Array, parent: Slots[Array]) -> Array:
         """As the rule inside."""
         return self.of.delta(message, parent)
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -132,12 +130,12 @@ class TimeAverage(Rule):
             average = time_average(average, moved[CENTER], rates[_IS_BEFORE])
         return {**moved, AVERAGE: average}
 
-    def rest(self, parent: Slots) -> dict[str, Array]:
+    def rest(self, parent: Slots[Array]) -> dict[str, Array]:
         """The average stays as well; see `Rule.rest`."""
         inside = {k: v for k, v in parent.items() if k != AVERAGE}
         return {**self.of.rest(inside), AVERAGE: parent[AVERAGE]}
 
-    def begin(self, parent: Slots, rates: Rates) -> Array:
+    def begin(self, parent: Slots[Array], rates: Rates) -> Array:
         """As the rule inside."""
         return self.of.begin(parent, rates)
 

@@ -9,14 +9,15 @@ from typing import ClassVar
 from typing import NamedTuple
 from typing import TypeVar
 
-Array = Any  # a NumPy array or a TensorFlow tensor, floating, any shape
+from tf_elastic.core.arrays import Array
 
 # What a parent keeps: arrays of the center's shape by name, "center" among
 # them.
 Slots = Mapping[str, Array]
 
-# The numbers of an exchange by name, scalars. The child chooses them for both
-# ends. "num_workers" is p; None stands for what `Rule.rates_at` fills in.
+# The numbers of an exchange by name: scalars, on a device tensors. The child
+# chooses them for both ends. "num_workers" is p; None stands for what
+# `Rule.rates_at` fills in.
 Rates = Mapping[str, Any]
 
 # What a child sends.
@@ -30,9 +31,10 @@ CENTER = "center"
 class Context(NamedTuple):
     """When a parent gets a message; numbers, or floating scalar tensors."""
 
-    version: Any = 0.0  # updates that the parent has seen before
-    staleness: Any = 1.0  # of them since the child's last read, at least 1
-    count: Any = 1  # the children whose messages are in the sum
+    version: float = 0.0  # updates that the parent has seen before
+    staleness: float = 1.0  # of them since the child's last read, at least 1
+    # The children whose messages are in the sum. (A tuple has a `count()`.)
+    count: float = 1  # type: ignore[assignment]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Rule:
         """The slot that is evaluated and saved."""
         return CENTER
 
-    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
         """Fills in what depends on the parent's clock and on the delay.
 
         Args:
@@ -119,7 +121,7 @@ class Rule:
         """
         return rates
 
-    def delta(self, message: Array, parent: Slots) -> Array:
+    def delta(self, message: Array, parent: Slots[Array]) -> Array:
         """What of a message moves the parent.
 
         A point counts by its difference to the center.
@@ -130,7 +132,7 @@ class Rule:
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -149,7 +151,7 @@ class Rule:
         """
         raise NotImplementedError
 
-    def rest(self, parent: Slots) -> dict[str, Array]:
+    def rest(self, parent: Slots[Array]) -> dict[str, Array]:
         """The parent after an update of what is not trained for now.
 
         Of frozen layers: they stay where they are, however it would have
@@ -163,7 +165,7 @@ class Rule:
         """
         return dict(parent)
 
-    def begin(self, parent: Slots, rates: Rates) -> Array:
+    def begin(self, parent: Slots[Array], rates: Rates) -> Array:
         """The point that a child begins at, or goes on from.
 
         Args:
@@ -198,7 +200,7 @@ class Rule:
 
     # On the wire.
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The rule as JSON; see `from_config`."""
         values = {
             field.name: getattr(self, field.name)
@@ -269,7 +271,7 @@ def _place(kind: type[Rule]) -> str:
     return f"{file} ({kind.__qualname__})"
 
 
-def from_config(config: Mapping[str, Any]) -> Rule:
+def from_config(config: Mapping[str, object]) -> Rule:
     """The rule of a `Rule.config()`.
 
     Raises:
@@ -308,7 +310,9 @@ def from_config(config: Mapping[str, Any]) -> Rule:
         raise ValueError(f"The rule {name!r}: {error}.") from error
 
 
-def _check_kind(name: str, value: Any, field: dataclasses.Field[Any]) -> None:
+def _check_kind(
+    name: str, value: object, field: dataclasses.Field[object]
+) -> None:
     """Refuses a value of another kind than a field's default."""
     if field.default is dataclasses.MISSING:
         return

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 from typing import ClassVar
 
 from tf_elastic.core import elastic
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import POINT
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
@@ -53,13 +53,13 @@ class Elastic(Rule):
         """The center goes no more than all of the way; see `Rule.closing`."""
         return {**rates, "beta": follow_rate(rates["beta"])}
 
-    def delta(self, message: Array, parent: Slots) -> Array:
+    def delta(self, message: Array, parent: Slots[Array]) -> Array:
         """The difference to the center."""
         return elastic.elastic_difference(message, parent[CENTER])
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -80,7 +80,8 @@ class Elastic(Rule):
 
     def settle(self, point: Array, difference: Array, rates: Rates) -> Array:
         """The worker moves to the center, by alpha."""
-        return elastic.pull(point, difference, rates["moving_rate"])
+        moving_rate: Scalar[Array] = rates["moving_rate"]
+        return elastic.pull(point, difference, moving_rate)
 
 
 @rule("follow")
@@ -91,7 +92,7 @@ class Follow(Elastic):
     Rates: "beta", of which no more than 1 counts; without it 1.
     """
 
-    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
         """See `Rule.rates_at`."""
         del context
         return {

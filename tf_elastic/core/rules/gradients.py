@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 from typing import ClassVar
+from typing import cast
 
+from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 from tf_elastic.core.local_steps import lookahead_point
 from tf_elastic.core.local_steps import momentum_step
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import GRADIENT
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
@@ -93,7 +94,7 @@ class HeavyBall(Rule):
         """No velocity yet."""
         return {CENTER: center, VELOCITY: 0 * center}
 
-    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
         """The learning rate of this update."""
         learning_rate = rates["learning_rate"]
         if self.adjustment:
@@ -106,7 +107,7 @@ class HeavyBall(Rule):
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -114,7 +115,10 @@ class HeavyBall(Rule):
         """Takes a step; see `Rule.apply`."""
         if self.compensates:
             total = compensated_gradient(
-                total, self.begin(parent, rates), sent, rates["compensation"]
+                total,
+                self.begin(parent, rates),
+                cast(Array, sent),  # It `remembers`.
+                rates["compensation"],
             )
         moved = momentum_step(
             parent[CENTER],
@@ -125,7 +129,7 @@ class HeavyBall(Rule):
         )
         return {CENTER: moved.parameters, VELOCITY: moved.velocity}
 
-    def rest(self, parent: Slots) -> dict[str, Array]:
+    def rest(self, parent: Slots[Array]) -> dict[str, Array]:
         """No velocity any more; see `Rule.rest`."""
         return {**parent, VELOCITY: 0 * parent[VELOCITY]}
 
@@ -149,15 +153,14 @@ class Nesterov(HeavyBall):
         Zhang (2016), Algorithms 4 and 5.
     """
 
-    def begin(self, parent: Slots, rates: Rates) -> Array:
+    def begin(self, parent: Slots[Array], rates: Rates) -> Array:
         """The look-ahead point."""
-        return lookahead_point(
-            parent[CENTER], parent[VELOCITY], rates.get("momentum", 0.0)
-        )
+        momentum: Scalar[Array] = rates.get("momentum", 0.0)
+        return lookahead_point(parent[CENTER], parent[VELOCITY], momentum)
 
 
 def compensated_gradient(
-    gradient: Array, point: Array, sent: Array, compensation: Any
+    gradient: Array, point: Array, sent: Array, compensation: Scalar[Array]
 ) -> Array:
     r"""A stale gradient, corrected to first order for the way since.
 

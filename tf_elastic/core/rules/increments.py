@@ -1,12 +1,11 @@
 """Children send what they have done since they last read."""
 
 import dataclasses
-from typing import Any
 from typing import ClassVar
 
+from tf_elastic.core.arrays import Array
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import INCREMENT
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
@@ -27,7 +26,7 @@ class Add(Rule):
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -58,14 +57,14 @@ class MeanOfParts(Rule):
 
     sends: ClassVar[str] = INCREMENT
 
-    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
         """Adds the share that each has in the mean."""
         del context
         return {**rates, "share": 1 / rates["num_workers"]}
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,

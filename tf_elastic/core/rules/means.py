@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 from typing import ClassVar
 
+from tf_elastic.core.arrays import Array
 from tf_elastic.core.local_steps import lookahead_momentum_step
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import POINT
-from tf_elastic.core.rules.base import Array
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
@@ -30,14 +29,14 @@ class Mean(Rule):
 
     sends: ClassVar[str] = POINT
 
-    def rates_at(self, rates: Rates, context: Context) -> dict[str, Any]:
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
         """Adds the share that each has in the mean."""
         del context
         return {**rates, "share": 1 / rates["num_workers"]}
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -78,7 +77,7 @@ class OuterNesterov(Mean):
 
     def apply(
         self,
-        parent: Slots,
+        parent: Slots[Array],
         total: Array,
         rates: Rates,
         sent: Array | None = None,
@@ -94,7 +93,7 @@ class OuterNesterov(Mean):
         )
         return {CENTER: moved.parameters, VELOCITY: moved.velocity}
 
-    def rest(self, parent: Slots) -> dict[str, Array]:
+    def rest(self, parent: Slots[Array]) -> dict[str, Array]:
         """No velocity any more; see `Rule.rest`."""
         return {**parent, VELOCITY: 0 * parent[VELOCITY]}
 

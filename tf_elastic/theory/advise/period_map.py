@@ -6,13 +6,13 @@ map is made of the very functions that train.
 """
 
 from collections.abc import Callable
-from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tf_elastic import core
+from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.theory._spectra import spectral_radii
 from tf_elastic.theory.advise import late_gradients
@@ -31,7 +31,7 @@ class Rates(NamedTuple):
     beta: Array
     delta: Array
     rho: Array
-    outer: dict[str, Any]  # of the center's rule
+    outer: rules.Rates  # of the center's rule
 
 
 def radii(setting: Setting, curvatures: Array) -> Array:
@@ -119,7 +119,7 @@ def _stacked(rows: list[Array]) -> Array:
 # Local steps.
 
 
-def _step(setting: Setting) -> Callable[..., core.MomentumState]:
+def _step(setting: Setting) -> Callable[..., core.MomentumState[Array]]:
     return (
         core.lookahead_momentum_step if setting.nesterov else core.momentum_step
     )

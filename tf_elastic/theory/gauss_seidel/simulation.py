@@ -198,8 +198,8 @@ def simulate(
     _checks.whole(0, periods=periods)
     _checks.at_least("noise_std", noise_std, 0)
     generator = np.random.default_rng(seed)
-    workers = np.full((num_workers, runs), float(start))
-    center = np.full(runs, float(start))
+    workers: NDArray[np.float64] = np.full((num_workers, runs), float(start))
+    center: NDArray[np.float64] = np.full(runs, float(start))
     means, centers = [workers.mean(axis=0)], [center]
     for _ in range(periods):
         workers = core.pull(

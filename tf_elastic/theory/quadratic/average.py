@@ -53,7 +53,8 @@ def double_average(centers: ArrayLike) -> Array:
     averages = np.empty_like(path)
     average = np.zeros(path.shape[1:])
     for step, center in enumerate(path):
-        average = core.time_average(average, center, core.polyak_rate(step))
+        rate = core.polyak_rate(float(step))
+        average = core.time_average(average, center, rate)
         averages[step] = average
     return averages
 

@@ -1,0 +1,70 @@
+"""What formulas compute with: the type of an array, for readers and checkers.
+
+A formula takes numbers, NumPy arrays and TensorFlow's tensors alike, and gives
+back what it was given. `Array` says so: NumPy in is NumPy out. TensorFlow has
+no types, so a tensor is anything to a type checker, here and elsewhere; what
+is written `tf.Tensor` is one to a reader.
+"""
+
+import sys
+import typing
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Protocol
+from typing import TypeVar
+from typing import Union
+
+if TYPE_CHECKING or sys.version_info >= (3, 11):
+    from typing import NamedTuple as NamedTuple
+else:
+
+    def NamedTuple() -> None:
+        """A base class beside which `Generic` may stand, as in Python 3.11.
+
+        Python 3.10 refuses that. Its named tuples take `[...]` all the same.
+        """
+
+    NamedTuple.__mro_entries__ = lambda bases: (
+        typing.NamedTuple.__mro_entries__((typing.NamedTuple,))
+    )
+
+
+_Self = TypeVar("_Self")
+
+
+class Arithmetic(Protocol):
+    """What can be added, multiplied, divided and raised to a power.
+
+    By numbers, and by its like: NumPy has no narrower type for the other
+    operand that its arrays of all dtypes keep.
+    """
+
+    def __add__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __radd__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __sub__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __rsub__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __mul__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __rmul__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __truediv__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __rtruediv__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __pow__(self: _Self, other: Any, /) -> _Self: ...
+
+    def __neg__(self: _Self) -> _Self: ...
+
+    def __abs__(self: _Self) -> _Self: ...
+
+
+# A number, a NumPy array, or a TensorFlow tensor: floating, any shape.
+Array = TypeVar("Array", bound=Arithmetic)
+
+# What multiplies an `Array`: a number, or a scalar of its kind. `theory` has
+# arrays that broadcast.
+Scalar = Union[float, Array]
