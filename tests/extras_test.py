@@ -144,7 +144,7 @@ def test_a_flag_that_needs_nothing_is_not_refused(monkeypatch):
     for package in extras.EXTRAS:
         monkeypatch.setitem(sys.modules, package, None)
     settings = dict.fromkeys(
-        ("data_dir", "logdir", "model_dir", "plot", "report")
+        ("data_dir", "logdir", "model_dir", "plot", "report", "events")
     )
     checks.check_files({**settings, "dataset": "digits", "download": False})
     with pytest.raises(usage.UsageError, match="leave --plot out"):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import source_tree as tree
+from tf_elastic import extras
 
 FILES = tree.package_files()
 PROGRAMS = sorted(tree.ROOT.glob("*.py"))
@@ -51,7 +52,7 @@ def test_core_theory_and_timeline_know_no_tensorflow(path):
     allowed = {
         "core": {"numpy"},
         "theory": {"numpy", "scipy"},
-        "timeline": {"numpy", "absl"},
+        "timeline": {"numpy", "absl", "matplotlib"},
     }
     layer = tree.layer_of_file(path)
     if layer not in allowed:
@@ -62,6 +63,22 @@ def test_core_theory_and_timeline_know_no_tensorflow(path):
         if name.split(".")[0] not in allowed[layer]
     ]
     assert not wrong, f"{tree.relative(path)}: {wrong}"
+
+
+@by_file
+def test_what_an_extra_brings_is_imported_where_it_is_used(path):
+    """Not with the file, since it may not be there, and is slow."""
+    found = {
+        name.split(".")[0]
+        for node in tree.parse(path).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    }
+    assert not found & set(extras.EXTRAS), tree.relative(path)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ CONSOLE = f"{PACKAGE}/program/console.py"
 _NARROWER = {
     "core": ("files",),
     "theory": ("files", "core"),
-    "timeline": (),
+    "timeline": ("extras", "files"),
     "models": ("version", "compat"),
     "data": ("version", "compat", "extras"),
 }

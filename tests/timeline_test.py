@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from matplotlib import image
 
 from tests import cluster_support as support
 from tests import timeless_client
@@ -370,6 +371,8 @@ def test_the_program_makes_a_table(cluster, tmp_path, capsys):
     worker.client.leave(finished=True)
     assert program.main([str(path)]) == 0
     shown = capsys.readouterr().out
+    assert program.main(["table", str(path)]) == 0
+    assert capsys.readouterr().out == shown
     header, first, second, *centers = shown.splitlines()[1:]
     assert header.split()[:2] == ["worker", "lives"]
     assert first.split()[:4] == ["0", "1", "2", "0"]
@@ -380,10 +383,58 @@ def test_the_program_makes_a_table(cluster, tmp_path, capsys):
     assert report.of([]) == "No events."
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["/no/such/file"]])
-def test_the_program_says_what_is_wrong(arguments, capsys):
+def test_the_program_makes_a_picture(tmp_path, capsys):
+    path = tmp_path / "events.jsonl"
+    path.write_text(PUSH.to_json() + "\n")
+    assert program.main(["plot", str(path)]) == 0
+    other = tmp_path / "other.png"
+    assert program.main(["plot", str(path), f"--output={other}"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [str(tmp_path / "events.png"), str(other)]
+    for drawn in shown:
+        assert image.imread(drawn).shape[1] == 1560
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/no/such/file"], "/no/such/file is no file, and no command; "),
+        (["plots", "a.jsonl"], "these are table, plot, status."),
+        (["table", "/no/such/file"], "/no/such/file cannot be read: No such"),
+        (["plot", "/no/such/file"], "/no/such/file cannot be read: No such"),
+        (["status", "/no/such/file"], "/no/such/file cannot be read: No such"),
+    ],
+)
+def test_the_program_says_what_is_wrong(arguments, message, capsys):
     assert program.main(arguments) == 2
-    assert capsys.readouterr().err.strip()
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["plot"], ["table", "--output=x"]])
+def test_the_program_says_how_it_is_used(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        program.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m tf_elastic.timeline" in capsys.readouterr().err
+
+
+def test_the_program_helps(capsys):
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("table", "plot", "status"))
+
+
+@pytest.mark.parametrize("command", [["table"], ["plot"], ["status"], []])
+def test_a_damaged_line_is_named(command, tmp_path, capsys):
+    path = tmp_path / "events.jsonl"
+    path.write_text(PUSH.to_json() + '\n{"kind":"joins"}\n')
+    assert program.main([*command, str(path)]) == 2
+    told_of = capsys.readouterr().err
+    assert f"Line 2 of {path} must be an event." in told_of
+    assert "kind is 'joins'" in told_of
+    assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_it_needs_no_tensorflow(tmp_path):

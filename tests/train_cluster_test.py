@@ -13,6 +13,7 @@ import uuid
 
 import keras
 import pytest
+from matplotlib import image
 from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
@@ -28,6 +29,7 @@ from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.worker import client
 from tf_elastic.timeline import __main__ as timeline_program
 from tf_elastic.timeline import event_file
+from tf_elastic.timeline import picture
 
 TIMEOUT_S = 500
 STEPS = 40  # of each worker, in an epoch
@@ -233,6 +235,7 @@ def test_only_the_chief_and_the_evaluator_write(first):
         "best.keras",
         "centers",
         "events.jsonl",
+        "events.png",
         "history.csv",
         "logs",
         "model.keras",
@@ -296,6 +299,64 @@ def test_the_events_tell_all_of_it(first):
         (1, "finished"),
     }
     assert timeline_program.main([str(folder / "events.jsonl")]) == 0
+    assert report["files"]["events"] == str(folder / "events.jsonl")
+
+
+def test_the_events_are_drawn(first):
+    folder, ended = first
+    assert "The events are drawn in" in ended.out
+    assert image.imread(folder / "events.png").shape[1] > 1000
+    found = event_file.read(folder / "events.jsonl")
+    above, staleness, speed = picture.draw(found).axes
+    names = [label.get_text() for label in above.get_yticklabels()]
+    assert names == ["worker 0", "worker 1", "center 0", "center 1"]
+    drawn = {each.get_label(): each for each in above.collections}
+    # The killed one came twice, and each has left.
+    assert len(drawn["joins"].get_offsets()) >= 3
+    assert sorted(drawn["leaves"].get_offsets()[:, 1]) == [0, 1]
+    lanes_of_waits = {
+        round(path.vertices[:, 1].mean())
+        for path in drawn["training waits"].get_paths()
+    }
+    assert lanes_of_waits == {0, 1}
+    answers = [(e.kind, e.outcome) for e in found].count(("answer", "applied"))
+    assert len(drawn["message to answer"].get_paths()) >= answers
+    # What is drawn of center 1, closer marks aside, is what it has taken.
+    first_time = found[0].time
+    taken = [
+        e.time - first_time
+        for e in found
+        if (e.kind, e.shard, e.outcome) == ("exchange", 1, "applied")
+    ]
+    marks = drawn["applied"].get_offsets()
+    in_lane = [time for time, lane in marks if round(lane) == 3]
+    assert set(in_lane) <= set(taken)
+    assert len(in_lane) >= 0.5 * len(taken)
+    [mean] = staleness.lines
+    assert 0 <= min(mean.get_ydata()) <= max(mean.get_ydata()) < len(taken)
+    [applied] = [p for p in speed.patches if "not" not in p.get_label()]
+    data = applied.get_data()
+    assert (data.values * (data.edges[1:] - data.edges[:-1])).sum() >= len(
+        taken
+    )
+
+
+def test_the_events_tell_the_status_at_the_end(first, capsys):
+    folder, _ = first
+    path = str(folder / "events.jsonl")
+    assert timeline_program.main(["status", "--follow", path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for shard, version in enumerate(versions(folder)):
+        assert lines[shard].startswith(f"center {shard}: version {version}, ")
+    rows = [line.split(None, 9) for line in lines[3:5]]
+    assert [each[0] for each in rows] == ["0", "1"]
+    assert [each[-1] for each in rows] == 2 * ["has finished"]
+    assert int(rows[1][1]) >= 2
+    report = json.loads((folder / "report.json").read_text())
+    for number, each in enumerate(rows):
+        clock = report["cluster"]["members"][str(number)]["clock"]
+        assert int(each[2]) == pytest.approx(clock, abs=STEPS)
+    assert lines[5].startswith("staleness: ")
 
 
 def test_the_saved_models_are_the_center(first):

@@ -9,6 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_elastic.timeline import status_table
+from tf_elastic.timeline.status_table import CenterRow
+from tf_elastic.timeline.status_table import StalenessRow
+from tf_elastic.timeline.status_table import WorkerRow
+
 # Among a worker's notes: whether it is in the midst of training.
 TRAINS = "trains"
 
@@ -141,52 +146,49 @@ def table(view: ClusterView) -> str:
     >>> print(table(ClusterView([None], Staleness([], []), {}, {})))
     center 0 is away
     """
-    lines = []
-    for k, status in enumerate(view.statuses):
-        if status is None:
-            lines.append(f"center {k} is away")
-        else:
-            lines.append(
-                f"center {k}: version {status['version']}, "
-                f"p = {status['num_workers']}, "
-                f"{status['applied']} pushes applied"
+    staleness, count = None, len(view.staleness.ms)
+    if count:
+        staleness = StalenessRow(
+            count,
+            float(view.staleness.versions.mean()),
+            float(view.staleness.ms.mean()),
+        )
+    return status_table.table(
+        {
+            k: status
+            if status is None
+            else CenterRow(
+                status["version"], status["num_workers"], status["applied"]
             )
-    if not view.members:
-        return "\n".join(lines)
-    lines.append(
-        f"{'worker':>6} {'life':>4} {'steps':>8} {'steps/s':>8} "
-        f"{'loss':>8} {'distance':>8} {'wait':>6} {'missed':>6} {'late':>4}"
-        "  state"
+            for k, status in enumerate(view.statuses)
+        },
+        [
+            _row(worker, member, view.steps_per_s.get(worker))
+            for worker, member in sorted(view.members.items())
+        ],
+        staleness,
     )
-    for worker, member in sorted(view.members.items()):
-        notes = member["notes"]
-        lines.append(
-            f"{worker:>6} {member['incarnation']:>4} {member['clock']:>8} "
-            f"{_number(view.steps_per_s.get(worker), '.1f'):>8} "
-            f"{_number(notes.get('loss'), '.4f'):>8} "
-            f"{_number(notes.get('distance'), '.3g'):>8} "
-            f"{_number(notes.get('wait_share'), '.1%'):>6} "
-            f"{_number(notes.get('missed'), 'd'):>6} "
-            f"{_number(notes.get('late'), 'd'):>4}  {_state(member)}"
-        )
-    if view.staleness.ms.size:
-        lines.append(
-            f"staleness: {view.staleness.versions.mean():.1f} versions, "
-            f"{view.staleness.ms.mean():.0f} ms (of the newest "
-            f"{view.staleness.ms.size} pushes)"
-        )
-    return "\n".join(lines)
 
 
-def _number(value: Any, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _state(member: Mapping[str, Any]) -> str:
-    if member["present"]:
-        silent = member["silent_s"]
-        return "trains" if silent < 5 else f"silent for {silent:.0f} s"
-    return "has finished" if member.get("finished") else "is gone"
+def _row(
+    worker: int, member: Mapping[str, Any], steps_per_s: float | None
+) -> WorkerRow:
+    notes = member["notes"]
+    return WorkerRow(
+        worker,
+        member["incarnation"],
+        member["clock"],
+        status_table.state(
+            member["present"],
+            bool(member.get("finished")),
+            member["silent_s"],
+        ),
+        steps_per_s,
+        *(
+            notes.get(name)
+            for name in ("loss", "distance", "wait_share", "missed", "late")
+        ),
+    )
 
 
 def notes_of(counts: Any, client: Any, loss: float | None) -> dict[str, Any]:

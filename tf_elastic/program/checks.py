@@ -316,7 +316,7 @@ def check_rates(settings: dict[str, Any]) -> None:
 
 def check_files(settings: dict[str, Any]) -> None:
     """Looks for the folders and packages that will be needed."""
-    for name in ("data_dir", "logdir", "model_dir", "plot", "report"):
+    for name in ("data_dir", "logdir", "model_dir", "plot", "report", "events"):
         if settings[name]:
             settings[name] = os.path.expanduser(settings[name])
     dataset = settings["dataset"]

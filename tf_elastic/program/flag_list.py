@@ -126,7 +126,7 @@ GROUPS: dict[str, list[Flag]] = {
             "events", "text", None,
             "File to append to what happens between workers and centers, one "
             "JSON object a line; `python -m tf_elastic.timeline` makes a "
-            "table of it.",
+            "table of it. A local cluster draws it at its end.",
             "what TF_ELASTIC_EVENTS names",
         ),
         Flag(

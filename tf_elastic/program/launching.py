@@ -10,6 +10,7 @@ from typing import Any
 from tf_elastic import user_code
 from tf_elastic.program import checks
 from tf_elastic.program import console
+from tf_elastic.program import event_picture
 from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
@@ -83,6 +84,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
                 status = cluster.wait()
     except (errors.LocalClusterError, isolation.IsolationError) as error:
         raise usage.UsageError(str(error)) from error
+    event_picture.draw(settings)
     if cluster.failure:
         console.complain(cluster.failure)
     return status

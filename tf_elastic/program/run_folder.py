@@ -12,6 +12,7 @@ from tf_elastic.program import usage
 BACKUP = "backup"
 CENTERS = "centers"  # snapshots of a cluster's center servers
 LOGS = "logs"  # of a cluster's processes
+EVENTS = "events.png"  # of a local cluster, drawn
 BEST = "best.keras"  # that the evaluator has seen
 SETTINGS = "settings.json"
 HISTORY = "history.csv"

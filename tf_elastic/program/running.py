@@ -18,6 +18,7 @@ from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 from tf_elastic.program.history_file import HistoryFile
+from tf_elastic.timeline import event_file
 
 
 def train(
@@ -240,6 +241,9 @@ def _write_files(
                 files["plot"] = settings["plot"]
     if settings["logdir"]:
         files["tensorboard"] = settings["logdir"]
+    events = event_file.to_file(None)
+    if events and settings["strategy"] == "elastic_multi_worker":
+        files["events"] = events.path
     if settings["report"]:
         files["report"] = settings["report"]
     return files, damages

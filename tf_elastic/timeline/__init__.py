@@ -8,7 +8,8 @@ plots are made from it. No TensorFlow here.
 from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.event_file import EventFile
 from tf_elastic.timeline.event_file import read
+from tf_elastic.timeline.status import Status
 from tf_elastic.timeline.stream import Stream
 from tf_elastic.timeline.tally import Tally
 
-__all__ = ["Event", "EventFile", "Stream", "Tally", "read"]
+__all__ = ["Event", "EventFile", "Status", "Stream", "Tally", "read"]

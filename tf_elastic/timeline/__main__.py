@@ -1,30 +1,110 @@
-"""Tables of what a cluster's events tell: `python -m tf_elastic.timeline PATH`.
+"""What a cluster's events tell: `python -m tf_elastic.timeline PATH`.
 
+As a table of all that has happened, as a picture, or as the cluster is now.
 Give several paths where each process, or host, has written a file of its own.
 """
 
+import argparse
+import os
 import sys
+import time
 from collections.abc import Sequence
 
+from tf_elastic import extras
 from tf_elastic.timeline import event_file
+from tf_elastic.timeline import following
+from tf_elastic.timeline import picture
 from tf_elastic.timeline import report
+
+_COMMANDS = ("table", "plot", "status")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the program; its exit status."""
-    paths = list(sys.argv[1:] if argv is None else argv)
-    if not paths or any(path.startswith("-") for path in paths):
-        sys.stderr.write(
-            "usage: python -m tf_elastic.timeline PATH [PATH ...]\n"
-        )
-        return 2
+    """Runs the program; its exit status.
+
+    Args:
+        argv: what is given after the program's name; by default the process'
+            own. Paths alone are for `table`.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    first = given[0] if given else ""
+    if first and first not in _COMMANDS and not first.startswith("-"):
+        if not os.path.exists(first):
+            return _complain(
+                f"{first} is no file, and no command; these are "
+                f"{', '.join(_COMMANDS)}."
+            )
+        given.insert(0, "table")
+    options = _parser().parse_args(given)
     try:
-        found = event_file.read(*paths)
+        _do(options)
+    except extras.MissingExtraError as error:
+        return _complain(str(error))
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(report.of(found) + "\n")
+        return _complain(_reason(error))
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tf_elastic.timeline",
+        description="Tells what a cluster has done, from the events that "
+        "--events has written.",
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND"
+    )
+    for name, what in (
+        ("table", "a line for each worker and center server; the default"),
+        ("plot", "a picture, over time"),
+        ("status", "the cluster as it is now, or was at the end"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("paths", nargs="+", metavar="PATH")
+        if name == "plot":
+            command.add_argument(
+                "--output",
+                metavar="FILE.png",
+                help="where to (default: beside the first PATH)",
+            )
+        if name == "status":
+            command.add_argument(
+                "--follow",
+                action="store_true",
+                help="again each second, until all workers have ended",
+            )
+    return parser
+
+
+def _do(options: argparse.Namespace) -> None:
+    paths = options.paths
+    if options.command == "table":
+        _say(report.of(event_file.read(*paths)))
+    elif options.command == "plot":
+        output = options.output or os.path.splitext(paths[0])[0] + ".png"
+        picture.plot(event_file.read(*paths), output, ", ".join(paths))
+        _say(output)
+    else:
+        following.follow(
+            paths, sys.stdout, time.sleep if options.follow else None
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename} cannot be read: {error.strerror}."
+    return str(error)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(f"python -m tf_elastic.timeline: {text}\n")
+    return 2
 
 
 if __name__ == "__main__":

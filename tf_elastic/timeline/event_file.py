@@ -1,13 +1,12 @@
 """Events in a file, one JSON object a line."""
 
 import os
-import pathlib
 import threading
-from collections.abc import Iterable
 
 from absl import logging
 
 from tf_elastic.timeline.event import Event
+from tf_elastic.timeline.growing_file import GrowingFile
 
 # The file that every process of a cluster appends to, if it is set.
 VARIABLE = "TF_ELASTIC_EVENTS"
@@ -100,23 +99,5 @@ def read(*paths: str | os.PathLike[str]) -> list[Event]:
         OSError: a file cannot be read.
         ValueError: a line is no event; file and line are named.
     """
-    events: list[Event] = []
-    for path in paths:
-        text = pathlib.Path(path).read_text("utf-8", "surrogateescape")
-        events += _parsed(path, text.split("\n"))
+    events = [e for path in paths for e in GrowingFile(path).news()]
     return sorted(events, key=lambda event: event.time)
-
-
-def _parsed(
-    path: str | os.PathLike[str], lines: list[str]
-) -> Iterable[Event]:
-    # After the last line's end there is nothing, or half a line.
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            yield Event.from_json(line)
-        except ValueError as error:
-            raise ValueError(
-                f"Line {number} of {os.fspath(path)} must be an event. "
-                f"Received: {line!r:.80}: {error}. Give a file that "
-                "--events has written."
-            ) from error

@@ -174,6 +174,7 @@ class ReliableFanout:
         self._measure(outcomes, values if apart else out, apart)
         self._events.tell(
             happened.ANSWER,
+            incarnation=self._sessions[0].incarnation,
             sequence=push.sequence,
             step_sent=push.at.clock,
             num_workers=push.rates["num_workers"],
@@ -214,6 +215,7 @@ class ReliableFanout:
         """
         self._events.tell(
             happened.EXCHANGE,
+            incarnation=self._sessions[0].incarnation,
             sequence=push.sequence,
             step_sent=push.at.clock,
             num_workers=push.rates["num_workers"],
