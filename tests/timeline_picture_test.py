@@ -186,35 +186,31 @@ def test_one_legend_for_all():
 
 
 def test_staleness_is_that_of_each_message_once():
-    # 16 messages, each told by two servers, make two bins of equal length.
+    # 4 messages, each told by two servers, make two bins of equal length.
     found = [
-        exchange(t + k / 10, k, 0, t + 1)
-        for t in range(16)
-        for k in range(2)
+        exchange(t + k / 10, k, 0, t + 1) for t in range(4) for k in range(2)
     ]
     _, staleness, speed = picture.draw(found).axes
     [mean] = staleness.lines
     times, values = mean.get_data()
-    np.testing.assert_allclose(times, [15.1 / 4, 3 * 15.1 / 4])
-    np.testing.assert_allclose(values, [3.5, 11.5])
+    np.testing.assert_allclose(times, [3.1 / 4, 3 * 3.1 / 4])
+    np.testing.assert_allclose(values, [0.5, 2.5])
     [band] = staleness.collections
     low, high = band.get_paths()[0].get_extents().intervaly
-    assert (low, high) == (0, 15)
+    assert (low, high) == (0, 3)
     [steps] = speed.patches
-    np.testing.assert_allclose(steps.get_data().values, 2 * [8 / (15.1 / 2)])
-    np.testing.assert_allclose(steps.get_data().edges, [0, 15.1 / 2, 15.1])
+    np.testing.assert_allclose(steps.get_data().values, 2 * [2 / (3.1 / 2)])
+    np.testing.assert_allclose(steps.get_data().edges, [0, 3.1 / 2, 3.1])
 
 
 def test_what_is_not_applied_has_a_line_of_its_own():
     *_, speed = picture.draw(STORY).axes
-    rates = {p.get_label(): p.get_data().values for p in speed.patches}
-    np.testing.assert_allclose(
-        rates["applied, a second"] * 100.01, [3], rtol=1e-12
-    )
-    # A duplicate, a late one and one that nobody has taken.
-    np.testing.assert_allclose(
-        rates["not applied, a second"] * 100.01, [3], rtol=1e-12
-    )
+    # A duplicate, a late one and one that nobody has taken; of each 3.
+    for label in ("applied, a second", "not applied, a second"):
+        [steps] = [p for p in speed.patches if p.get_label() == label]
+        values, edges, _ = steps.get_data()
+        np.testing.assert_allclose(np.sum(values * np.diff(edges)), 3)
+        assert edges[-1] == pytest.approx(100.01)
 
 
 def test_a_second_run_in_the_same_file_is_drawn_too():
@@ -226,7 +222,8 @@ def test_a_second_run_in_the_same_file_is_drawn_too():
     assert len(bars(above)["message to answer"]) == 4
     # Between the runs nobody was there.
     there = bars(above)["there"]
-    assert (2, 2.0, 100.01) in there and (2, 502.0, 600.01) in there
+    assert (1, 50.0, 50.01) in there and (1, 501.0, 540.0) in there
+    assert (2, 2.0, 100.0) in there and (2, 502.0, 600.01) in there
 
 
 def test_a_life_whose_end_nobody_has_told_ends_where_it_was_heard_of():
@@ -272,7 +269,7 @@ def test_many_events_stay_legible(workers, each, tmp_path):
     drawn = marks(above)["applied"]
     in_lane = np.bincount([lane for lane, _ in drawn])
     assert in_lane.max() <= 1201
-    assert in_lane[:workers].min() == min(each, in_lane.max())
+    assert in_lane[:workers].min() >= min(each, 1200)
     assert len(staleness.lines[0].get_xdata()) <= 120
     path = tmp_path / "new" / "many.png"
     picture.plot(found, path, "many")

@@ -117,14 +117,15 @@ def _lives(found: Sequence[Event]) -> Iterable[Bar]:
             open_since[e.teller] = e.time
         if e.kind == events.JOIN:
             life = e.incarnation or 0
-            if lane in open_since and life > lives[lane]:
+            if lane in open_since and life != lives[lane]:
                 # Nobody has told that the one before has died.
                 yield from ended(lane, heard[lane])
             lives[lane] = life
             open_since.setdefault(lane, e.time)
         elif e.kind in (events.LEAVE, events.DEATH):
             yield from ended(lane, e.time)
-        heard[e.teller] = e.time
+        if e.kind != events.JOIN:  # Workers join before it has parameters.
+            heard[e.teller] = e.time
         if e.worker is not None:
             heard[lane] = e.time
     for lane in list(open_since):

@@ -21,7 +21,7 @@ _WIDTH, _DPI = 12.0, 130  # inches; dots in each
 # Marks of a kind that are closer in a lane are one.
 _MARKS_OF_A_LANE = 1200
 _MOST_BINS = 120
-_EVENTS_OF_A_BIN = 8  # at least, on the average
+_EVENTS_OF_A_BIN = 2  # at least, on the average
 
 # Colors of Okabe and Ito, told apart by everybody.
 _BLUE, _SKY, _GREEN, _ORANGE = "#0072B2", "#56B4E9", "#009E73", "#E69F00"

@@ -39,7 +39,7 @@ class WorkerRow(NamedTuple):
 class StalenessRow(NamedTuple):
     """Of the newest pushes."""
 
-    count: int
+    pushes: int
     mean_versions: float
     mean_ms: float
 
@@ -75,7 +75,7 @@ def table(
         lines.append(
             f"staleness: {staleness.mean_versions:.1f} versions, "
             f"{staleness.mean_ms:.0f} ms (of the newest "
-            f"{staleness.count} pushes)"
+            f"{staleness.pushes} pushes)"
         )
     return "\n".join(lines)
 
