@@ -304,8 +304,7 @@ def test_the_events_tell_all_of_it(first):
 
 
 def test_the_events_are_drawn(first):
-    folder, ended = first
-    assert "The events are drawn in" in ended.out
+    folder, _ = first
     assert image.imread(folder / "events.png").shape[1] > 1000
     found = event_file.read(folder / "events.jsonl")
     above, staleness, speed = picture.draw(found).axes

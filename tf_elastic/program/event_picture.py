@@ -13,7 +13,8 @@ def draw(settings: dict[str, Any]) -> None:
     """Draws what a cluster that has ended has told, if anything is asked for.
 
     Where matplotlib is not installed there is no picture. What goes wrong with
-    it is told, and spoils nothing else.
+    it is told, and spoils nothing else. The chief's table stays the last that
+    is written.
 
     Args:
         settings: what `settings.parse` returned.
@@ -34,6 +35,5 @@ def draw(settings: dict[str, Any]) -> None:
         found = event_file.read(told)
         if found:
             picture.plot(found, path, told)
-            console.say(f"The events are drawn in {path}")
     except (OSError, ValueError) as error:
         console.complain(f"{error} There is no picture of the events.")

@@ -131,7 +131,7 @@ def draw(found: Sequence[Event], title: str | None = None) -> Any:
     margin = 0.01 * _length(begin, end)
     speed.set_xlim(-margin, _length(begin, end) + margin)
     figure.legend(
-        loc="outside upper center", ncols=9, frameon=False, fontsize=7
+        loc="outside lower center", ncols=9, frameon=False, fontsize=7
     )
     return figure
 
@@ -259,7 +259,7 @@ def _draw_staleness(
         linewidth=1, label="mean",
     )
     axes.set_ylabel("staleness\n(versions)", fontsize=8)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     _plain(axes)
 
 
