@@ -2,12 +2,15 @@
 
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tf_elastic import extras
 from tf_elastic.data.errors import DamagedDataError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _INFO = "dataset_info.json"
 _LFS_POINTER = b"version https://git-lfs.github.com/"
@@ -22,7 +25,7 @@ _COUNT = re.compile(
 )
 
 
-def builder(name: str, data_dir: str | None) -> Any:
+def builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
     """The TensorFlow Datasets builder of a data set.
 
     Raises:
@@ -60,7 +63,7 @@ def builder(name: str, data_dir: str | None) -> Any:
         raise damaged(path, _what_is_wrong(path) or error) from error
 
 
-def files(builder: Any, split: str) -> list[str]:
+def files(builder: "tfds.core.DatasetBuilder", split: str) -> list[str]:
     """The files of a split, one after the other.
 
     Args:

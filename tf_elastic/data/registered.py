@@ -3,18 +3,21 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tf_elastic.data import variants
 from tf_elastic.data.sources import Source
 
+ArrayOrTensor: TypeAlias = ArrayLike | tf.Tensor
+
 # Of "train" or "test": (images, labels), one row for each example.
-Read = Callable[[str], tuple[Any, Any]]
+Read = Callable[[str], tuple[ArrayOrTensor, ArrayOrTensor]]
 _Read = TypeVar("_Read", bound=Read)
 
 
@@ -125,7 +128,7 @@ def _checked(name: str, read: Read, split: str) -> Source:
     return Source(images, labels)
 
 
-def _as_tensor(part: Any) -> tf.Tensor:
+def _as_tensor(part: ArrayOrTensor) -> tf.Tensor:
     """An array as it is."""
     return tf.convert_to_tensor(
         part if tf.is_tensor(part) else np.asarray(part)

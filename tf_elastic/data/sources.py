@@ -5,7 +5,7 @@ import importlib.resources
 import os
 import zipfile
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ import tensorflow as tf
 
 from tf_elastic.data import prepared
 from tf_elastic.data.errors import DamagedDataError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 _DIGITS = "digits.npz"
 # What NumPy raises of a file that is damaged, by where.
@@ -113,7 +116,9 @@ def _decode(name: str, split: str, data_dir: str | None) -> Source:
         return Source(tf.concat(images, 0), tf.concat(labels, 0))
 
 
-def _decode_file(builder: Any, split: str, path: str) -> Source:
+def _decode_file(
+    builder: "tfds.core.DatasetBuilder", split: str, path: str
+) -> Source:
     """Reads and decodes one file, which is the split that is given."""
     import tensorflow_datasets as tfds
 

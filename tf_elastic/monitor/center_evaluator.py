@@ -6,16 +6,21 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import keras
 from absl import logging
+from numpy.typing import ArrayLike
 
 from tf_elastic import files
 from tf_elastic.monitor import event_file
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.event_file import EventFile
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Evaluation(NamedTuple):
@@ -55,7 +60,7 @@ class CenterEvaluator:
     def __init__(
         self,
         model: keras.Model,
-        data: Any,
+        data: "tf.data.Dataset | Sequence[ArrayLike]",
         log_dir: str | os.PathLike[str] | None = None,
         best_path: str | os.PathLike[str] | None = None,
         monitor: str = "loss",
@@ -128,7 +133,7 @@ class CenterEvaluator:
         if writer:
             writer.close()
 
-    def _evaluate(self, version: int, writer: Any) -> Evaluation:
+    def _evaluate(self, version: int, writer: EventFile | None) -> Evaluation:
         extended = self.model.distribute_strategy.extended
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.data)
         with extended.holding_center():  # What is saved is what was measured.
@@ -202,7 +207,9 @@ class CenterEvaluator:
             return None
 
 
-def _look(strategy: Any) -> tuple[int | None, list[dict[str, Any]]]:
+def _look(
+    strategy: "tf.distribute.Strategy",
+) -> tuple[int | None, list[dict[str, bool]]]:
     """The center's version, None if it cannot be read; its members."""
     statuses = strategy.center_status()
     there = [status for status in statuses if status is not None]

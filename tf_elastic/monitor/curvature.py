@@ -1,6 +1,6 @@
 """How strongly a model's loss is curved, which limits its learning rate."""
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -12,9 +12,9 @@ from tf_elastic.theory import curvature
 
 def largest_curvature(
     model: keras.Model,
-    x: Any,
-    y: Any,
-    loss: Any = None,
+    x: object,
+    y: object,
+    loss: keras.losses.Loss | str | Callable[..., tf.Tensor] | None = None,
     *,
     tolerance: float = 1e-2,
     max_products: int = 200,

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 from absl import logging
+from numpy.typing import ArrayLike
 
 from tf_elastic import extras
 
@@ -37,7 +37,7 @@ class EventFile:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = os.fspath(folder)
-        self._writer: Any = None
+        self._writer: tf.summary.SummaryWriter | None = None
         try:
             self._writer = tf.summary.create_file_writer(self._folder)
         except tf.errors.OpError as error:
@@ -46,8 +46,8 @@ class EventFile:
     def write(
         self,
         step: int,
-        scalars: Mapping[str, Any],
-        histograms: Mapping[str, Any] | None = None,
+        scalars: Mapping[str, float | None],
+        histograms: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Appends values, and has them on the disk.
 

@@ -4,10 +4,14 @@ import os
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic import extras
 from tf_elastic import files
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.axes import Axes
 
 # Blue and orange of Okabe and Ito, told apart by everybody; green beside.
 _CENTER = "#0072B2"
@@ -31,7 +35,7 @@ _ERRORS = (
 
 
 def plot_history(
-    history: Any,
+    history: "keras.callbacks.History | Mapping[str, Sequence[float]]",
     path: str | os.PathLike[str],
     *,
     steps_per_epoch: int | None = None,
@@ -85,7 +89,9 @@ def plot_history(
         figure.savefig(partial, format="png")
 
 
-def _series(history: Any) -> tuple[dict[str, list[float]], list[float]]:
+def _series(
+    history: "keras.callbacks.History | Mapping[str, Sequence[float]]",
+) -> tuple[dict[str, list[float]], list[float]]:
     """The values by name, and the epochs, counted from 1."""
     values = dict(getattr(history, "history", history))
     epochs = values.pop("epoch", getattr(history, "epoch", None))
@@ -134,7 +140,7 @@ def _panels(
 
 
 def _draw(
-    axes: Any,
+    axes: "Axes",
     x: Sequence[float],
     lines: Sequence[tuple[list[float], str, str, str]],
     is_log: bool,

@@ -1,7 +1,5 @@
 """Reads a model in training: its clocks, rates and distances."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
@@ -35,7 +33,7 @@ def learning_rates(model: keras.Model) -> dict[str, float]:
     if hasattr(training_optimizer(model), "learning_rate"):
         return {"learning_rate": learning_rate(model)}
     rates: dict[str, float] = {}
-    steppers: list[Any] = nested.steppers_in(
+    steppers: list[keras.optimizers.Optimizer] = nested.steppers_in(
         getattr(training_optimizer(model), "inner_optimizer", model.optimizer)
     )
     for stepper in steppers:
@@ -60,8 +58,7 @@ def elastic_distances(model: keras.Model) -> np.ndarray | None:
     """
     if center_step(model) is None:
         return None
-    optimizer: Any = training_optimizer(model)
-    return np.asarray(optimizer.elastic_distances())
+    return np.asarray(training_optimizer(model).elastic_distances())
 
 
 def center_norm(model: keras.Model) -> float:
@@ -73,5 +70,5 @@ def center_norm(model: keras.Model) -> float:
     return float(np.sqrt(np.sum(squares)))
 
 
-def _numpy(value: Any) -> np.ndarray:
+def _numpy(value: keras.Variable) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(value))

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 
@@ -109,7 +109,9 @@ class RunClock:
         wall_s = self._since - self._began
         return {**known, "between_s": wall_s - sum(known.values())}
 
-    def around(self, callbacks: list[Any]) -> list[Any]:
+    def around(
+        self, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> list[keras.callbacks.Callback]:
         """The callbacks of a `fit`, with those that tell Keras' parts."""
         return [_Before(self), *callbacks, _After(self)]
 
@@ -121,14 +123,14 @@ class _Before(keras.callbacks.Callback):
         super().__init__()
         self._clock = clock
 
-    def _begin(self, *_: Any, **__: Any) -> None:
+    def _begin(self, *_: object, **__: object) -> None:
         self._clock.switch(CALLBACKS)
 
     on_train_begin = on_train_end = _begin
     on_epoch_begin = on_epoch_end = _begin
     on_train_batch_begin = on_train_batch_end = _begin
 
-    def on_test_begin(self, logs: Any = None) -> None:
+    def on_test_begin(self, logs: object = None) -> None:
         self._clock.switch(VALIDATION)
 
 
@@ -139,12 +141,12 @@ class _After(keras.callbacks.Callback):
         super().__init__()
         self._clock = clock
 
-    def _end(self, *_: Any, **__: Any) -> None:
+    def _end(self, *_: object, **__: object) -> None:
         self._clock.switch(BETWEEN)
 
     on_train_begin = on_train_end = _end
     on_epoch_begin = on_epoch_end = _end
     on_train_batch_end = on_test_end = _end
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
         self._clock.switch(STEPS)

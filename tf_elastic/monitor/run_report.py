@@ -18,6 +18,9 @@ from tf_elastic import version
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
 
+# What `build_report` returns, or a part of it; JSON.
+Report = dict[str, Any]
+
 _RULE = "-"
 
 
@@ -80,9 +83,9 @@ def build_report(
     steps: int | None = None,
     parts: Mapping[str, float] | None = None,
     global_batch_size: int | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
     files: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> Report:
     """Gathers what there is to say at the end of a run.
 
     Args:
@@ -105,7 +108,9 @@ def build_report(
         "cluster", while "workers", "time" and "throughput" are this
         process'.
     """
-    center: dict[str, Any] = {f"test_{k}": float(v) for k, v in test.items()}
+    center: dict[str, float | None] = {
+        f"test_{k}": float(v) for k, v in test.items()
+    }
     if "accuracy" in test:
         center["test_error"] = 1.0 - float(test["accuracy"])
     center["center_step"] = probe.center_step(model)
@@ -145,7 +150,7 @@ def build_report(
     }
 
 
-def _cluster(model: keras.Model) -> dict[str, Any]:
+def _cluster(model: keras.Model) -> Report:
     """What a cluster's center servers say at the end."""
     strategy = model.distribute_strategy
     if not hasattr(strategy, "center_status"):
@@ -178,7 +183,7 @@ def _quantiles(values: np.ndarray) -> dict[str, float] | None:
     }
 
 
-def _spread(model: keras.Model) -> dict[str, Any]:
+def _spread(model: keras.Model) -> dict[str, object]:
     """How far the workers are from the center at the end."""
     count = model.distribute_strategy.num_replicas_in_sync
     distances = probe.elastic_distances(model)
@@ -207,7 +212,7 @@ def versions() -> dict[str, str]:
 
 
 def write_report(
-    report: Mapping[str, Any], path: str | os.PathLike[str]
+    report: Mapping[str, object], path: str | os.PathLike[str]
 ) -> None:
     """Writes a report as JSON; numbers that JSON lacks become null.
 
@@ -222,7 +227,7 @@ def write_report(
     files.write_text(path, text + "\n")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(k): _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -232,7 +237,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def format_report(report: Mapping[str, Any]) -> str:
+def format_report(report: Report) -> str:
     """A compact table of a report, for a terminal.
 
     Args:
@@ -278,7 +283,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     return _table(rows)
 
 
-def _cluster_rows(cluster: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _cluster_rows(cluster: Report) -> list[tuple[str, str]]:
     rows = [
         (
             "cluster",

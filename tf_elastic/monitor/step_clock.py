@@ -1,9 +1,12 @@
 """How long steps took, under any strategy."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic.monitor.run_report import RunTimes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class StepClock:
@@ -17,7 +20,7 @@ class StepClock:
         strategy: any `tf.distribute.Strategy`.
     """
 
-    def __init__(self, strategy: Any) -> None:
+    def __init__(self, strategy: "tf.distribute.Strategy") -> None:
         self._strategy = strategy
         self._splits = hasattr(strategy, "step_times")
         self._is_first = True

@@ -8,6 +8,7 @@ from tf_elastic.program import defaults
 from tf_elastic.program import known_methods
 from tf_elastic.program import loading
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
 
 # Curvatures from the measured one down to this share of it are looked at.
 _SMALLEST_SHARE = 1e-2
@@ -19,7 +20,7 @@ _ASKED = (
 )
 
 
-def advise(settings: dict[str, Any]) -> int:
+def advise(settings: Settings) -> int:
     """Measures the curvature on a batch, and prints the advice.
 
     Args:
@@ -70,7 +71,7 @@ def advise(settings: dict[str, Any]) -> int:
     return 0
 
 
-def _arguments(settings: dict[str, Any]) -> dict[str, Any]:
+def _arguments(settings: Settings) -> dict[str, Any]:
     """The settings as the advisor names them.
 
     Raises:

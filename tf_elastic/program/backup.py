@@ -3,13 +3,16 @@
 import json
 import os
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic import files
 from tf_elastic.program import run_folder
 
+if TYPE_CHECKING:
+    import keras
 
-def save(model: Any, folder: str, epochs: int) -> None:
+
+def save(model: "keras.Model", folder: str, epochs: int) -> None:
     """Saves all of a model at an epoch's end, for `resuming`.
 
     The weights come first, then how many epochs they have had.

@@ -2,13 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic.program import defaults
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 
 
-def make_optimizer(settings: dict[str, Any]) -> Any:
+def make_optimizer(settings: Settings) -> "keras.optimizers.Optimizer":
     """The optimizer; to be called in the strategy's scope.
 
     Raises:
@@ -40,8 +47,8 @@ def make_optimizer(settings: dict[str, Any]) -> Any:
 
 
 def _of_method(
-    settings: dict[str, Any], rate: Any, common: dict[str, Any]
-) -> Any:
+    settings: Settings, rate: object, common: Settings
+) -> "keras.optimizers.Optimizer":
     """The registered class, made with those of its arguments that are flags."""
     from tf_elastic.optimizers import constructor_flags
     from tf_elastic.optimizers import registry
@@ -77,7 +84,7 @@ def _of_method(
     return method.cls(**arguments)
 
 
-def _inner_optimizer(name: str) -> Any:
+def _inner_optimizer(name: str) -> "type[keras.optimizers.Optimizer]":
     import keras
 
     try:
@@ -90,7 +97,7 @@ def _inner_optimizer(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _dtype_policy(settings: dict[str, Any]) -> Iterator[None]:
+def _dtype_policy(settings: Settings) -> Iterator[None]:
     """Inside, layers compute in the type that the settings ask for."""
     import keras
 
@@ -103,7 +110,7 @@ def _dtype_policy(settings: dict[str, Any]) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def make_network(settings: dict[str, Any]) -> Any:
+def make_network(settings: Settings) -> "keras.Model":
     """The network for the data set, not compiled."""
     from tf_elastic import models
 
@@ -115,7 +122,9 @@ def make_network(settings: dict[str, Any]) -> Any:
     )
 
 
-def make_model(settings: dict[str, Any], strategy: Any) -> Any:
+def make_model(
+    settings: Settings, strategy: "tf.distribute.Strategy"
+) -> "keras.Model":
     """The network, compiled, its optimizer built."""
     with strategy.scope(), _dtype_policy(settings):
         model = make_network(settings)
@@ -130,15 +139,15 @@ def make_model(settings: dict[str, Any], strategy: Any) -> Any:
     return model
 
 
-def _own_seed(seed: int, task: Any) -> int:
+def _own_seed(seed: int, task: "ClusterConfiguration | None") -> int:
     """A seed for the data of one worker of a cluster."""
     index = task.worker_index if task is not None else None
     return (seed + 7919 * (index or 0)) % 2**31
 
 
 def load_data(
-    settings: dict[str, Any], skip_steps: int, task: Any
-) -> list[Any]:
+    settings: Settings, skip_steps: int, task: "ClusterConfiguration | None"
+) -> "list[tf.data.Dataset]":
     """The splits train, test and train_eval.
 
     Args:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
 
 from tf_elastic import extras
 from tf_elastic.program import defaults
@@ -11,6 +10,7 @@ from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
 
 # What the baselines take too, of the flags of methods.
 _OF_SGD = {"momentum", "nesterov"}
@@ -18,7 +18,7 @@ _OF_EXCHANGES = "beta moving_rate symmetric communication_period".split()
 _LOCAL = "local_ps local_evaluator restart_workers status".split()
 
 
-def without_effect(settings: dict[str, Any]) -> dict[str, str]:
+def without_effect(settings: Settings) -> dict[str, str]:
     """The flags that mean nothing here, and why, by their names."""
     strategy = settings["strategy"]
     reasons: dict[str, str] = {}
@@ -74,7 +74,7 @@ def _without_effect_on_method(option: str) -> dict[str, str]:
     return reasons
 
 
-def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
+def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
     strategy, reasons = settings["strategy"], {}
     if strategy in defaults.CLUSTER:
         reasons["workers"] = (
@@ -112,7 +112,7 @@ def _without_effect_on_processes(settings: dict[str, Any]) -> dict[str, str]:
     return reasons
 
 
-def check_choices(settings: dict[str, Any], given: set[str]) -> None:
+def check_choices(settings: Settings, given: set[str]) -> None:
     """Refuses flags that would be ignored, by which is chosen."""
     strategy = settings["strategy"]
     reasons = without_effect(settings)
@@ -157,7 +157,7 @@ def check_choices(settings: dict[str, Any], given: set[str]) -> None:
         )
 
 
-def check_exchange(settings: dict[str, Any]) -> None:
+def check_exchange(settings: Settings) -> None:
     """Refuses an order or a protocol that a method has not."""
     if settings["strategy"] in defaults.MIRRORED:
         return
@@ -177,7 +177,7 @@ def check_exchange(settings: dict[str, Any]) -> None:
             )
 
 
-def check_sequential(settings: dict[str, Any]) -> None:
+def check_sequential(settings: Settings) -> None:
     """Refuses several workers for a method of one."""
     optimizer, workers = settings["optimizer"], settings["workers"]
     if (
@@ -201,7 +201,7 @@ def check_sequential(settings: dict[str, Any]) -> None:
 
 
 # (flag, test, rule)
-_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     # Before `workers`, which follows from it.
     ("local_workers", lambda v: v >= 1, "at least 1"),
     ("workers", lambda v: v >= 1, "at least 1"),
@@ -229,7 +229,7 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-def check_ranges(settings: dict[str, Any]) -> None:
+def check_ranges(settings: Settings) -> None:
     """Refuses numbers out of range, alone or together."""
     for name, is_right, rule in _RANGES:
         value = settings[name]
@@ -263,7 +263,7 @@ def check_ranges(settings: dict[str, Any]) -> None:
         )
 
 
-def _check_average(settings: dict[str, Any]) -> None:
+def _check_average(settings: Settings) -> None:
     """Refuses what is no average, and the beginning of none."""
     average = settings["center_average"]
     if average is None:  # A method that has no choice.
@@ -284,7 +284,7 @@ def _check_average(settings: dict[str, Any]) -> None:
         )
 
 
-def check_rates(settings: dict[str, Any]) -> None:
+def check_rates(settings: Settings) -> None:
     """Refuses a beta and a moving rate that contradict each other."""
     beta, alpha = settings["beta"], settings["moving_rate"]
     if settings["symmetric"] is None:  # A method without these rates.
@@ -314,7 +314,7 @@ def check_rates(settings: dict[str, Any]) -> None:
         )
 
 
-def check_files(settings: dict[str, Any]) -> None:
+def check_files(settings: Settings) -> None:
     """Looks for the folders and packages that will be needed."""
     for name in ("data_dir", "logdir", "model_dir", "plot", "report", "events"):
         if settings[name]:

@@ -1,9 +1,15 @@
 """What is different about a run in which workers share the epochs."""
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    from tf_elastic.callbacks import SharedEpochs
+    from tf_elastic.strategies import ElasticMultiWorkerStrategy
 
 
-def _samples_per_epoch(settings: dict[str, Any]) -> int:
+def _samples_per_epoch(settings: Settings) -> int:
     """Of all workers together."""
     return int(
         settings["steps_per_epoch"]
@@ -12,7 +18,9 @@ def _samples_per_epoch(settings: dict[str, Any]) -> int:
     )
 
 
-def epochs_done(settings: dict[str, Any], strategy: Any) -> int:
+def epochs_done(
+    settings: Settings, strategy: "ElasticMultiWorkerStrategy"
+) -> int:
     """The epochs that the cluster has had, of those that were asked for.
 
     A worker that is started again, or a cluster that goes on from its center
@@ -25,7 +33,7 @@ def epochs_done(settings: dict[str, Any], strategy: Any) -> int:
     )
 
 
-def shared_epochs(settings: dict[str, Any]) -> Any:
+def shared_epochs(settings: Settings) -> "SharedEpochs":
     """The callback by which all workers end an epoch together."""
     from tf_elastic.callbacks import SharedEpochs
 

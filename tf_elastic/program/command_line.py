@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Callable
-from typing import Any
 
 from absl import flags
 
@@ -28,7 +27,7 @@ def define_flags() -> flags.FlagValues:
                 flag_values=values,
             )
         else:
-            defines: dict[str, Callable[..., Any]] = {
+            defines: dict[str, Callable[..., object]] = {
                 "text": flags.DEFINE_string,
                 "texts": flags.DEFINE_multi_string,
                 "integer": flags.DEFINE_integer,
@@ -42,11 +41,12 @@ def define_flags() -> flags.FlagValues:
 class _OptimizerParser(flags.EnumParser):
     """Takes a method's option, or the name of its class."""
 
-    def parse(self, argument: str) -> Any:
+    def parse(self, argument: str) -> str:
         for method in known_methods.all_methods().values():
             if argument == method.name:
                 argument = method.option
-        return super().parse(argument)
+        parsed: str = super().parse(argument)
+        return parsed
 
 
 def help_text(introduction: str) -> str:

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from tf_elastic.program import usage
 
@@ -22,7 +21,9 @@ def complain(text: str) -> None:
     print(f"train.py: {text}", file=sys.stderr, flush=True)
 
 
-def show_warning(message: Any, category: Any, *_: Any, **__: Any) -> None:
+def show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     """What `warnings.showwarning` is while the program runs."""
     complain(f"{category.__name__}: {message}")
 

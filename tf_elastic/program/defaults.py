@@ -2,11 +2,15 @@
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 
 NUM_TRAIN = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
@@ -20,7 +24,7 @@ _BY_DATASET = {
 }
 
 
-def choose_strategy(settings: dict[str, Any]) -> None:
+def choose_strategy(settings: Settings) -> None:
     """Sets the strategy, which other defaults depend on."""
     if settings["strategy"] is None:
         in_cluster = "TF_CONFIG" in os.environ
@@ -31,7 +35,7 @@ def choose_strategy(settings: dict[str, Any]) -> None:
         )
 
 
-def fill_in(settings: dict[str, Any], task: Any) -> None:
+def fill_in(settings: Settings, task: "ClusterConfiguration | None") -> None:
     """Sets what depends on other flags.
 
     Args:
@@ -46,7 +50,7 @@ def fill_in(settings: dict[str, Any], task: Any) -> None:
             settings[name] = defaults[is_cifar]
     if settings["local_workers"] is not None:
         settings["workers"] = settings["local_workers"]
-    elif settings["strategy"] in CLUSTER:
+    elif task is not None:
         settings["workers"] = task.num_workers
     elif settings["workers"] is None:
         alone = (
@@ -67,7 +71,7 @@ _NONE_IS_A_VALUE = ("communication_period", "center_average")
 
 
 def _fill_in_method(
-    settings: dict[str, Any], method: known_methods.Known
+    settings: Settings, method: known_methods.Known
 ) -> None:
     """Sets what a method takes for its flags that are not given."""
     kinds = {flag.name: flag.kind for flag in flag_table.all_flags()}

@@ -2,13 +2,17 @@
 
 import dataclasses
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic.program import defaults
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
-def make_devices(settings: dict[str, Any]) -> list[str]:
+def make_devices(settings: Settings) -> list[str]:
     """Sets up a logical device for each worker, before TensorFlow starts.
 
     Args:
@@ -87,7 +91,7 @@ def free_gpu_memory_mb() -> int:
         ) from error
 
 
-def make_strategy(settings: dict[str, Any]) -> Any:
+def make_strategy(settings: Settings) -> "tf.distribute.Strategy":
     """The strategy over the workers' devices."""
     import tensorflow as tf
 
@@ -107,7 +111,7 @@ def make_strategy(settings: dict[str, Any]) -> Any:
         )
 
 
-def _make_cluster_strategy(settings: dict[str, Any]) -> Any:
+def _make_cluster_strategy(settings: Settings) -> "tf.distribute.Strategy":
     """The strategy of this process of a cluster, on all its devices."""
     import tensorflow as tf
 

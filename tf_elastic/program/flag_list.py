@@ -23,6 +23,9 @@ class Flag:
     lacking: str = "has none"
 
 
+# The value of each flag by its name; of what type, its kind says.
+Settings = dict[str, Any]
+
 METHOD = "Method"
 # Of these flags those that are no arguments of an optimizer.
 OF_THE_PROGRAM = set("optimizer rules methods advise".split())

@@ -5,7 +5,7 @@ not said here: it is registered with each, see `known_methods`.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 from tf_elastic.program import flag_list
 from tf_elastic.program import known_methods
@@ -79,7 +79,7 @@ def _default_method() -> str:
     return str(flag.default)
 
 
-def _shown(default: Any, name: str) -> str:
+def _shown(default: Callable[[str, str], object], name: str) -> str:
     """What a method takes, for each data set where that makes a difference."""
     digits, cifar = (default(name, data) for data in ("digits", "cifar10"))
     if digits != cifar:

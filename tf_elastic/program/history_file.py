@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from typing import Any
+from collections.abc import Mapping
 
 from tf_elastic import files
 from tf_elastic.program import run_folder
@@ -19,11 +19,11 @@ class HistoryFile:
 
     def __init__(self, path: str | os.PathLike[str], goes_on: bool) -> None:
         self.path = path
-        self._rows: dict[int, dict[str, Any]] = {}
+        self._rows: dict[int, Mapping[str, object]] = {}
         if goes_on and os.path.exists(path):
-            self._rows = run_folder.epochs_of(path)
+            self._rows.update(run_folder.epochs_of(path))
 
-    def note(self, epoch: int, logs: Any = None) -> None:
+    def note(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Writes all epochs anew; as `on_epoch_end` of a callback.
 
         Raises:

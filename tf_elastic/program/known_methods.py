@@ -11,8 +11,12 @@ import functools
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
+
+if TYPE_CHECKING:
+    from tf_elastic.optimizers.registry import Registration
 
 PATH = pathlib.Path(__file__).with_name("methods.json")
 _REGISTRY = "tf_elastic.optimizers.registry"
@@ -29,11 +33,11 @@ class Known(NamedTuple):
     refusal: str
     one_worker: bool
     flags: dict[str, list[Any]]  # name: kind, the constructor's default
-    defaults: dict[str, Any]  # a value, or one by the data
+    defaults: dict[str, object]  # a value, or one by the data
     refuses: dict[str, str]  # flags of all others, and why not
     advised_as: str | None  # for `theory.advise`
 
-    def default(self, flag: str, dataset: str) -> Any:
+    def default(self, flag: str, dataset: str) -> object:
         """What is taken for a flag that is not given; None if nothing is."""
         if flag in self.defaults:
             value = self.defaults[flag]
@@ -58,7 +62,7 @@ def _of_the_package() -> dict[str, Known]:
 
 
 @functools.lru_cache(maxsize=1)
-def _of_the_registry(*registrations: Any) -> dict[str, Known]:
+def _of_the_registry(*registrations: "Registration") -> dict[str, Known]:
     return _by_option([made.of_the_program for made in registrations])
 
 

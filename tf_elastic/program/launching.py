@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 from tf_elastic import user_code
 from tf_elastic.program import checks
@@ -14,6 +13,7 @@ from tf_elastic.program import event_picture
 from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
 from tf_elastic.timeline import event_file
 
 _OF_LAUNCHER = (
@@ -22,7 +22,7 @@ _OF_LAUNCHER = (
 ).split()
 
 
-def launch(settings: dict[str, Any], program: str) -> int:
+def launch(settings: Settings, program: str) -> int:
     """Starts the cluster, and waits for its end.
 
     Args:
@@ -90,7 +90,7 @@ def launch(settings: dict[str, Any], program: str) -> int:
     return status
 
 
-def _environment(settings: dict[str, Any]) -> dict[str, str]:
+def _environment(settings: Settings) -> dict[str, str]:
     """What every process is told, center servers too."""
     env = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONUNBUFFERED": "1"}
     if settings["events"]:
@@ -113,7 +113,7 @@ def _count(number: int, word: str) -> str:
     return f"{number} {word}{'s' if number != 1 else ''}"
 
 
-def _flags(settings: dict[str, Any]) -> list[str]:
+def _flags(settings: Settings) -> list[str]:
     """The command line of every process of the cluster."""
     left_out = {*_OF_LAUNCHER, *checks.without_effect(settings)}
     result = []

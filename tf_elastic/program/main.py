@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from tf_elastic import files
 from tf_elastic.cluster.transport import json_text
@@ -18,6 +17,7 @@ from tf_elastic.program import settings as run_settings
 from tf_elastic.program import tasks
 from tf_elastic.program import usage
 from tf_elastic.program import user_rules
+from tf_elastic.program.flag_list import Settings
 
 
 def main(argv: Sequence[str], introduction: str) -> int:
@@ -65,7 +65,7 @@ def _asks_for(argv: Sequence[str], *names: str) -> bool:
     )
 
 
-def _do(settings: dict[str, Any], program: str) -> int:
+def _do(settings: Settings, program: str) -> int:
     """What this process is for; returns the exit status."""
     if settings["advise"]:
         return advising.advise(settings)
@@ -80,7 +80,7 @@ def _do(settings: dict[str, Any], program: str) -> int:
     return 0
 
 
-def _stopped(settings: dict[str, Any] | None) -> str:
+def _stopped(settings: Settings | None) -> str:
     """What to say after Ctrl-C."""
     if settings and settings["strategy"] in defaults.CLUSTER:
         return _stopped_in_cluster(settings)
@@ -101,12 +101,12 @@ def _stopped(settings: dict[str, Any] | None) -> str:
     )
 
 
-def _rules(settings: dict[str, Any]) -> str:
+def _rules(settings: Settings) -> str:
     """What has to be given again."""
     return f" --rules={settings['rules']}" if settings["rules"] else ""
 
 
-def _stopped_in_cluster(settings: dict[str, Any]) -> str:
+def _stopped_in_cluster(settings: Settings) -> str:
     """What to say after Ctrl-C on this machine's cluster."""
     folder = settings["model_dir"]
     if not folder or not os.path.exists(

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic import files
 from tf_elastic.cluster.transport import json_text
@@ -13,6 +13,10 @@ from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    import keras
 
 # What --resume may change; all else is a property of the run.
 _FREE = frozenset(
@@ -24,7 +28,7 @@ _FREE = frozenset(
 _NOT_TAKEN_OVER = ("resume", "model_dir", "verbose", "status", "rules")
 
 
-def take_over(settings: dict[str, Any], given: set[str]) -> None:
+def take_over(settings: Settings, given: set[str]) -> None:
     """Takes the settings of the run that is resumed."""
     folder = settings["model_dir"]
     if not folder:
@@ -75,7 +79,7 @@ def take_over(settings: dict[str, Any], given: set[str]) -> None:
     given -= set(stored)
 
 
-def _checked(stored: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def _checked(stored: object, settings: Settings) -> Settings:
     """What `run_folder.write_settings` may have written.
 
     Raises:
@@ -106,9 +110,7 @@ def _checked(stored: Any, settings: dict[str, Any]) -> dict[str, Any]:
     return stored
 
 
-def _check_local_workers(
-    settings: dict[str, Any], stored: dict[str, Any]
-) -> None:
+def _check_local_workers(settings: Settings, stored: Settings) -> None:
     """Lets more or fewer workers go on, with epochs of the same size."""
     before, now = stored.get("local_workers"), settings["local_workers"]
     if now is None or now == before:
@@ -125,7 +127,7 @@ def _check_local_workers(
         stored["steps_per_epoch"] = max(steps // now, 1)
 
 
-def restore(model: Any, settings: dict[str, Any]) -> int:
+def restore(model: "keras.Model", settings: Settings) -> int:
     """Loads the newest backup that can be read.
 
     The one before is used if the newest was cut off while it was written.
@@ -182,7 +184,7 @@ def restore(model: Any, settings: dict[str, Any]) -> int:
     )
 
 
-def _load_backup(model: Any, weights: str, metadata: str) -> int:
+def _load_backup(model: "keras.Model", weights: str, metadata: str) -> int:
     with open(metadata, encoding="utf-8") as file:
         epoch = int(json_text.parse(file.read())["epoch"])
     with tempfile.TemporaryDirectory() as folder:

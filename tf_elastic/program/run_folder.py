@@ -4,10 +4,10 @@ import contextlib
 import csv
 import json
 import os
-from typing import Any
 
 from tf_elastic import files
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
 
 BACKUP = "backup"
 CENTERS = "centers"  # snapshots of a cluster's center servers
@@ -23,7 +23,7 @@ METADATA = "training_metadata.json"
 BEFORE = ".bkp"  # behind the names of the backup before
 
 
-def make(settings: dict[str, Any]) -> None:
+def make(settings: Settings) -> None:
     """Makes the folder, if one is asked for and is not there.
 
     Raises:
@@ -42,13 +42,13 @@ def make(settings: dict[str, Any]) -> None:
         ) from error
 
 
-def write_settings(settings: dict[str, Any]) -> None:
+def write_settings(settings: Settings) -> None:
     """Writes what `--resume` takes over."""
     path = os.path.join(settings["model_dir"], SETTINGS)
     files.write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
-def epochs_of(path: str | os.PathLike[str]) -> dict[int, dict[str, Any]]:
+def epochs_of(path: str | os.PathLike[str]) -> dict[int, dict[str, str]]:
     """The rows of a history, by their epochs."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

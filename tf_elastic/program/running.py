@@ -3,8 +3,10 @@
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tf_elastic import files as whole_files
 from tf_elastic.program import backup
@@ -17,13 +19,26 @@ from tf_elastic.program import loading
 from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
 from tf_elastic.program.history_file import HistoryFile
 from tf_elastic.timeline import event_file
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from tf_elastic.callbacks import ElasticMonitor
+    from tf_elastic.cluster.launch.configuration import ClusterConfiguration
+    from tf_elastic.monitor import RunClock
+    from tf_elastic.monitor.run_report import Report
+
+# What Keras tells of an epoch.
+Logs = Mapping[str, float] | None
+
 
 def train(
-    settings: dict[str, Any], task: Any = None
-) -> dict[str, Any] | None:
+    settings: Settings, task: "ClusterConfiguration | None" = None
+) -> "Report | None":
     """Trains, tests and saves.
 
     Args:
@@ -140,7 +155,9 @@ def _noted(damages: list[str]) -> Iterator[None]:
         damages.append(str(error))
 
 
-def _tell_of_xla(settings: dict[str, Any], strategy: Any) -> None:
+def _tell_of_xla(
+    settings: Settings, strategy: "tf.distribute.Strategy"
+) -> None:
     """Lets TensorFlow say that XLA is used, which it does once, now.
 
     Some releases (2.20) do whatever the level of the log.
@@ -154,14 +171,18 @@ def _tell_of_xla(settings: dict[str, Any], strategy: Any) -> None:
         compiled.is_compiled_for(strategy.extended.worker_devices[0], "auto")
 
 
-def _callbacks(settings: dict[str, Any], watch: Any, clock: Any) -> list[Any]:
+def _callbacks(
+    settings: Settings, watch: "ElasticMonitor", clock: "RunClock"
+) -> "list[keras.callbacks.Callback]":
     """What goes along with `fit`: the monitor, the bar, history, backups."""
     import keras
 
-    def on_epoch_end(do: Any) -> Any:
+    def on_epoch_end(
+        do: Callable[[int, Logs], None],
+    ) -> keras.callbacks.Callback:
         told = False
 
-        def save(epoch: int, logs: Any) -> None:
+        def save(epoch: int, logs: Logs) -> None:
             nonlocal told
             with clock.during("saving"):
                 try:
@@ -198,12 +219,13 @@ def _callbacks(settings: dict[str, Any], watch: Any, clock: Any) -> list[Any]:
                     )
                 )
             )
-    around: list[Any] = clock.around(callbacks)
-    return around
+    return clock.around(callbacks)
 
 
 def _write_files(
-    settings: dict[str, Any], model: Any, history: Any
+    settings: Settings,
+    model: "keras.Model",
+    history: "keras.callbacks.History",
 ) -> tuple[dict[str, str], list[str]]:
     """Saves the center and plots the run.
 
@@ -226,11 +248,11 @@ def _write_files(
         if os.path.exists(backups):
             files["backup"] = backups
     if settings["plot"]:
-        values: Any = history
+        values: keras.callbacks.History | dict[str, list[float]] = history
         path = os.path.join(folder or "", run_folder.HISTORY)
         if folder and os.path.exists(path):
             values = run_folder.whole_history(path)
-        if values is not history or history.epoch:
+        if isinstance(values, dict) or history.epoch:
             with _noted(damages):
                 monitor.plot_history(
                     values,
@@ -249,7 +271,7 @@ def _write_files(
     return files, damages
 
 
-def _title(settings: dict[str, Any]) -> str:
+def _title(settings: Settings) -> str:
     name = settings["optimizer"].upper()
     if settings["strategy"] in defaults.MIRRORED:
         multi = "MultiWorker" if "multi" in settings["strategy"] else ""
@@ -263,7 +285,7 @@ def _title(settings: dict[str, Any]) -> str:
     )
 
 
-def _announce(settings: dict[str, Any], first_epoch: int) -> None:
+def _announce(settings: Settings, first_epoch: int) -> None:
     console.say(
         f"{_title(settings)}: batches of {settings['batch_size']}, "
         f"{settings['steps_per_epoch']} local steps in an epoch, "

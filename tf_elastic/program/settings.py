@@ -1,7 +1,6 @@
 """From a command line to the checked settings of a run."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
@@ -13,9 +12,10 @@ from tf_elastic.program import resuming
 from tf_elastic.program import tasks
 from tf_elastic.program import usage
 from tf_elastic.program import user_rules
+from tf_elastic.program.flag_list import Settings
 
 
-def parse(argv: Sequence[str]) -> dict[str, Any]:
+def parse(argv: Sequence[str]) -> Settings:
     """Turns a command line into checked settings, without TensorFlow.
 
     Args:

@@ -4,16 +4,19 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic.program import console
+
+if TYPE_CHECKING:
+    from tf_elastic.cluster.launch.local import LocalCluster
 
 _EVERY_S = 1.0
 _EVERY_S_IN_A_FILE = 10.0
 
 
 @contextlib.contextmanager
-def shown(cluster: Any, board: console.Board) -> Iterator[None]:
+def shown(cluster: "LocalCluster", board: console.Board) -> Iterator[None]:
     """Inside, a table of the cluster is on the board, always new.
 
     The last one is of the end.

@@ -2,16 +2,20 @@
 
 import os
 import signal
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import loading
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 
 
-def of_this_process(settings: dict[str, Any]) -> Any:
+def of_this_process(settings: Settings) -> "ClusterConfiguration | None":
     """The `ClusterConfiguration` of TF_CONFIG; None outside of a cluster.
 
     Raises:
@@ -29,7 +33,7 @@ def of_this_process(settings: dict[str, Any]) -> Any:
         )
 
 
-def serve_center(settings: dict[str, Any], task: Any) -> int:
+def serve_center(settings: Settings, task: "ClusterConfiguration") -> int:
     """Is a center server until it is told to end; returns the exit status."""
     from tf_elastic.cluster.center import ps
 
@@ -44,7 +48,7 @@ def serve_center(settings: dict[str, Any], task: Any) -> int:
     return ps.main(arguments)
 
 
-def evaluate(settings: dict[str, Any]) -> int:
+def evaluate(settings: Settings) -> int:
     """Evaluates the center until all workers are done."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A local cluster keeps the GPUs for its workers.
@@ -80,7 +84,9 @@ def evaluate(settings: dict[str, Any]) -> int:
     return 0
 
 
-def own_part(settings: dict[str, Any], task: Any) -> dict[str, Any]:
+def own_part(
+    settings: Settings, task: "ClusterConfiguration | None"
+) -> Settings:
     """The settings of a process: only the chief writes files."""
     if task is None or task.is_chief:
         return settings

@@ -3,8 +3,12 @@
 import json
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # What a center server tells.
 BEGIN = "begin"  # it has parameters: outcome FIRST or RESTORED
@@ -118,7 +122,7 @@ _CHOICES = {"kind": KINDS, "outcome": OUTCOMES}
 _NUMBERS = ("time", "seconds")
 
 
-def _number(value: Any) -> Any:
+def _number(value: "np.generic") -> object:
     """NumPy's numbers as Python's."""
     return value.item()
 
