@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
@@ -227,53 +226,22 @@ def test_missing_package_says_what_to_install(monkeypatch, tmp_path):
         tf_elastic.data.load("cifar10", data_dir=tmp_path)
 
 
-MIRRORED = """
-import sys
-
-import numpy as np
-import tensorflow as tf
-import tf_elastic.data
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-logical = tf.config.LogicalDeviceConfiguration()
-tf.config.set_logical_device_configuration(cpu, [logical] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-kwargs = {"batch_size": 16, "num_workers": 2, "seed": 0}
-data, plain = (tf_elastic.data.load("digits", **kwargs) for _ in "ab")
-steps = 0
-distributed = strategy.experimental_distribute_dataset(data["train"])
-for (images, _), (whole, _) in zip(distributed, plain["train"]):
-    parts = strategy.experimental_local_results(images)
-    np.testing.assert_array_equal(parts[0], whole[:16])
-    np.testing.assert_array_equal(parts[1], whole[16:])
-    steps += 1
-print("steps", steps)
-tested = 0
-for images, _ in strategy.experimental_distribute_dataset(data["test"]):
-    tested += sum(map(len, strategy.experimental_local_results(images)))
-print("tested", tested)
-print("imported", "tensorflow_datasets" in sys.modules)
-"""
-
-
-@pytest.fixture(scope="module")
-def mirrored():
-    """What a process finds that has loaded the digits, and nothing else."""
-    return subprocess.run(
-        [sys.executable, "-c", MIRRORED],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-
-
-def test_digits_do_not_import_tensorflow_datasets(mirrored):
-    assert "imported False" in mirrored
-
-
-def test_mirrored_replicas_get_their_workers_slice(mirrored):
-    assert "steps 44\ntested 360\n" in mirrored
+def test_mirrored_replicas_get_their_workers_slice():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    distributed = strategy.experimental_distribute_dataset(digits())
+    steps = 0
+    for (images, _), (whole, _) in zip(distributed, digits(), strict=True):
+        parts = strategy.experimental_local_results(images)
+        np.testing.assert_array_equal(parts[0], whole[:16])
+        np.testing.assert_array_equal(parts[1], whole[16:])
+        steps += 1
+    assert steps == 44
+    tested = strategy.experimental_distribute_dataset(digits("test"))
+    assert 360 == sum(
+        len(part)
+        for images, _ in tested
+        for part in strategy.experimental_local_results(images)
+    )
 
 
 @needs_cifar

@@ -109,9 +109,17 @@ def test_the_figures_name_it(monkeypatch, tmp_path, capsys):
 WITHOUT = """
 import sys
 
-for name in {blocked}:
-    sys.modules[name] = None
+looked_for = []
 
+
+class NotInstalled:
+    def find_spec(name, path=None, target=None):
+        if name in {blocked}:
+            looked_for.append(name)
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, NotInstalled)
 import keras
 import numpy as np
 import tf_elastic as te
@@ -125,6 +133,8 @@ train = te.data.load("digits", "train", steps_per_epoch=4, seed=1)
 history = model.fit(train, verbose=0, callbacks=[te.callbacks.ElasticMonitor()])
 assert np.isfinite(history.history["worker_loss"]).all()
 assert {{te.core, te.figures, te.models, te.theory}}
+# Digits are read without it where it is installed, too.
+assert "tensorflow_datasets" not in looked_for, looked_for
 """
 
 

@@ -201,6 +201,25 @@ def refused(strategy):
     return None
 
 
+def trained(strategy, folder, executions):
+    """What is found in all ways of training.
+
+    Args:
+        strategy: of this worker.
+        folder: for what is saved.
+        executions: the steps per execution.
+    """
+    found = {"index": index()}
+    for k in executions:
+        parts = tutorial(strategy, folder, k)
+        for name in ("steps_per_epoch", "uneven"):
+            found[f"{name} {k}"] = parts.pop(name)
+        found[f"tutorial {k}"] = parts
+    found["backup"] = backup(strategy, folder, executions[-1])
+    found["refused"] = refused(strategy)
+    return found
+
+
 class DieAt(keras.callbacks.Callback):
     """One worker gets a signal at the end of an epoch."""
 
@@ -224,6 +243,26 @@ def lost(strategy, victim, what):
     return {"error": None}
 
 
+def make_strategy(startup_timeout_s):
+    """One that does not wait for ever."""
+    return strategies.MultiWorkerMirroredStrategy(
+        startup_timeout_s=startup_timeout_s, peer_timeout_s=PEER_TIMEOUT_S
+    )
+
+
+def waited_in_vain():
+    """The error in a cluster whose other worker never comes."""
+    config = os.environ["TF_CONFIG"]
+    os.environ["TF_CONFIG"] = os.environ["ALONE"]
+    try:
+        make_strategy(1)
+    except TimeoutError as error:
+        return str(error)
+    finally:
+        os.environ["TF_CONFIG"] = config
+    return None
+
+
 def write(folder, part, found):
     """Writes what was found, for the test."""
     path = folder / f"{part}-{index()}.pickle"
@@ -234,35 +273,16 @@ def main(folder, part):
     """Does one part and writes what was found."""
     folder = pathlib.Path(folder)
     found = {"index": index()}
-    try:
-        strategy = strategies.MultiWorkerMirroredStrategy(
-            startup_timeout_s=float(
-                os.environ.get("STARTUP_TIMEOUT_S", STARTUP_TIMEOUT_S)
-            ),
-            peer_timeout_s=PEER_TIMEOUT_S,
-        )
-    except TimeoutError as error:
-        found["timeout"] = str(error)
-    else:
-        if part == "train":
-            # What one process finds does not depend on it.
-            executions = (1,) if index() is None else (1, 4)
-            for k in executions:
-                parts = tutorial(strategy, folder, k)
-                for name in ("steps_per_epoch", "uneven"):
-                    found[f"{name} {k}"] = parts.pop(name)
-                found[f"tutorial {k}"] = parts
-            found["backup"] = backup(strategy, folder, executions[-1])
-            found["refused"] = refused(strategy)
-            if index() is not None:
-                # The workers go on until one is lost.
-                write(folder, part, found)
-                part = "kill 1"
-                found = {}
-        if part != "train":
-            name, victim = part.split()
-            what = signal.Signals[f"SIG{name.upper()}"]
-            found.update(lost(strategy, int(victim), what))
+    if "ALONE" in os.environ and index() == 0:
+        found["timeout"] = waited_in_vain()
+    strategy = make_strategy(STARTUP_TIMEOUT_S)
+    if part == "train":
+        write(folder, part, trained(strategy, folder, (1, 4)))
+        # They go on until one is lost.
+        part = "kill 1"
+    name, victim = part.split()
+    what = signal.Signals[f"SIG{name.upper()}"]
+    found.update(lost(strategy, int(victim), what))
     write(folder, part, found)
     # Without the other workers TensorFlow would wait for them at the exit.
     sys.stdout.flush()

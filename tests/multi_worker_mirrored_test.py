@@ -45,7 +45,7 @@ class Jobs:
         self.folder = folder
         self.processes = {}
 
-    def start(self, part, index, config=None, **environment):
+    def start(self, part, index, config, **environment):
         (self.folder / f"worker{index}").mkdir(exist_ok=True)
         environment = {
             **os.environ,
@@ -54,10 +54,8 @@ class Jobs:
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONFAULTHANDLER": "1",  # for the time-out in `result`
             **environment,
+            "TF_CONFIG": json.dumps(config),
         }
-        environment.pop("TF_CONFIG", None)
-        if config is not None:
-            environment["TF_CONFIG"] = json.dumps(config)
         module = "tests.multi_worker_mirrored_job"
         log = self.folder / f"{part}-{index}.log"
         with log.open("wb") as stream:
@@ -69,7 +67,7 @@ class Jobs:
                 stderr=subprocess.STDOUT,
             )
 
-    def start_pair(self, part, chief=False, only=(0, 1), **environment):
+    def start_pair(self, part, chief=False, **environment):
         addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
         if chief:
             cluster = {"chief": addresses[:1], "worker": addresses[1:]}
@@ -77,11 +75,10 @@ class Jobs:
         else:
             cluster = {"worker": addresses}
             tasks = [("worker", 0), ("worker", 1)]
-        for index in only:
+        for index in (0, 1):
             task = {"type": tasks[index][0], "index": tasks[index][1]}
             config = {"cluster": cluster, "task": task}
             self.start(part, index, config, **environment)
-        return addresses
 
     def result(self, part, index, code=0):
         """What a process has found, when it has ended as expected."""
@@ -113,6 +110,18 @@ class Jobs:
             process.wait(30)
 
 
+class OwnKeys(strategies.MultiWorkerMirroredStrategy):
+    """Collectives' keys are those of the process; these no other test uses."""
+
+    _collective_key_base = 8000
+
+
+class OtherKeys(strategies.MultiWorkerMirroredStrategy):
+    """The same, of another strategy."""
+
+    _collective_key_base = 16000
+
+
 @pytest.fixture
 def jobs(tmp_path):
     started = Jobs(tmp_path)
@@ -124,14 +133,21 @@ def jobs(tmp_path):
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """Chief, worker and a single process, when the worker was killed."""
+    """Chief and worker when the worker was killed; what this process found."""
     started = Jobs(tmp_path_factory.mktemp("train"))
     try:
         started.start_pair("train", chief=True)
-        started.start("train", None)
-        for index, code in ((0, 0), (1, -signal.SIGKILL), (None, 0)):
+        alone = tmp_path_factory.mktemp("alone")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delenv("TF_CONFIG", raising=False)
+            (alone / "workerNone").mkdir()
+            # What one process finds does not depend on the steps.
+            single = multi_worker_mirrored_job.trained(
+                OtherKeys(), alone, (1,)
+            )
+        for index, code in ((0, 0), (1, -signal.SIGKILL)):
             started.result("train", index, code)
-        return started
+        return started, single
     finally:
         started.kill()
 
@@ -139,7 +155,8 @@ def ended(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(ended):
     """What the three found, trained in all ways."""
-    return [ended.read("train", index) for index in (0, 1, None)]
+    started, single = ended
+    return [started.read("train", 0), started.read("train", 1), single]
 
 
 def differences(first, second):
@@ -291,28 +308,48 @@ def test_an_elastic_optimizer_is_refused(trained):
 
 
 def test_a_lost_worker_is_an_error_that_names_it(ended):
-    found = ended.read("kill 1", 0)
+    started, _ = ended
+    found = started.read("kill 1", 0)
     assert found["error"] is not None
     assert re.search("/job:worker(/replica:0)?/task:0", found["message"])
 
 
-@pytest.mark.parametrize(
-    ("part", "left"),
-    [("stop 1", 0), pytest.param("kill 0", 1, marks=pytest.mark.full)],
-)
-def test_a_lost_peer_is_an_error_that_names_it(jobs, part, left):
-    jobs.start_pair(part)
-    found = jobs.result(part, left)
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory):
+    """What a worker has found that waited twice, and for whom at first.
+
+    For a worker that never comes; then, in a cluster, for one that is stopped.
+    """
+    started = Jobs(tmp_path_factory.mktemp("stop"))
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    task = {"type": "worker", "index": 0}
+    alone = {"cluster": {"worker": addresses}, "task": task}
+    try:
+        started.start_pair("stop 1", ALONE=json.dumps(alone))
+        return started.result("stop 1", 0), addresses[1]
+    finally:
+        started.kill()
+
+
+def test_a_stopped_peer_is_an_error_that_names_it(waiting):
+    found, _ = waiting
     assert found["error"] is not None
-    assert f"task:{1 - left}" in found["message"]
+    assert "task:1" in found["message"]
 
 
-def test_a_peer_that_never_comes_is_an_error_that_names_it(jobs):
-    environment = {"STARTUP_TIMEOUT_S": "1"}
-    addresses = jobs.start_pair("kill 0", only=[0], **environment)
-    message = jobs.result("kill 0", 0)["timeout"]
+@pytest.mark.full
+def test_a_lost_chief_is_an_error_that_names_it(jobs):
+    jobs.start_pair("kill 0")
+    found = jobs.result("kill 0", 1)
+    assert found["error"] is not None
+    assert "task:0" in found["message"]
+
+
+def test_a_peer_that_never_comes_is_an_error_that_names_it(waiting):
+    found, missing = waiting
+    message = found["timeout"]
     assert "worker 0 waited" in message
-    assert f"worker 1 ({addresses[1]})" in message
+    assert f"worker 1 ({missing})" in message
     assert "TF_CONFIG" in message
 
 
@@ -345,12 +382,6 @@ def test_a_port_in_use_is_an_error_that_names_it():
 def test_a_time_must_be_positive(name, value):
     with pytest.raises(ValueError, match=f"Received: {name}={value}"):
         strategies.MultiWorkerMirroredStrategy(**{name: value})
-
-
-class OwnKeys(strategies.MultiWorkerMirroredStrategy):
-    """Collectives' keys are those of the process; these no other test uses."""
-
-    _collective_key_base = 8000
 
 
 @pytest.fixture(scope="module")

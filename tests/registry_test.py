@@ -104,6 +104,15 @@ def test_a_method_of_ones_own_has_its_row_flags_and_defaults(mine, capsys):
     assert summary in " ".join(out.split())
 
 
+def test_the_program_lists_it(mine, capsys):
+    assert train.main(["train.py", f"--rules={mine}", "--methods"]) == 0
+    out, err = capsys.readouterr()
+    assert "PartDownpour  (--optimizer=part_downpour)" in out
+    assert "nobody (2016)" in out
+    assert out.index("PartDownpour") > out.index("MVADownpour")
+    assert err == ""
+
+
 def test_it_may_be_named_by_its_class(mine):
     parsed = parse(f"--rules={mine}", "--optimizer=PartDownpour", "--share=0.1")
     assert (parsed["optimizer"], parsed["share"]) == ("part_downpour", 0.1)
@@ -555,14 +564,6 @@ def run(*args, status=0, **environment):
     assert result.returncode == status, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return result.stdout, result.stderr
-
-
-def test_the_program_lists_it(mine):
-    out, err = run("train.py", f"--rules={mine}", "--methods")
-    assert "PartDownpour  (--optimizer=part_downpour)" in out
-    assert "nobody (2016)" in out
-    assert out.index("PartDownpour") > out.index("MVADownpour")
-    assert err == ""
 
 
 def test_a_local_cluster_trains_by_it(mine, tmp_path):
