@@ -468,7 +468,7 @@ def test_a_reference_that_the_center_lost_is_sent_again(cluster, codec):
     generator = np.random.default_rng(3)
     for _ in range(3):
         worker.exchange(support.values(generator), support.rates)
-    center.shards[1].exchanges.references.forget(0)
+    center.shards[1].exchanges.references.pop(0)
     before, sent = center.center(), support.values(generator)
     moved = worker.exchange(sent, support.rates)
     for a, b, c in zip(center.center(), before, moved.arrays, strict=True):

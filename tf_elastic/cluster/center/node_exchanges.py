@@ -25,7 +25,8 @@ from tf_elastic.cluster.center.sync_rounds import SyncRounds
 from tf_elastic.cluster.center.total_momentum import TotalMomentum
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.transport import codec as codecs
-from tf_elastic.cluster.transport.reference_codec import PointReceivers
+from tf_elastic.cluster.transport.reference_codec import Reference
+from tf_elastic.cluster.transport.reference_codec import begun
 from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
@@ -64,7 +65,8 @@ class NodeExchanges:
         now: Callable[[], float],
         events: Stream,
     ) -> None:
-        self.references = PointReceivers()
+        # By worker, what its compressed points are relative to.
+        self.references: dict[int, list[Reference]] = {}
         self.staleness = StalenessLog()
         events.listen(self.staleness)
         # Of a center with momentum whose workers push gradients.
@@ -86,7 +88,7 @@ class NodeExchanges:
 
     def forget(self, worker: int) -> None:
         """Forgets what a worker has sent, and was sent."""
-        self.references.forget(worker)
+        self.references.pop(worker, None)
         self._state.sent.forget(worker)
         if self.total_momentum:
             self.total_momentum.forget(worker)
@@ -192,15 +194,25 @@ class NodeExchanges:
                 answer = values if out is None else out
                 squares = self._state.exchange(values, rates, worker, answer)
             else:
-                if whole:
-                    self.references.begin(worker, values, codec)
-                else:
-                    values = self.references.receive(worker, values)
+                if not whole:
+                    values = self._received(worker, values)
                 answer = self._deltas(values, codec, worker)
+                if whole:
+                    self.references[worker] = begun(codec, values)
                 squares = self._follow(answer, codec, rates)
             news = self._applied(push_id, rates, [*came, *answer])
             self._registry.note_read(member)
             return {**news, "squares": squares}, answer
+
+    def _received(self, worker: int, messages: Arrays) -> Arrays:
+        """A worker's points, of compressed messages; to read only."""
+        if worker not in self.references:
+            raise errors.LostReferenceError(
+                f"this center has not what worker {worker}'s compressed "
+                "parameters are relative to"
+            )
+        pairs = zip(self.references[worker], messages, strict=True)
+        return [reference.receive(message) for reference, message in pairs]
 
     def _deltas(self, points: Arrays, codec: str, worker: int) -> list[Any]:
         """A worker's deltas to the center, encoded."""

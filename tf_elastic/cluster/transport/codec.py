@@ -21,19 +21,26 @@ two ends that decode the same message stay equal to the bit.
 What a codec drops need not be lost: see `reference_codec`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-from tf_elastic.cluster.transport import codec_pieces as pieces
-
 CODECS = ("none", "bfloat16", "int8")
+BLOCK = 1024  # values with one scale
+PIECE = 64 * BLOCK  # values worked on at once: they stay in the cache
 
-_DTYPES = (
-    np.dtype(np.float16),
-    pieces.BFLOAT16,
-    np.dtype(np.float32),
-    np.dtype(np.float64),
+_DTYPES = [
+    np.dtype(known)
+    for known in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
+]
+_LEVELS = np.float32(127)
+# Blocks with a smaller scale count as zero: below this, float32 loses bits.
+_SMALLEST_SCALE = np.finfo(np.float32).tiny
+# Rounded down, so that 127 of them are still finite.
+_LARGEST_SCALE = np.nextafter(
+    np.finfo(np.float32).max / _LEVELS, np.float32(0)
 )
 
 
@@ -62,12 +69,11 @@ def encode(codec: str, values: np.ndarray) -> np.ndarray:
     codec = effective(codec, values.dtype)
     check_flat("values", values, values.dtype, values.size)
     if codec == "none":
-        return as_bytes(values)
-    data = np.empty(encoded_nbytes(codec, values.size, values.dtype), np.uint8)
-    size, work = values.size, pieces.workspace(values.size)
-    for piece in pieces.cut(size):
-        pieces.encode_piece(codec, values[piece], data, piece, size, work)
-    return data
+        return values.view(np.uint8)
+    message = Message(codec, values.dtype, values.size)
+    for piece in pieces(values.size):
+        message.write(piece, values[piece])
+    return message.data
 
 
 def decode(
@@ -96,22 +102,15 @@ def decode(
             `size` values take, or with a scale that is not finite. `out` is
             then as it was.
     """
-    dtype = np.dtype(dtype)
-    data = checked_data(codec, data, dtype, size)
-    codec = effective(codec, dtype)
-    if out is None:
-        if codec == "none":
-            whole: np.ndarray = data.view(dtype)
-            return whole
-        out = np.empty(size, dtype)
+    message = Message(codec, dtype, size, data)
+    if out is not None:
+        check_flat("out", out, np.dtype(dtype), size)
+    elif message.codec == "none":
+        return message.numbers
     else:
-        check_flat("out", out, dtype, size)
-    if codec == "none":
-        np.copyto(out, data.view(dtype))
-        return out
-    work = pieces.workspace(size)
-    for piece in pieces.cut(size):
-        pieces.decode_piece(codec, data, piece, size, out[piece], work)
+        out = np.empty(size, dtype)
+    for piece in pieces(size):
+        message.read(piece, out[piece])
     return out
 
 
@@ -126,17 +125,17 @@ def encoded_nbytes(codec: str, size: int, dtype: Any) -> int:
     >>> encoded_nbytes("int8", 1025, "float32")
     1033
     """
-    dtype = np.dtype(dtype)
-    codec = effective(codec, dtype)
+    codec = effective(codec, np.dtype(dtype))
     if codec == "int8":
-        return size + pieces.SCALE.itemsize * pieces.num_blocks(size)
-    itemsize: int = (pieces.BFLOAT16 if codec == "bfloat16" else dtype).itemsize
-    return size * itemsize
+        return size + 4 * -(-size // BLOCK)
+    return size * (2 if codec == "bfloat16" else np.dtype(dtype).itemsize)
 
 
-def as_bytes(values: np.ndarray) -> np.ndarray:
-    """The bytes of a flat array, not a copy."""
-    return values.view(np.uint8)
+def room(codec: str, size: int, dtype: Any) -> np.ndarray:
+    """What `size` values of `dtype` are received in, as they are or encoded."""
+    if codec == "none":
+        return np.empty(size, dtype)
+    return np.empty(encoded_nbytes(codec, size, dtype), np.uint8)
 
 
 def effective(codec: str, dtype: np.dtype) -> str:
@@ -152,48 +151,129 @@ def effective(codec: str, dtype: np.dtype) -> str:
             f"{', '.join(known.name for known in _DTYPES)}, in the byte order "
             f"of the machine. Received: dtype={dtype}."
         )
-    if codec == "bfloat16" and dtype.itemsize <= pieces.BFLOAT16.itemsize:
-        return "none"
-    return codec
+    return "none" if codec == "bfloat16" and dtype.itemsize == 2 else codec
 
 
 def check_flat(
     name: str, array: np.ndarray, dtype: np.dtype, size: int
 ) -> None:
     """Raises a `ValueError` for an array that is not as it should be."""
-    if (
-        array.shape == (size,)
-        and array.dtype == dtype
-        and array.flags.c_contiguous
-    ):
-        return
-    raise ValueError(
-        f"{name} must be a contiguous array of shape ({size},) and dtype "
-        f"{dtype}. Received: shape={array.shape}, dtype={array.dtype}, "
-        f"contiguous={array.flags.c_contiguous}."
-    )
-
-
-def checked_data(
-    codec: str, data: Any, dtype: np.dtype, size: int
-) -> np.ndarray:
-    """`data` as uint8, of the right length and with sound scales."""
-    message: np.ndarray = np.frombuffer(data, np.uint8)
-    expected = encoded_nbytes(codec, size, dtype)
-    if message.size != expected:
+    contiguous = array.flags.c_contiguous
+    if array.shape != (size,) or array.dtype != dtype or not contiguous:
         raise ValueError(
-            f"{size} values of {dtype} in codec {codec!r} take {expected} "
-            f"bytes. Received: {message.size} bytes. The message is cut short, "
-            "or the two ends differ in codec, dtype or size."
+            f"{name} must be a contiguous array of shape ({size},) and dtype "
+            f"{dtype}. Received: shape={array.shape}, dtype={array.dtype}, "
+            f"contiguous={contiguous}."
         )
-    if codec == "int8":
-        scales, _ = pieces.split(message, size)
-        sound = np.abs(scales) <= pieces.LARGEST_SCALE
-        if not sound.all():
+
+
+def check_finite(values: np.ndarray, piece: slice) -> None:
+    """Raises a `ValueError` if what a piece has become is not finite."""
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "A lossy codec can only send finite values that fit it. Received: "
+            f"NaN, an infinity or one too large among values {piece.start} to "
+            f"{piece.stop - 1}. Find the step that made it; to send it as it "
+            "is, use codec 'none'."
+        )
+
+
+def pieces(size: int) -> Iterator[slice]:
+    """Cuts an array of `size` values into parts that stay in the cache.
+
+    They are whole blocks, but for the last one: that is what is left.
+    """
+    whole = size - size % BLOCK
+    for start in range(0, whole, PIECE):
+        yield slice(start, min(start + PIECE, whole))
+    if whole < size:
+        yield slice(whole, size)
+
+
+class Message:
+    """What is sent, to be written or read in `pieces`.
+
+    Args:
+        codec: one of `CODECS`.
+        dtype: of the values.
+        size: n, how many they are.
+        data: what has come; None for a new message, whose content is
+            undefined.
+
+    Raises:
+        ValueError: as of `decode`.
+    """
+
+    def __init__(
+        self, codec: str, dtype: Any, size: int, data: Any = None
+    ) -> None:
+        dtype = np.dtype(dtype)
+        nbytes = encoded_nbytes(codec, size, dtype)
+        self.codec = effective(codec, dtype)
+        self.numbers: np.ndarray
+        self.data: np.ndarray = (
+            np.empty(nbytes, np.uint8)
+            if data is None
+            else np.frombuffer(data, np.uint8)
+        )
+        if self.data.size != nbytes:
+            raise ValueError(
+                f"{size} values of {dtype} in codec {codec!r} take {nbytes} "
+                f"bytes. Received: {self.data.size} bytes. The message is cut "
+                "short, or the two ends differ in codec, dtype or size."
+            )
+        if self.codec != "int8":
+            self.numbers = self.data.view(
+                dtype if self.codec == "none" else ml_dtypes.bfloat16
+            )
+            return
+        self.numbers = self.data[nbytes - size :].view(np.int8)
+        self._scales = self.data[: nbytes - size].view(np.float32)
+        sound = np.abs(self._scales) <= _LARGEST_SCALE
+        if data is not None and not sound.all():
             raise ValueError(
                 "The scales of an int8 message must be finite, and 127 of "
                 f"them as well. Received: {np.count_nonzero(~sound)} of "
                 f"{sound.size} are not. The message is damaged, or of another "
                 "codec."
             )
-    return message
+
+    def write(self, piece: slice, values: np.ndarray) -> None:
+        """Encodes the values of one piece."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.codec != "int8":
+                self.numbers[piece] = values
+                return
+            scales = self._scales_of(piece)
+            rows = values.astype(np.float32, copy=False)
+        rows = rows.reshape(len(scales), -1)
+        largest = np.abs(rows).max(axis=1, keepdims=True)
+        check_finite(largest, piece)
+        np.minimum(largest / _LEVELS, _LARGEST_SCALE, out=scales)
+        scales[scales < _SMALLEST_SCALE] = 0
+        inverse = np.zeros_like(scales)
+        np.divide(np.float32(1), scales, out=inverse, where=scales > 0)
+        levels = rows * inverse
+        self.numbers[piece] = np.rint(levels, out=levels).reshape(-1)
+
+    def read(self, piece: slice, out: np.ndarray) -> None:
+        """Decodes one piece into an array, of whatever dtype."""
+        numbers = self.numbers[piece]
+        with np.errstate(over="ignore"):
+            if self.codec != "int8":
+                out[:] = numbers
+                return
+            scales = self._scales_of(piece)
+            np.multiply(
+                numbers.reshape(len(scales), -1),
+                scales,
+                out=out.reshape(len(scales), -1),
+                dtype=np.float32,
+                casting="unsafe",
+            )
+
+    def _scales_of(self, piece: slice) -> np.ndarray:
+        """Those of a piece's blocks, in a column."""
+        first, end = piece.start // BLOCK, -(-piece.stop // BLOCK)
+        scales: np.ndarray = self._scales[first:end, np.newaxis]
+        return scales

@@ -311,10 +311,10 @@ class ShardSession:
 
     def went_away(self, reason: errors.ClusterError) -> None:
         """Notes that the server does not answer."""
+        self.points.forget()  # What it has got is not known.
         if not self.standing.goes_away(self.now()):
             return
         self.news.num_workers = None
-        self.points.forget()  # What it has got is not known.
         if not self._around.stopped.is_set():
             logging.warning(
                 "%s. Worker %d trains on without it, and looks for it every "
