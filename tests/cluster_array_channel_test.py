@@ -30,9 +30,9 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import array_channel
 from tf_elastic.cluster.transport import array_server
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.array_calls import ArrayCall
 from tf_elastic.cluster.transport.array_server import ArrayServer
 from tf_elastic.cluster.transport.array_socket import ArraySocket
+from tf_elastic.cluster.transport.calls import Asked
 from tf_elastic.cluster.transport.connection import Connection
 
 SILENT = support.PATIENT._replace(heartbeat_s=1000.0)
@@ -89,7 +89,7 @@ class Echo:
         self.hold = threading.Event()  # a call waits for it
         self.hold.set()
         self.sockets = []
-        calls = {"Double": ArrayCall(self.room, self.run)}
+        calls = {"Double": self.asked}
         self.server = ArrayServer(
             calls,
             "127.0.0.1",
@@ -105,12 +105,13 @@ class Echo:
         for each in self.sockets:
             each.close()
 
-    def room(self, header):
+    def asked(self, header):
         if header.get("fail") == "room":
             raise errors.CenterEmptyError("nothing here")
-        return [np.empty(self.size), np.empty(3, np.uint8)]
+        room = [np.empty(self.size), np.empty(3, np.uint8)]
+        return Asked(room, lambda arrays, _: self.run(header, arrays))
 
-    def run(self, header, arrays, places):
+    def run(self, header, arrays):
         if header.get("fail"):
             raise {"told": errors.LostSlotError, "other": OverflowError}[
                 header["fail"]
@@ -351,10 +352,11 @@ def test_much_crosses_by_tls(echo, certificate):
         Security(authority=path),
         lambda timeout_s: made.server.invite(),
     )
+    sent = [np.arange(2_000_000, dtype=float), np.arange(3, dtype=np.uint8)]
     for _ in range(3):
-        with channel.socket(soon()) as lent:
-            _, (doubled, _) = ask(lent, size=2_000_000)
-            np.testing.assert_array_equal(doubled, 2.0 * np.arange(2_000_000))
+        out = [np.empty_like(array) for array in sent]
+        assert "news" in channel.ask("Double", {}, sent, out, soon())
+        np.testing.assert_array_equal(out[0], 2 * sent[0])
     assert len(made.server._guests) == 1
     channel.close()
 
@@ -376,8 +378,7 @@ def test_a_worker_without_certificate_is_refused(echo, certificate):
         Security(authority=path),
         lambda timeout_s: made.server.invite(),
     )
-    with channel.socket(soon()) as lent:
-        assert lent is None
+    assert channel.ask("Double", {}, [], [], soon()) is None
     assert not made.server._guests
 
 
@@ -846,7 +847,7 @@ def test_sockets_that_were_idle_for_long_are_not_used(cluster, monkeypatch):
     worker.read()
     [now] = worker.sessions[0].connection._arrays._idle
     assert now is not idle
-    assert idle._socket.fileno() == -1
+    assert idle.socket._socket.fileno() == -1
 
 
 # Memory.

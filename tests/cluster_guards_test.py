@@ -1,5 +1,6 @@
 """What bounds others: rooms, ports, files and logs."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -41,30 +42,33 @@ class Room:
     def __init__(self, clock, *args, **options):
         self.room = WaitingRoom(*args, now=clock, **options)
         self.ended = []
+        self._visits = []
 
-    def enter(self, name, whose, **options):
+    def enter(self, name, whose, seconds=10.0):
+        """Begins a visit; to call what is returned ends it."""
         end = functools.partial(self.ended.append, name)
-        return self.room.enter(whose, end, **options)
+        self._visits.append(contextlib.ExitStack())
+        self._visits[-1].enter_context(self.room.visit(whose, end, seconds))
+        return self._visits[-1].close
 
 
 def test_who_comes_takes_the_place_of_the_oldest_of_the_most(clock):
-    room = Room(clock, 4, 10.0)
+    room = Room(clock, 4)
     good = room.enter("good", "a")
-    for k in range(6):
-        room.enter(k, "flood")
+    flood = [room.enter(k, "flood") for k in range(6)]
     assert room.ended == [0, 1, 2]
     assert len(room.room) == 4
     room.enter("another", "b")
     assert room.ended == [0, 1, 2, 3]
-    room.room.leave(good)
-    room.room.leave(good)  # Once is enough.
+    good()
+    flood[0]()  # That one was ended before.
     assert len(room.room) == 3
     room.enter("a third", "c")
     assert room.ended == [0, 1, 2, 3]
 
 
 def test_each_has_a_bound_of_its_own(clock):
-    room = Room(clock, 10, 10.0, most_each=2)
+    room = Room(clock, 10, most_each=2)
     for k in range(4):
         room.enter(k, 7)
         room.enter(-k, k)
@@ -72,13 +76,14 @@ def test_each_has_a_bound_of_its_own(clock):
 
 
 def test_what_lasts_too_long_is_ended_once(clock):
-    room = Room(clock, 9, 10.0)
+    room = Room(clock, 9)
     room.enter("short", "a")
     room.enter("long", "a", seconds=30.0)
-    with room.room.visit("a", lambda: room.ended.append("left")):
-        clock.seconds += 9.0
-        room.room.tick()
-        assert room.ended == []
+    left = room.enter("left", "a")
+    clock.seconds += 9.0
+    room.room.tick()
+    assert room.ended == []
+    left()
     clock.seconds += 2.0
     for _ in range(2):
         room.room.tick()

@@ -23,14 +23,14 @@ from tf_elastic.cluster.center import ps
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import VariableSpec
-from tf_elastic.cluster.transport import array_socket
+from tf_elastic.cluster.transport import array_ends
 from tf_elastic.cluster.transport import local_socket
 from tf_elastic.cluster.transport import shared_memory
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.array_calls import ArrayCall
+from tf_elastic.cluster.transport.array_ends import Caller
 from tf_elastic.cluster.transport.array_server import ArrayServer
 from tf_elastic.cluster.transport.array_socket import ArraySocket
-from tf_elastic.cluster.transport.local_socket import LocalSocket
+from tf_elastic.cluster.transport.calls import Asked
 from tf_elastic.cluster.worker.exchanger import Exchanger
 from tf_elastic.cluster.worker.exchanger import Moment
 from tf_elastic.cluster.worker.exchanger import Room
@@ -224,9 +224,8 @@ def test_a_center_that_is_not_on_this_host(cluster):
     client = joined(center)
     assert not client.shares_memory
     assert len(server._guests) == 1
-    assert not isinstance(
-        client.sessions[0].connection._arrays._idle[0], LocalSocket
-    )
+    [caller] = client.sessions[0].connection._arrays._idle
+    assert not caller.socket.is_local
 
 
 def test_it_is_shared_again_after_a_restart(cluster):
@@ -407,17 +406,15 @@ class Echo:
 
     def __init__(self):
         self.places = []
-        calls = {
-            "Double": ArrayCall(self.room, self.run, lambda header: True)
-        }
+        calls = {"Double": self.asked}
         self.server = ArrayServer(calls, "127.0.0.1", 0, Security())
         self.server.start()
         self.sockets = []
 
-    def room(self, header):
-        return [np.empty(1000)]
+    def asked(self, header):
+        return Asked([np.empty(1000)], self.run, only_reads=True)
 
-    def run(self, header, arrays, places):
+    def run(self, arrays, places):
         self.places = places
         return {}, [2 * array for array in arrays]
 
@@ -431,9 +428,9 @@ class Echo:
 
     def connect(self):
         plain, ticket = self.knock()
-        ours = LocalSocket(plain)
-        ours.send({"ticket": ticket}, (), soon())
-        ours.receive_header(soon())
+        ours = Caller(ArraySocket(plain))
+        ours.socket.send({"ticket": ticket}, (), soon())
+        ours.socket.receive_header(soon())
         return plain, ours
 
     def close(self):
@@ -452,10 +449,7 @@ def echo(end):
 def doubles(ours):
     sent, out = shared_memory.empty([1000, 1000], [np.dtype(float)] * 2)
     sent[...] = np.arange(1000)
-    asked = {"call": "Double", "header": {}, "timeout_s": 20.0}
-    ours.send(asked, [sent], soon(), [out])
-    ours.receive_header(soon())
-    ours.receive([out], soon())
+    ours.ask("Double", {}, [sent], [out], soon(20.0))
     np.testing.assert_array_equal(out, 2.0 * np.arange(1000))
     return True
 
@@ -491,7 +485,7 @@ def ask_from_memory(echo, **changed):
         "out_at": [[7, 0, 8000]],
         **changed,
     }
-    ours._send_frame(header, [], soon())
+    ours.socket.send_frame(header, [], soon())
     return plain
 
 
@@ -568,32 +562,29 @@ def test_what_is_sent_can_only_be_read(echo):
     _, ours = echo.connect()
     seen = []
 
-    def run(header, arrays, places):
+    def run(arrays, places):
         seen.extend(array.flags.writeable for array in arrays)
         return {}, [array + array for array in arrays]
 
-    echo.server._calls["Double"] = ArrayCall(
-        echo.room, run, lambda header: True
-    )
+    echo.run = run
     assert doubles(ours)
     assert seen == [False]
 
 
 def test_old_segments_are_forgotten(echo):
     _, ours = echo.connect()
-    for _ in range(3 * local_socket._MAX_SEGMENTS):
+    for _ in range(3 * array_ends._MAX_SEGMENTS):
         assert doubles(ours)
     (guest,) = echo.server._guests
-    assert len(guest._segments) == local_socket._MAX_SEGMENTS
+    assert len(guest._segments) == array_ends._MAX_SEGMENTS
 
 
 def test_a_call_of_another_length_is_told(echo):
     _, ours = echo.connect()
     (sent,) = shared_memory.empty([999], [np.dtype(float)])
-    asked = {"call": "Double", "header": {}, "timeout_s": 20.0}
     for arrays in ([sent], [sent, np.zeros(5)], [np.zeros(999), sent]):
-        ours.send(asked, arrays, soon(), [sent])
-        assert ours.receive_header(soon())["error"] == "MessageError"
+        told = ours.ask("Double", {}, arrays, [sent], soon(20.0))
+        assert told["error"] == "MessageError"
     assert doubles(ours)
 
 
@@ -602,11 +593,10 @@ def test_an_answer_goes_where_it_fits(echo):
     _, ours = echo.connect()
     sent, small = shared_memory.empty([1000, 999], [np.dtype(float)] * 2)
     sent[...] = 1.0
-    asked = {"call": "Double", "header": {}, "timeout_s": 20.0}
-    ours.send(asked, [sent], soon(), [small])
-    assert ours.receive_header(soon())[array_socket.NBYTES] == [8000]
+    with pytest.raises(errors.MessageError, match=r"\[8000\] bytes came"):
+        ours.ask("Double", {}, [sent], [small], soon(20.0))
     room = np.empty(1000)
-    ours.receive([room], soon())
+    ours.socket.receive([room], soon())
     assert (room == 2.0).all()
     assert not small.any()
 
@@ -654,6 +644,6 @@ def test_the_name_is_told_by_grpc_only(cluster):
     # It can be seen on this host; but nobody gets in without a ticket.
     name = center.servers[0]._arrays._local_name
     plain = local_socket.connect(name, soon())
-    LocalSocket(plain).send({"ticket": "0" * 64}, (), soon())
+    ArraySocket(plain).send({"ticket": "0" * 64}, (), soon())
     assert is_cut_off(plain)
     plain.close()

@@ -22,7 +22,7 @@ from tf_elastic.cluster.center.groups import Groups
 from tf_elastic.cluster.center.node import Node
 from tf_elastic.cluster.transport import schema
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.array_calls import array_calls
+from tf_elastic.cluster.transport.calls import array_calls
 
 SERVERS = WORKERS = 2
 EXCHANGES = 3  # of each worker, in which something may go wrong
@@ -179,11 +179,9 @@ class Host:
         if message.arrays is None:
             method = getattr(self.shard, message.name.lower())
             return method(**schema.checked(message.name, header)), []
-        call = self._arrays[message.name]
-        header = call.checked(header)
-        room = call.room(header)
-        _fill(room, message.arrays)
-        return call.run(header, room, [])
+        asked = self._arrays[message.name](header)
+        _fill(asked.room, message.arrays)
+        return asked.run(asked.room, [])
 
     def _center(self):
         arrays = self.shard.arrays

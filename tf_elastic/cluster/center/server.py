@@ -24,13 +24,12 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import open_files
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.array_calls import ArrayCall
-from tf_elastic.cluster.transport.array_calls import array_calls
-from tf_elastic.cluster.transport.array_calls import seconds_of_call
-from tf_elastic.cluster.transport.array_calls import whose_call
 from tf_elastic.cluster.transport.array_server import ArrayServer
-from tf_elastic.cluster.transport.control_calls import ControlCall
-from tf_elastic.cluster.transport.control_calls import control_calls
+from tf_elastic.cluster.transport.calls import NO_SOCKET
+from tf_elastic.cluster.transport.calls import ArrayCall
+from tf_elastic.cluster.transport.calls import ControlCall
+from tf_elastic.cluster.transport.calls import array_calls
+from tf_elastic.cluster.transport.calls import control_calls
 from tf_elastic.cluster.transport.port_guard import PortGuard
 from tf_elastic.cluster.transport.port_guard import host_of
 from tf_elastic.cluster.transport.waiting_room import WaitingRoom
@@ -88,10 +87,10 @@ class CenterServer:
         self._guard = PortGuard(
             port, min(2 * max_workers + _OTHER_CALLS, most_connections // 2)
         )
-        self._half = WaitingRoom(_MAX_HALF, _MESSAGE_S)
+        self._half = WaitingRoom(_MAX_HALF)
         # Those with arrays leave threads for the others.
         self._large = WaitingRoom(
-            most_calls - _OTHER_CALLS // 2, 0.0, _CALLS_OF_ONE
+            most_calls - _OTHER_CALLS // 2, _CALLS_OF_ONE
         )
         calls = array_calls(self.groups)
         self._arrays: ArrayServer | None = None
@@ -127,8 +126,11 @@ class CenterServer:
             maximum_concurrent_rpcs=most_calls,
         )
         try:
-            credentials = _credentials(security)
-            if credentials:
+            if security.certificate:
+                authority, *pair = security.contents()
+                credentials = grpc.ssl_server_credentials(
+                    [pair], authority, require_client_auth=bool(authority)
+                )
                 self._server.add_secure_port(address, credentials)
             else:
                 self._server.add_insecure_port(address)
@@ -184,9 +186,7 @@ class CenterServer:
         return self._arrays.port if self._arrays else None
 
     def _invite(self) -> dict[str, Any]:
-        if self._arrays is None:
-            return {"port": None, "local_name": None, "ticket": ""}
-        return self._arrays.invite()
+        return self._arrays.invite() if self._arrays else NO_SOCKET
 
     def _tick(self) -> None:
         # A longer pause than a third of a lease counts as a stop.
@@ -220,23 +220,6 @@ def _warn_if_open(index: int, address: str, security: Security) -> None:
         index,
         address,
     )
-
-
-def _credentials(security: Security) -> grpc.ServerCredentials | None:
-    if not security.certificate:
-        return None
-    return grpc.ssl_server_credentials(
-        [(_contents(security.key), _contents(security.certificate))],
-        root_certificates=(
-            _contents(security.authority) if security.authority else None
-        ),
-        require_client_auth=bool(security.authority),
-    )
-
-
-def _contents(path: str | None) -> bytes:
-    with open(path or "", "rb") as file:
-        return file.read()
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -328,15 +311,10 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             messages: Iterator[bytes], context: grpc.ServicerContext
         ) -> Iterator[bytes]:
             message = self._first(messages, context)
-            header = call.checked(wire.unpack(message, wire.MAX_CALL_BYTES))
-            arrays = call.room(header)
-            with self._large.visit(
-                whose_call(header, context.peer()),
-                context.cancel,
-                seconds_of_call(arrays),
-            ):
-                wire.receive(messages, arrays)
-                news, answer = call.run(header, arrays, [])
+            asked = call(wire.unpack(message, wire.MAX_CALL_BYTES))
+            with asked.among(self._large, context.peer(), context.cancel):
+                wire.receive(messages, asked.room)
+                news, answer = asked.run(asked.room, [])
                 yield wire.pack(news)
                 yield from wire.chunks(answer)
 
@@ -347,7 +325,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     ) -> bytes:
         """The first message, or none; ends the call if it does not come."""
         host = host_of(context.peer())
-        with self._half.visit(host, context.cancel):
+        with self._half.visit(host, context.cancel, _MESSAGE_S):
             return next(messages, b"")
 
 

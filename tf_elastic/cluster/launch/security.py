@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 import socket
 import ssl
 
@@ -117,3 +118,11 @@ class Security:
         if self.certificate:
             context.load_cert_chain(self.certificate, self.key)
         return context
+
+    def contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Of authority, key and certificate, in gRPC's order."""
+        authority, key, certificate = (
+            pathlib.Path(path).read_bytes() if path else None
+            for path in (self.authority, self.key, self.certificate)
+        )
+        return authority, key, certificate

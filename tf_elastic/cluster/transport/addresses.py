@@ -22,6 +22,7 @@ _PRIVATE = [
     )
 ]
 _OUTGOING = "/proc/sys/net/ipv4/ip_local_port_range"
+_RESOLVE_S = 5.0  # of waiting for the name service
 _ORDER = ("loopback", "private", "public")  # by who may connect
 
 
@@ -140,15 +141,8 @@ def _ports_of_servers() -> list[int]:
     return ports if len(ports) >= 1_000 else list(range(10_000, 65_536))
 
 
-def resolve(host: str, deadline_s: float = 5.0) -> list[str]:
-    """The IP addresses of a host.
-
-    Args:
-        host: a name or an IP address.
-        deadline_s: how long to wait for the name service, in seconds.
-
-    Returns:
-        Its addresses, at least one.
+def resolve(host: str) -> list[str]:
+    """The IP addresses of a host, by its name or IP address; at least one.
 
     Raises:
         AddressError: the name is unknown, or no answer came in time.
@@ -166,11 +160,11 @@ def resolve(host: str, deadline_s: float = 5.0) -> list[str]:
     # The C library's look-up knows no deadline: a thread that can be left.
     thread = threading.Thread(target=ask, name="resolve", daemon=True)
     thread.start()
-    thread.join(deadline_s)
+    thread.join(_RESOLVE_S)
     if not answer:
         raise AddressError(
             f"The host {host!r} could not be resolved: the name service did "
-            f"not answer within {deadline_s:g} s. Give its IP address, or "
+            f"not answer within {_RESOLVE_S:g} s. Give its IP address, or "
             "look at /etc/resolv.conf."
         )
     if isinstance(answer[0], Exception):
@@ -181,13 +175,12 @@ def resolve(host: str, deadline_s: float = 5.0) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in answer[0]))
 
 
-def classify(host: str, deadline_s: float = 5.0) -> str:
+def classify(host: str) -> str:
     """Who can reach a host, judged by its address.
 
     Args:
         host: a name or an IP address. Of several addresses of a name, the
             one that most can reach counts.
-        deadline_s: how long to wait for the name service, in seconds.
 
     Returns:
         "loopback": this machine. "private": a network of one's own (RFC 1918,
@@ -207,7 +200,7 @@ def classify(host: str, deadline_s: float = 5.0) -> str:
     except ValueError:
         found = [
             ipaddress.ip_address(text.partition("%")[0])
-            for text in resolve(host, deadline_s)
+            for text in resolve(host)
         ]
     return max(map(_classify_ip, found), key=_ORDER.index)
 

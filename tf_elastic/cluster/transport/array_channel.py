@@ -1,11 +1,10 @@
 """A worker's sockets to one center server, for the calls with arrays."""
 
-import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -15,8 +14,8 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import array_socket
 from tf_elastic.cluster.transport import local_socket
+from tf_elastic.cluster.transport.array_ends import Caller
 from tf_elastic.cluster.transport.array_socket import ArraySocket
-from tf_elastic.cluster.transport.local_socket import LocalSocket
 
 # Shorter than the server's, so that it never closes one that is about to be
 # used.
@@ -55,76 +54,80 @@ class ArrayChannel:
         self._security = security
         self._invite = invite
         self._lock = threading.Lock()
-        self._idle: list[ArraySocket] = []
-        self._used: set[ArraySocket] = set()
+        self._idle: list[Caller] = []
+        self._used: set[Caller] = set()
         self._failures = 0
         self._avoid_until = 0.0
         self.closed = False
         self.is_local = False  # the newest socket, if there was one
         self._local_failures = 0  # one after the other
 
-    @contextlib.contextmanager
-    def socket(self, deadline: float) -> Iterator[ArraySocket | None]:
-        """Lends a socket for one call; after an error it is closed.
+    def ask(
+        self,
+        name: str,
+        header: dict[str, Any],
+        sent: Sequence[Any],
+        out: Sequence[Any],
+        deadline: float,
+    ) -> dict[str, Any] | None:
+        """Makes a call; see `Caller.ask`.
 
-        Args:
-            deadline: of the call.
-
-        Yields:
-            The socket; None if gRPC has to do.
+        Returns:
+            What the center has told; None if gRPC has to do.
 
         Raises:
-            ClusterError: the server does not answer, or refuses this process.
+            ClusterError: the center does not answer, or refuses this process.
+            OSError: it has not answered this call.
         """
-        lent = self._take() or self._open(deadline)
-        if lent is None:
-            yield None
-            return
+        caller = self._take() or self._open(deadline)
+        if caller is None:
+            return None
         with self._lock:
-            self._used.add(lent)
+            self._used.add(caller)
             if self.closed:
-                lent.interrupt()
+                caller.socket.interrupt()
         done = False
         try:
-            yield lent
+            told = caller.ask(name, header, sent, out, deadline)
             done = True
+            return told
         finally:
             with self._lock:
-                self._used.discard(lent)
-                if isinstance(lent, LocalSocket):
+                self._used.discard(caller)
+                if caller.socket.is_local:
                     failures = self._local_failures + 1
                     self._local_failures = 0 if done else failures
                 full = len(self._idle) >= _MAX_IDLE
                 keep = done and not self.closed and not full
                 if keep:
-                    lent.used = time.monotonic()
-                    self._idle.append(lent)
+                    caller.socket.used = time.monotonic()
+                    self._idle.append(caller)
             if not keep:
-                lent.close()
+                caller.socket.close()
 
     def close(self) -> None:
         """Closes all; calls that are going on fail at once."""
         with self._lock:
             self.closed = True
             idle, self._idle = self._idle, []
-            for lent in self._used:
-                lent.interrupt()
-        for each in idle:
-            each.close()
+            for caller in self._used:
+                caller.socket.interrupt()
+        for caller in idle:
+            caller.socket.close()
 
-    def _take(self) -> ArraySocket | None:
+    def _take(self) -> Caller | None:
         """One that is still good: the server may have been started again."""
         while True:
             with self._lock:
                 if not self._idle:
                     return None
                 found = self._idle.pop()
-            young = time.monotonic() - found.used < _IDLE_S
-            if young and found.is_fresh():
+            young = time.monotonic() - found.socket.used < _IDLE_S
+            if young and found.socket.wait(0.0) is None:
                 return found
-            found.close()
+            found.socket.close()
 
-    def _open(self, deadline: float) -> ArraySocket | None:
+    def _open(self, deadline: float) -> Caller | None:
         now = time.monotonic()
         if self.closed or now < self._avoid_until:
             return None
@@ -147,8 +150,8 @@ class ArrayChannel:
             self._note_failure(port, error)
             return None
         self._failures = 0
-        self.is_local = isinstance(opened, LocalSocket)
-        return opened
+        self.is_local = opened.is_local
+        return Caller(opened)
 
     def _connect(
         self, port: int, local_name: str | None, until: float
@@ -156,7 +159,7 @@ class ArrayChannel:
         if local_name and self._local_failures < _MAX_LOCAL_FAILURES:
             local = local_socket.connect(local_name, until)
             if local is not None:
-                return LocalSocket(local)
+                return ArraySocket(local)
         context = self._security.client_context()
         connected = socket.create_connection(
             (self._host, port), max(until - time.monotonic(), 0.01)

@@ -7,6 +7,7 @@ Each connection has a thread, which serves one call after the other.
 
 import contextlib
 import hmac
+import math
 import secrets
 import socket
 import threading
@@ -14,21 +15,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import array_socket
+from tf_elastic.cluster.transport import fields
 from tf_elastic.cluster.transport import local_socket
 from tf_elastic.cluster.transport import open_files
-from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.array_calls import ArrayCall
-from tf_elastic.cluster.transport.array_calls import seconds_of_call
-from tf_elastic.cluster.transport.array_calls import whose_call
+from tf_elastic.cluster.transport.array_ends import Guest
 from tf_elastic.cluster.transport.array_socket import ArraySocket
-from tf_elastic.cluster.transport.local_socket import LocalGuest
+from tf_elastic.cluster.transport.calls import ArrayCall
 from tf_elastic.cluster.transport.waiting_room import WaitingRoom
 
 _MAX_CONNECTIONS = 256
@@ -43,6 +41,7 @@ _ENTER_BYTES = 1024
 # is closed while a call is on its way.
 _IDLE_S = 600.0
 _MAX_CALL_S = 3600.0
+_TIMEOUT_S = fields.number(1e-9, math.inf)
 _SKIP_S = 60.0  # for what nobody wants
 _LOOK_S = 1.0
 
@@ -75,7 +74,7 @@ class ArrayServer:
     ) -> None:
         self._calls = calls
         self._most = min(most_connections, open_files.for_connections() // 4)
-        self._calls_room = WaitingRoom(self._most, _MAX_CALL_S, _CALLS_OF_ONE)
+        self._going_on = WaitingRoom(self._most, _CALLS_OF_ONE)
         self._context = security.server_context()
         self._listeners = [_listen(host, port)]
         self.port: int = self._listeners[0].getsockname()[1]
@@ -85,13 +84,11 @@ class ArrayServer:
             self._listeners.append(local[0])
             self._local_name = local[1]
         self._tickets: dict[str, float] = {}  # until when each is good
-        self._guests: set[ArraySocket] = set()
-        self._idle_guests: set[ArraySocket] = set()
-        self._strangers = WaitingRoom(_MAX_STRANGERS, _ENTER_S)
-        self._lock = threading.Lock()
+        self._guests: set[Guest] = set()
+        self._idle_guests: set[Guest] = set()
+        self._strangers = WaitingRoom(_MAX_STRANGERS)
+        self._changed = threading.Condition()  # of guests and tickets
         self._stopped = threading.Event()
-        self._idle = threading.Condition(self._lock)
-        self._busy = 0
         self._threads = [
             threading.Thread(
                 target=self._accept,
@@ -117,22 +114,27 @@ class ArrayServer:
         with contextlib.suppress(OSError):  # Wakes it up, on Linux.
             self._listeners[0].shutdown(socket.SHUT_RDWR)
         if self._local_name:  # That one is woken up by a visitor.
-            local_socket.knock(self._local_name)
+            until = time.monotonic() + _LOOK_S
+            visitor = local_socket.connect(self._local_name, until)
+            if visitor is not None:
+                visitor.close()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(_LOOK_S + 1)
         for listener in self._listeners:
             listener.close()
-        with self._idle:
-            self._idle.wait_for(lambda: not self._busy, grace_s)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._guests == self._idle_guests, grace_s
+            )
             for guest in self._guests:
-                guest.interrupt()
+                guest.socket.interrupt()
 
     def invite(self) -> dict[str, Any]:
         """A ticket, good once and for some seconds, and where to show it."""
         ticket = secrets.token_hex(32)
         now = time.monotonic()
-        with self._lock:
+        with self._changed:
             good = {t: end for t, end in self._tickets.items() if end > now}
             while len(good) >= _MAX_TICKETS:
                 del good[next(iter(good))]  # The oldest.
@@ -147,7 +149,7 @@ class ArrayServer:
         """Whether a ticket is good; from now on it is not."""
         if not isinstance(ticket, str) or not ticket.isascii():
             return False
-        with self._lock:
+        with self._changed:
             found = None
             for known in self._tickets:
                 if hmac.compare_digest(known, ticket):
@@ -162,7 +164,7 @@ class ArrayServer:
         listener.settimeout(_LOOK_S)
         while not self._stopped.is_set():
             self._strangers.tick()
-            self._calls_room.tick()
+            self._going_on.tick()
             try:
                 connected, peer = listener.accept()
             except TimeoutError:
@@ -179,31 +181,26 @@ class ArrayServer:
             except OSError:  # It has gone.
                 connected.close()
                 continue
-            host = str(peer[0]) if peer else "this host"
-            number = self._strangers.enter(host, guest.interrupt)
             try:
                 threading.Thread(
                     target=self._receive_guest,
-                    args=(guest, number, host),
+                    args=(guest, str(peer[0]) if peer else "this host"),
                     name="arrays-of-one",
                     daemon=True,
                 ).start()
             except RuntimeError as error:  # Too many threads.
                 logging.error("no thread for a connection: %s.", error)
-                self._strangers.leave(number)
-                guest.close()
+                guest.socket.close()
 
-    def _receive_guest(
-        self, guest: ArraySocket, number: int, host: str
-    ) -> None:
+    def _receive_guest(self, guest: Guest, host: str) -> None:
         """The life of a connection."""
         try:
             deadline = time.monotonic() + _ENTER_S
-            guest.shake_hands(deadline)
-            self._check_ticket(guest, deadline)
-            self._strangers.leave(number)
+            with self._strangers.visit(host, guest.socket.interrupt, _ENTER_S):
+                guest.socket.shake_hands(deadline)
+                self._check_ticket(guest, deadline)
             self._let_in(guest)  # Before it is told: it may count on it.
-            guest.send({}, (), deadline)
+            guest.socket.send({}, (), deadline)
             while not self._stopped.is_set() and self._waits(guest):
                 self._serve(guest)
         except ConnectionError:
@@ -214,75 +211,66 @@ class ArrayServer:
         except Exception:
             logging.exception("a connection for arrays has failed.")
         finally:
-            self._strangers.leave(number)
-            with self._lock:
+            with self._changed:
                 self._guests.discard(guest)
-            guest.close()
+                self._changed.notify_all()
+            guest.socket.close()
 
-    def _guest(self, connected: socket.socket) -> ArraySocket:
-        if connected.family not in (socket.AF_INET, socket.AF_INET6):
-            return LocalGuest(connected)  # Nobody can listen in.
-        array_socket.keep_alive(connected)
-        if self._context is not None:
-            connected = self._context.wrap_socket(
-                connected, server_side=True, do_handshake_on_connect=False
-            )
-        return ArraySocket(connected)
+    def _guest(self, connected: socket.socket) -> Guest:
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            array_socket.keep_alive(connected)
+            if self._context is not None:
+                connected = self._context.wrap_socket(
+                    connected, server_side=True, do_handshake_on_connect=False
+                )
+        return Guest(ArraySocket(connected))  # Of Unix, nobody listens in.
 
-    def _let_in(self, guest: ArraySocket) -> None:
-        with self._lock:
+    def _let_in(self, guest: Guest) -> None:
+        with self._changed:
             if len(self._guests) >= self._most:
                 if not self._idle_guests:
                     raise ConnectionRefusedError("all are busy")
-                oldest = min(self._idle_guests, key=lambda idle: idle.used)
+                oldest = min(
+                    self._idle_guests, key=lambda idle: idle.socket.used
+                )
                 self._guests.discard(oldest)
                 self._idle_guests.discard(oldest)
-                oldest.interrupt()
+                oldest.socket.interrupt()
             self._guests.add(guest)
 
-    def _waits(self, guest: ArraySocket) -> bool:
+    def _waits(self, guest: Guest) -> bool:
         """Waits for the next call; False if there is none."""
-        guest.used = time.monotonic()
-        with self._lock:
+        guest.socket.used = time.monotonic()
+        with self._changed:
             if guest not in self._guests:
                 return False
             self._idle_guests.add(guest)
-        found = guest.wait(_IDLE_S)
-        with self._lock:
+            self._changed.notify_all()
+        found = guest.socket.wait(_IDLE_S)
+        with self._changed:
             self._idle_guests.discard(guest)
-        return found
+        return bool(found)
 
-    def _check_ticket(self, guest: ArraySocket, deadline: float) -> None:
-        header = guest.receive_header(deadline, _ENTER_BYTES)
+    def _check_ticket(self, guest: Guest, deadline: float) -> None:
+        header = guest.socket.receive_header(deadline, _ENTER_BYTES)
         if not self._admits(header.get("ticket")):
             raise errors.MessageError("A ticket is not (or no more) good.")
 
     # Calls.
 
-    def _serve(self, guest: ArraySocket) -> None:
+    def _serve(self, guest: Guest) -> None:
         """Takes a call and answers it."""
-        asked = guest.receive_header(
-            time.monotonic() + _HEADER_S, wire.MAX_CALL_BYTES
-        )
-        begin = time.monotonic()
-        deadline = begin + array_socket.seconds(
-            asked.get("timeout_s"), _MAX_CALL_S
-        )
-        with self._idle:
-            self._busy += 1
+        asked = guest.receive_call(time.monotonic() + _HEADER_S)
+        timeout_s = _TIMEOUT_S("timeout_s", asked.get("timeout_s"))
+        deadline = time.monotonic() + min(timeout_s, _MAX_CALL_S)
         try:
-            try:
-                self._answer(guest, asked, deadline)
-            except errors.ClusterError as error:
-                told = {"error": type(error).__name__, "text": str(error)}
-                guest.send(told, (), deadline)
-        finally:
-            with self._idle:
-                self._busy -= 1
-                self._idle.notify_all()
+            self._answer(guest, asked, deadline)
+        except errors.ClusterError as error:
+            told = {"error": type(error).__name__, "text": str(error)}
+            guest.answer(told, (), deadline)
 
     def _answer(
-        self, guest: ArraySocket, asked: dict[str, Any], deadline: float
+        self, guest: Guest, asked: dict[str, Any], deadline: float
     ) -> None:
         """Does what is asked for, and sends the answer.
 
@@ -293,50 +281,27 @@ class ArrayServer:
         sizes = asked[array_socket.NBYTES]
         came = False
         try:
-            call = self._calls.get(str(asked.get("call")))
+            known = self._calls.get(str(asked.get("call")))
             header = asked.get("header")
-            if call is None or not isinstance(header, dict):
+            if known is None or not isinstance(header, dict):
                 raise errors.MessageError("There is no such call.")
-            header = call.checked(header)
-            room = call.room(header)
-            if array_socket.sizes_of(room) != sizes:
+            call = known(header)
+            room = array_socket.sizes_of(call.room)
+            if room != sizes:
                 raise errors.MessageError(
-                    f"{sizes} bytes came, where "
-                    f"{array_socket.sizes_of(room)} were expected."
+                    f"{sizes} bytes came, where {room} were expected."
                 )
             came = True  # Or is about to, and nothing else.
-            with self._calls_room.visit(
-                whose_call(header, guest),
-                guest.interrupt,
-                seconds_of_call(room),
-            ):
-                arrays = self._received(guest, call, header, room, deadline)
-                news, answer = call.run(header, arrays, guest.places())
-                guest.send({"news": news}, answer, deadline)
+            with call.among(self._going_on, guest, guest.socket.interrupt):
+                arrays = guest.receive(call.room, call.only_reads, deadline)
+                news, answer = call.run(arrays, guest.places)
+                guest.answer({"news": news}, answer, deadline)
         except OSError:
             raise
         except Exception as error:
             if not came:  # Or what comes would be taken for a call.
                 guest.skip(sizes, min(deadline, time.monotonic() + _SKIP_S))
             raise errors.as_told(error) from error
-
-    @staticmethod
-    def _received(
-        guest: ArraySocket,
-        call: ArrayCall,
-        header: dict[str, Any],
-        room: list[np.ndarray],
-        deadline: float,
-    ) -> list[np.ndarray]:
-        """What was announced, in `room` or where the other end has it."""
-        borrowed = guest.borrowed()
-        if borrowed and call.only_reads(header):
-            return [
-                bytes_.view(array.dtype)
-                for bytes_, array in zip(borrowed, room, strict=True)
-            ]
-        guest.receive(room, deadline)
-        return room
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,24 +9,28 @@ Every method has a deadline, and whatever it raises, the socket is of no more
 use: nobody knows where in a frame the two ends are.
 """
 
-import math
+import contextlib
+import os
 import socket
 import ssl
 import struct
 import sys
 import time
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tf_elastic.cluster import errors
+from tf_elastic.cluster.transport import shared_memory
 from tf_elastic.cluster.transport import wire
 
 NBYTES = "nbytes"  # in a header: the length of each array behind it
-PREFIX = struct.Struct("<4sI")  # a mark, and the bytes of the header
+_PREFIX = struct.Struct("<4sI")  # a mark, and the bytes of the header
 _MARK = b"TFE1"
+# Of a frame that is no more than a prefix: a segment's key follows, and its
+# descriptor goes with it.
+_MEMORY = b"TFEM"
 _JOINED_BYTES = 64 * 1024  # up to here one message is cheaper than several
 _PIECE_BYTES = 4 * 1024 * 1024
 _SCRATCH_BYTES = 256 * 1024
@@ -44,6 +48,10 @@ class ArraySocket:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        # Whether it can hand over shared memory.
+        self.is_local = (
+            shared_memory.SUPPORTED and connected.family == socket.AF_UNIX
+        )
         # TLS has to see every record.
         self._waits_for_more = (
             sys.platform == "linux"
@@ -55,15 +63,11 @@ class ArraySocket:
     def shake_hands(self, deadline: float) -> None:
         """Begins TLS, if this is a socket of it that has not begun."""
         if isinstance(self._socket, ssl.SSLSocket):
-            self._socket.settimeout(left(deadline))
+            self._socket.settimeout(_left(deadline))
             self._socket.do_handshake()
 
     def send(
-        self,
-        header: dict[str, Any],
-        arrays: Sequence[Any],
-        deadline: float,
-        out: Sequence[Any] = (),
+        self, header: dict[str, Any], arrays: Sequence[Any], deadline: float
     ) -> None:
         """Sends a frame.
 
@@ -71,42 +75,47 @@ class ArraySocket:
             header: JSON.
             arrays: arrays or memory views, contiguous.
             deadline: when to give up.
-            out: the arrays that are to be filled with the answer's.
 
         Raises:
             TimeoutError: the deadline is over.
             OSError: the other end is gone.
         """
-        del out
-        views = [wire.as_bytes(array) for array in arrays]
-        header = {**header, NBYTES: [len(view) for view in views]}
-        self._send_frame(header, views, deadline)
+        header = {**header, NBYTES: sizes_of(arrays)}
+        self.send_frame(header, map(wire.as_bytes, arrays), deadline)
 
-    def _send_frame(
+    def send_frame(
         self,
         header: dict[str, Any],
-        views: Sequence[memoryview],
+        views: Iterable[memoryview],
         deadline: float,
     ) -> None:
-        text = wire.pack(header)
-        first = PREFIX.pack(_MARK, len(text)) + text
+        """As `send`, where not all that is announced goes this way."""
+        text, views = wire.pack(header), list(views)
+        first = _PREFIX.pack(_MARK, len(text)) + text
         if sum(map(len, views)) <= _JOINED_BYTES:
-            self._send(b"".join([first, *views]), deadline)
-            return
-        self._send(first, deadline)
-        for view in views:
-            self._send(view, deadline)
+            first, views = b"".join([first, *views]), []
+        for data in (first, *views):
+            self._send(data, deadline)
+
+    def send_memory(self, key: int, descriptor: int, deadline: float) -> None:
+        """Hands over a segment, if this socket is a local one."""
+        self._socket.settimeout(_left(deadline))
+        prefix = _PREFIX.pack(_MEMORY, key)
+        socket.send_fds(self._socket, [prefix], [descriptor])
 
     def receive_header(
         self,
         deadline: float,
         most_bytes: int = wire.MAX_HEADER_BYTES,
+        take: Callable[[int, int], None] | None = None,
     ) -> dict[str, Any]:
         """Receives a frame's header.
 
         Args:
             deadline: when to give up.
             most_bytes: that it may have.
+            take: is given the key and the descriptor of each segment that is
+                handed over before; None if none may be.
 
         Returns:
             The header, whose `NBYTES` are numbers of bytes.
@@ -116,15 +125,14 @@ class ArraySocket:
             TimeoutError: the deadline is over.
             OSError: the other end is gone.
         """
-        mark, length = self._receive_prefix(deadline)
-        if mark != _MARK:
-            raise errors.MessageError("What came is no frame.")
+        while (length := self._receive_prefix(deadline, take)) is None:
+            pass
         if length > most_bytes:
             raise errors.MessageError(
                 f"A header of {length} bytes is too long."
             )
-        text = memoryview(bytearray(length))
-        self._receive(text, deadline)
+        text = bytearray(length)
+        self._receive(memoryview(text), deadline)
         header = wire.unpack(bytes(text))
         sizes = header.get(NBYTES)
         if not isinstance(sizes, list) or not all(
@@ -135,10 +143,32 @@ class ArraySocket:
             )
         return header
 
-    def _receive_prefix(self, deadline: float) -> tuple[bytes, int]:
-        prefix = memoryview(bytearray(PREFIX.size))
-        self._receive(prefix, deadline)
-        return PREFIX.unpack(prefix)
+    def _receive_prefix(
+        self, deadline: float, take: Callable[[int, int], None] | None
+    ) -> int | None:
+        """The length of the header that follows; None if it was memory."""
+        data = b""
+        descriptors: list[int] = []
+        with contextlib.ExitStack() as unused:
+            if self.is_local:
+                self._socket.settimeout(_left(deadline))
+                data, descriptors, _, _ = socket.recv_fds(
+                    self._socket, _PREFIX.size, 1, socket.MSG_CMSG_CLOEXEC
+                )
+                for descriptor in descriptors:
+                    unused.callback(os.close, descriptor)
+                if not data:
+                    raise ConnectionResetError("the other end has closed it")
+            rest = bytearray(_PREFIX.size - len(data))
+            self._receive(memoryview(rest), deadline)
+            mark, number = _PREFIX.unpack(data + rest)
+            if mark == _MARK:
+                return int(number)
+            if mark != _MEMORY or take is None or not descriptors:
+                raise errors.MessageError("What came is no frame.")
+            unused.pop_all()
+            take(number, descriptors[0])
+            return None
 
     def receive(self, arrays: Sequence[Any], deadline: float) -> None:
         """Fills arrays with what follows a header.
@@ -154,50 +184,28 @@ class ArraySocket:
         for array in arrays:
             self._receive(wire.as_bytes(array), deadline)
 
-    def skip(self, sizes: Sequence[int], deadline: float) -> None:
-        """Receives what nobody wants; errors as of `receive`.
-
-        Args:
-            sizes: bytes of each array, as announced.
-            deadline: when to give up.
-        """
-        nbytes = sum(sizes)
+    def skip(self, nbytes: int, deadline: float) -> None:
+        """Receives what nobody wants; errors as of `receive`."""
         scratch = memoryview(bytearray(min(nbytes, _SCRATCH_BYTES)))
         while nbytes:
             part = scratch[: min(nbytes, len(scratch))]
             self._receive(part, deadline)
             nbytes -= len(part)
 
-    def is_fresh(self) -> bool:
-        """Whether nothing has come, not even the other end's end."""
-        try:
-            self._socket.settimeout(0.0)
-            # One of TLS cannot peek; the plain one under it can.
-            socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except OSError:
-            pass
-        return False
+    def wait(self, seconds: float) -> bool | None:
+        """Waits for something to come.
 
-    def wait(self, seconds: float) -> bool:
-        """Waits for something to come; False if it is the end."""
+        Returns:
+            Whether it is not the end; None if nothing came.
+        """
         try:
             self._socket.settimeout(seconds)
+            # One of TLS cannot peek; the plain one under it can.
             return bool(socket.socket.recv(self._socket, 1, socket.MSG_PEEK))
+        except (BlockingIOError, TimeoutError):
+            return None
         except OSError:
             return False
-
-    def borrowed(self) -> list[np.ndarray] | None:
-        """What was announced, where the other end has it; None if it comes.
-
-        It may be read until the answer is sent.
-        """
-        return None
-
-    def places(self) -> list[np.ndarray | None]:
-        """Where the answer's arrays are wanted, if one can write there."""
-        return []
 
     def interrupt(self) -> None:
         """Lets the thread that uses it fail at once; safe from any thread."""
@@ -214,7 +222,7 @@ class ArraySocket:
     def _send(self, data: Any, deadline: float) -> None:
         view = memoryview(data)
         while view:
-            self._socket.settimeout(left(deadline))
+            self._socket.settimeout(_left(deadline))
             view = view[self._socket.send(view[:_PIECE_BYTES]) :]
 
     def _receive(self, view: memoryview, deadline: float) -> None:
@@ -235,14 +243,14 @@ class ArraySocket:
 
     def _receive_all(self, view: memoryview, deadline: float) -> None:
         while view:
-            self._socket.settimeout(left(deadline))
+            self._socket.settimeout(_left(deadline))
             count = self._socket.recv_into(view)
             if count == 0:
                 raise ConnectionResetError("the other end has closed it")
             view = view[count:]
 
 
-def left(deadline: float) -> float:
+def _left(deadline: float) -> float:
     """The seconds up to a deadline.
 
     Raises:
@@ -257,19 +265,6 @@ def left(deadline: float) -> float:
 def sizes_of(arrays: Iterable[Any]) -> list[int]:
     """The bytes of each array."""
     return [len(wire.as_bytes(array)) for array in arrays]
-
-
-def seconds(value: Any, most: float) -> float:
-    """A number of seconds that somebody has sent, at most `most`.
-
-    Raises:
-        MessageError: it is none.
-    """
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise errors.MessageError(
-            f"A time must be a number > 0. Received: {value!r:.80}."
-        )
-    return float(min(value, most))
 
 
 def keep_alive(connected: socket.socket) -> None:

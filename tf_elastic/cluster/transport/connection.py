@@ -3,10 +3,9 @@
 Arrays go by sockets of their own, see `array_channel`, or else by gRPC.
 """
 
+import itertools
 import time
 from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +13,8 @@ import grpc
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.launch.security import Security
-from tf_elastic.cluster.transport import shared_memory
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.transport.array_channel import ArrayChannel
-from tf_elastic.cluster.transport.array_socket import NBYTES
-from tf_elastic.cluster.transport.array_socket import ArraySocket
 from tf_elastic.cluster.transport.array_socket import sizes_of
 
 _AWAY = (
@@ -62,11 +58,10 @@ class Connection:
         self.bytes_received = 0
         self._metadata = ((wire.TOKEN_KEY, security.token or ""),)
         if security.certificate or security.authority:
-            self._channel = grpc.secure_channel(
-                address, _credentials(security), options=_OPTIONS
-            )
+            credentials = grpc.ssl_channel_credentials(*security.contents())
+            self._channel = grpc.secure_channel(address, credentials, _OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+            self._channel = grpc.insecure_channel(address, _OPTIONS)
         self._calls: dict[str, Callable[..., Any]] = {
             name: make(f"/{wire.SERVICE}/{name}")
             for names, make in (
@@ -111,49 +106,8 @@ class Connection:
         header = {**header, **self._group}
         begin = time.monotonic()
         deadline = begin + timeout_s
-        with self._arrays.socket(deadline) as lent:
-            if lent is not None:
-                told = self._by_socket(
-                    lent, name, begin, deadline, header, sent, out
-                )
-        if lent is None:
-            answer = self._by_grpc(name, begin, deadline, header, sent, out)
-        elif "error" in told:
-            raise self._failed(name, begin, told["error"], told["text"])
-        else:
-            answer = told["news"]
-        self.bytes_sent += sum(sizes_of(sent))
-        self.bytes_received += sum(sizes_of(out))
-        return answer
-
-    def _by_socket(
-        self,
-        lent: ArraySocket,
-        name: str,
-        begin: float,
-        deadline: float,
-        header: dict[str, Any],
-        sent: Sequence[Any],
-        out: Sequence[Any],
-    ) -> dict[str, Any]:
-        """Returns what was told."""
-        asked = {
-            "call": name,
-            "header": header,
-            "timeout_s": deadline - time.monotonic(),
-        }
-        done = False
         try:
-            lent.send(asked, sent, deadline, out)
-            told = lent.receive_header(deadline)
-            filled = () if "error" in told else out
-            if sizes_of(filled) != told[NBYTES]:
-                raise errors.MessageError(
-                    f"{told[NBYTES]} bytes came, where {sizes_of(filled)} "
-                    "were expected."
-                )
-            lent.receive(filled, deadline)
-            done = True
+            told = self._arrays.ask(name, header, sent, out, deadline)
         except OSError as error:
             if self._arrays.closed:
                 raise self._closed(name) from error
@@ -162,10 +116,15 @@ class Connection:
                 f"{self._where} did not answer {name} (waited {waited:.1f} s: "
                 f"{error})"
             ) from error
-        finally:
-            if not done:  # The center may be at it yet.
-                shared_memory.spoil([*sent, *out])
-        return told
+        if told is None:
+            answer = self._by_grpc(name, begin, deadline, header, sent, out)
+        elif "error" in told:
+            raise self._failed(name, begin, told["error"], told["text"])
+        else:
+            answer = told["news"]
+        self.bytes_sent += sum(sizes_of(sent))
+        self.bytes_received += sum(sizes_of(out))
+        return answer
 
     def _by_grpc(
         self,
@@ -178,7 +137,7 @@ class Connection:
     ) -> dict[str, Any]:
         try:
             answers = self._calls[name](
-                self._messages(header, sent),
+                itertools.chain([wire.pack(header)], wire.chunks(sent)),
                 timeout=max(deadline - time.monotonic(), 0.001),
                 metadata=self._metadata,
             )
@@ -201,13 +160,6 @@ class Connection:
     def shares_memory(self) -> bool:
         """Whether the server is on this host, and was let into its memory."""
         return self._arrays.is_local
-
-    @staticmethod
-    def _messages(
-        header: dict[str, Any], sent: Iterable[Any]
-    ) -> Iterator[bytes]:
-        yield wire.pack(header)
-        yield from wire.chunks(sent)
 
     def break_off(self) -> None:
         """Ends the calls with arrays that are going on."""
@@ -259,17 +211,3 @@ class Connection:
         return errors.CenterUnavailableError(
             f"{where} failed in {name} after {waited:.1f} s: {code}, {details}"
         )
-
-
-def _credentials(security: Security) -> grpc.ChannelCredentials:
-    def contents(path: str | None) -> bytes | None:
-        if not path:
-            return None
-        with open(path, "rb") as file:
-            return file.read()
-
-    return grpc.ssl_channel_credentials(
-        contents(security.authority),
-        contents(security.key),
-        contents(security.certificate),
-    )

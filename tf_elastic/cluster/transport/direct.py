@@ -4,12 +4,9 @@ What comes is checked as if it had come from elsewhere, and no array is shared:
 both ends may go on with theirs.
 """
 
-import threading
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 from typing import TypeVar
 
 from tf_elastic.cluster import errors
@@ -17,21 +14,17 @@ from tf_elastic.cluster.center.groups import Groups
 from tf_elastic.cluster.center.node import Node
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.transport.array_calls import Answer
-from tf_elastic.cluster.transport.array_calls import ArrayCall
-from tf_elastic.cluster.transport.array_calls import Header
-from tf_elastic.cluster.transport.array_calls import array_calls
-from tf_elastic.cluster.transport.control_calls import ControlCall
-from tf_elastic.cluster.transport.control_calls import control_calls
+from tf_elastic.cluster.transport.calls import NO_SOCKET
+from tf_elastic.cluster.transport.calls import Answer
+from tf_elastic.cluster.transport.calls import Asked
+from tf_elastic.cluster.transport.calls import Header
+from tf_elastic.cluster.transport.calls import array_calls
+from tf_elastic.cluster.transport.calls import control_calls
 
 T = TypeVar("T")
 
-
-class _Calls(NamedTuple):
-    """What a server of this process answers."""
-
-    controls: Mapping[str, ControlCall]
-    arrays: Mapping[str, ArrayCall]
+# By name, of the header: the answer, or what `calls.Asked` says.
+_Calls = dict[str, Callable[[Header], Any]]
 
 
 class DirectServers:
@@ -41,7 +34,6 @@ class DirectServers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._served: dict[str, _Calls] = {}
 
     def serve(self, address: str, nodes: Node | Groups) -> None:
@@ -52,14 +44,14 @@ class DirectServers:
             nodes: one, or those of several optimizers.
         """
         groups = Groups.of(nodes)
-        calls = _Calls(control_calls(groups, _no_socket), array_calls(groups))
-        with self._lock:
-            self._served[address] = calls
+        self._served[address] = {
+            **control_calls(groups, lambda: NO_SOCKET),
+            **array_calls(groups),
+        }
 
     def stop(self, address: str) -> None:
         """From now on nobody is there."""
-        with self._lock:
-            self._served.pop(address, None)
+        self._served.pop(address, None)
 
     def connect(
         self,
@@ -85,12 +77,12 @@ class DirectServers:
         Raises:
             CenterUnavailableError: nobody is.
         """
-        with self._lock:
-            if address not in self._served:
-                raise errors.CenterUnavailableError(
-                    f"nobody in this process is {address!r}"
-                )
-            return self._served[address]
+        served = self._served.get(address)
+        if served is None:
+            raise errors.CenterUnavailableError(
+                f"nobody in this process is {address!r}"
+            )
+        return served
 
 
 class DirectLine:
@@ -123,9 +115,8 @@ class DirectLine:
     ) -> dict[str, Any]:
         """See `Line.call`."""
         del timeout_s
-        call = self._calls().controls[name]
-        header = _copied({**arguments, **self._group})
-        return _copied(_asked(lambda: call(header)))
+        header = {**arguments, **self._group}
+        return _copied(self._asked(name, header, lambda answer: answer))
 
     def stream(
         self,
@@ -137,16 +128,12 @@ class DirectLine:
     ) -> dict[str, Any]:
         """See `Line.stream`."""
         del timeout_s
-        call = self._calls().arrays[name]
-        asked = _copied({**header, **self._group})
 
-        def run() -> Answer:
-            checked = call.checked(asked)
-            room = call.room(checked)
-            wire.receive(wire.chunks(sent), room)
-            return call.run(checked, room, [])
+        def run(asked: Asked) -> Answer:
+            wire.receive(wire.chunks(sent), asked.room)
+            return asked.run(asked.room, [])
 
-        news, answer = _asked(run)
+        news, answer = self._asked(name, {**header, **self._group}, run)
         wire.receive(wire.chunks(answer), out)
         self.bytes_sent += sum(wire.as_bytes(array).nbytes for array in sent)
         self.bytes_received += sum(wire.as_bytes(array).nbytes for array in out)
@@ -158,29 +145,25 @@ class DirectLine:
 
     close = break_off
 
-    def _calls(self) -> _Calls:
+    def _asked(
+        self, name: str, header: Header, run: Callable[[Any], T]
+    ) -> T:
+        """What comes of a call; what it raises is told as a server does."""
         if self._closed:
             raise errors.CenterUnavailableError(
                 f"the line to {self.address!r} is closed"
             )
-        return self._servers.at(self.address)
+        call = self._servers.at(self.address)[name]
+        try:
+            return run(call(_copied(header)))
+        except Exception as error:
+            told = errors.as_told(error)
+            if type(told).__name__ not in errors.TOLD:
+                told = errors.CenterUnavailableError(f"a call failed: {told}")
+            raise told from error
 
 
 def _copied(header: Header) -> Header:
     """As it would be if it had travelled."""
     return wire.unpack(wire.pack(header))
 
-
-def _asked(run: Callable[[], T]) -> T:
-    """What comes of a call; what it raises is told as a server does."""
-    try:
-        return run()
-    except Exception as error:
-        told = errors.as_told(error)
-        if type(told).__name__ not in errors.TOLD:
-            told = errors.CenterUnavailableError(f"a call failed: {told}")
-        raise told from error
-
-
-def _no_socket() -> dict[str, Any]:
-    return {"port": None, "local_name": None, "ticket": ""}

@@ -7,16 +7,15 @@ strangers, of which there are to be few, and not for long.
 
 import collections
 import contextlib
-import functools
 import socket
 import threading
 import time
 import urllib.parse
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 
 from tf_elastic.cluster.transport import open_files
-from tf_elastic.cluster.transport.waiting_room import WaitingRoom
 
 STRANGER_S = 10.0
 MOST_STRANGERS = 64
@@ -46,9 +45,7 @@ class PortGuard:
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[Peer, float] = {}  # when each has called last
-        self._strangers = WaitingRoom(MOST_STRANGERS, STRANGER_S, now=now)
-        self._numbers: dict[Peer, int] = {}  # of strangers, in that room
-        self._to_close: set[Peer] = set()
+        self._strangers: dict[Peer, float] = {}  # since when; the oldest first
 
     def let_in(self, peer: str) -> None:
         """Notes a call with the right token.
@@ -75,27 +72,23 @@ class PortGuard:
                 if peer in there or called >= begin
             }
             by_age = sorted(self._known, key=self._known.__getitem__)
-        self._to_close.update(_too_many(by_age, self._most))
         strangers = there.difference(by_age)
-        for peer in self._numbers.keys() - strangers:
-            self._strangers.leave(self._numbers.pop(peer))
-        for peer in strangers - self._numbers.keys():
-            self._numbers[peer] = self._strangers.enter(
-                peer[0], functools.partial(self._to_close.add, peer)
-            )
-        self._strangers.tick()
-        self._close_some()
+        seen = {p: t for p, t in self._strangers.items() if p in strangers}
+        new = dict.fromkeys(strangers.difference(seen), begin)
+        self._strangers = {**seen, **new}
+        to_close = {
+            *_too_many(by_age, self._most),
+            *_too_many(list(self._strangers), MOST_STRANGERS),
+            *(p for p, since in seen.items() if since + STRANGER_S <= begin),
+        }
+        if to_close:
+            self._close(to_close)
 
-    def _close_some(self) -> None:
-        if not self._to_close:
-            return
+    def _close(self, peers: Collection[Peer]) -> None:
         for host, port, connected in open_files.connections(self._port):
-            peer = _plain(host), port
-            if peer in self._to_close:
-                self._numbers.pop(peer, None)
+            if (_plain(host), port) in peers:
                 with contextlib.suppress(OSError):  # It has gone.
                     connected.shutdown(socket.SHUT_RDWR)
-        self._to_close.clear()
 
 
 def _too_many(peers: Sequence[Peer], most: int) -> list[Peer]:

@@ -6,15 +6,16 @@ many of them is not to take the place of those who come after.
 
 import collections
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterator
-from typing import NamedTuple
 
 
-class _Visit(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Visit:
     """Something that was begun."""
 
     whose: Hashable
@@ -31,7 +32,6 @@ class WaitingRoom:
 
     Args:
         most: how many at once.
-        seconds: that one may last; `tick` ends it then.
         most_each: of them of one.
         now: a clock, in seconds.
     """
@@ -39,90 +39,59 @@ class WaitingRoom:
     def __init__(
         self,
         most: int,
-        seconds: float,
         most_each: int | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most
         self._most_each = most if most_each is None else most_each
-        self._seconds = seconds
         self._now = now
         self._lock = threading.Lock()
-        self._visits: dict[int, _Visit] = {}  # the oldest first
-        self._counts: collections.Counter[Hashable] = collections.Counter()
-        self._number = 0
+        self._visits: list[_Visit] = []  # the oldest first
 
     def __len__(self) -> int:
         return len(self._visits)
 
-    def enter(
-        self,
-        whose: Hashable,
-        end: Callable[[], None],
-        seconds: float | None = None,
-    ) -> int:
-        """Notes that something has begun.
+    @contextlib.contextmanager
+    def visit(
+        self, whose: Hashable, end: Callable[[], None], seconds: float
+    ) -> Iterator[None]:
+        """Notes something that lasts as long as the block.
 
         Args:
             whose: it is; a host, say.
             end: ends it from outside; quick, and never waits. It is not
-                called after `leave`.
-            seconds: that it may last; None for the room's.
-
-        Returns:
-            Its number, for `leave`.
+                called after the block.
+            seconds: that it may last; `tick` ends it then.
         """
-        until = self._now() + (self._seconds if seconds is None else seconds)
+        visit = _Visit(whose, self._now() + seconds, end)
         with self._lock:
-            while self._counts[whose] >= self._most_each:
-                self._end_oldest_of(whose)
-            while len(self._visits) >= self._most:
-                count_of = self._counts.__getitem__
-                self._end_oldest_of(max(self._counts, key=count_of))
-            self._number += 1
-            self._visits[self._number] = _Visit(whose, until, end)
-            self._counts[whose] += 1
-            return self._number
-
-    def leave(self, number: int) -> None:
-        """Notes that something is finished, or was given up."""
-        with self._lock:
-            self._forget(number)
-
-    @contextlib.contextmanager
-    def visit(
-        self,
-        whose: Hashable,
-        end: Callable[[], None],
-        seconds: float | None = None,
-    ) -> Iterator[None]:
-        """Notes something that lasts as long as the block."""
-        number = self.enter(whose, end, seconds)
+            self._make_room(whose)
+            self._visits.append(visit)
         try:
             yield
         finally:
-            self.leave(number)
+            with self._lock:
+                if visit in self._visits:
+                    self._visits.remove(visit)
 
     def tick(self) -> None:
         """Ends what has lasted too long; to be called every second or so."""
         now = self._now()
         with self._lock:
-            late = [n for n, v in self._visits.items() if v.until <= now]
-            for number in late:
-                self._end(number)
+            for visit in [v for v in self._visits if v.until <= now]:
+                self._end(visit)
 
-    def _end_oldest_of(self, whose: Hashable) -> None:
-        self._end(next(n for n, v in self._visits.items() if v.whose == whose))
+    def _make_room(self, whose: Hashable) -> None:
+        while True:
+            counts = collections.Counter(v.whose for v in self._visits)
+            if counts[whose] >= self._most_each:
+                crowd = whose
+            elif len(self._visits) >= self._most:
+                crowd = max(counts, key=counts.__getitem__)
+            else:
+                return
+            self._end(next(v for v in self._visits if v.whose == crowd))
 
-    def _end(self, number: int) -> None:
-        found = self._forget(number)
-        if found is not None:
-            found.end()
-
-    def _forget(self, number: int) -> _Visit | None:
-        found = self._visits.pop(number, None)
-        if found is not None:
-            self._counts[found.whose] -= 1
-            if not self._counts[found.whose]:
-                del self._counts[found.whose]
-        return found
+    def _end(self, visit: _Visit) -> None:
+        self._visits.remove(visit)
+        visit.end()

@@ -1,0 +1,219 @@
+"""The calls of a center server, whatever carries them.
+
+One of one message each way is a function of its header. One with arrays is a
+room for what comes and what is done with it, so that a transport knows no rule
+and a rule no transport.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from collections.abc import Hashable
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_elastic.cluster import errors
+from tf_elastic.cluster.center.groups import Groups
+from tf_elastic.cluster.center.node import Node
+from tf_elastic.cluster.center.registration import PushId
+from tf_elastic.cluster.layout import np_dtype
+from tf_elastic.cluster.transport import codec as codecs
+from tf_elastic.cluster.transport import schema
+from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.waiting_room import WaitingRoom
+
+# What is expected of the slowest network.
+_CALL_S = 120.0
+_BYTES_PER_S = 100_000
+
+Header = dict[str, Any]
+NO_SOCKET: Header = {"port": None, "local_name": None, "ticket": ""}
+Arrays = list[np.ndarray]
+Places = list[np.ndarray | None]
+Answer = tuple[Header, Arrays]
+# Of the header as it came: the answer.
+ControlCall = Callable[[Header], Header]
+
+
+class Asked(NamedTuple):
+    """A call with arrays, there and back, whose header has come."""
+
+    # The arrays to fill with what follows the header. They are the call's:
+    # it may keep them, or answer with them.
+    room: Arrays
+    # Of the arrays, and the bytes where each array of the answer is wanted, as
+    # far as there is such a place: the answer's header and arrays. It may put
+    # them there, or leave that to others.
+    run: Callable[[Arrays, Places], Answer]
+    # Whether all it does with the arrays is to read them, before it returns.
+    only_reads: bool = False
+    whose: Hashable = None  # a worker's; None for one who but looks
+
+    def among(
+        self,
+        others: WaitingRoom,
+        connection: Hashable,
+        end: Callable[[], None],
+    ) -> contextlib.AbstractContextManager[None]:
+        """Notes the call among others, inside the block.
+
+        Args:
+            others: that go on at once.
+            connection: whose it is if it is no worker's.
+            end: ends it; see `WaitingRoom.visit`.
+        """
+        nbytes = sum(array.nbytes for array in self.room)
+        seconds = _CALL_S + 2 * nbytes / _BYTES_PER_S
+        return others.visit(self.whose or connection, end, seconds)
+
+
+# Of the header as it came: the call as it may be, or an error.
+ArrayCall = Callable[[Header], Asked]
+
+
+def control_calls(
+    groups: Groups, invite: Callable[[], Header]
+) -> dict[str, ControlCall]:
+    """The calls of one message each way, by the names in `wire.UNARY`.
+
+    Args:
+        groups: the server's nodes.
+        invite: what is answered to who asks for a socket for arrays;
+            `NO_SOCKET` if there is none.
+    """
+
+    def answer(name: str, header: Header) -> Header:
+        header = schema.checked(name, header)
+        node = groups[header.pop(wire.GROUP, 0)]
+        methods: dict[str, Callable[..., Header]] = {
+            wire.HELLO: node.hello,
+            wire.JOIN: node.join,
+            wire.OFFER: node.offer,
+            wire.HEARTBEAT: node.heartbeat,
+            wire.LEAVE: node.leave,
+            wire.RELEASE: node.exchanges.release,
+            wire.STATUS: node.status,
+            wire.INVITE: invite,
+            wire.INSTRUCT: node.instruct,
+        }
+        return methods[name](**header)
+
+    return {name: functools.partial(answer, name) for name in wire.UNARY}
+
+
+def array_calls(groups: Groups) -> dict[str, ArrayCall]:
+    """The array calls of a server, by the names in `wire.STREAMS`."""
+
+    def ask(name: str, header: Header) -> Asked:
+        header = schema.checked(name, header)
+        group = header.pop(wire.GROUP, 0)
+        node = groups[group]
+        sender = header.get("id", header)
+        worker, whose = sender.get("worker"), None
+        if worker is not None:  # Before there is room for what it sends.
+            node.registry.check(worker, sender.get("incarnation", 0))
+            whose = worker, group
+        codec = header.get("codec")
+        if name in (wire.READ, wire.LISTEN):
+            room = []
+        else:
+            whole = header.get("whole", True)
+            room = _room(node, "none" if whole else header["codec"])
+        return Asked(
+            room,
+            functools.partial(_RUN[name], node, header),
+            name == wire.PUSH or codec == "none",
+            whose,
+        )
+
+    return {name: functools.partial(ask, name) for name in wire.STREAMS}
+
+
+# What is done with the arrays of each call.
+
+
+def _read(node: Node, header: Header, _: Arrays, places: Places) -> Answer:
+    out = _wanted(places, _room(node, "none"))
+    return node.exchanges.read(**header, out=out)
+
+
+def _initialize(
+    node: Node, header: Header, arrays: Arrays, _: Places
+) -> Answer:
+    return node.initialize(values=arrays, **header), []
+
+
+def _push(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
+    return node.exchanges.push(*_push_of(header, arrays)), []
+
+
+def _exchange(
+    node: Node, header: Header, arrays: Arrays, places: Places
+) -> Answer:
+    out = None
+    if header["codec"] == "none":
+        here = [a if a.flags.writeable else np.empty_like(a) for a in arrays]
+        out = _wanted(places, here)
+    return node.exchanges.exchange(
+        *_push_of(header, arrays), header["codec"], header["whole"], out
+    )
+
+
+def _deposit(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
+    return node.exchanges.deposit(*_push_of(header, arrays))
+
+
+def _take(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
+    return node.exchanges.take(*_push_of(header, arrays))
+
+
+def _send(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
+    return node.one_way.send(values=arrays, **header), []
+
+
+def _listen(node: Node, header: Header, _: Arrays, places: Places) -> Answer:
+    del places  # What goes to all children is nobody's to write in.
+    return node.one_way.listen(**header)
+
+
+_RUN: dict[str, Callable[[Node, Header, Arrays, Places], Answer]] = {
+    wire.READ: _read,
+    wire.INITIALIZE: _initialize,
+    wire.PUSH: _push,
+    wire.EXCHANGE: _exchange,
+    wire.DEPOSIT: _deposit,
+    wire.TAKE: _take,
+    wire.SEND: _send,
+    wire.LISTEN: _listen,
+}
+
+
+def _push_of(
+    header: Header, arrays: Arrays
+) -> tuple[PushId, Arrays, dict[str, Any]]:
+    return PushId(**header["id"]), arrays, header["rate"]
+
+
+def _wanted(places: Places, arrays: Arrays) -> Arrays:
+    """These arrays where they are wanted; as they are if that does not fit."""
+    fitting = [
+        place.view(array.dtype)
+        for place, array in zip(places, arrays, strict=False)
+        if place is not None and place.nbytes == array.nbytes
+    ]
+    return fitting if len(fitting) == len(arrays) else arrays
+
+
+def _room(node: Node, codec: str) -> Arrays:
+    layout = node.layout
+    if layout is None:
+        raise errors.CenterEmptyError(
+            f"center {node.index} holds no parameters yet"
+        )
+    sizes = layout.shard_sizes(node.index)
+    return [
+        codecs.room(codec, size, np_dtype(section.dtype))
+        for section, size in zip(layout.sections, sizes, strict=True)
+    ]
