@@ -12,8 +12,10 @@ from tf_elastic.core import rules
 from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import AdmmVariable
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.strategy_interface import Gradient
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -72,7 +74,7 @@ class ADMM(PushOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         *,
         elasticity: float = 1.0,
         communication_period: int = 1,
@@ -109,7 +111,7 @@ class ADMM(PushOptimizer):
         """The center is the mean of the workers' parts."""
         return rules.MeanOfParts()
 
-    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+    def push_numbers(self, clock: tf.Tensor) -> list[tf.Tensor]:
         """The learning rate of a step."""
         return [self._learning_rate_of(clock)]
 
@@ -145,7 +147,10 @@ class ADMM(PushOptimizer):
         )
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self,
+        gradient: Gradient,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
     ) -> None:
         """Keeps the gradient for the step that follows; a sparse one filled."""
         del learning_rate

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.optimizers import nested
@@ -26,12 +27,12 @@ class AroundInner(keras.optimizers.Optimizer):
         return super().variables + self.inner_optimizer.variables
 
     @property
-    def iterations(self) -> Any:
+    def iterations(self) -> keras.Variable:
         """The inner optimizer's count of local steps."""
         return self.inner_optimizer.iterations
 
     @property
-    def learning_rate(self) -> Any:
+    def learning_rate(self) -> keras.Variable:
         """The inner optimizer's learning rate."""
         return self.inner_optimizer.learning_rate
 
@@ -40,16 +41,16 @@ class AroundInner(keras.optimizers.Optimizer):
         self.inner_optimizer.learning_rate = learning_rate
 
     @property
-    def loss_scale_factor(self) -> Any:
+    def loss_scale_factor(self) -> float | None:
         """The inner optimizer's, which unscales the gradients."""
         return getattr(self.inner_optimizer, "loss_scale_factor", None)
 
     @loss_scale_factor.setter
-    def loss_scale_factor(self, factor: Any) -> None:
+    def loss_scale_factor(self, factor: float | None) -> None:
         if hasattr(self, "inner_optimizer"):  # not in Keras' constructor
             self.inner_optimizer.loss_scale_factor = factor
 
-    def scale_loss(self, loss: Any) -> Any:
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Scales the loss as the inner optimizer asks for."""
         return self.inner_optimizer.scale_loss(loss)
 
@@ -68,7 +69,7 @@ class AroundInner(keras.optimizers.Optimizer):
                     "scope. Create both inside `with strategy.scope():`."
                 )
 
-    def _set_inner(self, inner_optimizer: Any) -> None:
+    def _set_inner(self, inner_optimizer: keras.optimizers.Optimizer) -> None:
         self.inner_optimizer = inner_optimizer
         self._leave_saving()
 
@@ -93,7 +94,7 @@ class AroundInner(keras.optimizers.Optimizer):
         for inner in nested.optimizers_in(self.inner_optimizer):
             compat.leave_saving(inner)
 
-    def _check_inner(self, inner_optimizer: Any) -> None:
+    def _check_inner(self, inner_optimizer: object) -> None:
         """Refuses an optimizer that cannot be inside, or has one inside.
 
         Raises:

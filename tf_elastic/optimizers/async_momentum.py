@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.core import rules
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.push_optimizer import GradientPush
 from tf_elastic.optimizers.registry import register
 
@@ -80,7 +82,7 @@ class AsyncMSGD(GradientPush):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         *,
         momentum: float | None = None,
         adjustment: str = "constant",
@@ -117,8 +119,8 @@ class AsyncMSGD(GradientPush):
         )
 
     def push_rates(
-        self, num_workers: int, numbers: Sequence[Any]
-    ) -> dict[str, Any]:
+        self, num_workers: int, numbers: Sequence[float | tf.Tensor]
+    ) -> rules.Rates:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         rates = super().push_rates(num_workers, numbers)
         return {**rates, "compensation": self.delay_compensation}
@@ -184,7 +186,7 @@ class MDownpour(GradientPush):
 
     def __init__(
         self,
-        learning_rate: Any = 0.00001,
+        learning_rate: LearningRate = 0.00001,
         *,
         momentum: float = 0.99,
         jit_compile: bool | str = "auto",

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.optimizers.easgd import EASGD
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.registry import register
 
 
@@ -19,7 +20,7 @@ class _SequentialAverage(EASGD):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         *,
         average_from: int,
         name: str,
@@ -49,7 +50,9 @@ class _SequentialAverage(EASGD):
         core.check_average_from(average_from)
         self.average_from = average_from
 
-    def _rate_at(self, clock: Any, rate: float | None) -> core.ElasticRates:
+    def _rate_at(
+        self, clock: int | tf.Tensor, rate: float | None
+    ) -> core.ElasticRates:
         """Of an average with a constant rate, or with Polyak's: None."""
         if tf.is_tensor(clock):
             clock = tf.cast(clock, tf.float64)
@@ -107,7 +110,7 @@ class AveragedSGD(_SequentialAverage):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         *,
         average_from: int = 0,
         name: str = "averaged_sgd",
@@ -127,7 +130,9 @@ class AveragedSGD(_SequentialAverage):
             **kwargs,
         )
 
-    def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
+    def rates(
+        self, num_workers: int, clock: int | tf.Tensor
+    ) -> core.ElasticRates:
         """The rates of an exchange; see `ElasticOptimizer.rates`."""
         return self._rate_at(clock, None)
 
@@ -172,7 +177,7 @@ class MovingAverageSGD(_SequentialAverage):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         *,
         averaging_rate: float = 0.001,
         average_from: int = 0,
@@ -198,7 +203,9 @@ class MovingAverageSGD(_SequentialAverage):
         )
         self.averaging_rate = averaging_rate
 
-    def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
+    def rates(
+        self, num_workers: int, clock: int | tf.Tensor
+    ) -> core.ElasticRates:
         """The rates of an exchange; see `ElasticOptimizer.rates`."""
         return self._rate_at(clock, self.averaging_rate)
 

@@ -64,7 +64,7 @@ class LocalSGD(InnerStep, PushOptimizer):
 
     def __init__(
         self,
-        inner_optimizer: Any = "sgd",
+        inner_optimizer: keras.optimizers.Optimizer | str = "sgd",
         *,
         communication_period: int | None = 10,
         jit_compile: bool | str = "auto",
@@ -137,7 +137,7 @@ class DiLoCo(InnerStep, PushOptimizer):
 
     def __init__(
         self,
-        inner_optimizer: Any = "adamw",
+        inner_optimizer: keras.optimizers.Optimizer | str = "adamw",
         *,
         outer_learning_rate: float = 0.7,
         outer_momentum: float = 0.9,
@@ -161,14 +161,14 @@ class DiLoCo(InnerStep, PushOptimizer):
         """Nesterov's momentum on the mean difference."""
         return rules.OuterNesterov()
 
-    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+    def push_numbers(self, clock: tf.Tensor) -> list[tf.Tensor]:
         """Learning rate and momentum of the outer step."""
         del clock
         return [self.outer_learning_rate, self.outer_momentum]
 
     def push_rates(
-        self, num_workers: int, numbers: Sequence[Any]
-    ) -> dict[str, Any]:
+        self, num_workers: int, numbers: Sequence[float | tf.Tensor]
+    ) -> rules.Rates:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         del num_workers
         return {"learning_rate": numbers[0], "momentum": numbers[1]}

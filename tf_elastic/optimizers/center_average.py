@@ -1,7 +1,6 @@
 """`use_ema`: the average over time of the center."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,7 +8,7 @@ import tensorflow as tf
 
 def average_center(
     averages: Sequence[keras.Variable | None],
-    centers: Sequence[Any],
+    centers: Sequence[keras.Variable],
     momentum: float,
     is_first_step: tf.Tensor,
 ) -> None:

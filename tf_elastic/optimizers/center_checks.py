@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -11,7 +10,7 @@ from tf_elastic import compat
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
 
-def check_learning_rate(learning_rate: Any) -> None:
+def check_learning_rate(learning_rate: object) -> None:
     """Refuses a number that is no rate.
 
     Raises:
@@ -58,7 +57,9 @@ def check_not_overwritten(frequency: int | None) -> None:
         )
 
 
-def check_one_worker(optimizer: Any, num_workers: int) -> None:
+def check_one_worker(
+    optimizer: keras.optimizers.Optimizer, num_workers: int
+) -> None:
     """Refuses several workers for a method that is made for one.
 
     Raises:
@@ -93,7 +94,8 @@ def check_scope(
 
 
 def check_no_scope(
-    optimizer: Any, variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
 ) -> None:
     """Refuses a model of an elastic scope, where the optimizer has none.
 

@@ -16,11 +16,15 @@ from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers import worker_points
 from tf_elastic.optimizers import worker_state
 from tf_elastic.optimizers.cross_replica import in_cross_replica
+from tf_elastic.optimizers.exchange_spec import Spec
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.own_step import OwnStep
 from tf_elastic.optimizers.short_training import TrainingLength
 from tf_elastic.optimizers.step_exchanges import StepExchanges
 from tf_elastic.optimizers.step_exchanges import exchange_across
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import Exchange
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.optimizers.worker_step import step_of_own
 
 
@@ -47,7 +51,7 @@ class CenterOptimizer(OwnStep):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         *,
         communication_period: int | None = 10,
         jit_compile: bool | str = "auto",
@@ -61,7 +65,7 @@ class CenterOptimizer(OwnStep):
         )
         super().__init__(learning_rate, jit_compile, **kwargs)
         self.communication_period = communication_period
-        self._untrained_variables: list[Any] = []
+        self._untrained_variables: list[tf.Variable] = []
         self._exchanges: StepExchanges | None = None
         self._center_step = None
         # What the center keeps beside what is shown, where it is here.
@@ -154,7 +158,7 @@ class CenterOptimizer(OwnStep):
         """What workers send, and what the center does with it."""
         raise NotImplementedError
 
-    def _parent_of(self, k: int) -> dict[str, Any]:
+    def _parent_of(self, k: int) -> dict[str, tf.Variable]:
         """What the center keeps of a variable, by its number."""
         return {
             name: compat.native_variable(slots[k])
@@ -164,7 +168,7 @@ class CenterOptimizer(OwnStep):
     def _prepare(self, extended: ElasticExtended) -> None:
         """Checks and fills in what depends on the strategy."""
 
-    def _exchange_spec(self, variables: Sequence[keras.Variable]) -> Any:
+    def _exchange_spec(self, variables: Sequence[keras.Variable]) -> Spec:
         """What is exchanged, and how: see `exchange_spec`."""
         raise NotImplementedError
 
@@ -206,7 +210,7 @@ class CenterOptimizer(OwnStep):
         return self._distribution_strategy.extended
 
     @property
-    def _exchange(self) -> Any:
+    def _exchange(self) -> Exchange | None:
         """The exchange of all variables; None before `build`."""
         return None if self._exchanges is None else self._exchanges.whole
 
@@ -227,7 +231,7 @@ class CenterOptimizer(OwnStep):
 
     def apply(
         self,
-        grads: Sequence[Any],
+        grads: Sequence[Gradient],
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
         """Takes one local step on each worker, and exchanges if it is time.
@@ -268,7 +272,9 @@ class CenterOptimizer(OwnStep):
             variables=trainable_variables or self._trainable_variables,
         )
 
-    def _exchange_of(self, variables: Sequence[keras.Variable] | None) -> Any:
+    def _exchange_of(
+        self, variables: Sequence[keras.Variable] | None
+    ) -> Exchange | None:
         """The exchange of a step that trains these variables."""
         if self._exchanges is None:
             return None
@@ -283,8 +289,8 @@ class CenterOptimizer(OwnStep):
     def _step_ended(
         self,
         strategy: tf.distribute.Strategy,
-        exchange: Any,
-        variables: Sequence[Any],
+        exchange: Exchange | None,
+        variables: Sequence[keras.Variable],
     ) -> None:
         """All workers have taken their step; in cross-replica context."""
         strategy.extended.optimizer_applies(
@@ -293,12 +299,12 @@ class CenterOptimizer(OwnStep):
         strategy.extended.step_ended(exchange)
 
     def _local_step(
-        self, grads: Sequence[Any], trainable_variables: Sequence | None
+        self, grads: Sequence[Gradient], trainable_variables: Sequence | None
     ) -> None:
         """One step of this replica's worker: all that Keras does for one."""
         super().apply(grads, trainable_variables)
 
-    def _exchange_if_due(self, moment: str, exchange: Any) -> None:
+    def _exchange_if_due(self, moment: str, exchange: Exchange | None) -> None:
         if (
             self.communication_period is None
             or exchange is None
@@ -336,24 +342,11 @@ class CenterOptimizer(OwnStep):
         clock, is_step = self.local_clock("after")
         return tf.logical_and(is_step, clock % self.communication_period == 0)
 
-    def local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """The worker's count of local steps, and whether one is taken now.
-
-        Args:
-            moment: "before" or "after" the local step.
-        """
-        calls = tf.convert_to_tensor(self._stepper()._iterations)
-        every = self._calls_per_step()
-        next_call = calls + 1 if moment == "before" else calls
-        return calls // every, next_call % every == 0
-
-    def _stepper(self) -> keras.optimizers.Optimizer:
-        """The optimizer whose clock counts the local steps."""
-        return self
-
     # The end of training, and files.
 
-    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
         """Ends training for now: Keras calls it at the end of `fit`.
 
         With `use_ema` the average of the center takes the model's place. Else,
@@ -381,11 +374,11 @@ class CenterOptimizer(OwnStep):
         ):
             extended.close(exchange, clock, self._center_step.value)
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: worker_state.Store) -> None:
         """Writes the state of all workers: points, slots, clocks."""
         worker_state.save(self, store)
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: worker_state.Store) -> None:
         """Reads what `save_own_variables` wrote."""
         worker_state.load(self, store)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 
@@ -90,10 +91,10 @@ class FusedUpdate:
 
     def __call__(
         self,
-        step: Callable[[Sequence, Sequence, Any], None],
+        step: Callable[[Sequence, Sequence, tf.Tensor], None],
         grads: Sequence[tf.Tensor | tf.IndexedSlices],
-        variables: Sequence[Any],
-        learning_rate: Any,
+        variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
         device: str,
     ) -> None:
         """Calls `step(grads, variables, learning_rate)`, dense part fused.
@@ -121,7 +122,7 @@ class FusedUpdate:
             step(*zip(*sparse, strict=True), learning_rate)
 
     def _function(
-        self, step: Callable, variables: Sequence[Any], device: str
+        self, step: Callable, variables: Sequence[keras.Variable], device: str
     ) -> Callable[..., None]:
         key = (device, *map(id, variables))
         if key not in self._compiled:

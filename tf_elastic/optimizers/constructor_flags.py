@@ -20,7 +20,7 @@ class Argument:
     """An argument of a constructor that is a flag of `train.py`."""
 
     kind: str | None  # "switch", "integer", "number", "text"; None: not known
-    default: Any  # of these types, or None
+    default: object  # of these types, or None
 
 
 def arguments_of(cls: type) -> dict[str, Argument]:
@@ -50,7 +50,7 @@ def arguments_of(cls: type) -> dict[str, Argument]:
     return found
 
 
-def _kind_of_hint(hint: Any) -> str | None:
+def _kind_of_hint(hint: object) -> str | None:
     """The kind of flag for an annotation such as `float | None`."""
     options = [
         option

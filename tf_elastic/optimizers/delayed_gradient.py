@@ -1,6 +1,7 @@
 """Any Keras optimizer, fed with gradients that are late."""
 
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from tf_elastic.core import delays
 from tf_elastic.optimizers import nested
 from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.gradient_ring import GradientRing
+from tf_elastic.optimizers.strategy_interface import Gradient
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -89,9 +91,9 @@ class DelayedGradient(AroundInner):
 
     def __init__(
         self,
-        inner_optimizer: Any,
+        inner_optimizer: keras.optimizers.Optimizer | str,
         *,
-        delay: Any,
+        delay: delays.Delay | int,
         seed: int | None = None,
         name: str = "delayed_gradient",
     ) -> None:
@@ -126,7 +128,9 @@ class DelayedGradient(AroundInner):
             default=0,
         )
 
-    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+    def finalize_variable_values(
+        self, var_list: Sequence[keras.Variable]
+    ) -> None:
         """Ends training as the inner optimizer asks for."""
         self.inner_optimizer.finalize_variable_values(var_list)
 
@@ -154,7 +158,7 @@ class DelayedGradient(AroundInner):
                 )
         self.built = True
 
-    def _check_inner(self, inner_optimizer: Any) -> None:
+    def _check_inner(self, inner_optimizer: object) -> None:
         kind = type(inner_optimizer)
         if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
             raise TypeError(
@@ -187,7 +191,7 @@ class DelayedGradient(AroundInner):
 
     def apply(
         self,
-        grads: Sequence[Any],
+        grads: Sequence[Gradient],
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
         """Takes one step of the inner optimizer on a gradient that is late.
@@ -211,7 +215,9 @@ class DelayedGradient(AroundInner):
         )
         self._iterations.assign_add(1)
 
-    def _check_all_are_late(self, grads: Any, variables: Any) -> None:
+    def _check_all_are_late(
+        self, grads: Sequence[Gradient], variables: Sequence[keras.Variable]
+    ) -> None:
         """Refuses an inner optimizer with a way of its own to step."""
         if tf.executing_eagerly() and any(
             inner.gradient_accumulation_steps
@@ -249,7 +255,10 @@ class DelayedGradient(AroundInner):
         self._late_steps.append(late)
 
         def delayed_update(
-            step: Any, grads: Any, variables: Any, learning_rate: Any
+            step: Callable[..., None],
+            grads: Sequence[Gradient],
+            variables: Sequence[keras.Variable],
+            learning_rate: tf.Tensor,
         ) -> None:
             del step  # `_backend_update_step`, or what `Elastic` makes of it
             keys = [self._var_key(variable) for variable in variables]
@@ -262,7 +271,10 @@ class DelayedGradient(AroundInner):
         compat.make_local(stepper, delayed_update)
 
     def _backend_update_step(
-        self, grads: Any, trainable_variables: Any, learning_rate: Any
+        self,
+        grads: Sequence[Gradient],
+        trainable_variables: Sequence[keras.Variable],
+        learning_rate: tf.Tensor,
     ) -> None:
         key = self._var_key(trainable_variables[0])
         # The variables of one call are those of one of them.

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.core import rules
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.optimizers.worker_step import assign_sgd_step
 
 
@@ -65,7 +68,7 @@ class Downpour(PushOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         *,
         communication_period: int | None = 1,
         jit_compile: bool | str = "auto",
@@ -86,7 +89,10 @@ class Downpour(PushOptimizer):
         return rules.Add()
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self,
+        gradient: Gradient,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
     ) -> None:
         """One SGD step of one worker's variable."""
         assign_sgd_step(self, gradient, variable, learning_rate)
@@ -125,7 +131,7 @@ class ADownpour(Downpour):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         *,
         communication_period: int | None = 1,
         average_from: int = 0,
@@ -180,7 +186,7 @@ class MVADownpour(ADownpour):
 
     def __init__(
         self,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         *,
         communication_period: int | None = 1,
         averaging_rate: float = 0.001,
@@ -205,8 +211,8 @@ class MVADownpour(ADownpour):
         self.averaging_rate = averaging_rate
 
     def push_rates(
-        self, num_workers: int, numbers: Sequence[Any]
-    ) -> dict[str, Any]:
+        self, num_workers: int, numbers: Sequence[float | tf.Tensor]
+    ) -> rules.Rates:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         del num_workers, numbers
         return {"averaging_rate": self.averaging_rate}

@@ -11,8 +11,10 @@ from tf_elastic import core
 from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.push_optimizer import check_momentum
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.strategy_interface import Gradient
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -74,7 +76,7 @@ class EAMSGD(ElasticOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         *,
         momentum: float = 0.99,
         moving_rate: float | None = None,
@@ -129,7 +131,10 @@ class EAMSGD(ElasticOptimizer):
         ]
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self,
+        gradient: Gradient,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
     ) -> None:
         """One momentum step of one worker's variable.
 

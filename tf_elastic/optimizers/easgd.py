@@ -3,9 +3,12 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.registry import register
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.optimizers.worker_step import assign_sgd_step
 
 
@@ -52,7 +55,7 @@ class EASGD(ElasticOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 0.01,
+        learning_rate: LearningRate = 0.01,
         *,
         moving_rate: float | None = None,
         beta: float | None = None,
@@ -78,7 +81,10 @@ class EASGD(ElasticOptimizer):
         )
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self,
+        gradient: Gradient,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
     ) -> None:
         """One SGD step of one worker's variable."""
         assign_sgd_step(self, gradient, variable, learning_rate)

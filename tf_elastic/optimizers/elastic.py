@@ -1,6 +1,5 @@
 """Any Keras optimizer, made elastic."""
 
-from typing import Any
 
 import keras
 
@@ -70,7 +69,7 @@ class Elastic(InnerStep, ElasticOptimizer):
 
     def __init__(
         self,
-        inner_optimizer: Any,
+        inner_optimizer: keras.optimizers.Optimizer | str,
         *,
         moving_rate: float | None = None,
         beta: float | None = None,

@@ -13,6 +13,7 @@ from tf_elastic.core import rules
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.registry import register
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
 
@@ -59,7 +60,7 @@ class ElasticOptimizer(CenterOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         *,
         moving_rate: float | None = None,
         beta: float | None = None,
@@ -116,7 +117,9 @@ class ElasticOptimizer(CenterOptimizer):
             return rules.Elastic()
         return rules.TimeAverage(rules.Elastic(), self.average_from)
 
-    def _rates_by_name(self, num_workers: int, clock: Any) -> dict[str, Any]:
+    def _rates_by_name(
+        self, num_workers: int, clock: int | tf.Tensor
+    ) -> rules.Rates:
         rates = self.rates(num_workers, clock)._asdict()
         if self.center_average is not None:
             is_mean = self.center_average == "polyak"
@@ -145,7 +148,9 @@ class ElasticOptimizer(CenterOptimizer):
             for k, variable in enumerate(variables)
         ]
 
-    def rates(self, num_workers: int, clock: Any) -> core.ElasticRates:
+    def rates(
+        self, num_workers: int, clock: int | tf.Tensor
+    ) -> core.ElasticRates:
         r"""The rates of an exchange.
 
         Args:
@@ -176,7 +181,9 @@ class ElasticOptimizer(CenterOptimizer):
         }
 
 
-def _check_center_average(value: Any, average_from: Any) -> None:
+def _check_center_average(
+    value: float | str | None, average_from: int
+) -> None:
     is_rate = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (value in (None, "polyak") or (is_rate and 0 < value <= 1)):
         raise ValueError(

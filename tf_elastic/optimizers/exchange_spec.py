@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -12,7 +11,7 @@ from tf_elastic import core
 from tf_elastic.core import rules
 
 
-def in_float64(number: Any) -> tf.Tensor:
+def in_float64(number: float | tf.Tensor) -> tf.Tensor:
     """A float or a scalar tensor as float64, by no way through float32."""
     if tf.is_tensor(number):
         return tf.cast(number, tf.float64)
@@ -26,14 +25,14 @@ class ExchangedVariable(NamedTuple):
     y = x + delta v, where the gradient is wanted; what is exchanged is x.
     """
 
-    variable: Any  # the strategy's variable, with a `store`
-    velocity: Any = None  # v's variable, if there is one
+    variable: tf.Variable  # the strategy's variable, with a `store`
+    velocity: tf.Variable | None = None  # v's variable, if there is one
     momentum: float = 0.0  # delta if the look-ahead point is stored, else 0
     # Of an INCREMENT the point that was last read, else the gradient; or None:
     # nothing is sent of it.
-    slot: Any = None
+    slot: tf.Variable | None = None
     # Of the parent, where it is in this process, what is not shown.
-    parent: Mapping[str, Any] = {}
+    parent: Mapping[str, tf.Variable] = {}
 
     @property
     def looks_ahead(self) -> bool:
@@ -55,7 +54,7 @@ class ExchangedVariable(NamedTuple):
             variables.append(self.velocity)
         return [v.store.read(worker) for v in variables]
 
-    def point_of(self, stored: Sequence[Any]) -> Any:
+    def point_of(self, stored: Sequence[tf.Tensor]) -> tf.Tensor:
         """The point made of what `stored` gave, or of parts of it."""
         if not self.looks_ahead:
             return stored[0]
@@ -85,7 +84,9 @@ class ExchangeSpec(NamedTuple):
     rule: rules.Rule
     parameters: list[ExchangedVariable]
     # Of (p, the worker's clock, `numbers` of it), without "num_workers".
-    rates: Callable[[int, Any, Sequence[Any]], rules.Rates]
+    rates: Callable[
+        [int, int | tf.Tensor, Sequence[float | tf.Tensor]], rules.Rates
+    ]
     # What the rates depend on at a worker's clock: a float64 vector.
     numbers: Callable[[tf.Tensor], tf.Tensor]
 
@@ -98,11 +99,11 @@ class ExchangeSpec(NamedTuple):
 class AdmmVariable(NamedTuple):
     """A trainable variable and what ADMM keeps beside it on each worker."""
 
-    variable: Any  # the strategy's variable, with a `store`
-    gradient: Any
-    multiplier: Any  # lambda
-    anchor: Any  # the center as it was last read
-    pushed: Any  # the worker's part of the center
+    variable: tf.Variable  # the strategy's variable, with a `store`
+    gradient: tf.Variable
+    multiplier: tf.Variable  # lambda
+    anchor: tf.Variable  # the center as it was last read
+    pushed: tf.Variable  # the worker's part of the center
 
     def point(self, worker: int) -> tf.Tensor:
         """The point x of one worker, of the variable's shape.
@@ -131,3 +132,7 @@ class AdmmSpec(NamedTuple):
     def takes_steps(self) -> bool:
         """Whether the workers' steps are a part of the exchange."""
         return True
+
+
+# What a strategy is told.
+Spec = ExchangeSpec | AdmmSpec

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.core import delays
+from tf_elastic.optimizers.strategy_interface import Gradient
 
 
 class GradientRing:
@@ -51,8 +51,11 @@ class GradientRing:
         self.seen = add_variable((1,), dtype="int64", name="gradients_seen")
 
     def exchange(
-        self, step: Any, grads: Sequence[Any], indices: Sequence[int]
-    ) -> list[Any]:
+        self,
+        step: tf.Tensor,
+        grads: Sequence[Gradient],
+        indices: Sequence[int],
+    ) -> list[Gradient]:
         r"""Stores the gradients of step k, returns those of step k - tau_k.
 
         Args:

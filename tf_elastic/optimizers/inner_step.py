@@ -11,6 +11,7 @@ from tf_elastic.optimizers import nested
 from tf_elastic.optimizers.around_inner import AroundInner
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.compiled import FusedUpdate
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.optimizers.worker_step import replica_device
 from tf_elastic.optimizers.worker_step import scale_gradients
 
@@ -45,7 +46,9 @@ class InnerStep(AroundInner, CenterOptimizer):
         ValueError: it has an average of its own.
     """
 
-    def __init__(self, inner_optimizer: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, inner_optimizer: keras.optimizers.Optimizer | str, **kwargs: Any
+    ) -> None:
         if isinstance(inner_optimizer, str):
             inner_optimizer = keras.optimizers.get(inner_optimizer)
         self._check_inner(inner_optimizer)
@@ -64,7 +67,7 @@ class InnerStep(AroundInner, CenterOptimizer):
         self._build_inner(variables)
 
     def _local_step(
-        self, grads: Sequence[Any], trainable_variables: Sequence | None
+        self, grads: Sequence[Gradient], trainable_variables: Sequence | None
     ) -> None:
         grads = scale_gradients(grads, self._own_scale())
         self.inner_optimizer.apply(
@@ -99,7 +102,7 @@ class InnerStep(AroundInner, CenterOptimizer):
         )
         return cls(**{**config, "inner_optimizer": inner})
 
-    def _check_inner(self, inner_optimizer: Any) -> None:
+    def _check_inner(self, inner_optimizer: object) -> None:
         if not isinstance(inner_optimizer, keras.optimizers.Optimizer):
             kind = type(inner_optimizer)
             raise TypeError(
@@ -132,7 +135,7 @@ class InnerStep(AroundInner, CenterOptimizer):
                 )
 
 
-def _one_slice_per_row(grad: Any) -> Any:
+def _one_slice_per_row(grad: Gradient) -> Gradient:
     """Adds up the slices of a sparse gradient that fall on the same row.
 
     An embedding that looks a row up twice gets two slices. Keras squares them

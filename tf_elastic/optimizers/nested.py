@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import TypeAlias
 
 import keras
 
-Optimizer = keras.optimizers.Optimizer
+Optimizer: TypeAlias = keras.optimizers.Optimizer
 
 
 def optimizers_in(optimizer: Optimizer) -> list[Optimizer]:

@@ -4,8 +4,10 @@ Keras sums the gradients of all replicas, and has their loss divided by how
 many there are. Here a worker clips and follows its own.
 """
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -14,8 +16,16 @@ from tf_elastic.optimizers.center_average import average_center
 from tf_elastic.optimizers.compiled import FusedUpdate
 from tf_elastic.optimizers.compiled import check_jit_compile
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.optimizers.worker_step import replica_device
 from tf_elastic.optimizers.worker_step import scale_gradients
+
+# What Keras takes for a learning rate.
+LearningRate: TypeAlias = (
+    float
+    | keras.optimizers.schedules.LearningRateSchedule
+    | Callable[[], float]
+)
 
 
 class OwnStep(keras.optimizers.Optimizer):
@@ -33,7 +43,10 @@ class OwnStep(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate: Any, jit_compile: bool | str, **kwargs: Any
+        self,
+        learning_rate: LearningRate,
+        jit_compile: bool | str,
+        **kwargs: Any,
     ) -> None:
         check_jit_compile(jit_compile)
         super().__init__(learning_rate, **kwargs)
@@ -44,6 +57,21 @@ class OwnStep(keras.optimizers.Optimizer):
         """How many calls of `apply` make a local step."""
         return self.gradient_accumulation_steps or 1
 
+    def local_clock(self, moment: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """The worker's count of local steps, and whether one is taken now.
+
+        Args:
+            moment: "before" or "after" the local step.
+        """
+        calls = tf.convert_to_tensor(self._stepper()._iterations)
+        every = self._calls_per_step()
+        next_call = calls + 1 if moment == "before" else calls
+        return calls // every, next_call % every == 0
+
+    def _stepper(self) -> keras.optimizers.Optimizer:
+        """The optimizer whose clock counts the local steps."""
+        return self
+
     @property
     def _clips(self) -> bool:
         return any((self.clipnorm, self.clipvalue, self.global_clipnorm))
@@ -51,7 +79,7 @@ class OwnStep(keras.optimizers.Optimizer):
     def _own_scale(self) -> float:
         return self._distribution_strategy.extended.gradient_scale
 
-    def _clip_gradients(self, grads: Sequence[Any]) -> list[Any]:
+    def _clip_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
         if not self._clips:
             return list(grads)
         own = scale_gradients(grads, self._own_scale())
@@ -59,16 +87,16 @@ class OwnStep(keras.optimizers.Optimizer):
 
     def _backend_update_step(
         self,
-        grads: Sequence[Any],
+        grads: Sequence[Gradient],
         trainable_variables: Sequence[keras.Variable],
-        learning_rate: Any,
+        learning_rate: tf.Tensor,
     ) -> None:
         scale = 1.0 if self._clips else self._own_scale()
 
         def step(
-            grads: Sequence[Any],
-            variables: Sequence[Any],
-            learning_rate: Any,
+            grads: Sequence[Gradient],
+            variables: Sequence[keras.Variable],
+            learning_rate: tf.Tensor,
         ) -> None:
             for grad, variable in zip(
                 scale_gradients(grads, scale), variables, strict=True

@@ -17,7 +17,9 @@ from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import in_float64
+from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import Gradient
 
 
 class PushOptimizer(CenterOptimizer):
@@ -29,7 +31,7 @@ class PushOptimizer(CenterOptimizer):
     For its arguments see `CenterOptimizer`.
     """
 
-    def __init__(self, learning_rate: Any, **kwargs: Any) -> None:
+    def __init__(self, learning_rate: LearningRate, **kwargs: Any) -> None:
         super().__init__(learning_rate, **kwargs)
         self._slots: list[keras.Variable] | None = None
 
@@ -39,8 +41,8 @@ class PushOptimizer(CenterOptimizer):
         return self.center_rule.sends
 
     def push_rates(
-        self, num_workers: int, numbers: Sequence[Any]
-    ) -> dict[str, Any]:
+        self, num_workers: int, numbers: Sequence[float | tf.Tensor]
+    ) -> rules.Rates:
         """The rates of a push, by name; see `core.rules`.
 
         Args:
@@ -50,7 +52,7 @@ class PushOptimizer(CenterOptimizer):
         del num_workers, numbers
         return {}
 
-    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+    def push_numbers(self, clock: tf.Tensor) -> list[tf.Tensor]:
         """What the rates of a push depend on, as scalars.
 
         Args:
@@ -63,7 +65,7 @@ class PushOptimizer(CenterOptimizer):
         numbers = [in_float64(n) for n in self.push_numbers(clock)]
         return tf.stack(numbers) if numbers else tf.zeros([0], tf.float64)
 
-    def _learning_rate_of(self, clock: tf.Tensor) -> Any:
+    def _learning_rate_of(self, clock: tf.Tensor) -> tf.Tensor:
         """The rate of the step that has just been taken."""
         rate = self._learning_rate
         if isinstance(
@@ -143,7 +145,7 @@ class GradientPush(PushOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         *,
         momentum: float | None,
         jit_compile: bool | str = "auto",
@@ -214,13 +216,13 @@ class GradientPush(PushOptimizer):
                 protocol=protocol,
             )
 
-    def push_numbers(self, clock: tf.Tensor) -> list[Any]:
+    def push_numbers(self, clock: tf.Tensor) -> list[tf.Tensor]:
         """Learning rate and momentum of a push."""
         return [self._learning_rate_of(clock), self._momentum.value]
 
     def push_rates(
-        self, num_workers: int, numbers: Sequence[Any]
-    ) -> dict[str, Any]:
+        self, num_workers: int, numbers: Sequence[float | tf.Tensor]
+    ) -> rules.Rates:
         """The rates of a push; see `PushOptimizer.push_rates`."""
         del num_workers
         return {"learning_rate": numbers[0], "momentum": numbers[1]}
@@ -279,7 +281,10 @@ class GradientPush(PushOptimizer):
         )
 
     def update_step(
-        self, gradient: Any, variable: Any, learning_rate: Any
+        self,
+        gradient: Gradient,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
     ) -> None:
         """Keeps the gradient, for the push that follows; a sparse one filled.
 
@@ -300,7 +305,7 @@ class GradientPush(PushOptimizer):
         return {**config, "momentum": momentum}
 
 
-def check_momentum(name: str, momentum: Any) -> None:
+def check_momentum(name: str, momentum: object) -> None:
     """Refuses a momentum that is not in [0, 1).
 
     Raises:

@@ -6,6 +6,7 @@ import types
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
 from tf_elastic import core
@@ -14,6 +15,9 @@ from tf_elastic.optimizers.constructor_flags import COMMON
 from tf_elastic.optimizers.constructor_flags import KINDS
 from tf_elastic.optimizers.constructor_flags import Argument
 from tf_elastic.optimizers.constructor_flags import arguments_of
+
+if TYPE_CHECKING:
+    from tf_elastic.optimizers.registry import Registration
 
 # Orders in which the workers of one process and their center move.
 ORDERS = tuple(core.orders.ORDERS)
@@ -41,7 +45,7 @@ class Checks:
         self._cls = cls
 
     def error(
-        self, name: str, rule: str, value: Any, remedy: str = ""
+        self, name: str, rule: str, value: object, remedy: str = ""
     ) -> ValueError:
         """The error of a wrong argument."""
         return ValueError(
@@ -51,7 +55,7 @@ class Checks:
         )
 
     def choices(
-        self, name: str, value: Any, known: tuple[str, ...]
+        self, name: str, value: object, known: tuple[str, ...]
     ) -> tuple[str, ...]:
         """Some of what is known, each once."""
         remedy = f"Give some of {known}, the default first."
@@ -68,7 +72,7 @@ class Checks:
             raise self.error(name, "must have each once", value, remedy)
         return tuple(value)
 
-    def text(self, name: str, value: Any, may_be_empty: bool) -> None:
+    def text(self, name: str, value: object, may_be_empty: bool) -> None:
         """One line that may stand in a table."""
         if not isinstance(value, str):
             raise self.error(name, "must be a text", value)
@@ -83,7 +87,7 @@ class Checks:
                 value,
             )
 
-    def count(self, name: str, value: Any, least: int) -> None:
+    def count(self, name: str, value: object, least: int) -> None:
         """A number of copies."""
         if type(value) is not int or value < least:
             raise self.error(
@@ -93,7 +97,10 @@ class Checks:
             )
 
     def refusal(
-        self, values: Mapping[str, Any], said: str | None, base: Any
+        self,
+        values: Mapping[str, Any],
+        said: str | None,
+        base: "Registration | None",
     ) -> str:
         """There where something is refused, and only there.
 
@@ -122,7 +129,7 @@ class Checks:
             )
         return "" if has_all else refusal
 
-    def refuses(self, value: Any) -> Mapping[str, str]:
+    def refuses(self, value: object) -> Mapping[str, str]:
         """Common arguments, and why they are refused."""
         if not isinstance(value, Mapping) or not set(value) <= set(COMMON):
             raise self.error(
@@ -147,7 +154,7 @@ class Checks:
             )
         return value
 
-    def flags(self, value: Any) -> Mapping[str, Argument]:
+    def flags(self, value: object) -> Mapping[str, Argument]:
         """The arguments that are flags, in the constructor's order."""
         found = arguments_of(self._cls)
         typed = {name: a for name, a in found.items() if a.kind is not None}
@@ -179,10 +186,10 @@ class Checks:
 
     def defaults(
         self,
-        value: Any,
+        value: object,
         flags: Mapping[str, Argument],
-        of_base: Mapping[str, Any],
-    ) -> Mapping[str, Any]:
+        of_base: Mapping[str, object],
+    ) -> Mapping[str, object]:
         """Defaults of flags; those of the base where the flag is the same."""
         known = {"learning_rate", *flags}
         inherited = {
@@ -228,7 +235,7 @@ class Checks:
         return of_base if value is None else value
 
 
-def _missing(orders: Any, protocols: Any) -> list[str]:
+def _missing(orders: Sequence[str], protocols: Sequence[str]) -> list[str]:
     """The orders and protocols that are not among these."""
     return [o for o in ORDERS if o not in orders] + [
         p for p in PROTOCOLS if p not in protocols
@@ -247,7 +254,9 @@ def snake_case(name: str) -> str:
     return re.sub(words, "_", name).lower()
 
 
-def check_not_taken(made: Any, others: Iterable[Any]) -> None:
+def check_not_taken(
+    made: "Registration", others: "Iterable[Registration]"
+) -> None:
     """Refuses a second class of a name; the same one may come again.
 
     Args:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
+import keras
+
 from tf_elastic.optimizers.constructor_flags import Argument
 from tf_elastic.optimizers.registration_checks import ORDERS
 from tf_elastic.optimizers.registration_checks import PROTOCOLS
@@ -55,7 +57,7 @@ class Registration:
     """
 
     name: str  # of the class
-    cls: Any
+    cls: type[keras.optimizers.Optimizer]
     listed: bool
     option: str  # its name for `train.py --optimizer`
     family: str
@@ -75,7 +77,7 @@ class Registration:
     reference: str
     one_worker: bool
     flags: Mapping[str, Argument]
-    defaults: Mapping[str, Any]
+    defaults: Mapping[str, object]
     refuses: Mapping[str, str]
     advised_as: str | None
 
@@ -86,7 +88,7 @@ class Registration:
         return text.split("\n", 1)[0].strip() or f"{self.rule}."
 
     @functools.cached_property
-    def of_the_program(self) -> dict[str, Any]:
+    def of_the_program(self) -> dict[str, object]:
         """What a program has to know before it starts TensorFlow: JSON."""
         return {
             "name": self.name,
@@ -108,7 +110,7 @@ class Registration:
             "advised_as": self.advised_as,
         }
 
-    def _default_learning_rate(self) -> Any:
+    def _default_learning_rate(self) -> object:
         """The constructor's own, if it is a number."""
         parameters = inspect.signature(self.cls).parameters
         rate = parameters.get("learning_rate")
@@ -161,7 +163,7 @@ def register(
     option: str | None = None,
     one_worker: bool | None = None,
     flags: Sequence[str] | None = None,
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, object] | None = None,
     refuses: Mapping[str, str] | None = None,
     advised_as: str | None = None,
     listed: bool = True,
@@ -333,7 +335,7 @@ def _make(
     *,
     option: str | None,
     flags: Sequence[str] | None,
-    defaults: Mapping[str, Any] | None,
+    defaults: Mapping[str, object] | None,
     advised_as: str | None,
     listed: bool,
 ) -> Registration:
@@ -387,7 +389,7 @@ def _make(
     )
 
 
-def _check_is_optimizer(cls: Any) -> None:
+def _check_is_optimizer(cls: object) -> None:
     # Here, since that module needs this one.
     from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 

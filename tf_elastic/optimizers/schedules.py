@@ -45,7 +45,7 @@ class InverseSqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.decay = decay
         self.name = name
 
-    def __call__(self, step: Any) -> tf.Tensor:
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         r"""The rate at a worker's clock.
 
         Args:

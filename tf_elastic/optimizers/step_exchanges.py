@@ -1,13 +1,13 @@
 """Which exchange belongs to a step: of all variables, or of some."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import Exchange
 
 
 class StepExchanges:
@@ -22,7 +22,7 @@ class StepExchanges:
     def __init__(
         self,
         extended: ElasticExtended,
-        spec: ExchangeSpec,
+        spec: Spec,
         jit_compile: bool | str,
     ) -> None:
         self._extended = extended
@@ -30,14 +30,14 @@ class StepExchanges:
         self._jit_compile = jit_compile
         self.whole = extended.make_exchange(spec, jit_compile)
         self.in_use = self.whole  # that of the step that was built last
-        self._of_some: dict[tuple[int, ...], Any] = {}
+        self._of_some: dict[tuple[int, ...], Exchange] = {}
 
-    def of_all(self) -> Any:
+    def of_all(self) -> Exchange:
         """The exchange of a step that trains all variables."""
         self.in_use = self.whole
         return self.whole
 
-    def of(self, numbers: Iterable[int]) -> Any:
+    def of(self, numbers: Iterable[int]) -> Exchange:
         """The exchange of a step that trains some variables.
 
         Args:
@@ -56,10 +56,10 @@ class StepExchanges:
 
 def exchange_across(
     strategy: tf.distribute.Strategy,
-    due: Any,
-    clock: Any,
+    due: tf.Tensor,
+    clock: tf.Tensor,
     *,
-    exchange: Any,
+    exchange: Exchange,
     center_step: keras.Variable,
     is_averaged: bool,
 ) -> None:

@@ -9,8 +9,36 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
+from typing import TypeAlias
 
+import keras
 import tensorflow as tf
+
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.exchange_spec import Spec
+
+# Sparse ones are `IndexedSlices`; None: it is of no part of the loss.
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
+
+
+class Exchange(Protocol):
+    """What a strategy has prepared for an exchange."""
+
+    @property
+    def parameters(self) -> Sequence[ExchangedVariable | AdmmVariable]:
+        """Those of the spec."""
+
+    @property
+    def closing(self) -> Any:
+        """See `strategies.closing`; None where nothing is closed."""
+
+    @property
+    def moments(self) -> Sequence[str]:
+        """When it happens: "before" a local step, "after" one, or both."""
+
+    def results(self) -> Sequence[tf.Tensor]:
+        """Small tensors that are there only when all updates are done."""
 
 
 class ElasticExtended(Protocol):
@@ -31,13 +59,13 @@ class ElasticExtended(Protocol):
     def center_view(self) -> contextlib.AbstractContextManager[None]:
         """Inside, a replica reads the center."""
 
-    def is_elastic_variable(self, variable: Any) -> bool:
+    def is_elastic_variable(self, variable: tf.Variable) -> bool:
         """Whether a native variable was created in the strategy's scope."""
 
-    def untrained_variables(self) -> Sequence[Any]:
+    def untrained_variables(self) -> Sequence[tf.Variable]:
         """Model variables of the scope that no gradient moves."""
 
-    def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
+    def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
         """The gradients of this replica's worker, up to `gradient_scale`."""
 
     def order_of(self, method: str) -> str:
@@ -54,19 +82,16 @@ class ElasticExtended(Protocol):
             ValueError: the strategy's protocol is none that the method has.
         """
 
-    def follow_clock(self, stepper: Any) -> None:
+    def follow_clock(self, stepper: keras.optimizers.Optimizer) -> None:
         """Notes the optimizer whose clock counts the local steps.
 
         A worker that is started again goes on with it.
         """
 
-    def make_exchange(self, spec: Any, jit_compile: bool | str) -> Any:
+    def make_exchange(
+        self, spec: Spec, jit_compile: bool | str
+    ) -> Exchange:
         """Prepares an exchange; see `exchange_spec`.
-
-        Returns:
-            What the strategy needs for it. Its `parameters` are the spec's;
-            its `moments` say when it happens: "before" a local step, "after"
-            one, or both.
 
         Raises:
             ValueError: the strategy has no such exchange.
@@ -75,10 +100,10 @@ class ElasticExtended(Protocol):
     def exchange_if(
         self,
         due: tf.Tensor,
-        exchange: Any,
+        exchange: Exchange,
         clock: tf.Tensor,
         count: tf.Tensor,
-        then: Callable[[], Any],
+        then: Callable[[], None],
     ) -> None:
         """Exchanges if `due`, then calls `then`; in cross-replica context.
 
@@ -87,14 +112,20 @@ class ElasticExtended(Protocol):
         """
 
     def narrow(
-        self, exchange: Any, spec: Any, indices: Sequence[int], jit_compile: Any
-    ) -> Any:
+        self,
+        exchange: Exchange,
+        spec: Spec,
+        indices: Sequence[int],
+        jit_compile: bool | str,
+    ) -> Exchange:
         """The exchange of a step that trains some of the variables only."""
 
-    def prepare_closing(self, exchange: Any) -> None:
+    def prepare_closing(self, exchange: Exchange) -> None:
         """Tells that training may end between two exchanges."""
 
-    def close(self, exchange: Any, clock: Any, count: Any) -> None:
+    def close(
+        self, exchange: Exchange, clock: tf.Tensor, count: tf.Tensor
+    ) -> None:
         """Training has ended for now; in eager code."""
 
     def training_begins(self) -> None:
@@ -104,12 +135,15 @@ class ElasticExtended(Protocol):
         """Whether this replica's worker takes a step; None: it does."""
 
     def optimizer_applies(
-        self, optimizer: Any, exchange: Any, variables: Sequence[Any]
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        exchange: Exchange,
+        variables: Sequence[keras.Variable],
     ) -> None:
         """An optimizer has trained variables in this step; cross-replica."""
 
-    def refresh_center(self, exchange: Any) -> None:
+    def refresh_center(self, exchange: Exchange) -> None:
         """Brings the center's copies up to date; in cross-replica context."""
 
-    def step_ended(self, exchange: Any) -> None:
+    def step_ended(self, exchange: Exchange) -> None:
         """All workers have taken their step; in cross-replica context."""

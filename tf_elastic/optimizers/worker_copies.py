@@ -6,7 +6,6 @@ anew where the variable is set, or is trained no more.
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,15 +14,15 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic.core import rules
 
-Initial = Callable[[Any], Any]
+Initial = Callable[[tf.Tensor], tf.Tensor]
 
 
-def _itself(value: Any) -> Any:
+def _itself(value: tf.Tensor) -> tf.Tensor:
     return value
 
 
 def copies_of(
-    optimizer: Any,
+    optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
     name: str,
     initial: Initial = _itself,
@@ -37,7 +36,7 @@ def copies_of(
         initial: from a value to a first value; left out, it is the same.
     """
 
-    def beginning(variable: keras.Variable) -> Any:
+    def beginning(variable: keras.Variable) -> Callable[..., tf.Tensor]:
         return lambda shape, dtype=None: tf.cast(
             initial(compat.native_variable(variable).read_value()), dtype
         )
@@ -53,7 +52,7 @@ def copies_of(
 
 
 def begin_anew_with(
-    optimizer: Any,
+    optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
     kept: Sequence[keras.Variable],
     initial: Initial = _itself,
@@ -68,7 +67,7 @@ def begin_anew_with(
 
 
 def rest_with(
-    optimizer: Any,
+    optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
     slots: Sequence[keras.Variable | None],
 ) -> None:
@@ -85,7 +84,9 @@ def rest_with(
 
 
 def center_slots(
-    optimizer: Any, rule: rules.Rule, variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer,
+    rule: rules.Rule,
+    variables: Sequence[keras.Variable],
 ) -> dict[str, list[keras.Variable]]:
     """What a rule keeps at the center by name, beside what is shown."""
     firsts = rule.init(np.ones(1))

@@ -1,11 +1,12 @@
 """Where workers and center are, in eager code."""
 
-from typing import Any
 
 import numpy as np
 
+from tf_elastic.optimizers.strategy_interface import Exchange
 
-def points_of(exchange: Any, workers: range) -> list[np.ndarray]:
+
+def points_of(exchange: Exchange, workers: range) -> list[np.ndarray]:
     """The points x of workers: of each variable an array of shape (p, ...).
 
     Args:
@@ -18,7 +19,7 @@ def points_of(exchange: Any, workers: range) -> list[np.ndarray]:
     ]
 
 
-def center_of(exchange: Any, k: int) -> np.ndarray:
+def center_of(exchange: Exchange, k: int) -> np.ndarray:
     """The center of parameter k, whatever it shows; its shape."""
     parameter = exchange.parameters[k]
     parent = getattr(parameter, "parent", {})
@@ -31,7 +32,7 @@ def center_of(exchange: Any, k: int) -> np.ndarray:
     return center
 
 
-def distances_of(exchange: Any, workers: range) -> np.ndarray:
+def distances_of(exchange: Exchange, workers: range) -> np.ndarray:
     """How far workers are from the center, L2, shape (p,), float64."""
     squares = [
         np.sum(np.square(difference), axis=1)

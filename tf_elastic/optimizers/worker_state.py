@@ -9,10 +9,13 @@ last word on what the center is, see `strategies.resuming`.
 
 import json
 import warnings
+from collections.abc import Callable
+from collections.abc import MutableMapping
 from collections.abc import Sequence
-from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_elastic import compat
 
@@ -20,12 +23,15 @@ _FORMAT = 1
 _WORKERS = "num_workers"
 _KINDS = "untrained.kinds"
 
+# Arrays and scalars by name, in a file.
+Store = MutableMapping[str, np.ndarray | np.generic]
+
 
 class CheckpointWarning(UserWarning):
     """A file was loaded, but not everything in it could be used."""
 
 
-def save(optimizer: Any, store: Any) -> None:
+def save(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
     """Writes the workers' state.
 
     Args:
@@ -55,7 +61,7 @@ def save(optimizer: Any, store: Any) -> None:
     store[_KINDS] = np.frombuffer(kinds.encode(), np.uint8)
 
 
-def load(optimizer: Any, store: Any) -> None:
+def load(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
     """Reads the workers' state back.
 
     With another number of workers than the file's, every worker starts from
@@ -107,7 +113,7 @@ def load(optimizer: Any, store: Any) -> None:
         return
     followers = _followers_of(optimizer)
     # What is set with a variable: how, and to what.
-    waiting: dict[int, list[tuple[Any, Any]]] = {}
+    waiting: dict[int, list[tuple[Callable[..., object], np.ndarray]]] = {}
     for k, variable in enumerate(own):
         values = np.asarray(store[f"variable.{k}"])
         if id(variable) in followers:
@@ -144,12 +150,14 @@ def load(optimizer: Any, store: Any) -> None:
             )
 
 
-def _num_held(optimizer: Any) -> int:
+def _num_held(optimizer: keras.optimizers.Optimizer) -> int:
     """How many workers' values this process has of each variable."""
     return compat.native_variable(optimizer.iterations).store.num_workers
 
 
-def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:
+def _model_variables(
+    optimizer: keras.optimizers.Optimizer,
+) -> dict[str, Sequence[tf.Variable]]:
     return {
         "trained": [
             compat.native_variable(v) for v in optimizer._trainable_variables
@@ -158,7 +166,9 @@ def _model_variables(optimizer: Any) -> dict[str, Sequence[Any]]:
     }
 
 
-def _followers_of(optimizer: Any) -> dict[int, Any]:
+def _followers_of(
+    optimizer: keras.optimizers.Optimizer,
+) -> dict[int, tf.Variable]:
     """The model's variable that each of the optimizer's begins anew with."""
     return {
         id(follower): variable
@@ -168,14 +178,14 @@ def _followers_of(optimizer: Any) -> dict[int, Any]:
     }
 
 
-def _kind_of(variable: Any) -> str:
+def _kind_of(variable: tf.Variable) -> str:
     """What a variable is in its layer, such as "moving_mean"."""
     return variable.name.split("/")[-1].split(":")[0]
 
 
 def _pairs(
-    store: Any, names: set[str], kind: str, variables: Sequence[Any]
-) -> list[tuple[int, Any]] | None:
+    store: Store, names: set[str], kind: str, variables: Sequence[tf.Variable]
+) -> list[tuple[int, tf.Variable]] | None:
     """The file's number of each variable; None if they are not the same.
 
     A strategy knows the untrained variables of all models in its scope, the

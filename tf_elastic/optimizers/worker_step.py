@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,13 +9,14 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
+from tf_elastic.optimizers.strategy_interface import Gradient
 
 
 def assign_sgd_step(
     optimizer: keras.optimizers.Optimizer,
-    gradient: Any,
-    variable: Any,
-    learning_rate: Any,
+    gradient: tf.Tensor | tf.IndexedSlices,
+    variable: keras.Variable,
+    learning_rate: tf.Tensor,
 ) -> None:
     """One SGD step of one worker's variable; a sparse one row by row."""
     if isinstance(gradient, tf.IndexedSlices):
@@ -30,7 +30,9 @@ def assign_sgd_step(
         )
 
 
-def scale_gradients(grads: Sequence[Any], scale: float) -> list[Any]:
+def scale_gradients(
+    grads: Sequence[Gradient], scale: float
+) -> list[Gradient]:
     """Multiplies gradients, dense, sparse or None, by a number."""
     if scale == 1.0:
         return list(grads)

@@ -9,6 +9,7 @@ from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
 from tf_elastic.strategies.elastic_variable import ElasticVariable
@@ -129,7 +130,7 @@ class AdmmExchange(DeviceExchange):
 
 
 def admm_step(
-    parameter: object,
+    parameter: AdmmVariable,
     i: int,
     begins: tf.Tensor,
     ends: tf.Tensor,

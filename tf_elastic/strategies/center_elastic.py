@@ -11,6 +11,7 @@ from tf_elastic.cluster.blocks import blocks
 from tf_elastic.core import rules
 from tf_elastic.optimizers.compiled import is_compiled_for
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchange import Tensors
 
@@ -37,7 +38,7 @@ class ElasticCenterExchange(CenterExchange):
             for i, device in enumerate(self._devices)
         ]
 
-    def may_be_followed_by(self, spec: Any) -> bool:
+    def may_be_followed_by(self, spec: Spec) -> bool:
         """Whether the center goes on by another optimizer's rule."""
         return bool(spec.rule == self._spec.rule)
 
@@ -82,7 +83,7 @@ class ElasticCenterExchange(CenterExchange):
         return flat
 
     def rates(
-        self, num_workers: int, clock: int, numbers: Any
+        self, num_workers: int, clock: int, numbers: Sequence[float]
     ) -> rules.Rates:
         """Alpha and beta."""
         return self._spec.rates(num_workers, clock, numbers)

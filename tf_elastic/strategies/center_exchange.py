@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -18,10 +19,16 @@ from tf_elastic.cluster import layout
 from tf_elastic.cluster.worker import exchanger
 from tf_elastic.core import protocols
 from tf_elastic.core.protocols import ExchangeProtocol
+from tf_elastic.core.rules import Rates
 from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 Tensors = list[tf.Tensor]
+# Of each section, or each variable, in a graph or not.
+Flat: TypeAlias = Sequence[tf.Tensor] | Sequence[np.ndarray]
 
 _MOMENTS = {protocols.GRADIENT: "before", protocols.STEP: "after"}
 
@@ -54,7 +61,7 @@ class CenterExchange:
 
     def __init__(
         self,
-        parameters: Sequence[Any],
+        parameters: Sequence[ExchangedVariable | AdmmVariable],
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
         num_shards: int,
@@ -92,7 +99,7 @@ class CenterExchange:
         """What is taken along."""
         return self._statistics
 
-    def may_be_followed_by(self, spec: Any) -> bool:
+    def may_be_followed_by(self, spec: Spec) -> bool:
         """Whether the center goes on by another optimizer's rule.
 
         Args:
@@ -127,7 +134,7 @@ class CenterExchange:
         twin._part_of = self.whole
         return twin
 
-    def take_over(self, before: Any) -> None:
+    def take_over(self, before: "CenterExchange") -> None:
         """Goes on from the exchange before; eager or not."""
 
     def _compile(self, device: str, function: Callable) -> Callable:
@@ -149,7 +156,9 @@ class CenterExchange:
         del clock
         return tf.zeros([0], tf.float64)
 
-    def rates(self, num_workers: int, clock: int, numbers: Any) -> Any:
+    def rates(
+        self, num_workers: int, clock: int, numbers: Sequence[float]
+    ) -> Rates:
         """Of an exchange, for p workers."""
         raise NotImplementedError
 
@@ -212,7 +221,7 @@ class CenterExchange:
     def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
         raise NotImplementedError
 
-    def restart(self, flat: Sequence[Any]) -> None:
+    def restart(self, flat: Flat) -> None:
         """Sets worker and center to the center's values, velocity to zero.
 
         Args:
@@ -231,7 +240,7 @@ class CenterExchange:
     def _begin_anew(self, i: int) -> None:
         """Resets what device i keeps beside the parameters."""
 
-    def show(self, flat: Sequence[Any]) -> None:
+    def show(self, flat: Flat) -> None:
         """Sets the copies of the center, on all devices."""
         values = self._cut(flat)
         for i, device in enumerate(self._devices):
@@ -269,7 +278,7 @@ class CenterExchange:
             ),
         )
 
-    def _move_to(self, flat: Sequence[Any]) -> None:
+    def _move_to(self, flat: Flat) -> None:
         """A worker that has brought nothing yet begins there."""
         self.restart(flat)
 
@@ -305,9 +314,9 @@ class CenterExchange:
             )
         ]
 
-    def _cut(self, flat: Sequence[Any]) -> list[Any]:
+    def _cut(self, flat: Flat) -> Flat:
         """The variables' values in flat sections."""
-        values: list[Any] = [None] * len(self._variables)
+        values: list[tf.Tensor | np.ndarray] = [None] * len(self._variables)
         for section, array in zip(self.layout.sections, flat, strict=True):
             begin = 0
             for k in section.members:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from tf_elastic.core import protocols
 from tf_elastic.optimizers import registry
-from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.center_elastic import ElasticCenterExchange
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_push import AdmmCenterExchange
@@ -54,7 +53,7 @@ class CenterExchanges:
 
     def first(
         self,
-        spec: ExchangeSpec | AdmmSpec,
+        spec: Spec,
         statistics: Sequence[ElasticVariable],
         jit_compile: bool | str,
     ) -> CenterExchange:
@@ -86,7 +85,7 @@ class CenterExchanges:
     def after(
         self,
         session: CenterSession,
-        spec: ExchangeSpec | AdmmSpec,
+        spec: Spec,
         jit_compile: bool | str,
     ) -> CenterExchange:
         """The exchange of a new optimizer for what is trained already.

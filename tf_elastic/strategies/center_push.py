@@ -12,8 +12,10 @@ from tf_elastic.core import rules
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.admm_exchange import admm_step
 from tf_elastic.strategies.center_exchange import CenterExchange
+from tf_elastic.strategies.center_exchange import Flat
 from tf_elastic.strategies.center_exchange import Tensors
 
 
@@ -36,7 +38,7 @@ class PushCenterExchange(CenterExchange):
             for i, device in enumerate(self._devices)
         ]
 
-    def may_be_followed_by(self, spec: Any) -> bool:
+    def may_be_followed_by(self, spec: Spec) -> bool:
         """Whether the center goes on by another optimizer's rule.
 
         It is the same one, then.
@@ -59,7 +61,7 @@ class PushCenterExchange(CenterExchange):
         return self._spec.numbers(clock)
 
     def rates(
-        self, num_workers: int, clock: int, numbers: Any
+        self, num_workers: int, clock: int, numbers: Sequence[float]
     ) -> rules.Rates:
         """Of a push by one of p workers."""
         rates = self._spec.rates(
@@ -176,7 +178,7 @@ class AdmmCenterExchange(CenterExchange):
         return self._spec.numbers(clock)
 
     def rates(
-        self, num_workers: int, clock: int, numbers: Any
+        self, num_workers: int, clock: int, numbers: Sequence[float]
     ) -> rules.Rates:
         """None: the center moves by a p-th of what is brought."""
         del num_workers, clock, numbers
@@ -253,7 +255,7 @@ class AdmmCenterExchange(CenterExchange):
 
         return step
 
-    def _move_to(self, flat: Sequence[Any]) -> None:
+    def _move_to(self, flat: Flat) -> None:
         pushed = [
             (parameter.pushed.store, i, parameter.pushed.store.read(i))
             for parameter in self.parameters

@@ -133,7 +133,7 @@ class CenterSession:
         due: tf.Tensor,
         exchange: CenterExchange,
         clock: tf.Tensor,
-        then: Callable[[], Any],
+        then: Callable[[], None],
     ) -> None:
         """Exchanges if `due`; see `ElasticMultiWorkerExtended.exchange_if`."""
         outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes]

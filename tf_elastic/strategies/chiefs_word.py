@@ -2,7 +2,8 @@
 
 import math
 import weakref
-from typing import Any
+
+import keras
 
 from tf_elastic.cluster.worker.client import CenterClient
 
@@ -20,24 +21,24 @@ class ChiefsWord:
 
     def __init__(self, client: CenterClient) -> None:
         self._client = client
-        self._model: weakref.ref[Any] | None = None
+        self._model: weakref.ref[keras.Model] | None = None
         self._script_rate: float | None = None
         # The newest instructions that were followed.
         self._rate_heard = self._stop_heard = 0
         self._between_fits = False
 
-    def is_for(self, model: Any) -> None:
+    def is_for(self, model: keras.Model) -> None:
         """Notes the Keras model that trains here."""
         if self._model is None or self._model() is not model:
             self._model = weakref.ref(model)
 
-    def begins(self, rate: Any) -> None:
+    def begins(self, rate: float) -> None:
         """Notes the learning rate of the script, and obeys, from now on."""
         if self._script_rate is None:
             self._script_rate = float(rate)
         self._stop_if_told()
 
-    def tell(self, rate: Any) -> None:
+    def tell(self, rate: float) -> None:
         """The chief tells what is new; another worker hears.
 
         Args:

@@ -8,7 +8,6 @@ the workers stay, and the first step that follows puts it back to where it was.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +37,7 @@ class Closing:
                 for variable, device in zip(variables, held_by, strict=True)
             ]
 
-    def show(self, values: Sequence[Any]) -> None:
+    def show(self, values: Sequence[tf.Tensor]) -> None:
         """Shows other values than the centers', in eager code.
 
         Args:

@@ -3,10 +3,11 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+
+from tf_elastic.core.rules import Rates
 
 # Each sum of p + 1 terms is rounded a few times.
 _ROUNDINGS = 32
@@ -14,7 +15,7 @@ _ROUNDINGS = 32
 
 @contextlib.contextmanager
 def checked(
-    exchange: Any, order: str, rates: Mapping[str, Any]
+    exchange: Any, order: str, rates: Rates
 ) -> Iterator[None]:
     """Inside, an exchange is built that is checked when it runs.
 

@@ -9,7 +9,6 @@ owner, so that the devices share the traffic.
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -17,6 +16,8 @@ from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 
@@ -38,7 +39,7 @@ class DeviceExchange:
 
     def __init__(
         self,
-        parameters: Sequence[Any],
+        parameters: Sequence[ExchangedVariable | AdmmVariable],
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
         jit_compile: bool | str,
@@ -108,7 +109,9 @@ class DeviceExchange:
         centers = [copy.read_value() for copy in smallest.centers]
         return smallest.values() + centers
 
-    def _on(self, i: int, function: Callable[..., Any], *args: Any) -> Tensors:
+    def _on(
+        self, i: int, function: Callable[..., Tensors], *args: object
+    ) -> Tensors:
         """Runs `function(i, *args)` on worker i's device, compiled there."""
         key = (function.__name__, i)
         with tf.device(self._devices[i]):

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tf_elastic import compat
+from tf_elastic.optimizers.strategy_interface import Exchange
 from tf_elastic.strategies import scopes
 from tf_elastic.strategies import views
 from tf_elastic.strategies.elastic_variable import ElasticVariable
@@ -93,16 +95,18 @@ class ElasticExtended(compat.MirroredExtended):
     def data_pass_begins(self) -> None:
         """A pass over data begins: of training, evaluation or prediction."""
 
-    def follow_clock(self, stepper: Any) -> None:
+    def follow_clock(self, stepper: keras.optimizers.Optimizer) -> None:
         """Notes the optimizer whose clock counts the local steps."""
 
     def center_is_read(self) -> None:
         """A variable is about to be read outside of replicas."""
 
-    def close(self, exchange: Any, clock: Any, count: Any) -> None:
+    def close(
+        self, exchange: Exchange, clock: tf.Tensor, count: tf.Tensor
+    ) -> None:
         """Training has ended for now; in eager code."""
 
-    def refresh_center(self, exchange: Any) -> None:
+    def refresh_center(self, exchange: Exchange) -> None:
         """Brings the center's copies up to date after an exchange.
 
         Args:
@@ -219,7 +223,7 @@ class ElasticExtended(compat.MirroredExtended):
             if isinstance(variable, ElasticVariable)
         ]
 
-    def is_elastic_variable(self, variable: Any) -> bool:
+    def is_elastic_variable(self, variable: tf.Variable) -> bool:
         """Whether a native variable was created in this strategy's scope."""
         return (
             isinstance(variable, ElasticVariable)
@@ -266,7 +270,10 @@ class ElasticExtended(compat.MirroredExtended):
         return views.has_rows()
 
     def optimizer_applies(
-        self, optimizer: Any, exchange: Any, variables: Sequence[Any]
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        exchange: Exchange,
+        variables: Sequence[keras.Variable],
     ) -> None:
         """Tells that an optimizer trains variables in this thread's step."""
         if self.step is not None:
@@ -332,6 +339,6 @@ class ElasticExtended(compat.MirroredExtended):
             return tf.reduce_all(tf.stack([tf.identity(f) for f in finite]))
         return result
 
-    def step_ended(self, exchange: Any) -> None:
+    def step_ended(self, exchange: Exchange) -> None:
         """Tells the clock that all workers have taken their step."""
         self.timer.step_ended(exchange.results())

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic import theory
 from tf_elastic.optimizers import registry
-from tf_elastic.optimizers.exchange_spec import AdmmSpec
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies.admm_exchange import AdmmExchange
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.elastic_extended import ElasticExtended
@@ -130,7 +129,7 @@ class ElasticMirroredExtended(ElasticExtended):
         """The workers in this process, by the index of their copies."""
         return range(len(self._devices))
 
-    def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
+    def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
         """A worker's own gradients: this replica's, as they are."""
         return list(grads)
 
@@ -161,7 +160,7 @@ class ElasticMirroredExtended(ElasticExtended):
         return False
 
     def make_exchange(
-        self, spec: ExchangeSpec | AdmmSpec, jit_compile: bool | str
+        self, spec: Spec, jit_compile: bool | str
     ) -> DeviceExchange:
         """Prepares the exchange of an optimizer's parameters.
 
@@ -187,7 +186,7 @@ class ElasticMirroredExtended(ElasticExtended):
     def narrow(
         self,
         exchange: DeviceExchange,
-        spec: Any,
+        spec: Spec,
         indices: Sequence[int],
         jit_compile: bool | str,
     ) -> DeviceExchange:
@@ -247,7 +246,7 @@ class ElasticMirroredExtended(ElasticExtended):
         exchange: DeviceExchange,
         clock: tf.Tensor,
         count: tf.Tensor,
-        then: Callable[[], Any],
+        then: Callable[[], None],
     ) -> None:
         """Exchanges if `due`, in cross-replica context.
 

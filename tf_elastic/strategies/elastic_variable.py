@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_elastic import compat
 from tf_elastic.strategies import views
 from tf_elastic.strategies.followers import Followers
+from tf_elastic.strategies.stores import TensorLike
 from tf_elastic.strategies.stores import WorkerStore
 from tf_elastic.strategies.worker_variable import WorkerVariable
 from tf_elastic.strategies.worker_variable import update_if_rows
@@ -50,7 +51,7 @@ class ElasticVariable(WorkerVariable):
     def begins_anew_with(
         self,
         follower: tf.Variable,
-        initial: Callable[[Any], Any] = lambda value: value,
+        initial: Callable[[tf.Tensor], tf.Tensor] = lambda value: value,
         only_at_rest: bool = False,
     ) -> None:
         """Lets an optimizer's variable start with this one.
@@ -73,7 +74,7 @@ class ElasticVariable(WorkerVariable):
         """What an optimizer remembers of it, which begins anew with it."""
         return self._followers.alive()
 
-    def _set_all(self, value: Any, *args: Any) -> Any:
+    def _set_all(self, value: TensorLike, *args: Any) -> Any:
         """Also what begins anew with it, outside of replicas."""
         result = super()._set_all(value, *args)
         if compat.current_replica_id() is None:
@@ -86,7 +87,7 @@ class ElasticVariable(WorkerVariable):
         self.stop_moving(value)
         return done
 
-    def stop_moving(self, center: Any) -> None:
+    def stop_moving(self, center: TensorLike) -> None:
         """Lets what would move it at rest begin at zero, or at the center."""
         self._followers.stop_at(center)
 
@@ -127,7 +128,7 @@ class ElasticVariable(WorkerVariable):
         return super()._get_on_device_or_primary()
 
     def _update_replica(
-        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+        self, update_fn: Callable[..., Any], value: TensorLike, **kwargs: Any
     ) -> Any:
         if views.sees_worker() or self._is_aggregated():
             return super()._update_replica(update_fn, value, **kwargs)

@@ -3,11 +3,15 @@
 import weakref
 from collections.abc import Iterator
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import keras
 
 from tf_elastic import compat
+
+Optimizer: TypeAlias = keras.optimizers.Optimizer
+# One that has trained, and its variables.
+Trained = tuple[Optimizer, Sequence[keras.Variable]]
 
 
 class FitEnd:
@@ -20,11 +24,11 @@ class FitEnd:
     def __init__(self) -> None:
         # By the optimizer that Keras ends, those that end with it.
         self._others: weakref.WeakKeyDictionary[
-            Any, dict[int, tuple[Any, Sequence[Any]]]
+            Optimizer, dict[int, Trained]
         ] = weakref.WeakKeyDictionary()
 
     def is_of(
-        self, model: Any, trained: Sequence[tuple[Any, Sequence[Any]]]
+        self, model: object, trained: Sequence[Trained]
     ) -> None:
         """Notes who has trained in a step.
 
@@ -46,13 +50,13 @@ class FitEnd:
         if not others:
             return
         if ended not in self._others:
-            known: dict[int, tuple[Any, Sequence[Any]]] = {}
+            known: dict[int, Trained] = {}
             self._others[ended] = known
             compat.at_end_of(ended, lambda: _end(list(known.values())))
         self._others[ended].update(others)
 
 
-def _inside(optimizer: Any) -> Iterator[Any]:
+def _inside(optimizer: Optimizer) -> Iterator[Optimizer]:
     """An optimizer, and those that it is made of."""
     yield optimizer
     for value in vars(optimizer).values():
@@ -61,6 +65,6 @@ def _inside(optimizer: Any) -> Iterator[Any]:
                 yield from _inside(each)
 
 
-def _end(others: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+def _end(others: Sequence[Trained]) -> None:
     for optimizer, variables in others:
         optimizer.finalize_variable_values(variables)

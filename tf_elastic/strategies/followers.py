@@ -2,18 +2,19 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_elastic.strategies.stores import TensorLike
+
 
 class _Follower(NamedTuple):
     reference: "weakref.ref[tf.Variable]"
-    initial: Callable[[Any], Any]
+    initial: Callable[[tf.Tensor], tf.Tensor]
     only_at_rest: bool
 
-    def begin_at(self, value: Any) -> None:
+    def begin_at(self, value: TensorLike) -> None:
         follower = self.reference()
         if follower is not None:
             follower.assign(self.initial(tf.cast(value, follower.dtype)))
@@ -28,7 +29,7 @@ class Followers:
     def add(
         self,
         follower: tf.Variable,
-        initial: Callable[[Any], Any],
+        initial: Callable[[tf.Tensor], tf.Tensor],
         only_at_rest: bool,
     ) -> None:
         """Lets a variable follow.
@@ -51,15 +52,15 @@ class Followers:
         ]
         return [follower for follower in followers if follower is not None]
 
-    def begin_at(self, value: Any) -> None:
+    def begin_at(self, value: TensorLike) -> None:
         """Those that follow always begin anew at a value."""
         self._begin_at(value, at_rest=False)
 
-    def stop_at(self, value: Any) -> None:
+    def stop_at(self, value: TensorLike) -> None:
         """Those that follow only at rest begin anew at a value."""
         self._begin_at(value, at_rest=True)
 
-    def _begin_at(self, value: Any, at_rest: bool) -> None:
+    def _begin_at(self, value: TensorLike, at_rest: bool) -> None:
         for follower in self._followers:
             if follower.only_at_rest == at_rest:
                 follower.begin_at(value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,9 @@ from tf_elastic.cluster.worker import exchanger
 
 if TYPE_CHECKING:
     from tf_elastic.strategies.center_session import CenterSession
+
+# What a graph gets: arrays, and scalars of NumPy.
+Outputs = list[np.ndarray | np.generic]
 
 # What an order of `exchanger` may be here: the worker is at the center.
 _SHOW = 4
@@ -40,8 +42,12 @@ class HostCalls:
         self._at_rest = at_rest
 
     def begin(
-        self, step: TracedStep, clock: Any, rate: Any, *points: np.ndarray
-    ) -> list[Any]:
+        self,
+        step: TracedStep,
+        clock: np.int64,
+        rate: np.float64,
+        *points: np.ndarray,
+    ) -> Outputs:
         """Begins at the center, for the first training step."""
         if self._session not in step.trained_by:
             nothing = [np.int32(exchanger.NOTHING), np.float64(0.0)]
@@ -56,12 +62,12 @@ class HostCalls:
 
     def now(
         self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
         *values: np.ndarray,
-    ) -> list[Any]:
+    ) -> Outputs:
         """Exchanges while the worker waits, if it has something."""
         moment = self._moment(clock, samples, numbers, rate)
         order = exchanger.Order(exchanger.NOTHING, 0.0, ())
@@ -70,18 +76,22 @@ class HostCalls:
         return self.outputs(order)
 
     def collect(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> list[Any]:
+        self,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
+    ) -> Outputs:
         """Takes the answer to what has left."""
         moment = self._moment(clock, samples, numbers, rate)
         return self.outputs(self._session.exchanger.collect(moment))
 
     def send(
         self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
         *values: np.ndarray,
     ) -> np.bool_:
         """Lets a message leave; whether it does."""
@@ -94,12 +104,16 @@ class HostCalls:
         return np.True_
 
     def _at(
-        self, clock: Any, samples: Any, numbers: Any
+        self, clock: np.int64, samples: np.int64, numbers: np.ndarray
     ) -> exchanger.Moment:
         return exchanger.Moment(clock, samples, numbers, self._at_rest)
 
     def _moment(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
+        self,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
     ) -> exchanger.Moment:
         """Of an exchange; the chief's word is told, or heard, with it."""
         self._session.join()
@@ -113,32 +127,36 @@ class HostCalls:
         return self._session.exchange.laid_out(values, room)
 
     def read_points(
-        self, clock: Any, samples: Any, numbers: Any, rate: Any
-    ) -> list[Any]:
+        self,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
+    ) -> Outputs:
         """Reads where to go on from."""
         moment = self._moment(clock, samples, numbers, rate)
         return self.outputs(self._session.exchanger.read(moment))
 
     def push(
         self,
-        clock: Any,
-        samples: Any,
-        numbers: Any,
-        rate: Any,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
         *values: np.ndarray,
-    ) -> list[Any]:
+    ) -> Outputs:
         """Brings differences; nothing comes back."""
         del rate
         moment = self._at(clock, samples, numbers)
         self._session.exchanger.push(moment, values)
         return []
 
-    def read(self) -> list[Any]:
+    def read(self) -> Outputs:
         """The center, and whether it can be read."""
         center = self._session.center()
         return [np.bool_(bool(center)), *(center or self._empty())]
 
-    def outputs(self, order: exchanger.Order) -> list[Any]:
+    def outputs(self, order: exchanger.Order) -> Outputs:
         """What a graph gets of an order."""
         exchange = self._session.exchange
         arrays = order.arrays

@@ -15,8 +15,8 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
-from tf_elastic.optimizers.exchange_spec import AdmmSpec
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
+from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies import leaving
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchanges import CenterExchanges
@@ -145,7 +145,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         replicas = self._num_replicas_in_sync
         return 1.0 / (replicas * compat.loss_scale_of(replicas))
 
-    def worker_gradients(self, grads: Sequence[Any]) -> list[Any]:
+    def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
         """The gradients of this process' worker: summed over its devices."""
         self._check_trains()
         if self._num_replicas_in_sync == 1:
@@ -155,7 +155,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         summed = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [grads[k] for k in present]
         )
-        result: list[Any] = [None] * len(grads)
+        result: list[Gradient] = [None] * len(grads)
         for k, grad in zip(present, summed, strict=True):
             result[k] = grad
         return result
@@ -164,12 +164,12 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Every device of every worker draws its own random numbers."""
         return (self.configuration.worker_index or 0) * len(self._devices)
 
-    def follow_clock(self, stepper: Any) -> None:
+    def follow_clock(self, stepper: keras.optimizers.Optimizer) -> None:
         """Notes the optimizer whose clock counts the local steps."""
         self._next_clock = WorkerClock(stepper)
 
     def make_exchange(
-        self, spec: ExchangeSpec | AdmmSpec, jit_compile: bool | str
+        self, spec: Spec, jit_compile: bool | str
     ) -> CenterExchange:
         """Prepares the exchange of an optimizer's parameters.
 
@@ -194,7 +194,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def narrow(
         self,
         exchange: CenterExchange,
-        spec: Any,
+        spec: Spec,
         indices: Sequence[int],
         jit_compile: bool | str,
     ) -> CenterExchange:
@@ -239,7 +239,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         exchange: CenterExchange,
         clock: tf.Tensor,
         count: tf.Tensor,
-        then: Callable[[], Any],
+        then: Callable[[], None],
     ) -> None:
         """Exchanges if `due`, in cross-replica context.
 

@@ -3,11 +3,11 @@
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
 from tf_elastic.cluster.transport import wire
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_session import CenterSession
 
@@ -27,7 +27,7 @@ class OptimizerSessions:
         self._looking = False
         self._held = False
 
-    def session_for(self, spec: Any) -> CenterSession:
+    def session_for(self, spec: Spec) -> CenterSession:
         """The session of an optimizer's variables, or a new one.
 
         Args:

@@ -8,7 +8,6 @@ one function over all variables for each piece of the order.
 import contextlib
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -16,6 +15,7 @@ from tf_elastic import core
 from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
+from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import in_float64
@@ -25,7 +25,7 @@ from tf_elastic.strategies.device_exchange import Tensors
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 
 # By role, what `Rule.rates_at` gives.
-RatesByRole = Mapping[str, Mapping[str, Any]]
+RatesByRole = Mapping[str, Rates]
 # Of each variable what its parent keeps.
 Parents = list[dict[str, tf.Tensor]]
 
@@ -102,7 +102,7 @@ class RuleExchange(DeviceExchange):
             parent[self._rule(k).shown] for k, parent in enumerate(after)
         ]
 
-    def _rates_of(self, clock: tf.Tensor) -> dict[str, Any]:
+    def _rates_of(self, clock: tf.Tensor) -> Rates:
         numbers = self._spec.numbers(clock)
         rates = self._spec.rates(
             self.num_workers,
@@ -112,7 +112,7 @@ class RuleExchange(DeviceExchange):
         return {**rates, "num_workers": self.num_workers}
 
     def rates_at(
-        self, rates: Mapping[str, Any], context: Context
+        self, rates: Rates, context: Context
     ) -> RatesByRole:
         """What each role's rule makes of rates, by role."""
         return {
@@ -278,7 +278,7 @@ class RuleExchange(DeviceExchange):
     def _rule(self, k: int) -> Rule:
         return self._by_role[self._role(k)]
 
-    def _rates(self, k: int, packed: Sequence[tf.Tensor]) -> dict[str, Any]:
+    def _rates(self, k: int, packed: Sequence[tf.Tensor]) -> Rates:
         dtype = self._variables[k].dtype
         of_role = packed[0 if self._role(k) == _PARAMETERS else 1]
         return {
@@ -321,7 +321,7 @@ class _OnDevices:
     def __init__(
         self,
         exchange: RuleExchange,
-        rates: Mapping[str, Any],
+        rates: Rates,
         count: tf.Tensor,
     ) -> None:
         self._exchange = exchange

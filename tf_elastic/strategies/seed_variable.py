@@ -4,8 +4,10 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from tf_elastic.strategies.stores import TensorLike
 from tf_elastic.strategies.worker_variable import WorkerVariable
 
 
@@ -18,16 +20,18 @@ class SeedVariable(WorkerVariable):
 
     def resume(
         self,
-        center: Any,
-        workers: Any,
-        followers: Sequence[tuple[Callable[[Any], Any], Any]] = (),
+        center: np.ndarray,
+        workers: np.ndarray,
+        followers: Sequence[
+            tuple[Callable[[np.ndarray], object], np.ndarray]
+        ] = (),
     ) -> None:
         """Sets the workers as a file has them: no layer loads a seed."""
         del center, followers
         self.assign_worker_values(workers)
 
     def _update_cross_replica(
-        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+        self, update_fn: Callable[..., Any], value: TensorLike, **kwargs: Any
     ) -> Any:
         super()._update_cross_replica(update_fn, value, **kwargs)
         self.diversify()

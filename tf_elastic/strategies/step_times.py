@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Iterable
 from collections.abc import Iterator
-from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +52,7 @@ class StepTimer:
         return StepTimes(data, compute, exchange, int(self._steps))
 
     @contextlib.contextmanager
-    def batch(self, tensors: Any) -> Iterator[None]:
+    def batch(self, tensors: Iterable[tf.Tensor]) -> Iterator[None]:
         """Takes the time when a batch is there, for the step inside."""
         if not tf.executing_eagerly():
             with tf.init_scope():
@@ -79,7 +78,7 @@ class StepTimer:
         counted = self._boundary > 0
         self._exchange_s.assign_add(tf.where(counted, end - begin, 0.0))
 
-    def step_ended(self, results: Iterable[Any]) -> None:
+    def step_ended(self, results: Iterable[tf.Tensor]) -> None:
         """Adds the time of the step that `results` are the outcome of."""
         end = time_after(results)
         begin = self._boundary.read_value()
@@ -94,7 +93,7 @@ class StepTimer:
             self._boundary.assign(end)
 
 
-def time_after(tensors: Iterable[Any]) -> tf.Tensor:
+def time_after(tensors: Iterable[tf.Tensor]) -> tf.Tensor:
     """The time, in seconds, when these tensors are computed."""
     with tf.device(_HOST), tf.control_dependencies(list(tensors)):
         if compat.is_deterministic():

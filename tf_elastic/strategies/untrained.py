@@ -10,8 +10,8 @@
 import weakref
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tf_elastic.strategies.elastic_variable import ElasticVariable
@@ -31,7 +31,7 @@ class Untrained:
         self._variables = variables
         # What the newest steps of an optimizer have trained and moved.
         self._moved_by: weakref.WeakKeyDictionary[
-            Any, tuple[set[int], set[int]]
+            keras.optimizers.Optimizer, tuple[set[int], set[int]]
         ] = weakref.WeakKeyDictionary()
         self._resting: set[int] = set()
 
@@ -89,7 +89,7 @@ def _trained(step: Step) -> set[int]:
     }
 
 
-def _is_frozen(optimizer: Any) -> bool:
+def _is_frozen(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether something that an optimizer trains is frozen by now."""
     return any(
         not getattr(variable, "trainable", True)

@@ -14,7 +14,6 @@ center. What is training is told by these rules, the first that applies:
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -25,8 +24,9 @@ from tf_elastic import compat
 class Moved(NamedTuple):
     """The model's variables that a step assigns to, by their identity."""
 
-    all: dict[int, Any]
-    beside: dict[int, Any]  # those assigned while no gradient tape is open
+    all: dict[int, tf.Variable]
+    # Those assigned while no gradient tape is open.
+    beside: dict[int, tf.Variable]
 
 
 class _Views(threading.local):
@@ -112,7 +112,7 @@ def has_rows() -> tf.Tensor | None:
     return _views.has_rows
 
 
-def note_moved(variable: Any) -> None:
+def note_moved(variable: tf.Variable) -> None:
     """Notes that this replica's step assigns to a model's variable."""
     _views.moved.all[id(variable)] = variable
     if not compat.tape_is_active():

@@ -1,6 +1,5 @@
 """A worker's clock and learning rate, which outlive its process."""
 
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,7 +27,7 @@ class WorkerClock:
         calls = tf.cast(self._calls.store.read(0), tf.int64)
         return calls // self._every
 
-    def go_on_from(self, steps: Any) -> None:
+    def go_on_from(self, steps: int | tf.Tensor) -> None:
         """Sets the clock, unless it is further already.
 
         Args:
@@ -49,7 +48,7 @@ class WorkerClock:
             return tf.constant(float("nan"), tf.float64)
         return tf.cast(self._rate.store.read(0), tf.float64)
 
-    def take_rate(self, rate: Any) -> None:
+    def take_rate(self, rate: float | tf.Tensor) -> None:
         """Sets the learning rate, unless this one is NaN."""
         if self._rate is None:
             return

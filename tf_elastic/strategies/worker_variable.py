@@ -30,6 +30,7 @@ from tf_elastic.strategies import views
 from tf_elastic.strategies.resuming import Resumption
 from tf_elastic.strategies.resuming import cast
 from tf_elastic.strategies.resuming import is_same
+from tf_elastic.strategies.stores import TensorLike
 from tf_elastic.strategies.stores import WorkerStore
 
 
@@ -68,7 +69,9 @@ class WorkerVariable(compat.MirroredVariable):
         """The workers' values, shape (p, ...), in eager code."""
         return np.stack([value.numpy() for value in self._store.values()])
 
-    def assign_worker_values(self, values: Sequence[Any]) -> None:
+    def assign_worker_values(
+        self, values: Sequence[TensorLike] | np.ndarray
+    ) -> None:
         """Sets each worker to its own value, in eager code.
 
         Args:
@@ -94,9 +97,11 @@ class WorkerVariable(compat.MirroredVariable):
 
     def resume(
         self,
-        center: Any,
-        workers: Any,
-        followers: Sequence[tuple[Callable[[Any], Any], Any]] = (),
+        center: np.ndarray,
+        workers: np.ndarray,
+        followers: Sequence[
+            tuple[Callable[[np.ndarray], object], np.ndarray]
+        ] = (),
     ) -> None:
         """Sets the workers as a file has them, in eager code.
 
@@ -127,7 +132,7 @@ class WorkerVariable(compat.MirroredVariable):
 
     def assign(
         self,
-        value: Any,
+        value: TensorLike,
         use_locking: bool = False,
         name: str | None = None,
         read_value: bool = True,
@@ -160,10 +165,10 @@ class WorkerVariable(compat.MirroredVariable):
             resumption.take(self)
         return result
 
-    def _set_all(self, value: Any, *args: Any) -> Any:
+    def _set_all(self, value: TensorLike, *args: Any) -> Any:
         return super().assign(value, *args)
 
-    def _reads_as(self, value: Any) -> bool:
+    def _reads_as(self, value: TensorLike) -> bool:
         """Whether all have this value already, or differ from it in order.
 
         A worker that is not finite is not in order.
@@ -177,7 +182,7 @@ class WorkerVariable(compat.MirroredVariable):
         )
 
     def _update_replica(
-        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+        self, update_fn: Callable[..., Any], value: TensorLike, **kwargs: Any
     ) -> Any:
         if not self._of_model:
             return super()._update_replica(update_fn, value, **kwargs)
@@ -190,7 +195,7 @@ class WorkerVariable(compat.MirroredVariable):
         return update_if_rows(update_fn, copy, value, **kwargs)
 
     def _update_cross_replica(
-        self, update_fn: Callable[..., Any], value: Any, **kwargs: Any
+        self, update_fn: Callable[..., Any], value: TensorLike, **kwargs: Any
     ) -> Any:
         self._store.update_all(
             lambda i, copy: update_fn(
@@ -243,7 +248,10 @@ class WorkerVariable(compat.MirroredVariable):
 
 
 def update_if_rows(
-    update_fn: Callable[..., Any], copy: tf.Variable, value: Any, **kwargs: Any
+    update_fn: Callable[..., Any],
+    copy: tf.Variable,
+    value: TensorLike,
+    **kwargs: Any,
 ) -> Any:
     """Updates a replica's copy, unless the replica has got no rows.
 

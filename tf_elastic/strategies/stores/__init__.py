@@ -4,6 +4,7 @@ from tf_elastic.strategies.stores.bank_store import Bank
 from tf_elastic.strategies.stores.bank_store import BankStore
 from tf_elastic.strategies.stores.device_store import DeviceStore
 from tf_elastic.strategies.stores.worker_store import Create
+from tf_elastic.strategies.stores.worker_store import TensorLike
 from tf_elastic.strategies.stores.worker_store import WorkerStore
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "BankStore",
     "Create",
     "DeviceStore",
+    "TensorLike",
     "WorkerStore",
 ]

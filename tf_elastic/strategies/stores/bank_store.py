@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_elastic.strategies.stores.device_store import workers_arguments
 from tf_elastic.strategies.stores.worker_store import Create
+from tf_elastic.strategies.stores.worker_store import TensorLike
 
 
 class Bank:
@@ -105,7 +106,7 @@ class Bank:
         self._stores.append(weakref.ref(store))
         return store
 
-    def give_turn_to(self, worker: Any) -> None:
+    def give_turn_to(self, worker: int | tf.Tensor) -> None:
         """Puts the live values back into their rows, and takes others out.
 
         In a `tf.function` it costs two copies of one worker's values, whatever
@@ -180,13 +181,15 @@ class BankStore:
         self._put(before, live.read_value())
         live.assign(self._row(after), read_value=False)
 
-    def read(self, worker: Any) -> tf.Tensor:
+    def read(self, worker: int | tf.Tensor) -> tf.Tensor:
         """See `WorkerStore`; the number may be an integer tensor."""
         worker = tf.cast(worker, tf.int64)
         is_live = tf.equal(worker, self._bank.turn)
         return tf.where(is_live, self.live[0].read_value(), self._row(worker))
 
-    def assign(self, worker: Any, value: Any) -> Any:
+    def assign(
+        self, worker: int | tf.Tensor, value: TensorLike
+    ) -> tf.Operation | None:
         """See `WorkerStore`; the number may be an integer tensor."""
         live = self.live[0]
         worker = tf.cast(worker, tf.int64)
@@ -205,7 +208,7 @@ class BankStore:
         """See `WorkerStore`."""
         return [self.read(worker) for worker in range(self.num_workers)]
 
-    def set_all(self, value: Any) -> None:
+    def set_all(self, value: TensorLike) -> None:
         """See `WorkerStore`."""
         live = self.live[0]
         value = tf.convert_to_tensor(value, live.dtype)
@@ -213,12 +216,14 @@ class BankStore:
         live.assign(value, read_value=False)
         self.set_center(value)
 
-    def set_center(self, value: Any) -> None:
+    def set_center(self, value: TensorLike) -> None:
         """See `WorkerStore`."""
         for center in self.centers:
             center.assign(value, read_value=False)
 
-    def update_all(self, update: Callable[[int, tf.Variable], Any]) -> None:
+    def update_all(
+        self, update: Callable[[int, tf.Variable], object]
+    ) -> None:
         """See `WorkerStore`; each worker's value is live for its update."""
         live = self.live[0]
         turn = self._bank.turn
@@ -236,7 +241,7 @@ class BankStore:
             with tf.device(center.device):
                 update(0, center)
 
-    def _for_each(self, function: Callable[[tf.Tensor], Any]) -> None:
+    def _for_each(self, function: Callable[[tf.Tensor], object]) -> None:
         """Calls a function once for each worker; in a graph, in a loop."""
 
         def body(worker: tf.Tensor) -> list[tf.Tensor]:
@@ -261,7 +266,7 @@ class BankStore:
                 dtype=self._rows.dtype,
             )
 
-    def _put(self, worker: tf.Tensor, value: tf.Tensor) -> Any:
+    def _put(self, worker: tf.Tensor, value: tf.Tensor) -> tf.Operation:
         with tf.device(self._rows.device):
             return tf.raw_ops.ResourceScatterUpdate(
                 resource=self._rows.handle, indices=worker, updates=value

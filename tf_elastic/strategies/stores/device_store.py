@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic.strategies.stores.worker_store import Create
+from tf_elastic.strategies.stores.worker_store import TensorLike
 
 
 class DeviceStore:
@@ -59,7 +60,9 @@ class DeviceStore:
         """See `WorkerStore`."""
         return self.live[worker].value()
 
-    def assign(self, worker: int, value: Any) -> Any:
+    def assign(
+        self, worker: int, value: TensorLike
+    ) -> tf.Operation | None:
         """See `WorkerStore`."""
         return self.live[worker].assign(value, read_value=False)
 
@@ -71,16 +74,18 @@ class DeviceStore:
         """See `WorkerStore`."""
         return [copy.value() for copy in self.live]
 
-    def set_all(self, value: Any) -> None:
+    def set_all(self, value: TensorLike) -> None:
         """See `WorkerStore`."""
         for copies in (self.live, self.centers):
             _set(copies, value)
 
-    def set_center(self, value: Any) -> None:
+    def set_center(self, value: TensorLike) -> None:
         """See `WorkerStore`."""
         _set(self.centers, value)
 
-    def update_all(self, update: Callable[[int, tf.Variable], Any]) -> None:
+    def update_all(
+        self, update: Callable[[int, tf.Variable], object]
+    ) -> None:
         """See `WorkerStore`."""
         for copies in (self.live, self.centers):
             for i, copy in enumerate(copies):
@@ -100,7 +105,7 @@ def workers_arguments(
     }
 
 
-def _set(copies: Sequence[tf.Variable], value: Any) -> None:
+def _set(copies: Sequence[tf.Variable], value: TensorLike) -> None:
     for copy in copies:
         with tf.device(copy.device):
             copy.assign(value, read_value=False)

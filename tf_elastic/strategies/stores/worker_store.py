@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 from typing import Protocol
+from typing import TypeAlias
 
 import tensorflow as tf
+
+# What a variable can be set to: a tensor, another variable, an array, a number.
+TensorLike: TypeAlias = tf.types.experimental.TensorLike
 
 # Makes one variable on each device, of a variable creator's arguments.
 Create = Callable[..., Sequence[tf.Variable]]
@@ -43,7 +46,9 @@ class WorkerStore(Protocol):
             worker: its number, from 0.
         """
 
-    def assign(self, worker: int, value: Any) -> Any:
+    def assign(
+        self, worker: int, value: TensorLike
+    ) -> tf.Operation | None:
         """Sets a worker's value.
 
         Args:
@@ -64,21 +69,23 @@ class WorkerStore(Protocol):
     def values(self) -> list[tf.Tensor]:
         """All workers' values, in their order."""
 
-    def set_all(self, value: Any) -> None:
+    def set_all(self, value: TensorLike) -> None:
         """Sets all workers, and the center.
 
         Args:
             value: of the variable's shape and dtype.
         """
 
-    def set_center(self, value: Any) -> None:
+    def set_center(self, value: TensorLike) -> None:
         """Sets the center, on every device; the workers stay.
 
         Args:
             value: of the variable's shape and dtype.
         """
 
-    def update_all(self, update: Callable[[int, tf.Variable], Any]) -> None:
+    def update_all(
+        self, update: Callable[[int, tf.Variable], object]
+    ) -> None:
         """Updates all workers, and the center, each by what it holds.
 
         Args:
