@@ -24,7 +24,7 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import VariableSpec
 from tf_elastic.cluster.transport import array_ends
-from tf_elastic.cluster.transport import local_socket
+from tf_elastic.cluster.transport import array_socket
 from tf_elastic.cluster.transport import shared_memory
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.transport.array_ends import Caller
@@ -420,7 +420,7 @@ class Echo:
 
     def knock(self):
         invited = self.server.invite()
-        plain = local_socket.connect(
+        plain = array_socket.connect_locally(
             invited["local_name"], time.monotonic() + 20
         )
         self.sockets.append(plain)
@@ -643,7 +643,7 @@ def test_the_name_is_told_by_grpc_only(cluster):
         stranger.sessions[0].connection.call(wire.INVITE, 20.0)
     # It can be seen on this host; but nobody gets in without a ticket.
     name = center.servers[0]._arrays._local_name
-    plain = local_socket.connect(name, soon())
+    plain = array_socket.connect_locally(name, soon())
     ArraySocket(plain).send({"ticket": "0" * 64}, (), soon())
     assert is_cut_off(plain)
     plain.close()

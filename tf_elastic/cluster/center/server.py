@@ -5,6 +5,7 @@ ask nobody for a name, and run any graph they are sent; this one listens where
 it is told, asks for a token, can speak TLS, and knows a dozen calls.
 """
 
+import functools
 import hmac
 import threading
 from collections.abc import Callable
@@ -249,17 +250,13 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         service, _, name = details.method.lstrip("/").partition("/")
-        if service != wire.SERVICE:
+        is_known = name in self._controls or name in self._streams
+        if service != wire.SERVICE or not is_known:
             return None
-        if name in self._controls:
-            answers = self._one_message(name)
-        elif name in self._streams:
-            answers = self._with_arrays(self._streams[name])
-        else:
-            return None
-        if not self._has_token(details.invocation_metadata):
-            return grpc.stream_stream_rpc_method_handler(self._refuse)
-        return grpc.stream_stream_rpc_method_handler(self._guarded(answers))
+        answer: Callable[..., Any] = self._refuse
+        if self._has_token(details.invocation_metadata):
+            answer = functools.partial(self._serve, name)
+        return grpc.stream_stream_rpc_method_handler(answer)
 
     # Who may call, and how errors are told.
 
@@ -277,65 +274,46 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             "cluster. Give all processes the same TF_ELASTIC_TOKEN",
         )
 
-    def _guarded(
-        self, answers: Callable[..., Iterator[bytes]]
-    ) -> Callable[..., Iterator[bytes]]:
-        def guarded(
-            messages: Iterator[bytes], context: grpc.ServicerContext
-        ) -> Iterator[bytes]:
-            self._let_in(context.peer())
-            try:
-                yield from answers(messages, context)
-            except grpc.RpcError:
-                raise  # The caller has gone, or was too slow.
-            except Exception as error:
-                _tell(errors.as_told(error), context)
+    def _serve(
+        self,
+        name: str,
+        messages: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> Iterator[bytes]:
+        self._let_in(context.peer())
+        try:
+            yield from self._answer(name, messages, context)
+        except grpc.RpcError:
+            raise  # The caller has gone, or was too slow.
+        except Exception as error:
+            told = errors.as_told(error)
+            context.abort(
+                grpc.StatusCode.ABORTED,
+                f"{type(told).__name__}: {told}"[:_MAX_LETTERS],
+            )
 
-        return guarded
-
-    def _one_message(self, name: str) -> Callable[..., Iterator[bytes]]:
-        call, most = self._controls[name], wire.MAX_CALL_BYTES
-        if name == wire.JOIN:
-            most = wire.MAX_HEADER_BYTES
-
-        def answers(
-            messages: Iterator[bytes], context: grpc.ServicerContext
-        ) -> Iterator[bytes]:
-            message = self._first(messages, context)
-            yield wire.pack(call(wire.unpack(message, most)))
-
-        return answers
-
-    def _with_arrays(self, call: ArrayCall) -> Callable[..., Iterator[bytes]]:
-        def answers(
-            messages: Iterator[bytes], context: grpc.ServicerContext
-        ) -> Iterator[bytes]:
-            message = self._first(messages, context)
-            asked = call(wire.unpack(message, wire.MAX_CALL_BYTES))
-            with asked.among(self._large, context.peer(), context.cancel):
-                wire.receive(messages, asked.room)
-                news, answer = asked.run(asked.room, [])
-                yield wire.pack(news)
-                yield from wire.chunks(answer)
-
-        return answers
-
-    def _first(
-        self, messages: Iterator[bytes], context: grpc.ServicerContext
-    ) -> bytes:
-        """The first message, or none; ends the call if it does not come."""
+    def _answer(
+        self,
+        name: str,
+        messages: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> Iterator[bytes]:
+        is_join = name == wire.JOIN
+        most = wire.MAX_HEADER_BYTES if is_join else wire.MAX_CALL_BYTES
         host = host_of(context.peer())
         with self._half.visit(host, context.cancel, _MESSAGE_S):
-            return next(messages, b"")
+            message = next(messages, b"")
+        header = wire.unpack(message, most)
+        if name in self._controls:
+            yield wire.pack(self._controls[name](header))
+            return
+        asked = self._streams[name](header)
+        with asked.among(self._large, context.peer(), context.cancel):
+            wire.receive(messages, asked.room)
+            news, answer = asked.run(asked.room, [])
+            yield wire.pack(news)
+            yield from wire.chunks(answer)
 
 
 def _as_bytes(value: str | bytes) -> bytes:
     return value.encode(errors="replace") if isinstance(value, str) else value
-
-
-def _tell(error: Exception, context: grpc.ServicerContext) -> None:
-    """Ends the call with the error's name and text."""
-    context.abort(
-        grpc.StatusCode.ABORTED,
-        f"{type(error).__name__}: {error}"[:_MAX_LETTERS],
-    )

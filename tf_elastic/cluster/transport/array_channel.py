@@ -13,7 +13,6 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import array_socket
-from tf_elastic.cluster.transport import local_socket
 from tf_elastic.cluster.transport.array_ends import Caller
 from tf_elastic.cluster.transport.array_socket import ArraySocket
 
@@ -157,7 +156,7 @@ class ArrayChannel:
         self, port: int, local_name: str | None, until: float
     ) -> ArraySocket:
         if local_name and self._local_failures < _MAX_LOCAL_FAILURES:
-            local = local_socket.connect(local_name, until)
+            local = array_socket.connect_locally(local_name, until)
             if local is not None:
                 return ArraySocket(local)
         context = self._security.client_context()

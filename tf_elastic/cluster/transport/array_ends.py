@@ -5,6 +5,7 @@ what does is where they are. It is always the worker's memory: the center reads
 what it is sent, and writes its answer, where the worker has it.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -63,42 +64,32 @@ class Caller:
             TimeoutError: the deadline is over.
             OSError: the center is gone.
         """
-        try:
-            return self._ask(name, header, sent, out, deadline)
-        except BaseException:  # The center may be at it yet.
-            shared_memory.spoil([*sent, *out])
-            raise
-
-    def _ask(
-        self,
-        name: str,
-        header: dict[str, Any],
-        sent: Sequence[Any],
-        out: Sequence[Any],
-        deadline: float,
-    ) -> dict[str, Any]:
-        asked: dict[str, Any] = {
-            "call": name,
-            "header": header,
-            "timeout_s": deadline - time.monotonic(),
-            NBYTES: sizes_of(sent),
-        }
-        views = list(map(wire.as_bytes, sent))
-        if self.socket.is_local:
-            asked[_SENT] = [self._place(array, deadline) for array in sent]
-            asked[_OUT] = [self._place(array, deadline) for array in out]
-            views = _without(views, asked[_SENT])
-        self.socket.send_frame(asked, views, deadline)
-        told = self.socket.receive_header(deadline)
-        filled = [] if "error" in told else list(out)
-        if sizes_of(filled) != told[NBYTES]:
-            raise errors.MessageError(
-                f"{told[NBYTES]} bytes came, where {sizes_of(filled)} were "
-                "expected."
-            )
-        if _PUT in told:
-            filled = _without(filled, told[_PUT])
-        self.socket.receive(filled, deadline)
+        with contextlib.ExitStack() as failed:
+            # The center may be at it yet.
+            failed.callback(shared_memory.spoil, [*sent, *out])
+            asked: dict[str, Any] = {
+                "call": name,
+                "header": header,
+                "timeout_s": deadline - time.monotonic(),
+                NBYTES: sizes_of(sent),
+            }
+            views = list(map(wire.as_bytes, sent))
+            if self.socket.is_local:
+                asked[_SENT] = [self._place(array, deadline) for array in sent]
+                asked[_OUT] = [self._place(array, deadline) for array in out]
+                views = _without(views, asked[_SENT])
+            self.socket.send_frame(asked, views, deadline)
+            told = self.socket.receive_header(deadline)
+            filled = [] if "error" in told else list(out)
+            if sizes_of(filled) != told[NBYTES]:
+                raise errors.MessageError(
+                    f"{told[NBYTES]} bytes came, where {sizes_of(filled)} were "
+                    "expected."
+                )
+            if _PUT in told:
+                filled = _without(filled, told[_PUT])
+            self.socket.receive(filled, deadline)
+            failed.pop_all()
         return told
 
     def _place(self, array: Any, deadline: float) -> list[int] | None:

@@ -22,7 +22,6 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import array_socket
 from tf_elastic.cluster.transport import fields
-from tf_elastic.cluster.transport import local_socket
 from tf_elastic.cluster.transport import open_files
 from tf_elastic.cluster.transport.array_ends import Guest
 from tf_elastic.cluster.transport.array_socket import ArraySocket
@@ -79,7 +78,7 @@ class ArrayServer:
         self._listeners = [_listen(host, port)]
         self.port: int = self._listeners[0].getsockname()[1]
         self._local_name: str | None = None
-        local = local_socket.listen() if shares_memory else None
+        local = array_socket.listen_locally() if shares_memory else None
         if local:
             self._listeners.append(local[0])
             self._local_name = local[1]
@@ -115,7 +114,7 @@ class ArrayServer:
             self._listeners[0].shutdown(socket.SHUT_RDWR)
         if self._local_name:  # That one is woken up by a visitor.
             until = time.monotonic() + _LOOK_S
-            visitor = local_socket.connect(self._local_name, until)
+            visitor = array_socket.connect_locally(self._local_name, until)
             if visitor is not None:
                 visitor.close()
         for thread in self._threads:

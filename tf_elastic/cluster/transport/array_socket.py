@@ -11,6 +11,7 @@ use: nobody knows where in a frame the two ends are.
 
 import contextlib
 import os
+import secrets
 import socket
 import ssl
 import struct
@@ -280,3 +281,41 @@ def keep_alive(connected: socket.socket) -> None:
             connected.setsockopt(
                 socket.IPPROTO_TCP, getattr(socket, name), value
             )
+
+
+# Sockets of Unix have names that nobody knows who has not asked the center by
+# gRPC, and that nobody can see from another network namespace.
+
+
+def listen_locally() -> tuple[socket.socket, str] | None:
+    """A socket that listens, and its name; None where there are none."""
+    if not shared_memory.SUPPORTED:
+        return None
+    name = f"tf_elastic-{secrets.token_hex(16)}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(f"\0{name}")
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        return None
+    return listener, name
+
+
+def connect_locally(name: str, until: float) -> socket.socket | None:
+    """Connects to what listens by a name; None if that is not on this host.
+
+    Args:
+        name: as the center has told it.
+        until: when to give up.
+    """
+    if not shared_memory.SUPPORTED:
+        return None
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(max(until - time.monotonic(), 0.01))
+        connected.connect(f"\0{name}")
+    except OSError:
+        connected.close()
+        return None
+    return connected

@@ -111,11 +111,7 @@ class Connection:
         except OSError as error:
             if self._arrays.closed:
                 raise self._closed(name) from error
-            waited = time.monotonic() - begin
-            raise errors.CenterUnavailableError(
-                f"{self._where} did not answer {name} (waited {waited:.1f} s: "
-                f"{error})"
-            ) from error
+            raise self._away(name, begin, error) from error
         if told is None:
             answer = self._by_grpc(name, begin, deadline, header, sent, out)
         elif "error" in told:
@@ -191,7 +187,6 @@ class Connection:
         self, error: grpc.RpcError, name: str, begin: float
     ) -> errors.ClusterError:
         code, details = error.code(), error.details()
-        where = self._where
         if code is grpc.StatusCode.ABORTED:
             kind, _, message = (details or "").partition(": ")
             return self._failed(name, begin, kind, message)
@@ -199,15 +194,18 @@ class Connection:
             return errors.CenterRefusedError(details)
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return errors.CenterRefusedError(
-                f"{where} is no center server of this release of tf_elastic: "
-                f"{details}"
+                f"{self._where} is no center server of this release of "
+                f"tf_elastic: {details}"
             )
-        waited = time.monotonic() - begin
         if code in _AWAY:
-            return errors.CenterUnavailableError(
-                f"{where} did not answer {name} (waited {waited:.1f} s: "
-                f"{details})"
-            )
+            return self._away(name, begin, details)
+        return self._failed(name, begin, str(code), details)
+
+    def _away(
+        self, name: str, begin: float, why: object
+    ) -> errors.CenterUnavailableError:
+        waited = time.monotonic() - begin
         return errors.CenterUnavailableError(
-            f"{where} failed in {name} after {waited:.1f} s: {code}, {details}"
+            f"{self._where} did not answer {name} (waited {waited:.1f} s: "
+            f"{why})"
         )

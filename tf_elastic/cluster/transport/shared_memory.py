@@ -145,7 +145,8 @@ def _new_segment(nbytes: int) -> Segment:
     descriptor = os.memfd_create(
         "tf_elastic", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     )
-    try:
+    with contextlib.ExitStack() as failed:
+        failed.callback(os.close, descriptor)
         os.ftruncate(descriptor, nbytes)
         fcntl.fcntl(
             descriptor,
@@ -153,9 +154,7 @@ def _new_segment(nbytes: int) -> Segment:
             fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
         )
         segment = Segment(descriptor, nbytes)
-    except BaseException:
-        os.close(descriptor)
-        raise
+        failed.pop_all()
     segment.populate()
     return segment
 
@@ -170,23 +169,22 @@ def opened(descriptor: int) -> np.ndarray:
         MessageError: it could be made shorter, or is no such memory, or there
             are too many.
     """
-    try:
-        most = open_files.for_connections() // 4 // _FILES_OF_ONE
+    most = open_files.for_connections() // 4 // _FILES_OF_ONE
+    with contextlib.ExitStack() as failed:
+        failed.callback(os.close, descriptor)
         if len(_opened) >= most:
             raise errors.MessageError(
                 f"There may be {most} segments of shared memory."
             )
-        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
-        if not seals & fcntl.F_SEAL_SHRINK:
-            raise errors.MessageError("Shared memory has to be sealed.")
-        segment = Segment(descriptor, os.fstat(descriptor).st_size)
-        _opened.add(segment)
-    except (OSError, ValueError) as error:
-        os.close(descriptor)
-        raise errors.MessageError(
-            f"What came is no memory to share: {error}."
-        ) from error
-    except BaseException:
-        os.close(descriptor)
-        raise
+        try:
+            seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+            if not seals & fcntl.F_SEAL_SHRINK:
+                raise ValueError("it is not sealed")
+            segment = Segment(descriptor, os.fstat(descriptor).st_size)
+        except (OSError, ValueError) as error:
+            raise errors.MessageError(
+                f"What came is no memory to share: {error}."
+            ) from error
+        failed.pop_all()
+    _opened.add(segment)
     return np.asarray(segment)
