@@ -3,18 +3,24 @@
 import contextlib
 import os
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
+from numpy.typing import ArrayLike
 
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import event_file
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.event_file import EventFile
 from tf_elastic.monitor.run_clock import VALIDATION
+from tf_elastic.monitor.run_clock import Logs
 from tf_elastic.monitor.run_clock import RunClock
 from tf_elastic.monitor.run_report import RunTimes
 from tf_elastic.monitor.step_clock import StepClock
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class ElasticMonitor(keras.callbacks.Callback):
@@ -90,7 +96,7 @@ class ElasticMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        center_data: Any = None,
+        center_data: "tf.data.Dataset | Sequence[ArrayLike] | None" = None,
         center_steps: int | None = None,
         log_dir: str | os.PathLike[str] | None = None,
         update_freq: str | int = "epoch",
@@ -131,7 +137,7 @@ class ElasticMonitor(keras.callbacks.Callback):
 
     # What Keras calls.
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Starts the clocks."""
         clock = self._clock = StepClock(self.model.distribute_strategy)
         self._at_begin = self._at_epoch = self._at_write = clock.read()
@@ -144,18 +150,18 @@ class ElasticMonitor(keras.callbacks.Callback):
         if self.log_dir:
             self._writer = EventFile(self.log_dir)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Starts the clock of the epoch."""
         self._batches_of_epoch = 0
         self._at_epoch = self._running_clock().read()
         if self.run_clock:
             self._steps_s = self.run_clock.steps_s
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Marks where a step begins."""
         self._running_clock().begin()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Counts steps, and writes every `update_freq` of them.
 
         Args:
@@ -174,7 +180,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             self._batches_since_write %= self.update_freq
             self._write(self._worker_scalars(logs or {}))
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Evaluates the center, adds to `logs`, and writes.
 
         Args:
@@ -183,7 +189,9 @@ class ElasticMonitor(keras.callbacks.Callback):
         """
         logs = {} if logs is None else logs
         times = self._running_clock().read().since(self._at_epoch)
-        evaluating: Any = contextlib.nullcontext()
+        evaluating: contextlib.AbstractContextManager[None] = (
+            contextlib.nullcontext()
+        )
         if self.run_clock:
             clock = self.run_clock
             clock.calls_took(
@@ -212,7 +220,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         logs.update(probe.learning_rates(self.model))
         logs.update(times.split())
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: Logs = None) -> None:
         """Closes the file for TensorBoard."""
         if self._writer:
             self._writer.close()
@@ -228,7 +236,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             )
         return self._clock
 
-    def _tell_others(self, loss: Any) -> None:
+    def _tell_others(self, loss: float | None) -> None:
         """In a cluster, lets the chief know how this worker is doing."""
         if self._watch is None:
             return
@@ -242,7 +250,7 @@ class ElasticMonitor(keras.callbacks.Callback):
             share = client.counts.wait_s / times.total_s
             client.notes["wait_share"] = min(share, 1.0)
 
-    def _evaluate_center(self, logs: dict[str, Any]) -> dict[str, float]:
+    def _evaluate_center(self, logs: dict[str, float]) -> dict[str, float]:
         """The center's loss and metrics, by their own names.
 
         Keras has read its metrics for this epoch by now, and resets them
@@ -267,7 +275,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         )
         return values
 
-    def _worker_scalars(self, logs: dict[str, Any]) -> dict[str, float]:
+    def _worker_scalars(self, logs: dict[str, float]) -> dict[str, float]:
         """All tags but the evaluation's, since they were last written."""
         now = self._running_clock().read()
         times, self._at_write = now.since(self._at_write), now
@@ -298,7 +306,7 @@ class ElasticMonitor(keras.callbacks.Callback):
                 )
         return scalars
 
-    def _write(self, scalars: dict[str, Any]) -> None:
+    def _write(self, scalars: dict[str, float | None]) -> None:
         if not self._writer:
             return
         step = probe.local_steps(self.model)
@@ -314,7 +322,7 @@ class ElasticMonitor(keras.callbacks.Callback):
         self._writer.write(step, scalars, histograms)
 
 
-def _check_positive(name: str, value: Any, otherwise: str) -> None:
+def _check_positive(name: str, value: object, otherwise: str) -> None:
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if not (is_integer and value >= 1):
         raise ValueError(

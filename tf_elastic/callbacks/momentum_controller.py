@@ -1,6 +1,7 @@
 """The callback that fits the center's momentum to the staleness."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from absl import logging
 from tf_elastic.callbacks import momentum_meters
 from tf_elastic.core import momentum_control
 from tf_elastic.monitor import probe
+from tf_elastic.monitor.run_clock import Logs
 from tf_elastic.optimizers.push_optimizer import GradientPush
 
 STALENESS = "staleness"
@@ -124,7 +126,7 @@ class MomentumController(keras.callbacks.Callback):
 
     # What Keras calls.
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Checks what it is to control; acts at once where it can."""
         self._optimizer = self._controlled()
         self._measured = {}
@@ -157,7 +159,7 @@ class MomentumController(keras.callbacks.Callback):
                 "`ElasticMirroredStrategy` or `ElasticMultiWorkerStrategy`."
             )
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Acts if it is time, and adds to `logs`.
 
         Args:
@@ -176,7 +178,7 @@ class MomentumController(keras.callbacks.Callback):
                 self._act()
         self._add_to(logs)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Adds to `logs`.
 
         Args:
@@ -193,7 +195,7 @@ class MomentumController(keras.callbacks.Callback):
     def _momentum(self) -> float:
         return float(self._optimizer.momentum.numpy())
 
-    def _add_to(self, logs: dict[str, Any] | None) -> None:
+    def _add_to(self, logs: Logs) -> None:
         if logs is not None:
             logs["momentum"] = self._momentum()
             logs.update(self._measured)
@@ -275,7 +277,9 @@ class MomentumController(keras.callbacks.Callback):
             )
 
 
-def _check(name: str, value: Any, rule: str, holds: Any) -> None:
+def _check(
+    name: str, value: object, rule: str, holds: Callable[[float], bool]
+) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and holds(value)):
         raise ValueError(

@@ -1,9 +1,8 @@
 """Epochs that all workers of a cluster end together."""
 
-from typing import Any
-
 import keras
 
+from tf_elastic.monitor.run_clock import Logs
 from tf_elastic.strategies.elastic_multi_worker import (
     ElasticMultiWorkerStrategy,
 )
@@ -60,14 +59,14 @@ class SharedEpochs(keras.callbacks.Callback):
             )
         self.samples_per_epoch = samples_per_epoch
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Looks at what it is used with.
 
         Raises:
             ValueError: the strategy has no center that counts, or
                 `steps_per_epoch` was given.
         """
-        strategy: Any = self.model.distribute_strategy
+        strategy = self.model.distribute_strategy
         if not isinstance(strategy, ElasticMultiWorkerStrategy):
             raise ValueError(
                 "`SharedEpochs` needs a center that counts all workers' "
@@ -84,11 +83,11 @@ class SharedEpochs(keras.callbacks.Callback):
             )
         strategy.extended.hear_of_others()
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: Logs = None) -> None:
         """Lets the chief say whether it has stopped."""
         self.model.distribute_strategy.extended.fit_ends()
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Decides when the epoch ends."""
         # Of the process, not of this object: each `fit` may have its own.
         extended = self.model.distribute_strategy.extended
@@ -102,13 +101,13 @@ class SharedEpochs(keras.callbacks.Callback):
             extended.epoch_end = done * self.samples_per_epoch
         extended.epoch_end += self.samples_per_epoch
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Ends the epoch if all have done their part."""
         end = self.model.distribute_strategy.extended.epoch_end
         if self._samples()[0] >= end and not self.model.stop_training:
             self.model.stop_training = _EpochIsOver()
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Lets training go on, unless somebody else has stopped it."""
         if isinstance(self.model.stop_training, _EpochIsOver):
             self.model.stop_training = False

@@ -1,9 +1,9 @@
 """The figures of thesis chapter 3: the center on a quadratic, and ADMM."""
 
 from typing import TYPE_CHECKING
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from tf_elastic import theory
@@ -35,7 +35,7 @@ def _center_errors() -> Table:
     p = np.array(_WORKERS)[:, None, None, None]
     t = np.array(_TIMES)[:, None, None]
     beta, learning_rate = axis[:, None], axis
-    setting: dict[str, Any] = {
+    setting: dict[str, ArrayLike] = {
         "learning_rate": learning_rate,
         "curvature": 1.0,
         "num_workers": p,

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike
 from tf_elastic.figures.figure import Table
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import matplotlib.figure
 
 # The papers' own: deep blue is low, dark red is high.
@@ -48,8 +48,8 @@ def heat_map(
     labels: tuple[str, str],
     limits: tuple[float, float] | None = None,
     contours: Sequence[float] = (),
-    axes: Any = None,
-) -> Any:
+    axes: "matplotlib.axes.Axes | None" = None,
+) -> "matplotlib.axes.Axes":
     """Draws a column over the grid of two others, as in the thesis.
 
     Args:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from tf_elastic.figures.figure import Table
 from tf_elastic.theory import multiplicative
 
 if TYPE_CHECKING:
+    import matplotlib.axes
     import matplotlib.figure
 
 _ETA = r"learning rate $\eta$"
@@ -191,7 +191,9 @@ def _draw_map(column: str, symbol: str, label: str) -> Callable[..., None]:
     return draw
 
 
-def _mark_lowest(axes: Any, table: Table, column: str, symbol: str) -> None:
+def _mark_lowest(
+    axes: "matplotlib.axes.Axes", table: Table, column: str, symbol: str
+) -> None:
     lowest = np.argmin(table["radius"])
     eta, other = table["learning_rate"][lowest], table[column][lowest]
     axes.plot(eta, other, "w+", markersize=12, markeredgewidth=2)

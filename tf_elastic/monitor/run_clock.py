@@ -9,6 +9,9 @@ import keras
 
 from tf_elastic.monitor.run_report import RunTimes
 
+# What Keras tells its callbacks: values by name.
+Logs = dict[str, float] | None
+
 START = "start"  # importing, building, reading data
 STEPS = "steps"  # the calls of the train function
 VALIDATION = "validation"  # evaluation, of the test set too, and its tracing
@@ -130,7 +133,7 @@ class _Before(keras.callbacks.Callback):
     on_epoch_begin = on_epoch_end = _begin
     on_train_batch_begin = on_train_batch_end = _begin
 
-    def on_test_begin(self, logs: object = None) -> None:
+    def on_test_begin(self, logs: Logs = None) -> None:
         self._clock.switch(VALIDATION)
 
 
@@ -148,5 +151,5 @@ class _After(keras.callbacks.Callback):
     on_epoch_begin = on_epoch_end = _end
     on_train_batch_end = on_test_end = _end
 
-    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._clock.switch(STEPS)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,10 @@ from tf_elastic.timeline import event as events
 from tf_elastic.timeline import lanes
 from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.lanes import Lanes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _WIDTH, _DPI = 12.0, 130  # inches; dots in each
 # Marks of a kind that are closer in a lane are one.
@@ -98,7 +102,7 @@ def plot(
         figure.savefig(partial, format="png")
 
 
-def draw(found: Sequence[Event], title: str | None = None) -> Any:
+def draw(found: Sequence[Event], title: str | None = None) -> "Figure":
     """The picture as a `matplotlib.figure.Figure`; see `plot`."""
     if not found:
         raise ValueError(
@@ -149,7 +153,7 @@ def _length(begin: float, end: float) -> float:
 # Lanes.
 
 
-def _draw_lanes(axes: Any, drawn: Lanes, begin: float, end: float) -> None:
+def _draw_lanes(axes: "Axes", drawn: Lanes, begin: float, end: float) -> None:
     from matplotlib.collections import PolyCollection
 
     rows = {name: row for row, name in enumerate(drawn.names)}
@@ -228,7 +232,7 @@ def _bins(count: int, begin: float, end: float) -> np.ndarray:
 
 
 def _draw_staleness(
-    axes: Any, pushes: Sequence[Event], begin: float, end: float
+    axes: "Axes", pushes: Sequence[Event], begin: float, end: float
 ) -> None:
     known = [
         (e.time - begin, e.staleness)
@@ -241,7 +245,7 @@ def _draw_staleness(
         values[_in_bin(times, edges) == k] for k in range(len(edges) - 1)
     ]
 
-    def of_each(take: Callable[[np.ndarray], Any]) -> list[float]:
+    def of_each(take: Callable[[np.ndarray], np.float64]) -> list[float]:
         return [float(take(part)) if part.size else math.nan for part in parts]
 
     middles = (edges[:-1] + edges[1:]) / 2
@@ -270,7 +274,7 @@ def _in_bin(times: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _draw_speed(
-    axes: Any, pushes: Sequence[Event], begin: float, end: float
+    axes: "Axes", pushes: Sequence[Event], begin: float, end: float
 ) -> None:
     edges = _bins(len(pushes), begin, end)
     times = np.array([e.time - begin for e in pushes], np.float64)
@@ -290,7 +294,7 @@ def _draw_speed(
     _plain(axes)
 
 
-def _plain(axes: Any) -> None:
+def _plain(axes: "Axes") -> None:
     axes.grid(True, axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=7)

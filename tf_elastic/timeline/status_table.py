@@ -6,7 +6,6 @@ tell (`timeline.status`).
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 # Longer than signs of life are apart.
@@ -120,5 +119,5 @@ def _of_worker(row: WorkerRow) -> str:
     )
 
 
-def _number(value: Any, form: str) -> str:
+def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)

@@ -4,7 +4,6 @@ import contextlib
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from tf_elastic.cluster.center.center_state import CenterState
 from tf_elastic.cluster.center.registration import PushId
 from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
+from tf_elastic.core.rules import Rates
 from tf_elastic.timeline import event as happened
 from tf_elastic.timeline.stream import Stream
 
@@ -56,7 +56,7 @@ class Arrivals:
     def of(
         self,
         push_id: PushId,
-        rates: Mapping[str, Any],
+        rates: Rates,
         answers_difference: bool | None = None,
     ) -> Iterator[Registration]:
         """A message is here: nothing else changes inside the block.
@@ -86,7 +86,7 @@ class Arrivals:
     def note(
         self,
         push_id: PushId,
-        rates: Mapping[str, Any],
+        rates: Rates,
         moved: Sequence[np.ndarray],
         outcome: str = happened.APPLIED,
     ) -> Registration:

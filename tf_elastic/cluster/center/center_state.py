@@ -54,7 +54,7 @@ class CenterState:
         # own rule keeps less an empty one.
         self.slots: dict[str, Arrays] = {}
         self._by_role: dict[str, Rule] = {}
-        self._last_rates: dict[str, Any] = {}
+        self._last_rates: Rates = {}
         self._bounds = Bounds(index)
         self.sent = SentPoints()  # of a rule that remembers
 

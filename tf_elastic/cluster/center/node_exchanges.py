@@ -6,7 +6,6 @@ exchange is atomic on each server.
 
 import threading
 from collections.abc import Callable
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,9 @@ from tf_elastic.cluster.transport.reference_codec import begun
 from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
+from tf_elastic.core.rules import Rates
 from tf_elastic.timeline import event as happened
 from tf_elastic.timeline.stream import Stream
-
-# By name, the numbers of a push; see `core.rules`.
-Rates = Mapping[str, Any]
 
 
 class NodeExchanges:

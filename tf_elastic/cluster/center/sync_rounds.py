@@ -3,7 +3,6 @@
 import collections
 from collections.abc import Callable
 from collections.abc import Collection
-from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.blocks import blocks
+from tf_elastic.core.rules import Rates
 
 Arrays = list[np.ndarray]
-Rates = Mapping[str, Any]
 
 # Of one worker for a round's end. The one before may not know yet that nobody
 # listens to it any more.

@@ -6,7 +6,6 @@ joined anew.
 """
 
 from collections.abc import Callable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.core import lateness
+from tf_elastic.core.rules import Rates
 
 
 class Progress(NamedTuple):
@@ -39,7 +39,7 @@ class Push(NamedTuple):
     call: "Callable[[ShardSession, Push, Arrays, Arrays], News]"
     sequence: int
     at: Progress  # of the worker when its message was made
-    rates: Mapping[str, Any]
+    rates: Rates
     adds_up: bool  # what cannot be sent now is sent later
     takes_points: bool  # is answered by points
     overlapped: bool  # made before the answer to the push before was there
