@@ -485,7 +485,7 @@ def ask_from_memory(echo, **changed):
         "out_at": [[7, 0, 8000]],
         **changed,
     }
-    ours.socket.send_frame(header, [], soon())
+    ours.socket.send(header, [], soon())
     return plain
 
 

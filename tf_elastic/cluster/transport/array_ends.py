@@ -73,12 +73,12 @@ class Caller:
                 "timeout_s": deadline - time.monotonic(),
                 NBYTES: sizes_of(sent),
             }
-            views = list(map(wire.as_bytes, sent))
+            travelling = sent
             if self.socket.is_local:
                 asked[_SENT] = [self._place(array, deadline) for array in sent]
                 asked[_OUT] = [self._place(array, deadline) for array in out]
-                views = _without(views, asked[_SENT])
-            self.socket.send_frame(asked, views, deadline)
+                travelling = _without(sent, asked[_SENT])
+            self.socket.send(asked, travelling, deadline)
             told = self.socket.receive_header(deadline)
             filled = [] if "error" in told else list(out)
             if sizes_of(filled) != told[NBYTES]:
@@ -208,7 +208,7 @@ class Guest:
             pairs = zip(views, self.places, strict=True)
             frame[_PUT] = [_put(view, place) for view, place in pairs]
             views = _without(views, frame[_PUT])
-        self.socket.send_frame(frame, views, deadline)
+        self.socket.send(frame, views, deadline)
 
 
 def _without(values: Sequence[Any], there: Sequence[Any]) -> list[Any]:

@@ -68,12 +68,13 @@ class ArraySocket:
             self._socket.do_handshake()
 
     def send(
-        self, header: dict[str, Any], arrays: Sequence[Any], deadline: float
+        self, header: dict[str, Any], arrays: Iterable[Any], deadline: float
     ) -> None:
         """Sends a frame.
 
         Args:
-            header: JSON.
+            header: JSON. It has its `NBYTES` already if the other end has, or
+                will have, more than these arrays.
             arrays: arrays or memory views, contiguous.
             deadline: when to give up.
 
@@ -81,17 +82,8 @@ class ArraySocket:
             TimeoutError: the deadline is over.
             OSError: the other end is gone.
         """
-        header = {**header, NBYTES: sizes_of(arrays)}
-        self.send_frame(header, map(wire.as_bytes, arrays), deadline)
-
-    def send_frame(
-        self,
-        header: dict[str, Any],
-        views: Iterable[memoryview],
-        deadline: float,
-    ) -> None:
-        """As `send`, where not all that is announced goes this way."""
-        text, views = wire.pack(header), list(views)
+        views = list(map(wire.as_bytes, arrays))
+        text = wire.pack({NBYTES: list(map(len, views)), **header})
         first = _PREFIX.pack(_MARK, len(text)) + text
         if sum(map(len, views)) <= _JOINED_BYTES:
             first, views = b"".join([first, *views]), []

@@ -115,85 +115,47 @@ def array_calls(groups: Groups) -> dict[str, ArrayCall]:
         if worker is not None:  # Before there is room for what it sends.
             node.registry.check(worker, sender.get("incarnation", 0))
             whose = worker, group
-        codec = header.get("codec")
-        if name in (wire.READ, wire.LISTEN):
-            room = []
-        else:
-            whole = header.get("whole", True)
-            room = _room(node, "none" if whole else header["codec"])
+        codec = "none" if header.get("whole", True) else header["codec"]
+        nothing = name in (wire.READ, wire.LISTEN)
         return Asked(
-            room,
-            functools.partial(_RUN[name], node, header),
-            name == wire.PUSH or codec == "none",
+            [] if nothing else _room(node, codec),
+            functools.partial(_run, name, node, header),
+            name == wire.PUSH or header.get("codec") == "none",
             whose,
         )
 
     return {name: functools.partial(ask, name) for name in wire.STREAMS}
 
 
-# What is done with the arrays of each call.
-
-
-def _read(node: Node, header: Header, _: Arrays, places: Places) -> Answer:
-    out = _wanted(places, _room(node, "none"))
-    return node.exchanges.read(**header, out=out)
-
-
-def _initialize(
-    node: Node, header: Header, arrays: Arrays, _: Places
+def _run(
+    name: str, node: Node, header: Header, arrays: Arrays, places: Places
 ) -> Answer:
-    return node.initialize(values=arrays, **header), []
-
-
-def _push(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
-    return node.exchanges.push(*_push_of(header, arrays)), []
-
-
-def _exchange(
-    node: Node, header: Header, arrays: Arrays, places: Places
-) -> Answer:
+    """What is done with a call's arrays; see `Asked.run`."""
+    exchanges = node.exchanges
+    match name:
+        case wire.READ:
+            here = _wanted(places, _room(node, "none"))
+            return exchanges.read(**header, out=here)
+        case wire.LISTEN:  # What goes to all is nobody's to write in.
+            return node.one_way.listen(**header)
+        case wire.SEND:
+            return node.one_way.send(values=arrays, **header), []
+        case wire.INITIALIZE:
+            return node.initialize(values=arrays, **header), []
+    push_id, rates = PushId(**header["id"]), header["rate"]
+    match name:
+        case wire.PUSH:
+            return exchanges.push(push_id, arrays, rates), []
+        case wire.DEPOSIT:
+            return exchanges.deposit(push_id, arrays, rates)
+        case wire.TAKE:
+            return exchanges.take(push_id, arrays, rates)
+    codec, whole = header["codec"], header["whole"]
     out = None
-    if header["codec"] == "none":
+    if codec == "none":
         here = [a if a.flags.writeable else np.empty_like(a) for a in arrays]
         out = _wanted(places, here)
-    return node.exchanges.exchange(
-        *_push_of(header, arrays), header["codec"], header["whole"], out
-    )
-
-
-def _deposit(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
-    return node.exchanges.deposit(*_push_of(header, arrays))
-
-
-def _take(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
-    return node.exchanges.take(*_push_of(header, arrays))
-
-
-def _send(node: Node, header: Header, arrays: Arrays, _: Places) -> Answer:
-    return node.one_way.send(values=arrays, **header), []
-
-
-def _listen(node: Node, header: Header, _: Arrays, places: Places) -> Answer:
-    del places  # What goes to all children is nobody's to write in.
-    return node.one_way.listen(**header)
-
-
-_RUN: dict[str, Callable[[Node, Header, Arrays, Places], Answer]] = {
-    wire.READ: _read,
-    wire.INITIALIZE: _initialize,
-    wire.PUSH: _push,
-    wire.EXCHANGE: _exchange,
-    wire.DEPOSIT: _deposit,
-    wire.TAKE: _take,
-    wire.SEND: _send,
-    wire.LISTEN: _listen,
-}
-
-
-def _push_of(
-    header: Header, arrays: Arrays
-) -> tuple[PushId, Arrays, dict[str, Any]]:
-    return PushId(**header["id"]), arrays, header["rate"]
+    return exchanges.exchange(push_id, arrays, rates, codec, whole, out)
 
 
 def _wanted(places: Places, arrays: Arrays) -> Arrays:

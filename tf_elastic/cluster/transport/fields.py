@@ -161,19 +161,12 @@ def table(other: Check, most: int, most_letters: int = 100) -> Check:
 
 def tree(leaf: Check, most: int, depth: int) -> Check:
     """An object of at most so many fields, some of which are such objects."""
+    deeper = tree(leaf, most, depth - 1) if depth else leaf
 
-    def part(depth: int) -> Check:
-        def check(name: str, value: Any) -> Any:
-            if type(value) is dict and depth > 0:
-                return of_depth(depth - 1)(name, value)
-            return leaf(name, value)
+    def part(name: str, value: Any) -> Any:
+        return (deeper if type(value) is dict else leaf)(name, value)
 
-        return check
-
-    def of_depth(depth: int) -> Check:
-        return table(part(depth), most)
-
-    return of_depth(depth)
+    return table(part, most)
 
 
 def scalar(name: str, value: Any) -> Any:
