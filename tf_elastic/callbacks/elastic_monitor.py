@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -214,8 +215,9 @@ class ElasticMonitor(keras.callbacks.Callback):
             logs["worker_loss"] = logs["loss"]
         logs.update({f"center_{name}": v for name, v in center.items()})
         distances = probe.elastic_distances(self.model)
-        if distances is not None:
-            logs["center_step"] = probe.center_step(self.model)
+        step = probe.center_step(self.model)
+        if distances is not None and step is not None:
+            logs["center_step"] = step
             logs["elastic_distance"] = float(distances.mean())
         logs.update(probe.learning_rates(self.model))
         logs.update(times.split())
@@ -290,10 +292,11 @@ class ElasticMonitor(keras.callbacks.Callback):
             if not name.startswith("val_")
         }
         distances = probe.elastic_distances(self.model)
-        if distances is not None:
+        step = probe.center_step(self.model)
+        if distances is not None and step is not None:
             for i, distance in enumerate(distances):
                 scalars[f"elastic_distance/worker_{i}"] = distance
-            scalars["center/step"] = probe.center_step(self.model)
+            scalars["center/step"] = step
         scalars.update(probe.learning_rates(self.model))
         if times.steps:
             for name, seconds in times.split().items():
@@ -306,7 +309,7 @@ class ElasticMonitor(keras.callbacks.Callback):
                 )
         return scalars
 
-    def _write(self, scalars: dict[str, float | None]) -> None:
+    def _write(self, scalars: Mapping[str, float | None]) -> None:
         if not self._writer:
             return
         step = probe.local_steps(self.model)
@@ -323,8 +326,7 @@ class ElasticMonitor(keras.callbacks.Callback):
 
 
 def _check_positive(name: str, value: object, otherwise: str) -> None:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if not (is_integer and value >= 1):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(
             f"`{name}` must be an integer >= 1, or {otherwise}. "
             f"Received: {name}={value!r}."

@@ -278,7 +278,7 @@ class MomentumController(keras.callbacks.Callback):
 
 
 def _check(
-    name: str, value: object, rule: str, holds: Callable[[float], bool]
+    name: str, value: float, rule: str, holds: Callable[[float], bool]
 ) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_number and holds(value)):

@@ -113,4 +113,5 @@ class SharedEpochs(keras.callbacks.Callback):
             self.model.stop_training = False
 
     def _samples(self) -> tuple[int, int]:
-        return self.model.distribute_strategy.samples_trained()
+        strategy: ElasticMultiWorkerStrategy = self.model.distribute_strategy
+        return strategy.samples_trained()

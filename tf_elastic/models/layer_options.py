@@ -21,7 +21,7 @@ def split_seed(seed: int | None, count: int) -> list[int | None]:
     return [int(state) >> 1 for state in states]  # Keras wants 31 bits.
 
 
-def layer_options(seed: int | None, l2: float) -> dict:
+def layer_options(seed: int | None, l2: float) -> dict[str, object]:
     """Returns the arguments shared by convolutions and dense layers.
 
     Args:
@@ -32,7 +32,7 @@ def layer_options(seed: int | None, l2: float) -> dict:
     Returns:
         Keyword arguments for a Keras layer.
     """
-    options: dict = {
+    options: dict[str, object] = {
         "kernel_initializer": keras.initializers.GlorotUniform(seed=seed),
         "bias_initializer": "zeros",
     }
