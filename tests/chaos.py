@@ -142,19 +142,11 @@ class Journal:
 class JournaledExchanges(NodeExchanges):
     """Writes down what it applies, at once and under the same lock."""
 
-    def __init__(self, node, journal, now):
-        self._watched = node.state
-        self._lock = node.changed
+    def __init__(self, parts, journal):
+        super().__init__(parts)
+        self._watched = parts.state
+        self._lock = parts.changed
         self._journal = journal
-        super().__init__(
-            node.state,
-            node.registry,
-            node.rounds,
-            node.news,
-            node.changed,
-            now,
-            node.events,
-        )
 
     def push(self, push_id, *args, **kwargs):
         with self._lock:
@@ -185,7 +177,7 @@ class JournaledNode(Node):
         super().__init__(*args, now=now, **kwargs)
         self.state.__class__ = WatchedCenter
         self.journal = Journal(self)
-        self.exchanges = JournaledExchanges(self, self.journal, now)
+        self.exchanges = JournaledExchanges(self._parts, self.journal)
 
     def initialize(self, *args, **kwargs):
         with self.changed:

@@ -98,9 +98,6 @@ def test_a_description_round_trips_through_json(made):
     assert again.sections == made.sections
     assert again.num_shards == made.num_shards
     assert layout.difference(description, made.describe()) is None
-    assert layout.fingerprint(description) == layout.fingerprint(
-        made.describe()
-    )
 
 
 @quick
@@ -153,14 +150,11 @@ B = layout.VariableSpec("b", (4,), "float32", layout.PARAMETERS)
 def test_the_first_difference_is_named(theirs, words):
     found = layout.difference(described(A, B), theirs)
     assert re.search(words, found), found
-    ours = described(A, B)
-    assert layout.fingerprint(ours) != layout.fingerprint(theirs)
 
 
 def test_names_of_variables_may_differ():
     ours, theirs = described(A, B), described(A._replace(name="c"), B)
     assert layout.difference(ours, theirs) is None
-    assert layout.fingerprint(ours) == layout.fingerprint(theirs)
 
 
 def test_runs_are_few_and_come_back():

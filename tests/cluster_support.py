@@ -18,6 +18,7 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.worker import client
 from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker import moved as kinds
 from tf_elastic.cluster.worker import patience
 from tf_elastic.cluster.worker.exchanger import Exchanger
 
@@ -194,11 +195,11 @@ class Worker:
 
     def obey(self, order):
         """Does to the parameters what an order says."""
-        if order.kind == exchanger.PULL:
+        if order.kind == kinds.PULL:
             self.x[0] = core.pull(
                 self.x[0], order.arrays[0], order.moving_rate
             )
-        elif order.kind == exchanger.RESTART:
+        elif order.kind == kinds.RESTART:
             self.x = [array.copy() for array in order.arrays]
             self.v = np.zeros_like(self.x[0])
 

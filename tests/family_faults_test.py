@@ -151,7 +151,7 @@ def test_a_restored_center_goes_on_as_if_nothing_was(
             assert again.restore()
             again.start()
             again.stop()
-            assert restored.layout.rule == rule
+            assert restored.state.layout.rule == rule
             center.serve(0, restored)
             until(lambda c=worker.client: c.sessions[0].away_since is None)
             support.assert_close(

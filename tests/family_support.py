@@ -8,6 +8,7 @@ import pytest
 from tests import cluster_support as support
 from tf_elastic import core
 from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker import moved
 from tf_elastic.cluster.worker.exchanger import Exchanger
 from tf_elastic.core import rules
 
@@ -110,10 +111,10 @@ class Pusher:
         return kind
 
     def obey(self, order):
-        if order.kind == exchanger.RESTART:
+        if order.kind == moved.RESTART:
             self.x = order.arrays[0].copy()
             self.read = self.x.copy()
-        elif order.kind == exchanger.TAKE:
+        elif order.kind == moved.TAKE:
             point = order.arrays[0]
             away = np.isnan(point)
             new, left = point, self.x

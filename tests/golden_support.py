@@ -255,7 +255,7 @@ def _of_all(models, servers):
     for shard in servers.shards:
         state, arrays = shard.snapshot()
         # Of a section as this server has it, the center's and what it keeps.
-        sections = shard.layout.sections
+        sections = shard.state.layout.sections
         names = [
             f"center {shard.index}'s {kept} of {section.role}"
             for kept in ("values", *state["slots"][1:])

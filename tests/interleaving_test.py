@@ -13,7 +13,7 @@ import pytest
 
 from tests import interleaving_support as support
 from tf_elastic import core
-from tf_elastic.cluster.worker import reliable_fanout
+from tf_elastic.cluster.worker import moved as kinds
 from tf_elastic.core import rules
 
 TURNS = (0, 1, 0, 1, 1, 0)
@@ -131,7 +131,7 @@ class Run:
         return [bool(array[part(k)].any()) for k in range(support.SERVERS)]
 
     def obey(self, worker, moved):
-        assert moved.kind == reliable_fanout.PULL
+        assert moved.kind == kinds.PULL
         worker.x = core.pull(worker.x, moved.arrays[0], moved.moving_rate)
 
     def center(self):
@@ -221,7 +221,7 @@ class Increments(Run):
         return [not away[part(k)].any() for k in range(support.SERVERS)]
 
     def obey(self, worker, moved):
-        assert moved.kind == reliable_fanout.TAKE
+        assert moved.kind == kinds.TAKE
         point = moved.arrays[0]
         worker.x = np.where(np.isnan(point), worker.x, point)
         worker.read = worker.x.copy()

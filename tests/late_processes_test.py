@@ -28,7 +28,7 @@ WORKER = """
     from tf_elastic.cluster.worker import client
     from tf_elastic.cluster import layout
     from tf_elastic.cluster.worker.exchanger import Exchanger, Moment
-    from tf_elastic.cluster.worker.exchanger import PULL, RESTART
+    from tf_elastic.cluster.worker.moved import PULL, RESTART
 
     center, index, description, max_lag, go, stops = sys.argv[1:]
     made = layout.Layout.from_description(json.loads(description))

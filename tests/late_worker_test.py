@@ -10,7 +10,7 @@ from tests import family_support as family
 from tests.cluster_support import until
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center.registration import PushId
-from tf_elastic.cluster.worker import reliable_fanout
+from tf_elastic.cluster.worker import moved as kinds
 from tf_elastic.core import lateness
 
 MAX_LAG = 5.0
@@ -91,7 +91,7 @@ def test_a_year_old_worker_moves_the_center_by_nothing(
     moved = do(late, way, -1e6)
     assert (kept(center), [s.version for s in center.shards]) == before
     # It goes on from the center.
-    wanted = reliable_fanout.RESTART if name == "elastic" else "take"
+    wanted = kinds.RESTART if name == "elastic" else kinds.TAKE
     assert moved.kind == wanted
     points = center.center()
     if name != "nesterov":  # Its workers go on from a look-ahead point.

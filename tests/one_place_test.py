@@ -16,7 +16,7 @@ WRITTEN_IN = ("core", "theory")
 TIMELESS = (
     *("Node", "NodeExchanges", "WorkerRegistry", "SyncRounds"),
     *("BootstrapElection", "CenterState", "ShardSession", "ReliableFanout"),
-    *("CenterClient", "Presence", "ExchangeProtocol"),
+    *("CenterClient", "AllSessions", "ExchangeProtocol"),
     *("OneWayExchanges", "Upstream", "EdgeQueues", "NodeThreads"),
 )
 # What Python or a library means to be called so.

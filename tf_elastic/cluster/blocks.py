@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
-from tf_elastic.cluster.layout import Section
+from tf_elastic.core.rules import Rule
+from tf_elastic.core.rules.base import CENTER
 
 _BLOCK = 1 << 16  # values
 
@@ -55,6 +57,44 @@ def blocks_between(
         done = place.stop
 
 
+class Block(NamedTuple):
+    """A part of a section of a layout."""
+
+    k: int  # of the section
+    part: slice  # of what is held of it
+    rule: Rule  # by which it moves
+    slots: dict[str, np.ndarray]  # views, of those that its rule keeps
+    rests: bool  # whether it stays where it is
+
+
+def blocks_of(
+    layout: Layout,
+    slots: Mapping[str, Sequence[np.ndarray]],
+    shard: int = 0,
+    at_rest: Sequence[Sequence[int]] = (),
+) -> Iterator[Block]:
+    """Cuts all sections of a center.
+
+    Args:
+        layout: of the model.
+        slots: what is held of it, by name an array for each section; of one
+            whose rule keeps less an empty one.
+        shard: index of the server that holds it.
+        at_rest: runs of variables that stay; see `layout.runs_of`.
+    """
+    for k, section in enumerate(layout.sections):
+        resting: list[slice] = []
+        if at_rest and section.role == PARAMETERS:
+            resting = layout.places(section, shard, at_rest)
+        for part, rests in blocks_between(slots[CENTER][k].size, resting):
+            views = {
+                name: arrays[k][part]
+                for name, arrays in slots.items()
+                if arrays[k].size
+            }
+            yield Block(k, part, layout.rule_of(section), views, rests)
+
+
 def put_block(
     moved: Mapping[str, Sequence[np.ndarray]],
     k: int,
@@ -70,29 +110,23 @@ def put_block(
         moved[name][k][part] = value
 
 
+@may_overflow
 def put_deltas(
     layout: Layout,
+    slots: Mapping[str, Sequence[np.ndarray]],
     messages: Sequence[np.ndarray],
-    centers: Sequence[np.ndarray],
     results: Sequence[np.ndarray],
 ) -> None:
     """Puts what of messages moves a center into arrays.
 
     Args:
-        layout: of the model; its sections' rules have no other slots.
+        layout: of the model.
+        slots: of the center, as for `blocks_of`.
         messages: a worker's, one flat array for each section.
-        centers: the center's, of the same sizes.
-        results: what to fill; may be `messages` or `centers`.
+        results: what to fill; may be `messages`, or the center.
     """
-    # What is not finite afterwards is found by who looks for that.
-    with np.errstate(over="ignore", invalid="ignore"):
-        for section, message, center, result in zip(
-            layout.sections, messages, centers, results, strict=True
-        ):
-            rule = layout.rule_of(section)
-            for part in blocks(message.size):
-                parent = {"center": center[part]}
-                result[part] = rule.delta(message[part], parent)
+    for k, part, rule, parent, _ in blocks_of(layout, slots):
+        results[k][part] = rule.delta(messages[k][part], parent)
 
 
 def sum_of_squares(values: np.ndarray) -> float:
@@ -129,31 +163,31 @@ def squares_of_parameters(
 
 
 def check_finite(
-    values: np.ndarray,
-    worker: int | None,
     layout: Layout,
-    section: Section,
-    first: int,
+    shard: int,
+    parts: Sequence[np.ndarray],
+    worker: int | None,
 ) -> None:
     """Refuses NaN and infinity, by the name of the variable.
 
     Args:
-        values: a part of a section.
-        worker: whose they are.
         layout: of the model.
-        section: of the layout.
-        first: where in the section `values` begin.
+        shard: index of the center server.
+        parts: of each section what the server holds.
+        worker: whose they are.
 
     Raises:
         NonFiniteError: there is one.
     """
-    for part in blocks(values.size):
-        finite = np.isfinite(values[part])
-        if finite.all():
-            continue
-        position = part.start + int(np.argmin(finite))
-        name = layout.variable_at(section, first + position)
-        raise errors.NonFiniteError(
-            f"worker {worker} sent {float(values[position])} in {name!r}; the "
-            "center has not taken it"
-        )
+    for section, values in zip(layout.sections, parts, strict=True):
+        for part in blocks(values.size):
+            finite = np.isfinite(values[part])
+            if finite.all():
+                continue
+            position = part.start + int(np.argmin(finite))
+            first = layout.cut(section, shard).start
+            name = layout.variable_at(section, first + position)
+            raise errors.NonFiniteError(
+                f"worker {worker} sent {float(values[position])} in {name!r}; "
+                "the center has not taken it"
+            )

@@ -6,8 +6,6 @@ so shards are equal by bytes (to a value), however the model is cut into
 variables.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -277,16 +275,6 @@ def runs_of(indices: Sequence[int]) -> list[list[int]]:
 def members_of(runs: Sequence[Sequence[int]]) -> frozenset[int]:
     """The variables that `runs_of` was given."""
     return frozenset(k for begin, end in runs for k in range(begin, end))
-
-
-def fingerprint(description: dict[str, Any]) -> str:
-    """A short name for a description; names of variables do not count."""
-    compared = {
-        **description,
-        "variables": [v[1:] for v in description["variables"]],
-    }
-    text = json.dumps(compared, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def other_release(theirs: dict[str, Any]) -> str | None:

@@ -1,5 +1,6 @@
 """What the chief sees of a cluster: workers, staleness, bytes, waiting."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from tf_elastic.timeline import status_table
 from tf_elastic.timeline.status_table import CenterRow
 from tf_elastic.timeline.status_table import StalenessRow
 from tf_elastic.timeline.status_table import WorkerRow
+
+# Of each server; None: it is away.
+Statuses = Sequence[Mapping[str, Any] | None]
 
 # Among a worker's notes: whether it is in the midst of training.
 TRAINS = "trains"
@@ -28,7 +32,7 @@ class Staleness(NamedTuple):
 class ClusterView(NamedTuple):
     """One look at all center servers."""
 
-    statuses: Sequence[Mapping[str, Any] | None]  # None: the server is away
+    statuses: Statuses
     staleness: Staleness
     steps_per_s: Mapping[int, float]  # of each worker, since the last look
     samples_per_s: Mapping[int, float]
@@ -36,14 +40,23 @@ class ClusterView(NamedTuple):
     @property
     def first(self) -> Mapping[str, Any] | None:
         """The first server that is there."""
-        return next((s for s in self.statuses if s), None)
+        return first(self.statuses)
 
     @property
     def members(self) -> dict[int, Mapping[str, Any]]:
         """What the first server knows of each worker."""
-        if self.first is None:
-            return {}
-        return {int(w): m for w, m in self.first["members"].items()}
+        return members(self.statuses)
+
+
+def first(statuses: Statuses) -> Mapping[str, Any] | None:
+    """The first server that is there."""
+    return next(filter(None, statuses), None)
+
+
+def members(statuses: Statuses) -> dict[int, Mapping[str, Any]]:
+    """What the first server that is there knows of each worker."""
+    there = first(statuses) or {"members": {}}
+    return {int(worker): m for worker, m in there["members"].items()}
 
 
 class ClusterWatch:
@@ -65,16 +78,15 @@ class ClusterWatch:
         statuses = self._look()
         now = time.monotonic()
         passed, self._at = now - self._at, now
-        first = next((s for s in statuses if s), None)
-        entries = [] if first is None else first["staleness"]
+        there = first(statuses)
+        entries = there["staleness"] if there else []
         if entries and entries[-1][0] < self._pushes_seen:
             self._pushes_seen = 0  # The server has begun anew.
         new = [entry for entry in entries if entry[0] > self._pushes_seen]
         if new:
             self._pushes_seen = new[-1][0]
         steps, samples = {}, {}
-        for name, member in (first or {"members": {}})["members"].items():
-            worker = int(name)
+        for worker, member in members(statuses).items():
             count = (member["incarnation"], member["clock"], member["samples"])
             before = self._before.get(worker)
             if before and before[0] == count[0] and passed > 0:
@@ -101,12 +113,11 @@ def finite(notes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_training(statuses: Sequence[Mapping[str, Any] | None]) -> list[int]:
+def in_training(statuses: Statuses) -> list[int]:
     """The workers that are in the midst of it, by the first server there is."""
-    first: Mapping[str, Any] = next((s for s in statuses if s), {"members": {}})
     return [
-        int(worker)
-        for worker, member in first["members"].items()
+        worker
+        for worker, member in members(statuses).items()
         if member["present"] and member["notes"].get(TRAINS)
     ]
 
@@ -199,21 +210,14 @@ def notes_of(counts: Any, client: Any, loss: float | None) -> dict[str, Any]:
         client: its `CenterClient`, for the bytes.
         loss: its newest training loss.
     """
-    notes = {
-        "distance": counts.distance,
-        "exchanges": counts.exchanges,
-        "missed": counts.missed,
-        "lost_halves": counts.lost_halves,
-        "restarts": counts.restarts,
-        "late": counts.late,
-        "exchange_s": counts.exchange_s,
-        "wait_s": counts.wait_s,
-        "codec_error": counts.codec_error,
+    notes: dict[str, Any] = {
+        **dataclasses.asdict(counts),
         "bytes_sent": sum(k.connection.bytes_sent for k in client.sessions),
         "bytes_received": sum(
             k.connection.bytes_received for k in client.sessions
         ),
     }
+    del notes["forgotten"]  # Others have no use for it.
     if loss is not None and np.isfinite(loss):
         notes["loss"] = float(loss)
     return notes

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker import moved
 from tf_elastic.core import protocols
 from tf_elastic.core.protocols import ExchangeProtocol
 from tf_elastic.core.rules import Rates
@@ -198,7 +198,7 @@ class CenterExchange:
     def follow(
         self, kind: tf.Tensor, moving_rate: tf.Tensor, arrays: Tensors
     ) -> None:
-        """Does what an `exchanger.Order` says, on all devices.
+        """Does what a `Moved` says, on all devices.
 
         Args:
             kind: integer scalar.
@@ -206,10 +206,10 @@ class CenterExchange:
             arrays: of the sections, flat.
         """
         tf.cond(
-            tf.equal(kind, exchanger.RESTART),
+            tf.equal(kind, moved.RESTART),
             lambda: self.restart(self._shaped(arrays)),
             lambda: tf.cond(
-                tf.equal(kind, exchanger.NOTHING),
+                tf.equal(kind, moved.NOTHING),
                 lambda: None,
                 lambda: self._obey(moving_rate, self._shaped(arrays)),
             ),
@@ -271,10 +271,10 @@ class CenterExchange:
             arrays: the center, one for each section; empty for NOTHING.
         """
         tf.cond(
-            tf.equal(kind, exchanger.RESTART),
+            tf.equal(kind, moved.RESTART),
             lambda: self._move_to(self._shaped(arrays)),
             lambda: self.show_if(
-                tf.not_equal(kind, exchanger.NOTHING), arrays
+                tf.not_equal(kind, moved.NOTHING), arrays
             ),
         )
 

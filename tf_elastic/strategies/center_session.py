@@ -12,8 +12,10 @@ import tensorflow as tf
 from absl import logging
 
 from tf_elastic.cluster import errors
-from tf_elastic.cluster.worker import exchanger
 from tf_elastic.cluster.worker.client import CenterClient
+from tf_elastic.cluster.worker.exchanger import Exchanger
+from tf_elastic.cluster.worker.moved import Moved
+from tf_elastic.cluster.worker.reliable_push import Moment
 from tf_elastic.core import protocols
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.chiefs_word import ChiefsWord
@@ -55,7 +57,7 @@ class CenterSession:
         self.client = client
         self.chiefs_word = ChiefsWord(client)
         self.exchange: CenterExchange | None = None
-        self.exchanger: exchanger.Exchanger | None = None
+        self.exchanger: Exchanger | None = None
         self.clock: WorkerClock | None = None
         self._trains = trains
         self._samples = samples
@@ -240,14 +242,14 @@ class CenterSession:
         if self.exchanger is not None:
             return
         exchange = self.exchange
-        order = self.enter([tensor.numpy() for tensor in exchange.points()])
-        if order.kind == exchanger.RESTART:
-            exchange.restart(order.arrays)
+        moved = self.enter([tensor.numpy() for tensor in exchange.points()])
+        if moved.restart:
+            exchange.restart(moved.arrays)
         else:
-            exchange.show(order.arrays)
+            exchange.show(moved.arrays)
         self.clock.go_on_from(self.client.clock)
 
-    def enter(self, values: Sequence[np.ndarray]) -> exchanger.Order:
+    def enter(self, values: Sequence[np.ndarray]) -> Moved:
         """Joins; `client.clock` is then the worker's.
 
         Args:
@@ -258,12 +260,12 @@ class CenterSession:
         """
         exchange = self.exchange
         center = self.client.join(exchange.layout, list(values))
-        entered = exchanger.Exchanger(
+        entered = Exchanger(
             self.client, exchange.protocol.name, exchange.rates
         )
-        entered.begins(exchanger.Moment(self.client.clock, 0))
+        entered.begins(Moment(self.client.clock, 0))
         self.exchanger = entered
-        return exchanger.Order(kind_of(values, center), 0.0, center)
+        return Moved(kind_of(values, center), center)
 
     def look_if_old(self) -> None:
         """Shows the newest center, if it was not looked at just now."""
@@ -325,7 +327,7 @@ class CenterSession:
         if self.exchanger is None:
             return
         clock = tf.cast(clock, tf.int64)
-        moment = exchanger.Moment(
+        moment = Moment(
             int(clock),
             int(self._samples),
             self.exchange.numbers(clock).numpy(),
@@ -359,10 +361,10 @@ class CenterSession:
                 ", ".join(map(str, late)),
             )
 
-    def _follow_now(self, order: exchanger.Order) -> None:
-        """Does what an order says, in eager code."""
+    def _follow_now(self, moved: Moved) -> None:
+        """Does what an exchange has come to, in eager code."""
         kind, moving_rate, rate, *arrays = map(
-            tf.constant, HostCalls(self).outputs(order)
+            tf.constant, HostCalls(self).outputs(moved)
         )
         self.exchange.follow(kind, moving_rate, arrays)
         self.clock.take_rate(rate)

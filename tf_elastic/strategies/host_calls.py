@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tf_elastic.cluster.worker import exchanger
+from tf_elastic.cluster.worker.moved import NOTHING
+from tf_elastic.cluster.worker.moved import PULL
+from tf_elastic.cluster.worker.moved import RESTART
+from tf_elastic.cluster.worker.moved import Moved
+from tf_elastic.cluster.worker.reliable_push import Moment
 
 if TYPE_CHECKING:
     from tf_elastic.strategies.center_session import CenterSession
 
-# What a graph gets: arrays, and scalars of NumPy.
-Outputs = list[np.ndarray | np.generic]
+# What a graph gives and gets: arrays, and scalars of NumPy.
+Value = np.ndarray | np.generic
+Outputs = list[Value]
 
-# What an order of `exchanger` may be here: the worker is at the center.
+# What a worker may be told here beside: that it is at the center.
 _SHOW = 4
 
 
@@ -50,124 +55,95 @@ class HostCalls:
     ) -> Outputs:
         """Begins at the center, for the first training step."""
         if self._session not in step.trained_by:
-            nothing = [np.int32(exchanger.NOTHING), np.float64(0.0)]
+            nothing = [np.int32(NOTHING), np.float64(0.0)]
             return [*nothing, np.float64(np.nan), *self._empty(), np.int64(0)]
         if self._session.exchanger is None:
-            order = self._session.enter(points)
+            moved = self._session.enter(points)
         else:
-            order = self._session.exchanger.begin(exchanger.Moment(clock, 0))
-            order = order._replace(kind=kind_of(points, order.arrays))
+            moved = self._session.exchanger.begin(Moment(int(clock), 0))
+            moved = moved._replace(kind=kind_of(points, moved.arrays))
         self._session.chiefs_word.begins(rate)
-        return [*self.outputs(order), np.int64(self._session.client.clock)]
+        return [*self.outputs(moved), np.int64(self._session.client.clock)]
 
-    def now(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        rate: np.float64,
-        *values: np.ndarray,
-    ) -> Outputs:
+    # Calls of an exchange that is due. They are given when it is, see `_at`,
+    # and then arrays.
+
+    def now(self, *inputs: Value) -> Outputs:
         """Exchanges while the worker waits, if it has something."""
-        moment = self._moment(clock, samples, numbers, rate)
-        order = exchanger.Order(exchanger.NOTHING, 0.0, ())
+        moment, values = self._heard(inputs)
+        moved = Moved(NOTHING)
         if self._session.exchanger.has_something(moment):
-            order = self._session.exchanger.now(moment, self.laid_out(values))
-        return self.outputs(order)
+            moved = self._session.exchanger.now(moment, self.laid_out(values))
+        return self.outputs(moved)
 
-    def collect(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        rate: np.float64,
-    ) -> Outputs:
+    def collect(self, *inputs: Value) -> Outputs:
         """Takes the answer to what has left."""
-        moment = self._moment(clock, samples, numbers, rate)
+        moment, _ = self._heard(inputs)
         return self.outputs(self._session.exchanger.collect(moment))
 
-    def send(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        rate: np.float64,
-        *values: np.ndarray,
-    ) -> np.bool_:
+    def send(self, *inputs: Value) -> np.bool_:
         """Lets a message leave; whether it does."""
-        del rate
-        moment = self._at(clock, samples, numbers)
+        moment, values = self._at(*inputs)
         live = self._session.exchanger
         if live.in_flight or not live.has_something(moment):
             return np.False_
         live.send(moment, self.laid_out(values))
         return np.True_
 
-    def _at(
-        self, clock: np.int64, samples: np.int64, numbers: np.ndarray
-    ) -> exchanger.Moment:
-        return exchanger.Moment(clock, samples, numbers, self._at_rest)
-
-    def _moment(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        rate: np.float64,
-    ) -> exchanger.Moment:
-        """Of an exchange; the chief's word is told, or heard, with it."""
-        self._session.join()
-        self._session.client.trains = True
-        self._session.chiefs_word.tell(rate)
-        return self._at(clock, samples, numbers)
-
-    def laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """One flat array for each section, of what is outgoing."""
-        room = self._session.exchanger.room_to_send
-        return self._session.exchange.laid_out(values, room)
-
-    def read_points(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        rate: np.float64,
-    ) -> Outputs:
+    def read_points(self, *inputs: Value) -> Outputs:
         """Reads where to go on from."""
-        moment = self._moment(clock, samples, numbers, rate)
+        moment, _ = self._heard(inputs)
         return self.outputs(self._session.exchanger.read(moment))
 
-    def push(
+    def push(self, *inputs: Value) -> Outputs:
+        """Brings differences; nothing comes back."""
+        self._session.exchanger.push(*self._at(*inputs))
+        return []
+
+    def _at(
         self,
         clock: np.int64,
         samples: np.int64,
         numbers: np.ndarray,
         rate: np.float64,
         *values: np.ndarray,
-    ) -> Outputs:
-        """Brings differences; nothing comes back."""
+    ) -> tuple[Moment, Sequence[np.ndarray]]:
+        """When an exchange is, and what it brings."""
         del rate
-        moment = self._at(clock, samples, numbers)
-        self._session.exchanger.push(moment, values)
-        return []
+        at_rest = self._at_rest
+        return Moment(int(clock), int(samples), numbers, at_rest), values
+
+    def _heard(
+        self, inputs: Sequence[Value]
+    ) -> tuple[Moment, Sequence[np.ndarray]]:
+        """The same; the chief's word is told, or heard, with it."""
+        self._session.join()
+        self._session.client.trains = True
+        self._session.chiefs_word.tell(inputs[3])
+        return self._at(*inputs)
+
+    def laid_out(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """One flat array for each section, of what is outgoing."""
+        room = self._session.exchanger.room_to_send
+        return self._session.exchange.laid_out(values, room)
 
     def read(self) -> Outputs:
         """The center, and whether it can be read."""
         center = self._session.center()
         return [np.bool_(bool(center)), *(center or self._empty())]
 
-    def outputs(self, order: exchanger.Order) -> Outputs:
-        """What a graph gets of an order."""
+    def outputs(self, moved: Moved) -> Outputs:
+        """What a graph gets of what an exchange has come to."""
         exchange = self._session.exchange
-        arrays = order.arrays
-        if order.kind == exchanger.NOTHING:
+        arrays = moved.arrays
+        if moved.kind == NOTHING:
             arrays = self._empty()
-        elif order.kind != exchanger.PULL or not exchange.only_reads:
+        elif moved.kind != PULL or not exchange.only_reads:
             # TensorFlow may keep what it is given, and so does the client.
             arrays = exchange.layout.copies(arrays)
         return [
-            np.int32(order.kind),
-            np.float64(order.moving_rate),
+            np.int32(moved.kind),
+            np.float64(moved.moving_rate),
             np.float64(self._session.chiefs_word.rate_to_take()),
             *arrays,
         ]
@@ -187,4 +163,4 @@ def kind_of(
         mine.tobytes() == theirs.tobytes()
         for mine, theirs in zip(points, center, strict=True)
     )
-    return _SHOW if is_there else exchanger.RESTART
+    return _SHOW if is_there else RESTART

@@ -6,34 +6,30 @@ block, so that what is computed stays in the cache.
 
 import math
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_elastic.cluster import errors
-from tf_elastic.cluster.blocks import blocks
-from tf_elastic.cluster.blocks import blocks_between
+from tf_elastic.cluster.blocks import Block
+from tf_elastic.cluster.blocks import blocks_of
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import may_overflow
 from tf_elastic.cluster.blocks import put_block
-from tf_elastic.cluster.blocks import squares_of_parameters
+from tf_elastic.cluster.blocks import put_deltas
 from tf_elastic.cluster.blocks import sum_of_squares
 from tf_elastic.cluster.center.finite_bounds import Bounds
 from tf_elastic.cluster.center.sent_points import SentPoints
 from tf_elastic.cluster.layout import PARAMETERS
-from tf_elastic.cluster.layout import STATISTICS
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.core import one_way
-from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
+from tf_elastic.core.rules.base import CENTER
 
 Arrays = list[np.ndarray]
-
-_CENTER = "center"
 
 
 class CenterState:
@@ -53,10 +49,9 @@ class CenterState:
         # Of the rule by name, one array for each section; of a section whose
         # own rule keeps less an empty one.
         self.slots: dict[str, Arrays] = {}
-        self._by_role: dict[str, Rule] = {}
         self._last_rates: Rates = {}
         self._bounds = Bounds(index)
-        self.sent = SentPoints()  # of a rule that remembers
+        self.sent = SentPoints[Arrays]()  # of a rule that remembers
 
     @property
     def layout(self) -> Layout | None:
@@ -71,12 +66,12 @@ class CenterState:
     @property
     def arrays(self) -> Arrays | None:
         """The center, one array for each section; None if there is none."""
-        return self.slots.get(_CENTER)
+        return self.slots.get(CENTER)
 
     @property
     def values(self) -> Arrays:
         """The center, which there is."""
-        return self.slots[_CENTER]
+        return self.slots[CENTER]
 
     def check_begun(self) -> None:
         """Raises a `CenterEmptyError` if there is no center."""
@@ -93,13 +88,12 @@ class CenterState:
         """
         layout = Layout.from_description(description)
         self.description, self._layout = description, layout
-        self._by_role = {PARAMETERS: layout.rule, STATISTICS: rules.Follow()}
 
     def begin(self, values: Arrays) -> None:
         """Takes first values, after `describe`."""
         sections = self._layout.sections
         states = [
-            self._by_role[section.role].init(value)
+            self._layout.rule_of(section).init(value)
             for section, value in zip(sections, values, strict=True)
         ]
         names = dict.fromkeys(name for state in states for name in state)
@@ -112,7 +106,7 @@ class CenterState:
             ]
             for name in names
         }
-        self.slots[_CENTER] = values
+        self.slots[CENTER] = values
         self._bounds.forget(len(values))
 
     def check(
@@ -158,14 +152,11 @@ class CenterState:
         """What a worker goes on from, in new arrays or in `room`."""
         if room is None:
             room = [np.empty_like(array) for array in self.values]
-        for k, section in enumerate(self._layout.sections):
-            rule = self._by_role[section.role]
-            for part in blocks(room[k].size):
-                room[k][part] = rule.begin(
-                    self._block(k, part), self._last_rates
-                )
+        for k, part, rule, parent, _ in self._blocks():
+            room[k][part] = rule.begin(parent, self._last_rates)
         if self.rule.remembers:
-            self.sent.note(worker, self.version, room)
+            copies = [array.copy() for array in room]
+            self.sent.note(worker, self.version, copies)
         return room
 
     def kept(self) -> tuple[dict[str, Any], Arrays]:
@@ -193,7 +184,6 @@ class CenterState:
 
     # Messages.
 
-    @may_overflow
     def put_deltas(self, messages: Arrays, out: Arrays | None = None) -> Arrays:
         """What of messages moves the center.
 
@@ -202,12 +192,7 @@ class CenterState:
             out: what to fill; None to overwrite `messages`.
         """
         out = messages if out is None else out
-        for k, section in enumerate(self._layout.sections):
-            rule = self._by_role[section.role]
-            for part in blocks(messages[k].size):
-                out[k][part] = rule.delta(
-                    messages[k][part], self._block(k, part)
-                )
+        put_deltas(self._layout, self.slots, messages, out)
         return out
 
     @may_overflow
@@ -228,53 +213,45 @@ class CenterState:
         Raises:
             NonFiniteError: the center is as before.
         """
-        now = self._rates_now(rates, Context(float(self.version)))
-        moved = self._like(self.slots)
-        squares = []
-        for k, section in enumerate(self._layout.sections):
-            rule, total = self._by_role[section.role], 0.0
-            for part in blocks(points[k].size):
-                parent = self._block(k, part)
-                delta = rule.delta(points[k][part], parent)
-                total += sum_of_squares(delta)
-                put_block(
-                    moved, k, part, rule.apply(parent, delta, now[section.role])
-                )
-                deltas[k][part] = delta
-            squares.append(total)
+        now = self._rates_now(rates)
+        moved, squares = self._room(), [0.0] * len(points)
+        for k, part, rule, parent, _ in self._blocks():
+            delta = rule.delta(points[k][part], parent)
+            squares[k] += sum_of_squares(delta)
+            put_block(moved, k, part, rule.apply(parent, delta, now[k]))
+            deltas[k][part] = delta
         if not np.isfinite(squares).all():
             # Finite parameters may be too far from the center, too; or it is
             # but the squares that are too large.
             self.check_finite(deltas, worker)
         for k, total in enumerate(squares):
-            if not self._stays_finite(k, math.sqrt(total), now):
+            if not self._stays_finite(k, total, now):
                 self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
-        sections = zip(self._layout.sections, squares, strict=True)
-        return sum(total for s, total in sections if s.role == PARAMETERS)
+        return self._of_parameters(squares)
 
     @may_overflow
     def apply(
         self,
         deltas: Arrays,
         rates: Rates,
-        context: Context,
+        context: Context | None = None,
         worker: int | None = None,
         sent: Arrays | None = None,
         at_rest: Sequence[Sequence[int]] = (),
-    ) -> Rates:
+    ) -> float:
         """Moves the center by deltas.
 
         Args:
             deltas: of a worker, or the sum of several ones'.
             rates: of the push.
-            context: of it.
+            context: of it; None for one worker's, that is not late.
             worker: whose they are, if they may not be finite.
             sent: see `Rule.apply`.
             at_rest: runs of variables that stay where they are.
 
         Returns:
-            The rates by which the parameters have moved.
+            As `exchange`.
 
         Raises:
             NonFiniteError: the center is as before.
@@ -284,32 +261,20 @@ class CenterState:
             self.check_finite(deltas, worker)
         now = self._rates_now(rates, context)
         # To move all of it where it is is quicker; but nobody could go back.
-        sure = all(
-            [
-                self._stays_finite(k, math.sqrt(total), now)
-                for k, total in enumerate(squares)
-            ]
-        )
-        moved = self.slots if sure else self._like(self.slots)
+        sure = [self._stays_finite(k, t, now) for k, t in enumerate(squares)]
+        moved = self.slots if all(sure) else self._room()
         sent = sent or self.values
-        for k, section in enumerate(self._layout.sections):
-            rule = self._by_role[section.role]
-            for part, rests in self._parts(k, at_rest):
-                parent = self._block(k, part)
-                if rests:
-                    put_block(moved, k, part, rule.rest(parent))
-                    continue
-                delta, rates_now = deltas[k][part], now[section.role]
-                put_block(
-                    moved,
-                    k,
-                    part,
-                    rule.apply(parent, delta, rates_now, sent[k][part]),
-                )
-            if not sure:
+        for k, part, rule, parent, rests in self._blocks(at_rest):
+            if rests:
+                put_block(moved, k, part, rule.rest(parent))
+                continue
+            delta, then = deltas[k][part], sent[k][part]
+            put_block(moved, k, part, rule.apply(parent, delta, now[k], then))
+        if not all(sure):
+            for k in range(len(squares)):
                 self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
-        return now[PARAMETERS]
+        return self._of_parameters(squares)
 
     @may_overflow
     def follow(self, points: Arrays, rates: Rates, from_parent: bool) -> None:
@@ -323,23 +288,16 @@ class CenterState:
         Raises:
             NonFiniteError: all is as before.
         """
-        now = self._rates_now(rates, Context(float(self.version)))
+        now, moved = self._rates_now(rates), self._room()
         move = one_way.from_parent if from_parent else one_way.from_child
-        moved = self._like(self.slots)
-        for k, section in enumerate(self._layout.sections):
-            rule = self._by_role[section.role]
-            for part in blocks(points[k].size):
-                slots = self._block(k, part)
-                point, rates_now = points[k][part], now[section.role]
-                put_block(moved, k, part, move(rule, point, slots, rates_now))
+        for k, part, rule, slots, _ in self._blocks():
+            point = points[k][part]
+            put_block(moved, k, part, move(rule, point, slots, now[k]))
+        for k in range(len(points)):
             self._bounds.check(moved, k)
         self.slots, self._last_rates = moved, dict(rates)
         self._bounds.forget(len(self.values))
         self.version += 1
-
-    def squares(self, deltas: Arrays) -> float:
-        """The sum of the squares of the deltas of parameters."""
-        return squares_of_parameters(self._layout, deltas)
 
     def check_finite(self, values: Arrays, worker: int) -> None:
         """Refuses NaN and infinity, by the name of the variable.
@@ -347,49 +305,39 @@ class CenterState:
         Raises:
             NonFiniteError: there is one.
         """
-        for section, array in zip(self._layout.sections, values, strict=True):
-            first = self._layout.cut(section, self.index).start
-            check_finite(array, worker, self._layout, section, first)
+        check_finite(self._layout, self.index, values, worker)
 
     # Pieces.
 
-    def _rates_now(self, rates: Rates, context: Context) -> dict[str, Rates]:
-        """What each role's rule makes of rates, by role."""
-        return {
-            role: rule.rates_at(rates, context)
-            for role, rule in self._by_role.items()
-        }
+    def _blocks(self, at_rest: Sequence[Sequence[int]] = ()) -> Iterator[Block]:
+        return blocks_of(self._layout, self.slots, self.index, at_rest)
+
+    def _rates_now(
+        self, rates: Rates, context: Context | None = None
+    ) -> list[Rates]:
+        """What each section's rule makes of rates."""
+        context = context or Context(float(self.version))
+        return [
+            self._layout.rule_of(section).rates_at(rates, context)
+            for section in self._layout.sections
+        ]
 
     def _stays_finite(
-        self, k: int, message: float, now: Mapping[str, Rates]
+        self, k: int, squares: float, now: Sequence[Rates]
     ) -> bool:
-        """Whether a section does; `message` is as large as its delta."""
-        role = self._layout.sections[k].role
-        return self._bounds.hold(
-            self._by_role[role], k, self.slots, message, now[role]
-        )
+        """Whether a section does, by the sum of the squares of its delta."""
+        rule = self._layout.rule_of(self._layout.sections[k])
+        largest = math.sqrt(squares)
+        return self._bounds.hold(rule, k, self.slots, largest, now[k])
 
-    def _parts(
-        self, k: int, at_rest: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[slice, bool]]:
-        """The blocks of a section, and whether each is at rest."""
-        section, size = self._layout.sections[k], self.values[k].size
-        resting: list[slice] = []
-        if at_rest and section.role == PARAMETERS:
-            resting = self._layout.places(section, self.index, at_rest)
-        return blocks_between(size, resting)
+    def _of_parameters(self, squares: Sequence[float]) -> float:
+        """The sum over the sections of parameters."""
+        sections = zip(self._layout.sections, squares, strict=True)
+        return sum(total for s, total in sections if s.role == PARAMETERS)
 
-    def _block(self, k: int, part: slice) -> dict[str, np.ndarray]:
-        """Views of a block of a section, in all slots that it has."""
-        return {
-            name: arrays[k][part]
-            for name, arrays in self.slots.items()
-            if arrays[k].size
-        }
-
-    @staticmethod
-    def _like(slots: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    def _room(self) -> dict[str, Arrays]:
+        """As `slots`, to be filled."""
         return {
             name: [np.empty_like(array) for array in arrays]
-            for name, arrays in slots.items()
+            for name, arrays in self.slots.items()
         }

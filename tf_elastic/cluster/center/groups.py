@@ -47,5 +47,5 @@ class Groups:
         """Groups whose first one is a node that is there already."""
         if isinstance(nodes, Groups):
             return nodes
-        first = nodes
-        return cls(lambda group: nodes.empty_twin(group) if group else first)
+        first, twin = nodes, nodes.empty_twin
+        return cls(lambda group: twin(group=group) if group else first)

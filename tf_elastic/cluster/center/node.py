@@ -8,7 +8,7 @@ says whose model fits, and `exchanges` how all of them move the center; of a
 node in a tree `one_way` does.
 """
 
-import threading
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -16,21 +16,19 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster import errors
-from tf_elastic.cluster.center.admission import Admission
+from tf_elastic.cluster.center import admission
 from tf_elastic.cluster.center.bootstrap_election import BootstrapElection
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.center_state import CenterState
 from tf_elastic.cluster.center.node_exchanges import NodeExchanges
-from tf_elastic.cluster.center.node_news import News
-from tf_elastic.cluster.center.node_news import NodeNews
+from tf_elastic.cluster.center.node_parts import News
+from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.center.one_way_exchanges import OneWayExchanges
 from tf_elastic.cluster.center.one_way_exchanges import OneWaySettings
 from tf_elastic.cluster.center.registration import Registration
-from tf_elastic.cluster.center.sync_rounds import SyncRounds
 from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.instruction import Instruction
-from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.timeline import event as happened
 from tf_elastic.timeline import stream
@@ -71,49 +69,23 @@ class Node:
         events: stream.Stream | None = None,
     ) -> None:
         self.index = index
-        self.num_shards = num_shards
-        self.events = events or stream.of_center(index, group, now)
-        self._again = (lease_s, grace_s, max_workers, now)
-        self.state = CenterState(index)
-        self.registry = WorkerRegistry(lease_s, now, max_workers)
-        self.rounds = SyncRounds()
-        self.election = BootstrapElection(grace_s, now)
-        self.admission = Admission(self.state, num_shards)
-        # Held by whoever changes anything; told when there is something new.
-        self.changed = threading.Condition()
-        self.news = NodeNews(
-            num_shards, self.state, self.registry, self.rounds, self.admission
+        # Makes one for another optimizer, as this one was at first.
+        self.empty_twin = functools.partial(
+            Node, index, num_shards, lease_s, grace_s, max_workers, now=now
         )
-        self.exchanges = NodeExchanges(
-            self.state,
-            self.registry,
-            self.rounds,
-            self.news,
-            self.changed,
+        self._parts = parts = NodeParts(
+            num_shards,
+            CenterState(index),
+            WorkerRegistry(lease_s, now, max_workers),
             now,
-            self.events,
+            events or stream.of_center(index, group, now),
         )
-        self.one_way = OneWayExchanges(
-            one_way,
-            upstream,
-            self.state,
-            self.registry,
-            self.changed,
-            self.events,
-        )
-
-    def empty_twin(self, group: int) -> "Node":
-        """One for another optimizer, as this one was at first."""
-        lease_s, grace_s, max_workers, now = self._again
-        return Node(
-            self.index,
-            self.num_shards,
-            lease_s,
-            grace_s,
-            max_workers,
-            now=now,
-            group=group,
-        )
+        self.state, self.registry = parts.state, parts.registry
+        self.rounds, self.events = parts.rounds, parts.events
+        self.changed = parts.changed
+        self.election = BootstrapElection(grace_s, now)
+        self.exchanges = NodeExchanges(parts)
+        self.one_way = OneWayExchanges(one_way, upstream, parts)
 
     @property
     def version(self) -> int:
@@ -124,11 +96,6 @@ class Node:
     def arrays(self) -> Arrays | None:
         """The center, one array for each section; None if there is none."""
         return self.state.arrays
-
-    @property
-    def layout(self) -> Layout | None:
-        """Of the model; None if none is known."""
-        return self.state.layout
 
     @property
     def applied(self) -> int:
@@ -144,7 +111,7 @@ class Node:
             if worker is not None:
                 known = self.registry.members.get(worker, known)
             return {
-                **self.news.now(),
+                **self._parts.news(),
                 "description": self.state.description,
                 "last_incarnation": known.incarnation,
                 "pushes": known.pushes,
@@ -168,8 +135,7 @@ class Node:
             ReplacedError: a newer process of this worker was here.
         """
         with self.changed:
-            alone = not set(self.registry.present) - {worker}
-            if self.admission.check(worker, description, alone):
+            if admission.check(self._parts, worker, description):
                 self.exchanges.begin()
             self.registry.join(
                 worker, incarnation, expected, process, previous
@@ -178,7 +144,7 @@ class Node:
             self.one_way.settle(worker)
             self.rounds.leave(worker)
             self._tell(happened.JOIN, worker)
-            return self.news.now()
+            return self._parts.news()
 
     def leave(
         self, worker: int, incarnation: int, finished: bool = False
@@ -192,7 +158,7 @@ class Node:
                 outcome=happened.FINISHED if finished else happened.LEFT,
             )
             self._lose([worker])
-            return self.news.now()
+            return self._parts.news()
 
     def heartbeat(
         self,
@@ -207,13 +173,13 @@ class Node:
             member = self.registry.admit(worker, incarnation)
             member.hear(clock, samples)
             member.notes = notes
-            return self.news.now(member)
+            return self._parts.news(member)
 
     def instruct(self, worker: int, incarnation: int, **told: Any) -> News:
         """Passes on what the chief tells all workers; see `Instruction`."""
         with self.changed:
             self.registry.instruct(worker, incarnation, Instruction(**told))
-            return self.news.now()
+            return self._parts.news()
 
     def tick(self) -> None:
         """Looks after leases; to be called every second or so."""
@@ -257,7 +223,7 @@ class Node:
             upload = self.arrays is None and self.election.make(
                 worker, version_seen, is_chief
             )
-            return {**self.news.now(), "upload": upload}
+            return {**self._parts.news(), "upload": upload}
 
     def initialize(
         self, worker: int, incarnation: int, version: int, values: Arrays
@@ -283,7 +249,7 @@ class Node:
                     outcome=happened.FIRST,
                 )
                 self.changed.notify_all()
-            return self.news.now()
+            return self._parts.news()
 
     # Snapshots and status.
 
@@ -296,7 +262,7 @@ class Node:
             return {
                 **kept,
                 "shard": self.index,
-                "num_shards": self.num_shards,
+                "num_shards": self._parts.num_shards,
                 "round": self.rounds.round,
                 "clock": self.one_way.clock,
                 "registry": self.registry.to_json(),
@@ -310,7 +276,7 @@ class Node:
         """
         for key, ours in (
             ("shard", self.index),
-            ("num_shards", self.num_shards),
+            ("num_shards", self._parts.num_shards),
         ):
             if kept[key] != ours:
                 raise errors.CenterRefusedError(
@@ -340,7 +306,7 @@ class Node:
         readings = meter.readings() if meter else []  # Nobody waits for it.
         with self.changed:
             return {
-                **self.news.now(),
+                **self._parts.news(),
                 "applied": self.applied,
                 "members": self.registry.status(),
                 "staleness": self.exchanges.staleness.since(staleness_since),

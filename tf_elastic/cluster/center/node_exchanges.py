@@ -4,8 +4,6 @@ Whatever thread calls, one call at a time changes anything, so that each
 exchange is atomic on each server.
 """
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,16 +11,14 @@ from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout as layouts
-from tf_elastic.cluster.center.arrivals import Arrivals
+from tf_elastic.cluster.center.arrivals import arrival
+from tf_elastic.cluster.center.arrivals import note
 from tf_elastic.cluster.center.center_state import Arrays
-from tf_elastic.cluster.center.center_state import CenterState
-from tf_elastic.cluster.center.node_news import News
-from tf_elastic.cluster.center.node_news import NodeNews
+from tf_elastic.cluster.center.node_parts import News
+from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.center.registration import PushId
 from tf_elastic.cluster.center.staleness_log import StalenessLog
-from tf_elastic.cluster.center.sync_rounds import SyncRounds
 from tf_elastic.cluster.center.total_momentum import TotalMomentum
-from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.transport import codec as codecs
 from tf_elastic.cluster.transport.reference_codec import Reference
 from tf_elastic.cluster.transport.reference_codec import begun
@@ -31,7 +27,6 @@ from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
 from tf_elastic.timeline import event as happened
-from tf_elastic.timeline.stream import Stream
 
 
 class NodeExchanges:
@@ -43,45 +38,28 @@ class NodeExchanges:
     `MessageError` if the center's rule cannot take it or its rates.
 
     Args:
-        state: what the server holds.
-        registry: its workers.
-        rounds: the synchronous exchanges.
-        news: what every answer tells.
-        changed: held by whoever changes any of these; told of a round's end.
-        now: a clock, in seconds.
-        events: is told what arrives, and what becomes of it.
+        parts: of the server.
     """
 
-    def __init__(
-        self,
-        state: CenterState,
-        registry: WorkerRegistry,
-        rounds: SyncRounds,
-        news: NodeNews,
-        changed: threading.Condition,
-        now: Callable[[], float],
-        events: Stream,
-    ) -> None:
+    def __init__(self, parts: NodeParts) -> None:
         # By worker, what its compressed points are relative to.
         self.references: dict[int, list[Reference]] = {}
         self.staleness = StalenessLog()
-        events.listen(self.staleness)
+        parts.events.listen(self.staleness)
         # Of a center with momentum whose workers push gradients.
         self.total_momentum: TotalMomentum | None = None
-        self._state = state
-        self._registry = registry
-        self._rounds = rounds
-        self._news = news
-        self._changed = changed
-        self._events = events
-        self._arrivals = Arrivals(state, registry, changed, now, events)
+        self._parts = parts
+        self._state = parts.state
+        self._registry = parts.registry
+        self._rounds = parts.rounds
 
     def begin(self) -> None:
         """Takes notice of another model, or a restored one."""
-        if self._state.layout is not None:
-            self.total_momentum = TotalMomentum.of(
-                self._state.rule, self._state.layout, self._state.index
-            )
+        layout = self._state.layout
+        self.total_momentum = None
+        # A gradient is taken at what the rule answers.
+        if layout is not None and isinstance(layout.rule, rules.HeavyBall):
+            self.total_momentum = TotalMomentum(layout, self._state.index)
 
     def forget(self, worker: int) -> None:
         """Forgets what a worker has sent, and was sent."""
@@ -103,13 +81,13 @@ class NodeExchanges:
             incarnation: of the worker.
             out: what a worker's answer may be put in.
         """
-        with self._changed:
+        with self._parts.changed:
             self._state.check_begun()
             if worker is None:
-                return self._news.now(), self._state.shown()
+                return self._parts.news(), self._state.shown()
             member = self._registry.admit(worker, incarnation)
-            self._registry.note_read(member)
-            return self._news.now(member), self._points(worker, out)
+            member.read_time = self._parts.now()
+            return self._parts.news(member), self._points(worker, out)
 
     def take(
         self, push_id: PushId, messages: Arrays, rates: Rates
@@ -124,39 +102,31 @@ class NodeExchanges:
         Returns:
             News, and the point that the worker is to go on from.
         """
-        with self._arrivals.of(push_id, rates, False) as member:
+        worker, read, state = push_id.worker, push_id.version_read, self._state
+        with arrival(self._parts, push_id, rates, False) as member:
             self._refuse_late(push_id)
-            self._state.check_finite(messages, push_id.worker)
-            staleness = max(self._state.version - push_id.version_read, 1)
-            context = Context(float(self._state.version), float(staleness))
-            deltas = self._state.put_deltas(messages)
-            sent = self._state.sent.at(push_id.worker, push_id.version_read)
-            now = self._state.apply(
+            state.check_finite(messages, worker)
+            staleness = float(max(state.version - read, 1))
+            context = Context(float(state.version), staleness)
+            deltas = state.put_deltas(messages)
+            sent = state.sent.at(worker, read)
+            state.apply(
                 deltas, rates, context, sent=sent, at_rest=push_id.at_rest
             )
             news = self._applied(push_id, rates, [*messages, *messages])
-            self._registry.note_read(member)
+            member.read_time = self._parts.now()
             if self.total_momentum:
+                now = state.rule.rates_at(rates, context)
                 self.total_momentum.take(
-                    push_id.worker,
-                    push_id.version_read,
-                    self._state.version,
-                    self._state.values,
-                    deltas,
-                    now,
+                    worker, read, state.version, state.values, deltas, now
                 )
-            return news, self._points(push_id.worker, messages)
+            return news, self._points(worker, messages)
 
     def push(self, push_id: PushId, deltas: Arrays, rates: Rates) -> News:
         """Moves the center by one worker's deltas: Algorithm 1, step b)."""
-        with self._arrivals.of(push_id, rates):
-            context = Context(float(self._state.version))
+        with arrival(self._parts, push_id, rates):
             self._state.apply(
-                deltas,
-                rates,
-                context,
-                push_id.worker,
-                at_rest=push_id.at_rest,
+                deltas, rates, None, push_id.worker, at_rest=push_id.at_rest
             )
             return self._applied(push_id, rates, deltas)
 
@@ -185,7 +155,7 @@ class NodeExchanges:
             rate), encoded: the worker is to move by the same.
         """
         worker, came = push_id.worker, values
-        with self._arrivals.of(push_id, rates, True) as member:
+        with arrival(self._parts, push_id, rates, True) as member:
             self._refuse_late(push_id)
             if codec == "none":
                 answer = values if out is None else out
@@ -198,7 +168,7 @@ class NodeExchanges:
                     self.references[worker] = begun(codec, values)
                 squares = self._follow(answer, codec, rates)
             news = self._applied(push_id, rates, [*came, *answer])
-            self._registry.note_read(member)
+            member.read_time = self._parts.now()
             return {**news, "squares": squares}, answer
 
     def _received(self, worker: int, messages: Arrays) -> Arrays:
@@ -225,8 +195,8 @@ class NodeExchanges:
             codecs.decode(codec, moved, center.dtype, center.size)
             for moved, center in zip(encoded, self._state.values, strict=True)
         ]
-        self._state.apply(deltas, rates, Context(float(self._state.version)))
-        return self._state.squares(deltas)
+        squares: float = self._state.apply(deltas, rates)
+        return squares
 
     def _points(self, worker: int, room: Arrays | None = None) -> Arrays:
         """What a worker goes on from, in new arrays or in `room`."""
@@ -255,7 +225,7 @@ class NodeExchanges:
             differences to the center as it is in this round (nothing, if the
             worker is to read the center afterwards).
         """
-        with self._arrivals.of(push_id, rates) as member:
+        with arrival(self._parts, push_id, rates) as member:
             answers = self._state.rule.answers_difference
             if answers:
                 self._refuse_late(push_id)
@@ -272,10 +242,10 @@ class NodeExchanges:
                     push_id.worker, deltas, rates, not answers, at_rest
                 )
             outcome = happened.LATE if late else happened.APPLIED
-            self._arrivals.note(push_id, rates, [*deltas, *deltas], outcome)
-            self._registry.note_read(member)
+            note(self._parts, push_id, rates, [*deltas, *deltas], outcome)
+            member.read_time = self._parts.now()
             news = {
-                **self._news.now(member),
+                **self._parts.news(member),
                 "pushes": member.pushes,
                 "late": late,
             }
@@ -301,21 +271,19 @@ class NodeExchanges:
         Raises:
             UnknownWorkerError: the worker's part is not here (any more).
         """
-        with self._changed:
+        with self._parts.changed:
             member = self._registry.admit(worker, incarnation)
             self._rounds.check_known(worker, round_)
             if force and self._rounds.round == round_:
-                self._registry.expect_no_more()
+                self._registry.expected = 0  # Nobody waits for more.
                 self._end_round()
-            self._rounds.wait(
-                worker,
-                round_,
-                lambda is_over: self._changed.wait_for(is_over, wait_s),
-            )
             missing = []
-            if self._rounds.round == round_:
-                missing = self._rounds.missing(self._registry.present)
-            return {**self._news.now(member), "missing": missing}
+            with self._rounds.waits(worker):
+                if not self._parts.changed.wait_for(
+                    lambda: self._rounds.round != round_, wait_s
+                ):
+                    missing = self._rounds.missing(self._registry.present)
+            return {**self._parts.news(member), "missing": missing}
 
     def end_round_if_complete(self) -> None:
         """Ends the round if all are here that are waited for."""
@@ -341,14 +309,14 @@ class NodeExchanges:
             except errors.NonFiniteError as error:
                 # Nobody's call alone: the round ends without it.
                 logging.error("%s.", error)
-        self._events.tell(
+        self._parts.events.tell(
             happened.ROUND,
             version_applied=self._state.version,
             num_workers=self._registry.num_workers,
             amount=present,
         )
         self._state.version += 1
-        self._changed.notify_all()
+        self._parts.changed.notify_all()
 
     # Pieces.
 
@@ -364,11 +332,11 @@ class NodeExchanges:
             )
 
     def _applied(self, push_id: PushId, rates: Rates, moved: Arrays) -> News:
-        member = self._arrivals.note(push_id, rates, moved)
+        member = note(self._parts, push_id, rates, moved)
         self._state.version += 1
         newest = self.staleness.newest
         return {
-            **self._news.now(member),
+            **self._parts.news(member),
             "pushes": member.pushes,
             "staleness": newest.versions,
             "age_ms": newest.age_ms,

@@ -5,7 +5,6 @@ it is a child itself. When what leaves is said by `core.protocols.OneWay`, what
 a point that has come does by the rule.
 """
 
-import threading
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +14,9 @@ from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center.center_state import Arrays
-from tf_elastic.cluster.center.center_state import CenterState
-from tf_elastic.cluster.center.node_news import News
-from tf_elastic.cluster.center.worker_registry import WorkerRegistry
+from tf_elastic.cluster.center.node_parts import News
+from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.edge_queues import EdgeQueues
-from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.core import lateness
 from tf_elastic.core import one_way
@@ -27,7 +24,6 @@ from tf_elastic.core import protocols
 from tf_elastic.core.protocols import PARENT
 from tf_elastic.core.protocols import OneWay
 from tf_elastic.timeline import event as happened
-from tf_elastic.timeline.stream import Stream
 
 
 class OneWaySettings(NamedTuple):
@@ -56,27 +52,21 @@ class OneWayExchanges:
     Args:
         settings: None for a node that takes no part.
         upstream: the edge to its parent; None for the root.
-        state: what the node holds.
-        registry: its children.
-        changed: held by whoever changes any of these; told of what is sent.
-        events: is told of what is followed, and what is not.
+        parts: of the node; its workers are its children.
     """
 
     def __init__(
         self,
         settings: OneWaySettings | None,
         upstream: Upstream | None,
-        state: CenterState,
-        registry: WorkerRegistry,
-        changed: threading.Condition,
-        events: Stream,
+        parts: NodeParts,
     ) -> None:
         self.clock = 0  # the node's own steps
         self.upstream = upstream
-        self._state = state
-        self._registry = registry
-        self._changed = changed
-        self._events = events
+        self._state = parts.state
+        self._registry = parts.registry
+        self._changed = parts.changed
+        self._events = parts.events
         self._doubled = 0
         self._not_followed = 0
         self._late = 0
@@ -317,8 +307,8 @@ class OneWayExchanges:
             **fields,
         )
 
-    def join_parent(self, patience: Patience | None = None) -> None:
-        """Joins the node's parent, for arguments and errors see `Upstream`.
+    def join_parent(self) -> None:
+        """Joins the node's parent; for errors see `Upstream`.
 
         A node that nothing has moved yet begins where its parent is; any
         other goes on from where it is.
@@ -332,7 +322,7 @@ class OneWayExchanges:
             values = [array.copy() for array in self._state.values]
         if self.upstream is None or layout is None:
             return
-        came = self.upstream.join(layout, values, patience)
+        came = self.upstream.join(layout, values)
         with self._changed:
             if self._state.version == 0:
                 self._state.begin(came)

@@ -49,18 +49,5 @@ class Registration:
 
     def to_json(self) -> dict[str, Any]:
         """What a snapshot keeps."""
-        return {
-            name: getattr(self, name)
-            for name in (
-                "incarnation",
-                "process",
-                "sequence",
-                "pushes",
-                "present",
-                "finished",
-                "clock",
-                "samples",
-                "earlier_samples",
-                "run",
-            )
-        }
+        gone = ("last_seen", "notes", "read_time", "refused")
+        return {k: v for k, v in vars(self).items() if k not in gone}

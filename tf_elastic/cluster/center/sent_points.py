@@ -1,43 +1,40 @@
-"""Where workers were when they made their messages."""
+"""What each worker was sent, by versions of the center."""
 
-import numpy as np
+from typing import Generic
+from typing import TypeVar
 
-Arrays = list[np.ndarray]
+T = TypeVar("T")
+
+# A worker is at one version, and another is on its way; more if answers of
+# the center are lost.
+_MOST = 8  # of each worker
 
 
-class SentPoints:
-    """What each worker was sent, by version, for a rule that remembers.
+class SentPoints(Generic[T]):
+    """Remembers where workers were when they made their messages.
 
     Not thread-safe.
     """
 
     def __init__(self) -> None:
-        self._of: dict[int, dict[int, Arrays]] = {}
+        self._of: dict[int, dict[int, T]] = {}
 
-    def note(self, worker: int, version: int, points: Arrays) -> None:
-        """Copies what a worker is sent.
+    def note(self, worker: int, version: int, sent: T) -> None:
+        """Notes what a worker is sent of a version."""
+        known = self._of.setdefault(worker, {})
+        known[version] = sent
+        while len(known) > _MOST:
+            del known[next(iter(known))]
 
-        Args:
-            worker: its index.
-            version: of the center.
-            points: one array for each section.
-        """
-        copies = [array.copy() for array in points]
-        self._of.setdefault(worker, {})[version] = copies
-
-    def at(self, worker: int, version: int) -> Arrays | None:
-        """Where a worker was when it made a message, if that is known.
+    def at(self, worker: int, version: int) -> T | None:
+        """What a worker was sent of a version, if that is known.
 
         Forgets what is older. (What is newer was under way meanwhile.)
-
-        Args:
-            worker: its index.
-            version: of the center that it knew.
         """
-        sent = self._of.get(worker, {})
-        for older in [v for v in sent if v < version]:
-            del sent[older]
-        return sent.get(version)
+        known = self._of.get(worker, {})
+        for older in [v for v in known if v < version]:
+            del known[older]
+        return known.get(version)
 
     def forget(self, worker: int) -> None:
         """Forgets what a worker was sent."""

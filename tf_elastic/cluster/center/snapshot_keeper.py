@@ -39,7 +39,6 @@ class Snapshots:
         self._thread = threading.Thread(
             target=self._run, name="snapshots", daemon=True
         )
-        self.failures = 0
 
     def restore(self) -> bool:
         """Loads the newest whole snapshot into the nodes, if there is one."""
@@ -96,16 +95,15 @@ class Snapshots:
             try:
                 self._save()
             except Exception as error:
-                logging.exception("a snapshot has failed:")
-                self._failed(f"No snapshot was taken: {error!r}.")
-
-    def _failed(self, reason: str) -> None:
-        self.failures += 1
-        logging.error(
-            "%s Serving goes on; the next try is in %g s.",
-            reason,
-            self._interval_s,
-        )
+                reason = str(error)
+                if not isinstance(error, SnapshotError):
+                    logging.exception("a snapshot has failed:")
+                    reason = f"No snapshot was taken: {error!r}."
+                logging.error(
+                    "%s Serving goes on; the next try is in %g s.",
+                    reason,
+                    self._interval_s,
+                )
 
     def _save(self) -> None:
         state: dict[str, Any] = {}
@@ -119,11 +117,7 @@ class Snapshots:
             return
         if now == self._saved and self._store.has(self._generation):
             return
-        try:
-            self._store.save(state, self._generation + 1)
-        except SnapshotError as error:
-            self._failed(str(error))
-            return
+        self._store.save(state, self._generation + 1)
         self._generation += 1
         self._saved = now
 

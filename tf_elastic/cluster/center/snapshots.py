@@ -84,7 +84,7 @@ class SnapshotStore:
         self._damaged: set[int] = set()
         self._lock: int | None = None
         try:
-            self._prepare()
+            self._take_lock()
             # Of a process that died while it saved. Nobody else writes here.
             for file in self._folder.glob(".partial-center-*.snapshot"):
                 file.unlink()
@@ -194,8 +194,25 @@ class SnapshotStore:
             SnapshotError: there are snapshots, but none is whole. To begin
                 anew in spite of them is for a person to decide.
         """
+        found, skipped = self._newest()
+        if found is not None or not skipped:
+            return found
+        listed = "; ".join(
+            f"{item.file.name}: {item.reason}" for item in skipped
+        )
+        raise SnapshotError(
+            f"No snapshot in {self._folder} is whole ({listed}). To begin "
+            "anew, move these files away or choose another folder."
+        )
+
+    def _newest(
+        self, above: int = -1
+    ) -> tuple[Snapshot | None, list[Skipped]]:
+        """The newest whole generation above one, and what is passed over."""
         skipped: list[Skipped] = []
         for generation in self.generations():
+            if generation <= above:
+                break
             file = self._file(generation)
             try:
                 state = snapshot_file.read(file, generation)
@@ -206,26 +223,13 @@ class SnapshotStore:
             except snapshot_file.DamagedError as error:
                 reason = str(error)
             else:
-                return Snapshot(state, generation, file, skipped)
+                return Snapshot(state, generation, file, skipped), skipped
             self._damaged.add(generation)
             skipped.append(Skipped(file, reason))
-        if not skipped:
-            return None
-        listed = "; ".join(
-            f"{item.file.name}: {item.reason}" for item in skipped
-        )
-        raise SnapshotError(
-            f"No snapshot in {self._folder} is whole ({listed}). To begin "
-            "anew, move these files away or choose another folder."
-        )
+        return None, skipped
 
     def _file(self, generation: int) -> pathlib.Path:
         return self._folder / f"center-{generation:06d}.snapshot"
-
-    def _prepare(self) -> None:
-        """Makes the folder, if there is none, and locks it."""
-        self._folder.mkdir(0o700, parents=True, exist_ok=True)
-        self._take_lock()
 
     def _is_locked(self) -> bool:
         try:
@@ -241,11 +245,13 @@ class SnapshotStore:
         if self._is_locked():
             return
         former = self._lock
-        self._prepare()
+        self._take_lock()
         if former is not None:
             os.close(former)
 
     def _take_lock(self) -> None:
+        """Makes the folder, if there is none, and locks it."""
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
         path = self._folder / _LOCK_NAME
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         lock = os.open(path, flags, snapshot_file.OWNER)
@@ -272,21 +278,14 @@ class SnapshotStore:
             raise ValueError(
                 f"generation must be >= 0. Received: generation={generation}."
             )
-        for newer in self.generations():
-            if newer <= generation:
-                return
-            if newer not in self._damaged:
-                try:
-                    snapshot_file.read(self._file(newer), newer)
-                except (OSError, snapshot_file.DamagedError):
-                    self._damaged.add(newer)
-                else:
-                    raise ValueError(
-                        "generation must not be smaller than the newest one "
-                        f"of the folder. Received: generation={generation}; "
-                        f"{self._folder} holds {newer}. Load it first, or "
-                        "choose another folder."
-                    )
+        newer, _ = self._newest(above=generation)
+        if newer is not None:
+            raise ValueError(
+                "generation must not be smaller than the newest one of the "
+                f"folder. Received: generation={generation}; {self._folder} "
+                f"holds {newer.generation}. Load it first, or choose another "
+                "folder."
+            )
 
     def _remove_older(self, generation: int) -> None:
         """Tidies up. What fails here is tried again by the next save."""

@@ -1,8 +1,9 @@
 """The synchronous rounds of a center server, in which all workers meet."""
 
 import collections
-from collections.abc import Callable
+import contextlib
 from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 
@@ -120,18 +121,9 @@ class SyncRounds:
         self.round += 1
         return ended
 
-    def wait(
-        self,
-        worker: int,
-        round_: int,
-        wait: Callable[[Callable[[], bool]], object],
-    ) -> None:
-        """Lets a worker wait for a round's end.
-
-        Args:
-            worker: who waits.
-            round_: what for.
-            wait: until what it is given is true, or not that long.
+    @contextlib.contextmanager
+    def waits(self, worker: int) -> Iterator[None]:
+        """A worker waits for a round's end, inside the block.
 
         Raises:
             MessageError: it waits several times already.
@@ -143,6 +135,6 @@ class SyncRounds:
             )
         self.waiting[worker] += 1
         try:
-            wait(lambda: self.round != round_)
+            yield
         finally:
             self.waiting[worker] -= 1

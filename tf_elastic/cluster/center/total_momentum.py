@@ -14,21 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tf_elastic.cluster.center.sent_points import SentPoints
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.layout import np_dtype
 from tf_elastic.core import momentum_control
-from tf_elastic.core.rules import HeavyBall
 from tf_elastic.core.rules import Rates
-from tf_elastic.core.rules import Rule
 
 # Of the parameters of this server; a median over so many is enough.
 _COORDINATES = 1000
 # A status has the newest; what is older says little about now.
 _READINGS_KEPT = 64
-# A worker is at one version, and another is on its way; more if answers of
-# the center are lost.
-_VERSIONS_KEPT = 8
 
 
 class Reading(NamedTuple):
@@ -102,7 +98,7 @@ class TotalMomentum:
             default=0.0,
         )
         self._newest: _Version | None = None
-        self._given: dict[int, dict[int, _Version]] = {}
+        self._given = SentPoints[_Version]()
         self._count = 0
         # Pushes of which the median was not taken yet.
         self._seen: collections.deque[
@@ -112,16 +108,6 @@ class TotalMomentum:
         self._readings: collections.deque[Reading] = collections.deque(
             maxlen=_READINGS_KEPT
         )
-
-    @classmethod
-    def of(
-        cls, rule: Rule, layout: Layout, shard: int
-    ) -> "TotalMomentum | None":
-        """The meter of a center with this rule, if it can have one."""
-        # A gradient that was taken at what the rule answers.
-        if not isinstance(rule, HeavyBall):
-            return None
-        return cls(layout, shard)
 
     def give(
         self, worker: int, version: int, center: Sequence[np.ndarray]
@@ -136,10 +122,7 @@ class TotalMomentum:
         newest = self._newest
         if newest is None or newest.number != version:
             newest = self._newest = _Version(version, self._sampled(center))
-        given = self._given.setdefault(worker, {})
-        given[version] = newest
-        while len(given) > _VERSIONS_KEPT:
-            del given[next(iter(given))]
+        self._given.note(worker, version, newest)
 
     def take(
         self,
@@ -165,10 +148,7 @@ class TotalMomentum:
         if last is not None and last.number == version - 1:
             last.after, last.rates = values, rates
             self._newest.before = last.center
-        given = self._given.get(worker, {})
-        for older in [v for v in given if v < version_read]:
-            del given[older]
-        at = given.get(version_read)
+        at = self._given.at(worker, version_read)
         if at is None or at.before is None or at.after is None:
             return
         self._count += 1
@@ -176,7 +156,7 @@ class TotalMomentum:
 
     def forget(self, worker: int) -> None:
         """Forgets where a worker was, whose slot was taken back."""
-        self._given.pop(worker, None)
+        self._given.forget(worker)
 
     def readings(self) -> list[Reading]:
         """The newest readings, in the order of their pushes.

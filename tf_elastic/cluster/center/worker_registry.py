@@ -79,10 +79,6 @@ class WorkerRegistry:
             return 1
         return self.expected
 
-    def expect_no_more(self) -> None:
-        """Whoever has not joined yet is not waited for any longer."""
-        self.expected = 0
-
     def last_incarnation(self, worker: int) -> int:
         """The newest incarnation of a worker that was here; 0 for none."""
         member = self.members.get(worker)
@@ -208,10 +204,6 @@ class WorkerRegistry:
         member.hear(push_id.clock, push_id.samples)
         return member
 
-    def note_read(self, member: Registration) -> None:
-        """Notes that a worker gets the center as it is now."""
-        member.read_time = self._now()
-
     def instruct(
         self, worker: int, incarnation: int, told: Instruction
     ) -> None:
@@ -233,8 +225,12 @@ class WorkerRegistry:
         self, worker: int, incarnation: int, expected: int
     ) -> None:
         if len(self.members) >= self.max_workers:
-            for other in self._without_trace():
-                del self.members[other]
+            # Who is gone and has given nothing makes room.
+            self.members = {
+                other: member
+                for other, member in self.members.items()
+                if member.present or member.finished or member.pushes
+            }
         full = len(self.members) >= self.max_workers
         known = worker in self.members
         if expected > self.max_workers or (full and not known):
@@ -250,14 +246,6 @@ class WorkerRegistry:
                 f"The next incarnation of worker {worker} must be at most "
                 f"{most}. Received: incarnation={incarnation}"
             )
-
-    def _without_trace(self) -> list[int]:
-        """Those who are gone, and have given nothing."""
-        return [
-            worker
-            for worker, member in self.members.items()
-            if not (member.present or member.finished or member.pushes)
-        ]
 
     def check(self, worker: int, incarnation: int) -> Registration:
         """As `admit`, but does not count as a sign of life; needs no lock."""
@@ -324,7 +312,7 @@ class WorkerRegistry:
                 _EXPECT_S,
                 len(self.present),
             )
-            self.expect_no_more()
+            self.expected = 0
         pause = now - self._last_tick
         self._last_tick = now
         if pause > self.lease_s / 3:

@@ -169,7 +169,7 @@ def _wanted(places: Places, arrays: Arrays) -> Arrays:
 
 
 def _room(node: Node, codec: str) -> Arrays:
-    layout = node.layout
+    layout = node.state.layout
     if layout is None:
         raise errors.CenterEmptyError(
             f"center {node.index} holds no parameters yet"

@@ -3,7 +3,9 @@
 import contextlib
 import uuid
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
+from functools import partialmethod
 from typing import Any
 
 from tf_elastic.cluster import watch
@@ -12,15 +14,13 @@ from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.transport import codec as codecs
 from tf_elastic.cluster.worker import exchanges
-from tf_elastic.cluster.worker.fanout import Fanout
+from tf_elastic.cluster.worker.all_sessions import AllSessions
+from tf_elastic.cluster.worker.moved import Moved
 from tf_elastic.cluster.worker.patience import Timeouts
-from tf_elastic.cluster.worker.presence import Presence
 from tf_elastic.cluster.worker.reliable_fanout import Counts
-from tf_elastic.cluster.worker.reliable_fanout import Moved
 from tf_elastic.cluster.worker.reliable_fanout import ReliableFanout
-from tf_elastic.cluster.worker.reliable_push import Progress
+from tf_elastic.cluster.worker.reliable_push import Moment
 from tf_elastic.cluster.worker.reliable_push import Push
-from tf_elastic.cluster.worker.server_news import AllNews
 from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
@@ -29,6 +29,7 @@ from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import lateness
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Rates
+from tf_elastic.timeline import event as happened
 
 # Of (p, the worker's clock).
 RatesOf = Callable[[int, int], Rates]
@@ -84,7 +85,6 @@ class CenterClient:
         self.barrier_s = self.timeouts.barrier_s  # less at the end
         self.clock = 0  # the worker's local steps
         self.samples = 0  # that it has trained on
-        self.at_rest: Sequence[Sequence[int]] = ()  # see `Progress`
         self.notes: dict[str, Any] = {}  # others see them in the status
         self.trains = False  # the chief waits for it at the end
         self.sequence = 0
@@ -104,13 +104,12 @@ class CenterClient:
             )
             for k, address in enumerate(centers)
         ]
-        self._all = Fanout(self.sessions, around.pool)
-        self._reliably = ReliableFanout(self._all, around, self.events)
-        self._presence = Presence(
-            self._all, self._progress, self.timeouts, around
+        self._all = AllSessions(
+            self.sessions, self._progress, self.timeouts, around
         )
-        news = [session.news for session in self.sessions]
-        self._heard = AllNews(news, expected_workers)
+        self._reliably = ReliableFanout(self._all, around, self.events)
+        self._num_workers = expected_workers  # as long as nobody has told
+        self._told = Instruction()  # by this worker, the chief
 
     # What is known of the worker, the center and the others.
 
@@ -123,14 +122,20 @@ class CenterClient:
         """What happened between this worker and the center, as of now."""
         return self._reliably.counts
 
-    def waiting(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
         """Counts for how long training stands still, inside the block."""
-        return self._reliably.waiting()
+        begin = self._around.now()
+        try:
+            yield
+        finally:
+            seconds = self._around.now() - begin
+            self.events.tell(happened.WAIT, seconds=seconds)
 
     @property
     def failure(self) -> BaseException | None:
         """Why training cannot go on, as was found out."""
-        return self._presence.failure
+        return self._all.failure
 
     @property
     def joined(self) -> bool:
@@ -140,17 +145,22 @@ class CenterClient:
     @property
     def num_workers(self) -> int:
         """p, as the first center server that is there has told."""
-        return self._heard.num_workers
+        for session in self.sessions:
+            if session.news.num_workers is not None:
+                self._num_workers = session.news.num_workers
+                break
+        return self._num_workers
 
     @property
     def samples_of_others(self) -> int:
         """And of this worker's earlier processes, as far as was heard."""
-        return self._heard.samples_of_others
+        return max(s.news.samples_of_others for s in self.sessions)
 
     @property
     def instruction(self) -> Instruction:
         """The chief's newest that was heard, or told."""
-        return self._heard.instruction
+        heard = [session.news.instruction for session in self.sessions]
+        return max([self._told, *heard], key=lambda told: told.number)
 
     @property
     def shares_memory(self) -> bool:
@@ -202,9 +212,9 @@ class CenterClient:
         patience = self._around.patience(self.timeouts.join_s)
         # From now on, since to send all parameters may last longer than a
         # lease.
-        self._presence.start()
+        self._all.begin_to_beat()
         self._all.do(
-            lambda s: s.enter(s.part(values), s.part(center), patience),
+            lambda s: s.join(s.part(values), patience, s.part(center)),
             patience,
         )
         before = [session.clock_before for session in self.sessions]
@@ -214,7 +224,7 @@ class CenterClient:
 
     def signal(self) -> None:
         """A sign of life to all at once."""
-        self._presence.signal()
+        self._all.signal()
 
     def leave(self, finished: bool = False) -> None:
         """Gives the slots back, and closes everything. Never raises.
@@ -223,7 +233,7 @@ class CenterClient:
             finished: whether this worker has done its part; then the others'
                 alpha stays as it is.
         """
-        self._presence.leave(finished)
+        self._all.leave(finished)
 
     # Looking, and telling.
 
@@ -276,82 +286,16 @@ class CenterClient:
         another instruction, and its workers from the others.
         """
         number = self.instruction.number + 1
-        told = Instruction(number, stop, learning_rate, instead_of)
-        self._heard.told = told
+        self._told = told = Instruction(
+            number, stop, learning_rate, instead_of
+        )
         self._all.do(lambda session: session.instruct(told))
 
     # Exchanges.
 
-    def exchange(
-        self,
-        values: Arrays,
-        rates: RatesOf,
-        out: Arrays | None = None,
-        at: Progress | None = None,
-    ) -> Moved:
-        """Sends parameters, gets differences: one way there and back.
-
-        Args:
-            values: the worker's, one array for each section.
-            rates: of an exchange by one of p workers at the worker's clock.
-            out: what to fill with the differences; None for new arrays.
-            at: where the worker was when `values` were its; None for now.
-
-        Returns:
-            What the worker is to do.
-
-        Raises:
-            NonFiniteError, ReplacedError, CenterRefusedError: training
-                cannot go on.
-        """
-        return self._push(exchanges.exchange, values, rates, out, at=at)
-
-    def read_and_push(
-        self, values: Arrays, rates: RatesOf, out: Arrays | None = None
-    ) -> Moved:
-        """Algorithm 1: reads the center, then pushes the difference."""
-        return self._push(exchanges.read_and_push, values, rates, out)
-
-    def meet(
-        self, values: Arrays, rates: RatesOf, out: Arrays | None = None
-    ) -> Moved:
-        """All at once, eqs. 2.3 and 2.4; `Timeouts.barrier_s` at most."""
-        return self._push(exchanges.meet, values, rates, out)
-
-    def push(self, differences: Arrays, rates: RatesOf) -> Moved:
-        """Pushes differences to a center that adds them; nothing comes back."""
-        zeros = self.layout.zeros()
-        return self._push(exchanges.push_only, differences, rates, zeros)
-
-    def take(
-        self,
-        messages: Arrays,
-        rates: RatesOf,
-        overlapped: bool = False,
-        at: Progress | None = None,
-    ) -> Moved:
-        """Pushes messages, gets points to go on from.
-
-        Args:
-            messages: the worker's; of statistics its values.
-            rates: as of `exchange`.
-            overlapped: whether they were made before the answer to the push
-                before was there.
-            at: as of `exchange`.
-        """
-        return self._push(
-            exchanges.take, messages, rates, None, True, overlapped, at
-        )
-
-    def meet_and_read(self, values: Arrays, rates: RatesOf) -> Moved:
-        """All workers at once, by the center's rule, to go on from points."""
-        return self._push(
-            exchanges.meet_and_read, values, rates, takes_points=True
-        )
-
     def read_points(self) -> Moved:
         """Reads where to go on from, and pushes nothing."""
-        self._presence.check()
+        self._all.check()
         return self._reliably.read_points()
 
     def begin(self) -> Moved:
@@ -359,7 +303,7 @@ class CenterClient:
 
         Of a center server that is away it has what it got before.
         """
-        self._presence.check()
+        self._all.check()
         return self._reliably.begin()
 
     def _push(
@@ -368,25 +312,42 @@ class CenterClient:
         values: Arrays,
         rates: RatesOf,
         out: Arrays | None = None,
-        takes_points: bool = False,
+        at: Moment | None = None,
         overlapped: bool = False,
-        at: Progress | None = None,
     ) -> Moved:
-        self._presence.check()
+        """Brings all center servers something, and gets what comes back.
+
+        Args:
+            call: how; see `exchanges`.
+            values: the worker's, one array for each section.
+            rates: of an exchange by one of p workers at the worker's clock.
+            out: what to fill with what comes back; None for new arrays.
+            at: where the worker was when `values` were made; None for now.
+            overlapped: whether that was before the answer to the push before
+                was there.
+
+        Returns:
+            What the worker is to do.
+
+        Raises:
+            NonFiniteError, ReplacedError, CenterRefusedError: training
+                cannot go on.
+        """
+        self._all.check()
         self.sequence += 1
-        at = at or Progress(self.clock, self.samples, self.at_rest)
+        at = at or Moment(self.clock, self.samples)
         num_workers = self.num_workers  # Signs of life change it.
-        now = rates(num_workers, at.clock)
         rule = self.layout.rule
+        takes_points = call in exchanges.FOR_POINTS
         # A part of ADMM's center is the worker's own, however old.
         may_be_late = takes_points or rule.answers_difference
         if may_be_late and self.max_lag is not None:
-            self._presence.ask_if_overdue()
+            self._all.ask_if_overdue()
         push = Push(
             call,
             self.sequence,
             at,
-            {**now, "num_workers": num_workers},
+            {**rates(num_workers, at.clock), "num_workers": num_workers},
             rule.sends == rules.INCREMENT,
             takes_points,
             overlapped,
@@ -395,3 +356,10 @@ class CenterClient:
         )
         room = self.layout.empty() if out is None else out
         return self._reliably.push(push, values, room)
+
+    exchange = partialmethod(_push, exchanges.exchange)
+    read_and_push = partialmethod(_push, exchanges.read_and_push)
+    meet = partialmethod(_push, exchanges.meet)
+    push = partialmethod(_push, exchanges.push_only)
+    take = partialmethod(_push, exchanges.take)
+    meet_and_read = partialmethod(_push, exchanges.meet_and_read)

@@ -15,65 +15,24 @@ import concurrent.futures
 import functools
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from tf_elastic.cluster.transport import shared_memory
-from tf_elastic.cluster.worker import reliable_fanout
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.cluster.worker.client import RatesOf
-from tf_elastic.cluster.worker.reliable_fanout import Moved
-from tf_elastic.cluster.worker.reliable_push import Progress
+from tf_elastic.cluster.worker.moved import NOTHING
+from tf_elastic.cluster.worker.moved import Moved
+from tf_elastic.cluster.worker.reliable_push import Moment
 from tf_elastic.core import protocols
 from tf_elastic.core import rules
 from tf_elastic.timeline import event as happened
 
 PROTOCOLS = ("overlapped", "blocking", "synchronous")
 
-# What a worker is to do: `reliable_fanout`'s kinds, as numbers for a graph.
-NOTHING = 0
-PULL = 1
-TAKE = 2
-RESTART = 3
-_NUMBERS = {
-    reliable_fanout.PULL: PULL,
-    reliable_fanout.TAKE: TAKE,
-    reliable_fanout.RESTART: RESTART,
-}
-
-# How a message is brought while the worker waits, by what the protocol says
-# is done.
-_BRING: dict[tuple[str, ...], Callable[..., Moved]] = {
-    (protocols.READ, protocols.PUSH): CenterClient.read_and_push,
-    (protocols.PUSH,): CenterClient.take,
-    (protocols.MEET,): CenterClient.meet,
-}
-_BRING_FOR_POINTS = {
-    **_BRING,
-    (protocols.MEET,): CenterClient.meet_and_read,
-}
-
 # Of (p, the worker's clock, numbers of the moment).
 Rates = Callable[[int, int, Sequence[float]], rules.Rates]
-
-
-class Order(NamedTuple):
-    """What a worker is to do at the start of a period."""
-
-    kind: int
-    moving_rate: float
-    arrays: Sequence[np.ndarray]  # one for each section; empty for NOTHING
-
-
-class Moment(NamedTuple):
-    """When an exchange is."""
-
-    clock: int  # the worker's local steps
-    samples: int  # that it has trained on
-    numbers: Sequence[float] = ()  # that the rates depend on
-    at_rest: Sequence[Sequence[int]] = ()  # see `Progress`
 
 
 class Room:
@@ -135,9 +94,9 @@ class Exchanger:
     def begins(self, moment: Moment) -> None:
         """Notes that the worker is at the center as it was read just now."""
         self._tell(moment)
-        self._began_at = self.client.clock
+        self._began_at = moment.clock
 
-    def begin(self, moment: Moment) -> Order:
+    def begin(self, moment: Moment) -> Moved:
         """Reads the center for a worker that has taken no step yet.
 
         Returns:
@@ -145,7 +104,7 @@ class Exchanger:
         """
         moved = self.client.begin()
         self.begins(moment)
-        return _order(moved)
+        return moved
 
     def follow_rates(self, rates: Rates) -> None:
         """Takes the rates, and the clock, of another optimizer from now on."""
@@ -159,7 +118,7 @@ class Exchanger:
         """
         return moment.clock not in (self._began_at, self._given_at)
 
-    def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Order:
+    def now(self, moment: Moment, values: Sequence[np.ndarray]) -> Moved:
         """An exchange while the worker waits.
 
         Args:
@@ -171,64 +130,69 @@ class Exchanger:
         """
         self._tell(moment)
         if moment.clock == self._began_at:
-            return Order(NOTHING, 0.0, ())
-        self._given_at = self.client.clock
-        done = tuple(
-            kind
-            for kind in self._waiting_protocol.plan(protocols.END)
-            if kind not in (protocols.MAKE, protocols.SETTLE)
-        )
-        bring, room = _BRING[done], [self._back.arrays()]
-        if self._is_push:
-            bring, room = _BRING_FOR_POINTS[done], []
-        with self.client.waiting():
-            moved = bring(
-                self.client, list(values), self._rates_at(moment), *room
-            )
+            return Moved(NOTHING)
+        out = None if self._is_push else self._back.arrays()
+        moved = self._bring(self._way(), moment, values, out)
         return self._settled(moved, moment)
 
-    @property
-    def _waiting_protocol(self) -> protocols.ExchangeProtocol:
-        """The worker's, or what it does at the end instead."""
+    def _way(self) -> Callable[..., Moved]:
+        """How something is brought while the worker waits.
+
+        By the worker's protocol, or what it does at the end instead.
+        """
         kind = protocols.PROTOCOLS[self.protocol]
         if kind.answers_later:
             kind = protocols.Blocking
-        return kind(self.client.layout.rule)
+        plan = kind(self.client.layout.rule).plan(protocols.END)
+        if protocols.MEET in plan:
+            is_push, client = self._is_push, self.client
+            return client.meet_and_read if is_push else client.meet
+        if protocols.READ in plan:
+            return self.client.read_and_push
+        return self.client.take
 
-    def read(self, moment: Moment) -> Order:
+    def read(self, moment: Moment) -> Moved:
         """Reads where to go on from, while the worker waits."""
         self._tell(moment)
         with self.client.waiting():
-            moved = self.client.read_points()
-        return self._ordered(moved)
+            return self._noted(self.client.read_points())
 
     def push(
         self, moment: Moment, differences: Sequence[np.ndarray]
-    ) -> Order:
+    ) -> Moved:
         """Brings the center differences, while the worker waits."""
         self._tell(moment)
-        self._given_at = self.client.clock
-        with self.client.waiting():
-            moved = self.client.push(list(differences), self._rates_at(moment))
-        return self._ordered(moved)
+        moved = self._bring(self.client.push, moment, differences)
+        return self._noted(moved)
 
-    def _settled(self, moved: Moved, moment: Moment) -> Order:
-        """What to do with the answer to what was given."""
+    def _bring(
+        self,
+        way: Callable[..., Moved],
+        moment: Moment,
+        values: Sequence[np.ndarray],
+        out: list[np.ndarray] | None = None,
+    ) -> Moved:
+        self._given_at = moment.clock
+        with self.client.waiting():
+            return way(list(values), self._rates_at(moment), out, moment)
+
+    def _settled(self, moved: Moved, moment: Moment) -> Moved:
+        """Tells that the worker does what the answer to its message says."""
         if not moved.restart:
             self.client.events.tell(
                 happened.SETTLE,
                 incarnation=self.client.sessions[0].incarnation,
                 sequence=self.client.sequence,
                 step_sent=self._given_at,
-                step_applied=int(moment.clock),
+                step_applied=moment.clock,
                 num_workers=self.client.num_workers,
             )
-        return self._ordered(moved)
+        return self._noted(moved)
 
-    def _ordered(self, moved: Moved) -> Order:
+    def _noted(self, moved: Moved) -> Moved:
         if moved.restart:
             self._began_at = self.client.clock
-        return _order(moved)
+        return moved
 
     @property
     def _is_push(self) -> bool:
@@ -246,7 +210,7 @@ class Exchanger:
             num_workers, moment.clock, moment.numbers
         )
 
-    def collect(self, moment: Moment) -> Order:
+    def collect(self, moment: Moment) -> Moved:
         """Takes what has come back from what was sent a period ago.
 
         Returns:
@@ -254,7 +218,7 @@ class Exchanger:
         """
         self._tell(moment)
         if self._pending is None:
-            return Order(NOTHING, 0.0, ())
+            return Moved(NOTHING)
         patience_s = self.client.timeouts.exchange_s
         try:
             with self.client.waiting():
@@ -268,7 +232,7 @@ class Exchanger:
                     patience_s,
                 )
             self._late = True
-            return Order(NOTHING, 0.0, ())
+            return Moved(NOTHING)
         self._pending, self._late = None, False
         return self._settled(moved, moment)
 
@@ -286,12 +250,9 @@ class Exchanger:
         else:
             out = self._back.arrays()
             do = functools.partial(self.client.exchange, out=out)
-        at = Progress(
-            int(moment.clock), int(moment.samples), moment.at_rest
-        )
-        self._given_at = at.clock
+        self._given_at = moment.clock
         self._pending = self._sender.submit(
-            do, list(values), self._rates_at(moment), at=at
+            do, list(values), self._rates_at(moment), at=moment
         )
         return True
 
@@ -301,9 +262,8 @@ class Exchanger:
         return self._pending is not None
 
     def _tell(self, moment: Moment) -> None:
-        self.client.clock = int(moment.clock)
-        self.client.samples = int(moment.samples)
-        self.client.at_rest = moment.at_rest
+        self.client.clock = moment.clock
+        self.client.samples = moment.samples
 
     def stop(self, finished: bool = False) -> None:
         """Leaves the center and ends the thread. Never raises.
@@ -317,7 +277,3 @@ class Exchanger:
             self._pending = None
         self._sender.shutdown(wait=False, cancel_futures=True)
         self.client.leave(finished)
-
-
-def _order(moved: Moved) -> Order:
-    return Order(_NUMBERS[moved.kind], moved.moving_rate, moved.arrays)

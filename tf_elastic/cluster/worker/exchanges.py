@@ -32,7 +32,8 @@ def push_only(
     session: ShardSession, push: Push, message: Arrays, out: Arrays
 ) -> News:
     """Differences there, and nothing back."""
-    del out
+    for part in out:
+        part[...] = 0
     return session.stream(wire.PUSH, push.header(session), message)
 
 
@@ -63,10 +64,8 @@ def _encode(
         return session.points.encode(message, whole)
     except ValueError:
         # A codec takes finite values only.
-        layout, worker = session.layout, session.identity.worker
-        for section, part in zip(layout.sections, message, strict=True):
-            first = layout.cut(section, session.shard).start
-            check_finite(part, worker, layout, section, first)
+        worker = session.identity.worker
+        check_finite(session.layout, session.shard, message, worker)
         return session.points.encode(message, True)
 
 
@@ -77,7 +76,7 @@ def read_and_push(
     news = session.read(out)
     if push.is_late(session, news["version"]):
         raise errors.LatePushError("it was read just now")
-    put_deltas(session.layout, message, out, out)
+    put_deltas(session.layout, {"center": out}, message, out)
     return session.stream(
         wire.PUSH, push.header(session, news["version"]), out
     )
@@ -98,8 +97,7 @@ def meet_and_read(
     """All workers at once; then reads the center."""
     news = session.stream(wire.DEPOSIT, push.header(session), message)
     _wait_for_round(session, push, news["round"])
-    told = {name: news[name] for name in ("pushes", "late")}
-    return {**session.read(out), **told}
+    return {**session.read(out), "pushes": news["pushes"]}
 
 
 def _wait_for_round(session: ShardSession, push: Push, round_: int) -> News:
@@ -126,3 +124,7 @@ def _wait_for_round(session: ShardSession, push: Push, round_: int) -> News:
                 round_,
             )
             force = True
+
+
+# Those that are answered by points to go on from, and not by differences.
+FOR_POINTS = (take, meet_and_read)

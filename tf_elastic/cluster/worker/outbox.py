@@ -25,14 +25,13 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._unsent: Arrays | None = None
-        self._sent: Arrays | None = None
-        self._number = (0, 0)
+        self.clear()
 
-    @property
-    def has_unsent(self) -> bool:
-        """Whether there is something that was never sent."""
-        return self._unsent is not None
+    def clear(self) -> None:
+        """The worker begins again from the center."""
+        self.unsent: Arrays | None = None
+        self.unanswered: Arrays | None = None  # sent
+        self.number = (0, 0)  # of that: incarnation and sequence
 
     def with_message(
         self, message: Arrays, sections: Sequence[Section]
@@ -43,24 +42,20 @@ class Outbox:
             message: the part of each section that concerns the server.
             sections: of the layout; statistics do not add up.
         """
-        if self._unsent is None:
+        if self.unsent is None:
             return message
         return [
             new + old if section.role == PARAMETERS else new
             for section, new, old in zip(
-                sections, message, self._unsent, strict=True
+                sections, message, self.unsent, strict=True
             )
         ]
 
     def keep(self, message: Arrays, sections: Sequence[Section]) -> None:
         """Takes a message that is not sent."""
-        self._unsent = [
+        self.unsent = [
             array.copy() for array in self.with_message(message, sections)
         ]
-
-    def came(self) -> None:
-        """What was never sent has come with a message."""
-        self._unsent = None
 
     def await_answer(self, number: tuple[int, int], message: Arrays) -> None:
         """Takes what was sent, with what was kept, and not answered.
@@ -69,19 +64,6 @@ class Outbox:
             number: incarnation and sequence of the push.
             message: what was sent.
         """
-        self._unsent = None
-        self._number = number
-        self._sent = [array.copy() for array in message]
-
-    @property
-    def unanswered(self) -> tuple[tuple[int, int], Arrays] | None:
-        """What was not answered, and its number."""
-        return None if self._sent is None else (self._number, self._sent)
-
-    def answered(self) -> None:
-        """The server has it, or is not to have it any more."""
-        self._sent = None
-
-    def clear(self) -> None:
-        """The worker begins again from the center."""
-        self._unsent = self._sent = None
+        self.unsent = None
+        self.number = number
+        self.unanswered = [array.copy() for array in message]

@@ -5,12 +5,10 @@ the worker then: it goes on without the parts of servers that are away, and one
 whose slot is lost begins again from the center.
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -19,34 +17,19 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.blocks import squares_of_parameters
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.worker import reliable_push
-from tf_elastic.cluster.worker.fanout import Fanout
+from tf_elastic.cluster.worker.all_sessions import AllSessions
+from tf_elastic.cluster.worker.moved import PULL
+from tf_elastic.cluster.worker.moved import RESTART
+from tf_elastic.cluster.worker.moved import TAKE
+from tf_elastic.cluster.worker.moved import Moved
 from tf_elastic.cluster.worker.reliable_push import Outcome
 from tf_elastic.cluster.worker.reliable_push import Push
 from tf_elastic.cluster.worker.shard_session import Arrays
-from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import lateness
 from tf_elastic.timeline import event as happened
 from tf_elastic.timeline.stream import Stream
 from tf_elastic.timeline.tally import Tally
-
-# What a worker is to do after an exchange.
-PULL = "pull"  # move by alpha times the differences
-TAKE = "take"  # go on from the points; NaN where there is none
-RESTART = "restart"  # begin again from the center's values, velocity zero
-
-
-class Moved(NamedTuple):
-    """What an exchange has come to."""
-
-    kind: str  # PULL, TAKE or RESTART
-    arrays: Arrays  # one for each section
-    moving_rate: float = 0.0  # alpha, by which the worker is pulled
-
-    @property
-    def restart(self) -> bool:
-        """Whether the worker begins again."""
-        return self.kind == RESTART
 
 
 @dataclasses.dataclass
@@ -78,21 +61,21 @@ class ReliableFanout:
     """Brings a worker's messages to all center servers, each once.
 
     Args:
-        fanout: does something with all sessions at once.
+        sessions: with them.
         around: time and threads.
         events: is told what comes of it, and counted from.
     """
 
     def __init__(
         self,
-        fanout: Fanout[ShardSession],
+        sessions: AllSessions,
         around: Surroundings,
         events: Stream,
     ) -> None:
         # What the center has last given this worker to go on from.
         self.known: Arrays = []
-        self._sessions = fanout.each
-        self._all = fanout
+        self._sessions = sessions.each
+        self._all = sessions
         self._around = around
         self._events = events
         self._tally = Tally()
@@ -116,16 +99,6 @@ class ReliableFanout:
             codec_error=self._codec_error,
             distance=self._distance,
         )
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts for how long training stands still, inside the block."""
-        begin = self._around.now()
-        try:
-            yield
-        finally:
-            seconds = self._around.now() - begin
-            self._events.tell(happened.WAIT, seconds=seconds)
 
     def push(self, push: Push, values: Arrays, out: Arrays) -> Moved:
         """Does one exchange with every center server that is there.
@@ -153,24 +126,19 @@ class ReliableFanout:
             )
         )
         took_part = [outcome.took_part for outcome in outcomes]
-        for outcome in outcomes:
-            if outcome.lost_slot is not None:
-                self._lose(took_part)
-                return self.restart(
-                    known, outcome.lost_slot, forget=push.takes_points
-                )
-        if any(outcome.late for outcome in outcomes):
-            self._lose(took_part)
+        lost = [o.lost_slot for o in outcomes if o.lost_slot is not None]
+        if lost or any(outcome.late for outcome in outcomes):
+            if any(took_part):  # That is not followed.
+                self._events.tell(happened.LOST_HALF, amount=sum(took_part))
+            if lost:
+                return self._restart(known, lost[0], push.takes_points)
             return self._come_late(push, values)
         self._was_late = False
-        if not all(took_part):
-            # What was to be filled may be written to by one that is late.
-            out = self._layout.copies(out)
         for session, came in zip(self._sessions, took_part, strict=True):
             if not came:
                 session.standing.misses()
-                for part in session.part(out):
-                    part[...] = np.nan if push.takes_points else 0
+        nothing = np.nan if push.takes_points else 0.0
+        out = self._completed(out, took_part, nothing)
         self._measure(outcomes, values if apart else out, apart)
         self._events.tell(
             happened.ANSWER,
@@ -183,14 +151,9 @@ class ReliableFanout:
             outcome=happened.APPLIED if any(took_part) else happened.MISSED,
         )
         if push.takes_points:
-            self._know(out, took_part)
+            self.known = self._completed(out, took_part, self.known)
             return Moved(TAKE, out)
         return Moved(PULL, out, float(push.rates.get("moving_rate", 0.0)))
-
-    def _lose(self, took_part: Sequence[bool]) -> None:
-        """What some servers have taken is not followed."""
-        if any(took_part):
-            self._events.tell(happened.LOST_HALF, amount=sum(took_part))
 
     def _measure(
         self, outcomes: Sequence[Outcome], sent: Arrays, measured: bool
@@ -242,33 +205,40 @@ class ReliableFanout:
             session.points.forget()
         if push.takes_points:
             return self.read_points()
-        center = [array.copy() for array in values]
-        self._all.do(lambda s: s.read_or_keep(s.part(center)))
-        return Moved(RESTART, center)
+        return self._read(RESTART, values, values)
 
     def read_points(self) -> Moved:
         """Reads where to go on from, and pushes nothing."""
-        flat, known = self._layout.empty(), self.known
-        try:
-            here = self._all.do(
-                lambda s: s.read_point(s.part(flat), s.part(known))
-            )
-        except errors.LostSlotError as error:
-            return self.restart(known, error)
-        self._know(flat, here)
-        return Moved(TAKE, flat)
+        return self._read(TAKE, self.known, np.nan)
 
     def begin(self) -> Moved:
         """Reads the center, for a worker that has taken no step yet.
 
         Of a center server that is away it has what it got before.
         """
-        moved = self.read_points()
-        if moved.restart:
-            return moved
-        return Moved(RESTART, [array.copy() for array in self.known])
+        return self._read(RESTART, self.known, self.known)
 
-    def restart(
+    def _read(
+        self, kind: int, own: Arrays, otherwise: Arrays | float
+    ) -> Moved:
+        """Reads the center.
+
+        Args:
+            kind: what the worker is to do with it.
+            own: what to begin a server with that has forgotten all.
+            otherwise: what stands for the parts of servers that are away.
+        """
+        flat = self._layout.empty()
+        try:
+            here = self._all.do(
+                lambda s: s.read_point(s.part(flat), s.part(own))
+            )
+        except errors.LostSlotError as error:
+            return self._restart(own, error)
+        self.known = self._completed(flat, here, self.known)
+        return Moved(kind, self._completed(flat, here, otherwise))
+
+    def _restart(
         self,
         values: Arrays,
         reason: errors.ClusterError,
@@ -290,32 +260,41 @@ class ReliableFanout:
             first.identity.worker,
         )
         self._events.tell(happened.RESTART)
-        center = [array.copy() for array in values]
-        patience = first.patience()
-        self._all.do(
+        flat, patience = self._layout.empty(), first.patience()
+        here = self._all.do(
             lambda s: reliable_push.begin_again(
-                s, s.part(values), s.part(center), patience, forget
+                s, s.part(values), s.part(flat), patience, forget
             ),
             patience,
         )
-        self.known = center
-        return Moved(RESTART, center)
+        self.known = self._completed(flat, here, values)
+        return Moved(RESTART, self.known)
 
     @property
     def _layout(self) -> Layout:
         return self._sessions[0].layout
 
-    def _know(self, flat: Arrays, here: list[bool]) -> None:
-        """Notes what was given, and what was not keeps its last value."""
+    def _completed(
+        self, flat: Arrays, here: Sequence[bool], otherwise: Arrays | float
+    ) -> Arrays:
+        """What has come, and something else where nothing has.
+
+        Args:
+            flat: what was to be filled.
+            here: of each server, whether it has.
+            otherwise: values, or one for all.
+        """
         if all(here):
-            self.known = flat
-            return
-        known = [array.copy() for array in flat]
-        for session, given in zip(self._sessions, here, strict=True):
-            if given:
+            return flat
+        # One that is late may write there yet.
+        flat = self._layout.copies(flat)
+        for session, came in zip(self._sessions, here, strict=True):
+            if came:
                 continue
-            for old, new in zip(
-                session.part(self.known), session.part(known), strict=True
-            ):
-                new[...] = old
-        self.known = known
+            parts = session.part(flat)
+            values: Sequence[Any] = [otherwise] * len(parts)
+            if not isinstance(otherwise, float):
+                values = session.part(otherwise)
+            for part, value in zip(parts, values, strict=True):
+                part[...] = value
+        return flat

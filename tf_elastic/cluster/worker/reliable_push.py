@@ -22,11 +22,12 @@ from tf_elastic.core import lateness
 from tf_elastic.core.rules import Rates
 
 
-class Progress(NamedTuple):
-    """How far a worker is."""
+class Moment(NamedTuple):
+    """When an exchange is, by how far the worker is."""
 
     clock: int  # its local steps
     samples: int  # that it has trained on
+    numbers: Sequence[float] = ()  # that the rates depend on
     # Runs of variables that it does not train; see `layout.runs_of`.
     at_rest: Sequence[Sequence[int]] = ()
 
@@ -38,7 +39,7 @@ class Push(NamedTuple):
     # comes back, to fill. See `exchanges`.
     call: "Callable[[ShardSession, Push, Arrays, Arrays], News]"
     sequence: int
-    at: Progress  # of the worker when its message was made
+    at: Moment  # when its message was made
     rates: Rates
     adds_up: bool  # what cannot be sent now is sent later
     takes_points: bool  # is answered by points
@@ -119,7 +120,7 @@ def deliver(
             news = session.joined_anew(
                 lambda: _push(session, push, message, out), known
             )
-            session.standing.push_ends(news["pushes"])
+            session.standing.answered(news["pushes"])
             return Outcome(True, squares=news.get("squares"))
         except errors.LostSlotError as error:
             _keep(session, push, message)
@@ -141,7 +142,7 @@ def _push(
     outbox = session.outbox
     if push.adds_up:
         _send_again(session, push)
-        if outbox.has_unsent:  # Of what has come to rest, too.
+        if outbox.unsent is not None:  # Of what has come to rest, too.
             push = push.of_all()
         message = outbox.with_message(message, session.layout.sections)
     try:
@@ -150,7 +151,7 @@ def _push(
         if push.adds_up:
             outbox.await_answer((session.incarnation, push.sequence), message)
         raise
-    outbox.came()
+    outbox.unsent = None
     session.news.note(news)
     session.version_held = session.version_read
     session.version_read = news["version"]
@@ -165,9 +166,10 @@ def _send_again(session: ShardSession, push: Push) -> None:
         session: with the server.
         push: that is next.
     """
-    if session.outbox.unanswered is None:
+    parts = session.outbox.unanswered
+    if parts is None:
         return
-    (incarnation, sequence), parts = session.outbox.unanswered
+    incarnation, sequence = session.outbox.number
     # In between the slot may have been lost, and the numbers have begun anew:
     # rather not at all than twice.
     if incarnation == session.incarnation:
@@ -182,14 +184,14 @@ def _send_again(session: ShardSession, push: Push) -> None:
             session.standing.answered(news["pushes"])
         except errors.DuplicatePushError:
             pass  # The center has had it.
-    session.outbox.answered()
+    session.outbox.unanswered = None
 
 
 def _keep(session: ShardSession, push: Push, message: Arrays) -> None:
     """Keeps what adds up and was not sent, for the next message."""
-    unanswered = session.outbox.unanswered
-    was_sent = unanswered is not None and unanswered[0][1] == push.sequence
-    if push.adds_up and not was_sent:
+    outbox = session.outbox
+    was_sent = outbox.number[1] == push.sequence
+    if push.adds_up and not (was_sent and outbox.unanswered is not None):
         session.outbox.keep(message, session.layout.sections)
 
 
@@ -199,8 +201,8 @@ def begin_again(
     out: Arrays,
     patience: Patience,
     forget: bool,
-) -> None:
-    """Joins as a new incarnation; if the server is away, `out` is `own`.
+) -> bool:
+    """Joins as a new incarnation.
 
     Args:
         session: with the server.
@@ -208,14 +210,13 @@ def begin_again(
         out: what to fill with the center's.
         patience: until when it is tried.
         forget: whether what was not pushed is forgotten, too.
+
+    Returns:
+        Whether the server is there.
     """
-    if session.away_since is None:
-        try:
-            session.enter(own, out, patience)
-            if forget:
-                session.outbox.clear()
-            return
-        except errors.CenterUnavailableError as error:
-            session.went_away(error)
-    for mine, part in zip(own, out, strict=True):
-        part[...] = mine
+    joined = session.if_there(lambda: session.join(own, patience, out))
+    if joined is None:
+        return False
+    if forget:
+        session.outbox.clear()
+    return True

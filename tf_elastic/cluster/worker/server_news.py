@@ -1,6 +1,5 @@
 """What a worker has heard from one center server."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -40,37 +39,3 @@ class ServerNews:
         heard = Instruction.from_json(told.get("instruction"))
         if heard.number > self.instruction.number:
             self.instruction = heard
-
-
-class AllNews:
-    """What all center servers have told, taken together.
-
-    Args:
-        news: of each.
-        num_workers: p, as long as nobody has told.
-    """
-
-    def __init__(self, news: Sequence[ServerNews], num_workers: int) -> None:
-        self.told = Instruction()  # by this worker, the chief
-        self._news = news
-        self._num_workers = num_workers
-
-    @property
-    def num_workers(self) -> int:
-        """As the first server that is there has told; else as before."""
-        for news in self._news:
-            if news.num_workers is not None:
-                self._num_workers = news.num_workers
-                break
-        return self._num_workers
-
-    @property
-    def samples_of_others(self) -> int:
-        """And of this worker's earlier processes."""
-        return max(news.samples_of_others for news in self._news)
-
-    @property
-    def instruction(self) -> Instruction:
-        """The newest that was told, by whomever."""
-        heard = [news.instruction for news in self._news]
-        return max([self.told, *heard], key=lambda told: told.number)

@@ -4,6 +4,7 @@ It joins, reads, and stays known by signs of life. What it brings the server,
 and how, is in `reliable_push`.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -145,28 +146,16 @@ class ShardSession:
                 return bool(known["ready"])
             patience.wait(self._who, self._server, _NOT_BEGUN)
 
-    def enter(self, values: Arrays, out: Arrays, patience: Patience) -> None:
-        """Joins, and reads what the server has.
+    def join(
+        self, values: Arrays, patience: Patience, out: Arrays | None = None
+    ) -> News:
+        """Takes a slot, and fills the server if it is empty.
 
         Args:
             values: this server's part of the worker's.
-            out: what to fill.
             patience: until when it is tried.
+            out: what to fill with what the server has; None to read nothing.
         """
-        while True:
-            self.join(values, patience)
-            try:
-                news = patience.call(
-                    self._who, self._server, lambda: self.read(out)
-                )
-                self.version_read = self.version_held = news["version"]
-                self.round = news["round"]
-                return
-            except (*errors.BEGUN_ANEW, errors.LostSlotError) as error:
-                patience.wait(self._who, self._server, error)
-
-    def join(self, values: Arrays, patience: Patience) -> None:
-        """Takes a slot, and fills the server if it is empty."""
         offer = functools.partial(self._offer, values)
         while True:
             try:
@@ -176,7 +165,12 @@ class ShardSession:
                     if not news["ready"]:
                         patience.wait(self._who, self._server, _NOT_BEGUN)
                 self.standing.joins()
-                return
+                if out is not None:
+                    read = functools.partial(self.read, out)
+                    news = patience.call(self._who, self._server, read)
+                    self._begin_from(news)
+                    self.round = news["round"]
+                return news
             except (*errors.BEGUN_ANEW, errors.LostSlotError) as error:
                 patience.wait(self._who, self._server, error)  # Just now.
 
@@ -268,35 +262,25 @@ class ShardSession:
             raise
 
     def read_point(self, out: Arrays, known: Arrays) -> bool:
-        """Reads where to go on from; NaN if the server is away.
+        """Reads where to go on from.
 
         Args:
             out: what to fill.
             known: what to begin a server with that has forgotten all.
 
         Returns:
-            Whether it was there.
+            Whether the server was there.
         """
-        if self.away_since is None:
-            try:
-                news = self.joined_anew(lambda: self.read(out), known)
-                self.version_read = self.version_held = news["version"]
-                return True
-            except errors.CenterUnavailableError as error:
-                self.went_away(error)
-        for part in out:
-            part[...] = np.nan
-        return False
+        news = self.if_there(
+            lambda: self.joined_anew(lambda: self.read(out), known)
+        )
+        if news is not None:
+            self._begin_from(news)
+        return news is not None
 
-    def read_or_keep(self, out: Arrays) -> None:
-        """Reads the center; if it is away, `out` stays as it is."""
-        if self.away_since is not None:
-            return
-        try:
-            news = self.read(out)
-            self.version_read = self.version_held = news["version"]
-        except (errors.CenterUnavailableError, *errors.BEGUN_ANEW) as error:
-            self.went_away(error)
+    def _begin_from(self, news: News) -> None:
+        """Notes what the worker has read, and goes on from."""
+        self.version_read = self.version_held = news["version"]
 
     def status(self, staleness_since: int = 0) -> News | None:
         """The server's status; None if it is away."""
@@ -308,6 +292,15 @@ class ShardSession:
             return None
 
     # Who is there.
+
+    def if_there(self, call: Callable[[], T]) -> T | None:
+        """What comes of a call; None if the server is away, or goes away."""
+        if self.away_since is None:
+            try:
+                return call()
+            except errors.CenterUnavailableError as error:
+                self.went_away(error)
+        return None
 
     def went_away(self, reason: errors.ClusterError) -> None:
         """Notes that the server does not answer."""
@@ -368,14 +361,12 @@ class ShardSession:
 
     def instruct(self, told: Instruction) -> None:
         """Tells the server what the chief tells all, if it is there."""
-        if self.away_since is not None or not self.joined:
+        if not self.joined:
             return
-        try:
-            self.control(wire.INSTRUCT, **self.as_worker(), **told._asdict())
-        except errors.CenterUnavailableError as error:
-            self.went_away(error)
-        except (*errors.BEGUN_ANEW, errors.LostSlotError):
-            pass  # The next exchange joins again.
+        told_by = {**self.as_worker(), **told._asdict()}
+        # Else the next exchange joins again.
+        with contextlib.suppress(*errors.BEGUN_ANEW, errors.LostSlotError):
+            self.if_there(lambda: self.control(wire.INSTRUCT, **told_by))
 
     def leave(
         self, progress: Mapping[str, Any], finished: bool, patience_s: float

@@ -99,11 +99,9 @@ class Standing:
         with self._lock:
             self._compare(pushes, answered=1)
 
-    def push_ends(self, pushes: int | None = None) -> None:
-        """No push is under way any more; `pushes` is of its answer."""
+    def push_ends(self) -> None:
+        """No push is under way any more."""
         with self._lock:
-            if pushes is not None:
-                self._compare(pushes, answered=1)
             self.pushing = False
 
     def _compare(self, pushes: int, answered: int) -> int:

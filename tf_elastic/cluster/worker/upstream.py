@@ -17,11 +17,9 @@ from tf_elastic.cluster.edge_queues import EdgeQueues
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.transport import wire
-from tf_elastic.cluster.worker.center import Arrays
-from tf_elastic.cluster.worker.center import Center
-from tf_elastic.cluster.worker.center import News
-from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.cluster.worker.shard_session import Arrays
+from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Identity
 from tf_elastic.cluster.worker.surroundings import Surroundings
@@ -36,18 +34,18 @@ class Upstream:
     `carry` and `hear` are to be called again and again, each by one thread.
 
     Args:
-        center: the parent.
+        parent: the child's session with it.
         most_waiting: messages that wait each way; see `EdgeQueues`.
     """
 
-    def __init__(self, center: Center, most_waiting: int) -> None:
+    def __init__(self, parent: ShardSession, most_waiting: int) -> None:
         # Of all neighbours, if the child is a node: in the order of arrival.
         self.inbox = EdgeQueues(most_waiting)
         self.leaves = threading.Event()  # something was put, to be carried
         # The parent's newest message that the child has followed, by the
         # number that it has there: kept by who takes it from the inbox.
         self.followed = 0
-        self._center = center
+        self._parent = parent
         self._outbox = EdgeQueues(most_waiting)
         self._carried = 0  # the last message that has come there
         self._heard = 0  # the last one that has come here
@@ -95,16 +93,13 @@ class Upstream:
         )
         return cls(session, most_waiting)
 
-    def join(
-        self, layout: Layout, values: Arrays, patience: Patience | None = None
-    ) -> Arrays:
-        """Joins the parent; waits for it.
+    def join(self, layout: Layout, values: Arrays) -> Arrays:
+        """Joins the parent; waits for it, as long as for an exchange.
 
         Args:
             layout: of the model.
             values: the child's part of each section; to begin a parent with
                 that has none.
-            patience: until when it is tried; None: as long as for an exchange.
 
         Returns:
             Where the parent is, from which a child begins.
@@ -113,10 +108,9 @@ class Upstream:
             CenterUnavailableError: it was not there in time.
             CenterRefusedError: it is of another model.
         """
-        self._center.layout = layout
+        self._parent.layout = layout
         center = [np.empty_like(array) for array in values]
-        patience = patience or self._center.patience()
-        self._center.enter(values, center, patience)
+        self._parent.join(values, self._parent.patience(), center)
         self._known = center
         return center
 
@@ -155,9 +149,9 @@ class Upstream:
             "samples": self._samples,
         }
         came = self._asked(
-            lambda: self._center.stream(
+            lambda: self._parent.stream(
                 wire.SEND,
-                {**self._center.as_worker(), **header},
+                {**self._parent.as_worker(), **header},
                 waiting.values,
             )
         )
@@ -181,9 +175,9 @@ class Upstream:
         def listen() -> News | None:
             header = {"after": self._heard, "wait_s": wait_s}
             try:
-                return self._center.stream(
+                return self._parent.stream(
                     wire.LISTEN,
-                    {**self._center.as_worker(), **header},
+                    {**self._parent.as_worker(), **header},
                     (),
                     values,
                 )
@@ -201,7 +195,7 @@ class Upstream:
 
     def beat(self) -> None:
         """A sign of life, or a look for a parent that is away."""
-        self._center.beat(self._progress())
+        self._parent.beat(self._progress())
 
     def leave(self, finished: bool = False, patience_s: float = 1.0) -> None:
         """Leaves the parent, and closes the line to it. Never raises.
@@ -210,13 +204,13 @@ class Upstream:
             finished: whether the child has done its part.
             patience_s: for each call.
         """
-        self._center.leave(self._progress(), finished, patience_s)
-        self._center.connection.close()
+        self._parent.leave(self._progress(), finished, patience_s)
+        self._parent.connection.close()
 
     @property
     def is_away(self) -> bool:
         """Whether the parent is."""
-        return self._center.away_since is not None
+        return self._parent.away_since is not None
 
     def overflowed(self) -> int:
         """Messages to the parent that newer ones have superseded."""
@@ -231,20 +225,15 @@ class Upstream:
 
         Then the child has joined it anew, and may try again.
         """
-        if self.is_away:
-            return None
-        incarnation = self._center.incarnation
+        incarnation = self._parent.incarnation
         try:
-            try:
-                return call()
-            except (*errors.BEGUN_ANEW, errors.LostSlotError):
-                self._join_anew(incarnation)
-        except errors.CenterUnavailableError as error:
-            self._center.went_away(error)
+            return self._parent.if_there(call)
+        except (*errors.BEGUN_ANEW, errors.LostSlotError):
+            with self._joining:
+                if self._parent.incarnation == incarnation:  # Nobody has yet.
+                    self._parent.if_there(self._join_anew)
         return None
 
-    def _join_anew(self, incarnation: int) -> None:
-        with self._joining:
-            if self._center.incarnation == incarnation:  # Nobody has yet.
-                self._center.join(self._known, self._center.patience())
-                self._heard = self.followed = 0
+    def _join_anew(self) -> None:
+        self._parent.join(self._known, self._parent.patience())
+        self._heard = self.followed = 0
