@@ -10,8 +10,10 @@ from tf_elastic.core import admm
 from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import rules
+from tf_elastic.core.averages import FIRST_CUT
 from tf_elastic.core.averages import averaging_rate
 from tf_elastic.core.averages import check_average_from
+from tf_elastic.core.averages import is_before
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
 from tf_elastic.core.elastic import conserved_sum
@@ -37,6 +39,7 @@ from tf_elastic.core.schedules import inverse_sqrt_decay
 __all__ = [
     "DEFAULT_BETA",
     "ElasticRates",
+    "FIRST_CUT",
     "MomentumState",
     "admm",
     "averaging_rate",
@@ -48,6 +51,7 @@ __all__ = [
     "elastic_rates",
     "gauss_seidel_exchange",
     "inverse_sqrt_decay",
+    "is_before",
     "jacobi_exchange",
     "lookahead_momentum_step",
     "lookahead_point",

@@ -3,6 +3,9 @@
 from tf_elastic.core.arrays import Array
 from tf_elastic.core.arrays import Scalar
 
+# An average that begins when a learning rate is reduced for the first time.
+FIRST_CUT = "first_cut"
+
 _LARGEST_COUNT = 2**53  # Up to here float64 counts.
 
 
@@ -35,7 +38,7 @@ def time_average(average: Array, value: Array, rate: Scalar[Array]) -> Array:
 
 
 def averaging_rate(
-    step: Array, rate: Array | None = None, average_from: int = 0
+    step: Array, rate: Array | None = None, average_from: Scalar[Array] = 0
 ) -> Array:
     r"""The rate of an average that begins later than the sequence does.
 
@@ -48,7 +51,7 @@ def averaging_rate(
     Args:
         step: t, a whole number from 0; or a floating scalar tensor.
         rate: a in [0, 1], a scalar; None for Polyak's.
-        average_from: s, an integer >= 0.
+        average_from: s, an integer >= 0; or a scalar tensor.
 
     Returns:
         A scalar in [0, 1].
@@ -65,20 +68,21 @@ def averaging_rate(
         reduced for the first time.
     """
     if rate is None:
-        since = step if not average_from else _positive(step - average_from)
-        return polyak_rate(since)
-    if not average_from:
+        if _is_zero(average_from):
+            return polyak_rate(step)
+        return polyak_rate(_positive(step - average_from))
+    if _is_zero(average_from):
         return rate
     before = is_before(step, average_from + 1)
     return before + (1 - before) * rate
 
 
-def is_before(step: Array, average_from: int) -> Array:
+def is_before(step: Array, average_from: Scalar[Array]) -> Array:
     """1 while an average has not begun yet, else 0, without a branch.
 
     Args:
         step: t, a whole number from 0; or a floating scalar tensor.
-        average_from: s, an integer >= 0.
+        average_from: s, an integer >= 0; or a scalar tensor.
 
     Example:
 
@@ -89,21 +93,60 @@ def is_before(step: Array, average_from: int) -> Array:
     return left - _positive(left - 1)
 
 
+def _is_zero(value: object) -> bool:
+    """Whether it is the number 0; of a tensor it is not known."""
+    return isinstance(value, int) and value == 0
+
+
 def _positive(value: Array) -> Array:
     """max(value, 0), of a number or a scalar tensor."""
     return (value + abs(value)) / 2
 
 
+def first_cut(
+    step: Array,
+    is_cut: Scalar[Array],
+    begun: Array,
+    average_from: Scalar[Array],
+) -> tuple[Array, Array]:
+    """When an average begins that begins with the first cut of a rate.
+
+    Args:
+        step: t, a whole number from 0; or a floating scalar tensor.
+        is_cut: 1 if a rate was cut before this step, else 0.
+        begun: 1 if the average has begun before, else 0.
+        average_from: s; of no meaning if it has not.
+
+    Returns:
+        Whether it has begun now, 1 or 0, and s; until it has, the step after
+        this one.
+
+    Example:
+
+    >>> first_cut(4, is_cut=0, begun=0, average_from=0)
+    (0, 5)
+    >>> first_cut(5, is_cut=1, begun=0, average_from=5)
+    (1, 5)
+    >>> first_cut(6, is_cut=1, begun=1, average_from=5)
+    (1, 5)
+    """
+    not_begun = 1 - begun
+    start = begun * average_from + not_begun * (step + 1 - is_cut)
+    return begun + not_begun * is_cut, start
+
+
 def check_average_from(value: object) -> None:
-    """Refuses what is no count of updates.
+    """Refuses what does not say when an average begins.
 
     Raises:
-        ValueError: it is no integer from 0 to 2**53.
+        ValueError: it is no integer from 0 to 2**53, nor "first_cut".
     """
-    if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
+    is_count = type(value) is int and 0 <= value <= _LARGEST_COUNT
+    if not is_count and value != FIRST_CUT:
         raise ValueError(
-            "`average_from` must be an integer from 0 to 2**53: how many "
-            "updates of the center come before its average begins. "
+            "`average_from` must be an integer from 0 to 2**53, how many "
+            "updates of the center come before its average begins, or "
+            f'"{FIRST_CUT}": it begins when the learning rate is reduced. '
             f"Received: average_from={value!r:.80}."
         )
 

@@ -1,11 +1,13 @@
 """The sequential baselines that answer with an average over time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_elastic import core
+from tf_elastic.core import rules
 from tf_elastic.optimizers.easgd import EASGD
 from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.registry import register
@@ -22,7 +24,7 @@ class _SequentialAverage(EASGD):
         self,
         learning_rate: LearningRate,
         *,
-        average_from: int,
+        average_from: int | str,
         name: str,
         **kwargs: Any,
     ) -> None:
@@ -50,15 +52,36 @@ class _SequentialAverage(EASGD):
         core.check_average_from(average_from)
         self.average_from = average_from
 
-    def _rate_at(
-        self, clock: int | tf.Tensor, rate: float | None
+    @property
+    def _constant_rate(self) -> float | None:
+        """Of the average; None for Polyak's."""
+        return None
+
+    def rates(
+        self, num_workers: int, clock: int | tf.Tensor
     ) -> core.ElasticRates:
-        """Of an average with a constant rate, or with Polyak's: None."""
+        """The rates of an exchange; see `ElasticOptimizer.rates`.
+
+        Of an average that waits for the first cut, before that.
+        """
+        return core.ElasticRates(**self._rates_by_name(num_workers, clock, [0]))
+
+    def _rates_by_name(
+        self,
+        num_workers: int,
+        clock: int | tf.Tensor,
+        numbers: Sequence[float | tf.Tensor],
+    ) -> rules.Rates:
+        del num_workers
         if tf.is_tensor(clock):
             clock = tf.cast(clock, tf.float64)
-        return core.ElasticRates(
-            0.0, core.averaging_rate(clock, rate, self.average_from)
-        )
+        start = self.average_from
+        if start == core.FIRST_CUT:
+            [cut_at] = numbers
+            is_cut = core.is_before(0, cut_at)
+            start = is_cut * cut_at + (1 - is_cut) * (clock + 1)
+        beta = core.averaging_rate(clock, self._constant_rate, start)
+        return {"moving_rate": 0.0, "beta": beta}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
@@ -94,6 +117,8 @@ class AveragedSGD(_SequentialAverage):
         average_from: how many steps come before the average begins, an
             integer >= 0 (default): z is then the mean of all points since.
             Until then z is the last point. See `core.averaging_rate`.
+            `"first_cut"` for the first step whose learning rate is below
+            the largest before it: the thesis' choice for ImageNet.
         name: name of the optimizer.
         **kwargs: `jit_compile`, and as in `keras.optimizers.Optimizer`.
 
@@ -112,7 +137,7 @@ class AveragedSGD(_SequentialAverage):
         self,
         learning_rate: LearningRate = 0.01,
         *,
-        average_from: int = 0,
+        average_from: int | str = 0,
         name: str = "averaged_sgd",
         **kwargs: Any,
     ) -> None:
@@ -129,12 +154,6 @@ class AveragedSGD(_SequentialAverage):
             name=name,
             **kwargs,
         )
-
-    def rates(
-        self, num_workers: int, clock: int | tf.Tensor
-    ) -> core.ElasticRates:
-        """The rates of an exchange; see `ElasticOptimizer.rates`."""
-        return self._rate_at(clock, None)
 
 
 @keras.saving.register_keras_serializable("tf_elastic")
@@ -180,7 +199,7 @@ class MovingAverageSGD(_SequentialAverage):
         learning_rate: LearningRate = 0.01,
         *,
         averaging_rate: float = 0.001,
-        average_from: int = 0,
+        average_from: int | str = 0,
         name: str = "moving_average_sgd",
         **kwargs: Any,
     ) -> None:
@@ -203,11 +222,9 @@ class MovingAverageSGD(_SequentialAverage):
         )
         self.averaging_rate = averaging_rate
 
-    def rates(
-        self, num_workers: int, clock: int | tf.Tensor
-    ) -> core.ElasticRates:
-        """The rates of an exchange; see `ElasticOptimizer.rates`."""
-        return self._rate_at(clock, self.averaging_rate)
+    @property
+    def _constant_rate(self) -> float | None:
+        return self.averaging_rate
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

@@ -70,6 +70,7 @@ class CenterOptimizer(OwnStep):
         self._center_step = None
         # What the center keeps beside what is shown, where it is here.
         self._center_slots: dict[str, list[keras.Variable]] = {}
+        self._center_numbers: dict[str, keras.Variable] = {}
         self._closing_variables: list[tf.Variable] = []
         self._training_length = TrainingLength()
 
@@ -149,9 +150,11 @@ class CenterOptimizer(OwnStep):
         )
         extended = self._distribution_strategy.extended
         if getattr(extended, "holds_center", True):
+            rule = self.center_rule
             self._center_slots = worker_copies.center_slots(
-                self, self.center_rule, variables
+                self, rule, variables
             )
+            self._center_numbers = worker_copies.center_numbers(self, rule)
 
     @property
     def center_rule(self) -> rules.Rule:
@@ -254,6 +257,7 @@ class CenterOptimizer(OwnStep):
         center_checks.check_applies_here(self._distribution_strategy)
         extended = self._distribution_strategy.extended
         extended.training_begins()
+        self._step_begins()
         exchange = self._exchange_of(trainable_variables)
         grads = extended.worker_gradients(grads)
         with tf.control_dependencies([g for g in grads if g is not None]):
@@ -282,6 +286,9 @@ class CenterOptimizer(OwnStep):
             return self._exchanges.of_all()
         self._check_variables_are_known(variables)
         return self._exchanges.of(map(self._get_variable_index, variables))
+
+    def _step_begins(self) -> None:
+        """A replica's step begins: nothing is exchanged or moved yet."""
 
     def _idle_step(self, trainable_variables: Sequence | None) -> None:
         """What a worker does that has got no rows: nothing."""

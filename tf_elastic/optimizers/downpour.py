@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.core import rules
+from tf_elastic.optimizers.late_average import LateAverage
+from tf_elastic.optimizers.late_average import rates_of_cut
 from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
@@ -106,7 +108,7 @@ class Downpour(PushOptimizer):
     use="as Downpour, where the end is noisy",
     reference="Zhang (2016), chapter 4",
 )
-class ADownpour(Downpour):
+class ADownpour(LateAverage, Downpour):
     r"""DOWNPOUR with the mean of all centers so far as the answer.
 
     .. math::
@@ -120,7 +122,8 @@ class ADownpour(Downpour):
             in `Downpour`.
         average_from: how many updates of the center come before the average
             begins, an integer >= 0 (default); until then the center is
-            shown. See `core.averaging_rate`.
+            shown. See `core.averaging_rate`. `"first_cut"` for when the
+            learning rate is first below the largest that there was.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -134,7 +137,7 @@ class ADownpour(Downpour):
         learning_rate: LearningRate = 0.001,
         *,
         communication_period: int | None = 1,
-        average_from: int = 0,
+        average_from: int | str = 0,
         jit_compile: bool | str = "auto",
         name: str = "adownpour",
         **kwargs: Any,
@@ -152,7 +155,19 @@ class ADownpour(Downpour):
     @property
     def center_rule(self) -> rules.Rule:
         """The center adds what is pushed, and averages over time."""
-        return rules.TimeAverage(rules.Add(), self.average_from)
+        return rules.TimeAverage.beginning(rules.Add(), self.average_from)
+
+    def push_numbers(self, clock: tf.Tensor) -> list[tf.Tensor]:
+        """Where the learning rate was cut, if the average waits for it."""
+        del clock
+        return self._cut_numbers()
+
+    def push_rates(
+        self, num_workers: int, numbers: Sequence[float | tf.Tensor]
+    ) -> rules.Rates:
+        """The rates of a push; see `PushOptimizer.push_rates`."""
+        del num_workers
+        return rates_of_cut(numbers)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""
@@ -190,7 +205,7 @@ class MVADownpour(ADownpour):
         *,
         communication_period: int | None = 1,
         averaging_rate: float = 0.001,
-        average_from: int = 0,
+        average_from: int | str = 0,
         jit_compile: bool | str = "auto",
         name: str = "mvadownpour",
         **kwargs: Any,
@@ -214,8 +229,8 @@ class MVADownpour(ADownpour):
         self, num_workers: int, numbers: Sequence[float | tf.Tensor]
     ) -> rules.Rates:
         """The rates of a push; see `PushOptimizer.push_rates`."""
-        del num_workers, numbers
-        return {"averaging_rate": self.averaging_rate}
+        rates = super().push_rates(num_workers, numbers)
+        return {**rates, "averaging_rate": self.averaging_rate}
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make an equal optimizer."""

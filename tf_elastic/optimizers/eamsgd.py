@@ -86,7 +86,7 @@ class EAMSGD(ElasticOptimizer):
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
         center_average: str | float | None = None,
-        average_from: int = 0,
+        average_from: int | str = 0,
         name: str = "eamsgd",
         **kwargs: Any,
     ) -> None:

@@ -63,7 +63,7 @@ class EASGD(ElasticOptimizer):
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
         center_average: str | float | None = None,
-        average_from: int = 0,
+        average_from: int | str = 0,
         name: str = "easgd",
         **kwargs: Any,
     ) -> None:

@@ -77,7 +77,7 @@ class Elastic(InnerStep, ElasticOptimizer):
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
         center_average: str | float | None = None,
-        average_from: int = 0,
+        average_from: int | str = 0,
         name: str = "elastic",
     ) -> None:
         super().__init__(

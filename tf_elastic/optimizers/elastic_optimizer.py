@@ -10,9 +10,12 @@ from tf_elastic import compat
 from tf_elastic import core
 from tf_elastic import theory
 from tf_elastic.core import rules
-from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import vector_of
+from tf_elastic.optimizers.late_average import LateAverage
+from tf_elastic.optimizers.late_average import check_has_average
+from tf_elastic.optimizers.late_average import rates_of_cut
 from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.registry import register
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
@@ -31,7 +34,7 @@ from tf_elastic.optimizers.strategy_interface import ElasticExtended
     use="a base for your own",
     reference="Zhang (2016), Algorithm 1",
 )
-class ElasticOptimizer(CenterOptimizer):
+class ElasticOptimizer(LateAverage):
     r"""Base class: a local step, and an elastic exchange every tau of them.
 
     Args:
@@ -54,7 +57,8 @@ class ElasticOptimizer(CenterOptimizer):
             at each update of the center.
         average_from: how many updates of the center come before its average
             begins, an integer >= 0 (default); until then the center is
-            shown. See `core.averaging_rate`.
+            shown. See `core.averaging_rate`. `"first_cut"` for when the
+            learning rate is first below the largest that there was.
         **kwargs: as in `CenterOptimizer`.
     """
 
@@ -68,10 +72,11 @@ class ElasticOptimizer(CenterOptimizer):
         symmetric: bool = True,
         jit_compile: bool | str = "auto",
         center_average: str | float | None = None,
-        average_from: int = 0,
+        average_from: int | str = 0,
         **kwargs: Any,
     ) -> None:
-        _check_center_average(center_average, average_from)
+        _check_center_average(center_average)
+        check_has_average(center_average, average_from)
         core.check_moving_rate(moving_rate, symmetric)
         core.check_rate("beta", beta)
         super().__init__(
@@ -115,16 +120,19 @@ class ElasticOptimizer(CenterOptimizer):
         """Workers and center attract each other."""
         if self.center_average is None:
             return rules.Elastic()
-        return rules.TimeAverage(rules.Elastic(), self.average_from)
+        return rules.TimeAverage.beginning(rules.Elastic(), self.average_from)
 
     def _rates_by_name(
-        self, num_workers: int, clock: int | tf.Tensor
+        self,
+        num_workers: int,
+        clock: int | tf.Tensor,
+        numbers: Sequence[float | tf.Tensor],
     ) -> rules.Rates:
         rates = self.rates(num_workers, clock)._asdict()
         if self.center_average is not None:
             is_mean = self.center_average == "polyak"
             rates["averaging_rate"] = None if is_mean else self.center_average
-        return rates
+        return {**rates, **rates_of_cut(numbers)}
 
     def _exchange_spec(
         self, variables: Sequence[keras.Variable]
@@ -133,8 +141,9 @@ class ElasticOptimizer(CenterOptimizer):
             self.method_name,
             self.center_rule,
             self._exchanged_variables(variables),
-            lambda p, clock, numbers: self._rates_by_name(p, clock),
-            lambda clock: tf.zeros([0], tf.float64),
+            self._rates_by_name,
+            lambda clock: vector_of(self._cut_numbers()),
+            self._center_numbers,
         )
 
     def _exchanged_variables(
@@ -181,19 +190,10 @@ class ElasticOptimizer(CenterOptimizer):
         }
 
 
-def _check_center_average(
-    value: float | str | None, average_from: int
-) -> None:
+def _check_center_average(value: float | str | None) -> None:
     is_rate = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (value in (None, "polyak") or (is_rate and 0 < value <= 1)):
         raise ValueError(
             '`center_average` must be None, "polyak", or a number in (0, 1]. '
             f"Received: center_average={value!r}."
-        )
-    core.check_average_from(average_from)
-    if average_from and value is None:
-        raise ValueError(
-            "`average_from` needs `center_average`, or there is nothing to "
-            f"begin. Received: average_from={average_from}, "
-            'center_average=None. Give `center_average="polyak"` too.'
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from tf_elastic import core
@@ -16,6 +17,12 @@ def in_float64(number: float | tf.Tensor) -> tf.Tensor:
     if tf.is_tensor(number):
         return tf.cast(number, tf.float64)
     return tf.convert_to_tensor(number, tf.float64)
+
+
+def vector_of(numbers: Sequence[float | tf.Tensor]) -> tf.Tensor:
+    """Floats or scalar tensors as a float64 vector; of none, an empty one."""
+    found = [in_float64(number) for number in numbers]
+    return tf.stack(found) if found else tf.zeros([0], tf.float64)
 
 
 class ExchangedVariable(NamedTuple):
@@ -89,6 +96,8 @@ class ExchangeSpec(NamedTuple):
     ]
     # What the rates depend on at a worker's clock: a float64 vector.
     numbers: Callable[[tf.Tensor], tf.Tensor]
+    # Of `Rule.numbers`, where the center is in this process, the variables.
+    kept: Mapping[str, keras.Variable] = {}
 
     @property
     def takes_steps(self) -> bool:

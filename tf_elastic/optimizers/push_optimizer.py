@@ -16,7 +16,7 @@ from tf_elastic.optimizers import worker_copies
 from tf_elastic.optimizers.center_optimizer import CenterOptimizer
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
-from tf_elastic.optimizers.exchange_spec import in_float64
+from tf_elastic.optimizers.exchange_spec import vector_of
 from tf_elastic.optimizers.own_step import LearningRate
 from tf_elastic.optimizers.strategy_interface import ElasticExtended
 from tf_elastic.optimizers.strategy_interface import Gradient
@@ -62,8 +62,7 @@ class PushOptimizer(CenterOptimizer):
         return []
 
     def _numbers(self, clock: tf.Tensor) -> tf.Tensor:
-        numbers = [in_float64(n) for n in self.push_numbers(clock)]
-        return tf.stack(numbers) if numbers else tf.zeros([0], tf.float64)
+        return vector_of(self.push_numbers(clock))
 
     def _learning_rate_of(self, clock: tf.Tensor) -> tf.Tensor:
         """The rate of the step that has just been taken."""
@@ -110,6 +109,7 @@ class PushOptimizer(CenterOptimizer):
             ],
             lambda p, clock, numbers: self.push_rates(p, numbers),
             self._numbers,
+            self._center_numbers,
         )
 
 

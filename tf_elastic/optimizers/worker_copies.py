@@ -105,5 +105,20 @@ def center_slots(
     return slots
 
 
+def center_numbers(
+    optimizer: keras.optimizers.Optimizer, rule: rules.Rule
+) -> dict[str, keras.Variable]:
+    """The numbers that a rule keeps at the center, by name."""
+    return {
+        name: optimizer.add_variable(
+            (),
+            keras.initializers.Constant(first),
+            "float64",
+            name=f"center_{name}",
+        )
+        for name, first in rule.numbers.items()
+    }
+
+
 def _initial_of(rule: rules.Rule, name: str) -> Initial:
     return lambda x: rule.init(x)[name]

@@ -50,6 +50,7 @@ def _of_method(
     settings: Settings, rate: object, common: Settings
 ) -> "keras.optimizers.Optimizer":
     """The registered class, made with those of its arguments that are flags."""
+    from tf_elastic import core
     from tf_elastic.optimizers import constructor_flags
     from tf_elastic.optimizers import registry
 
@@ -73,6 +74,9 @@ def _of_method(
         arguments["center_average"] = None
     elif average not in (None, "polyak"):
         arguments["center_average"] = float(average)
+    start = arguments.get("average_from")
+    if start not in (None, core.FIRST_CUT):
+        arguments["average_from"] = int(start)
     if "inner_optimizer" in arguments:
         inner = _inner_optimizer(arguments["inner_optimizer"])
         arguments["inner_optimizer"] = inner(rate, **common)

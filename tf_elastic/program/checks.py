@@ -214,7 +214,6 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("beta", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("moving_rate", lambda v: abs(v) < float("inf"), "finite"),
     ("averaging_rate", lambda v: 0 < v <= 1, "in (0, 1]"),
-    ("average_from", lambda v: v >= 0, "at least 0"),
     ("weight_decay", lambda v: v >= 0, "at least 0"),
     ("delay_compensation", lambda v: v >= 0, "at least 0"),
     ("outer_learning_rate", lambda v: v >= 0, "at least 0"),
@@ -265,17 +264,23 @@ def check_ranges(settings: Settings) -> None:
 
 def _check_average(settings: Settings) -> None:
     """Refuses what is no average, and the beginning of none."""
+    start = settings["average_from"]
+    if start not in (None, "first_cut") and not start.isdecimal():
+        raise usage.UsageError(
+            "--average_from must be an integer, at least 0, or first_cut. "
+            f"Received: --average_from={start}. The default is 0."
+        )
     average = settings["center_average"]
     if average is None:  # A method that has no choice.
         return
     is_none, is_known = average == "none", average in ("none", "polyak")
     with contextlib.suppress(ValueError):
         is_known = is_known or 0 < float(average) <= 1
-    if is_none and settings["average_from"]:
+    if is_none and start not in (None, "0"):
         raise usage.UsageError(
             "--average_from needs an average to begin. Received: "
-            f"--average_from={settings['average_from']}, without "
-            "--center_average. Give --center_average=polyak too."
+            f"--average_from={start}, without --center_average. Give "
+            "--center_average=polyak too."
         )
     if not is_known:
         raise usage.UsageError(

@@ -222,8 +222,9 @@ GROUPS: dict[str, list[Flag]] = {
             lacking="has no choice of an average",
         ),
         Flag(
-            "average_from", "integer", None,
-            "Updates of the center before its average begins.",
+            "average_from", "text", None,
+            "Updates of the center before its average begins; first_cut: it "
+            "begins when the learning rate is first reduced.",
             lacking="has no average",
         ),
         Flag(

@@ -82,11 +82,17 @@ class ElasticCenterExchange(CenterExchange):
                 begin = end
         return flat
 
+    def numbers(self, clock: tf.Tensor) -> tf.Tensor:
+        """What the rates depend on, beside p and the clock."""
+        return self._spec.numbers(clock)
+
     def rates(
         self, num_workers: int, clock: int, numbers: Sequence[float]
     ) -> rules.Rates:
         """Alpha and beta."""
-        return self._spec.rates(num_workers, clock, numbers)
+        return self._spec.rates(
+            num_workers, clock, [float(n) for n in numbers]
+        )
 
     def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
         for pull_on_device in self._pull:

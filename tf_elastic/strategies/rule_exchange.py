@@ -23,14 +23,13 @@ from tf_elastic.strategies import conservation
 from tf_elastic.strategies.device_exchange import DeviceExchange
 from tf_elastic.strategies.device_exchange import Tensors
 from tf_elastic.strategies.elastic_variable import ElasticVariable
-
-# By role, what `Rule.rates_at` gives.
-RatesByRole = Mapping[str, Rates]
-# Of each variable what its parent keeps.
-Parents = list[dict[str, tf.Tensor]]
+from tf_elastic.strategies.meeting import PARAMETERS
+from tf_elastic.strategies.meeting import STATISTICS
+from tf_elastic.strategies.meeting import Meeting
+from tf_elastic.strategies.meeting import Parents
+from tf_elastic.strategies.meeting import RatesByRole
 
 _CENTER = "center"
-_PARAMETERS, _STATISTICS = "parameters", "statistics"
 
 
 class RuleExchange(DeviceExchange):
@@ -57,8 +56,8 @@ class RuleExchange(DeviceExchange):
         self._order = order
         self._check_conservation = check_conservation
         self._by_role: dict[str, Rule] = {
-            _PARAMETERS: spec.rule,
-            _STATISTICS: rules.Follow(),
+            PARAMETERS: spec.rule,
+            STATISTICS: rules.Follow(),
         }
 
     @property
@@ -87,14 +86,14 @@ class RuleExchange(DeviceExchange):
         if self._check_conservation:
             checks = conservation.checked(self, self._order, rates)
         with checks:
-            meeting = _OnDevices(self, rates, count)
+            meeting = Meeting(self, rates, count)
             orders.ORDERS[self._order](meeting)
             meeting.end()
 
     def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
         """What would be shown if the center took what all have to bring."""
         rates = self._spec.rule.closing(self._rates_of(clock))
-        meeting = _OnDevices(self, rates, count)
+        meeting = Meeting(self, rates, count)
         after = self.collected(
             [meeting.differ(i) for i in meeting.children()], meeting.rates_now
         )
@@ -141,6 +140,23 @@ class RuleExchange(DeviceExchange):
             )
             for k, parameter in enumerate(self.parameters)
         ]
+
+    @property
+    def kept(self) -> dict[str, tf.Tensor]:
+        """The numbers that the rule keeps."""
+        return {
+            name: tf.convert_to_tensor(variable.value)
+            for name, variable in self._spec.kept.items()
+        }
+
+    def keep(self, numbers: Mapping[str, tf.Tensor]) -> None:
+        """Sets the numbers that the rule keeps, on all devices.
+
+        Args:
+            numbers: by name, and others.
+        """
+        for name, variable in self._spec.kept.items():
+            variable.assign(numbers[name])
 
     # The pieces of an order, on the devices.
 
@@ -273,14 +289,14 @@ class RuleExchange(DeviceExchange):
     # Of one variable, by its number.
 
     def _role(self, k: int) -> str:
-        return _PARAMETERS if k < len(self.parameters) else _STATISTICS
+        return PARAMETERS if k < len(self.parameters) else STATISTICS
 
     def _rule(self, k: int) -> Rule:
         return self._by_role[self._role(k)]
 
     def _rates(self, k: int, packed: Sequence[tf.Tensor]) -> Rates:
         dtype = self._variables[k].dtype
-        of_role = packed[0 if self._role(k) == _PARAMETERS else 1]
+        of_role = packed[0 if self._role(k) == PARAMETERS else 1]
         return {
             "num_workers": self.num_workers,
             **{name: tf.cast(rate, dtype) for name, rate in of_role.items()},
@@ -289,7 +305,7 @@ class RuleExchange(DeviceExchange):
     def _parent(self, k: int, i: int) -> dict[str, tf.Tensor]:
         """What the center keeps, as device i has it."""
         shown = self._variables[k].store.center_at(i)
-        if self._role(k) == _STATISTICS:
+        if self._role(k) == STATISTICS:
             return {_CENTER: shown}
         return {
             self._spec.rule.shown: shown,
@@ -307,75 +323,12 @@ class RuleExchange(DeviceExchange):
 
     def _go(self, k: int, i: int, point: tf.Tensor) -> None:
         """Worker i goes to a point; its statistics stay its own."""
-        if self._role(k) == _STATISTICS:
+        if self._role(k) == STATISTICS:
             return
         parameter = self.parameters[k]
         parameter.variable.store.assign(i, point)
         if self._spec.rule.sends == rules.INCREMENT:
             parameter.slot.store.assign(i, point)
-
-
-class _OnDevices:
-    """One exchange: the `core.orders.Place` of a `RuleExchange`."""
-
-    def __init__(
-        self,
-        exchange: RuleExchange,
-        rates: Rates,
-        count: tf.Tensor,
-    ) -> None:
-        self._exchange = exchange
-        self._rates = rates
-        self._count = tf.cast(count, tf.float64)
-        self._parents: Parents | None = None
-        self.rates_now = exchange.rates_at(
-            rates,
-            Context(
-                self._count,
-                tf.constant(1.0, tf.float64),
-                exchange.num_workers,
-            ),
-        )
-
-    def children(self) -> range:
-        """The workers."""
-        return range(self._exchange.num_workers)
-
-    def differ(self, i: int) -> Tensors:
-        """See `core.orders.Place`."""
-        return self._exchange.differ(i)
-
-    def leave(self, i: int) -> Tensors:
-        """See `core.orders.Place`."""
-        return self._exchange.leave(i, self.rates_now)
-
-    def collect(self, deltas: Sequence[Tensors]) -> None:
-        """See `core.orders.Place`."""
-        self._exchange.write(
-            self._exchange.collected(deltas, self.rates_now)
-        )
-
-    def come_back(self, i: int) -> None:
-        """See `core.orders.Place`."""
-        self._exchange.come_back(i, self.rates_now)
-
-    def visit(self, i: int) -> None:
-        """See `core.orders.Place`."""
-        if self._parents is None:
-            self._parents = self._exchange.read()
-        p = self._exchange.num_workers
-        is_first = tf.cast(tf.equal(self._count, 0), tf.float64)
-        others = orders.others_since(i, p, is_first)
-        now = self._exchange.rates_at(
-            self._rates,
-            Context(self._count * p + i, tf.maximum(others, 1.0)),
-        )
-        self._parents = self._exchange.visit(i, now, self._parents)
-
-    def end(self) -> None:
-        """Writes what visits have made of the center."""
-        if self._parents is not None:
-            self._exchange.write(self._parents)
 
 
 def _packed(now: RatesByRole) -> list[dict[str, tf.Tensor]]:
@@ -386,5 +339,5 @@ def _packed(now: RatesByRole) -> list[dict[str, tf.Tensor]]:
             for name, rate in now[role].items()
             if name != "num_workers"
         }
-        for role in (_PARAMETERS, _STATISTICS)
+        for role in (PARAMETERS, STATISTICS)
     ]

@@ -49,7 +49,7 @@ class CenterState:
         # Of the rule by name, one array for each section; of a section whose
         # own rule keeps less an empty one.
         self.slots: dict[str, Arrays] = {}
-        self._last_rates: Rates = {}
+        self._last_rates: Rates = {}  # with `Rule.numbers`
         self._bounds = Bounds(index)
         self.sent = SentPoints[Arrays]()  # of a rule that remembers
 
@@ -227,7 +227,7 @@ class CenterState:
         for k, total in enumerate(squares):
             if not self._stays_finite(k, total, now):
                 self._bounds.check(moved, k)
-        self.slots, self._last_rates = moved, dict(rates)
+        self._become(moved, rates, now)
         return self._of_parameters(squares)
 
     @may_overflow
@@ -273,7 +273,7 @@ class CenterState:
         if not all(sure):
             for k in range(len(squares)):
                 self._bounds.check(moved, k)
-        self.slots, self._last_rates = moved, dict(rates)
+        self._become(moved, rates, now)
         return self._of_parameters(squares)
 
     @may_overflow
@@ -295,7 +295,7 @@ class CenterState:
             put_block(moved, k, part, move(rule, point, slots, now[k]))
         for k in range(len(points)):
             self._bounds.check(moved, k)
-        self.slots, self._last_rates = moved, dict(rates)
+        self._become(moved, rates, now)
         self._bounds.forget(len(self.values))
         self.version += 1
 
@@ -317,10 +317,21 @@ class CenterState:
     ) -> list[Rates]:
         """What each section's rule makes of rates."""
         context = context or Context(float(self.version))
+        context = context._replace(kept=self._last_rates)
         return [
             self._layout.rule_of(section).rates_at(rates, context)
             for section in self._layout.sections
         ]
+
+    def _become(
+        self, slots: dict[str, Arrays], rates: Rates, now: Sequence[Rates]
+    ) -> None:
+        """Takes over what an update has led to."""
+        kept = dict(rates)
+        for section, found in zip(self._layout.sections, now, strict=True):
+            if section.role == PARAMETERS:
+                kept |= {name: found[name] for name in self.rule.numbers}
+        self.slots, self._last_rates = slots, kept
 
     def _stays_finite(
         self, k: int, squares: float, now: Sequence[Rates]

@@ -6,6 +6,7 @@ pure, frozen and made of JSON, and its arithmetic is elementwise: the same rule
 moves NumPy arrays on a center server and tensors on a device.
 """
 
+from tf_elastic.core.rules.averaged import IS_CUT
 from tf_elastic.core.rules.averaged import TimeAverage
 from tf_elastic.core.rules.base import GRADIENT
 from tf_elastic.core.rules.base import INCREMENT
@@ -34,6 +35,7 @@ __all__ = [
     "GRADIENT",
     "HeavyBall",
     "INCREMENT",
+    "IS_CUT",
     "Mean",
     "MeanOfParts",
     "Nesterov",

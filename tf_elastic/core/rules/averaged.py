@@ -1,10 +1,13 @@
 """A time average of any rule's center."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from tf_elastic.core.arrays import Array
+from tf_elastic.core.averages import FIRST_CUT
 from tf_elastic.core.averages import averaging_rate
 from tf_elastic.core.averages import check_average_from
+from tf_elastic.core.averages import first_cut
 from tf_elastic.core.averages import is_before
 from tf_elastic.core.averages import time_average
 from tf_elastic.core.rules.base import CENTER
@@ -16,7 +19,11 @@ from tf_elastic.core.rules.base import rule
 from tf_elastic.core.rules.increments import Add
 
 AVERAGE = "average"
+# A rate: 1 if a child has taken a step at a learning rate below its largest.
+IS_CUT = "is_cut"
 _IS_BEFORE = "is_before_average"  # 1 or 0
+# Numbers of an average that begins with the first cut.
+_HAS_BEGUN, _BEGINS_AT = "average_has_begun", "average_begins_at"
 
 
 @rule("time_average")
@@ -31,14 +38,18 @@ class TimeAverage(Rule):
     all goes on as if the center had begun there.
 
     Rates: those of the rule inside, and "averaging_rate" (a); None or
-    missing for :math:`1 / (t - s + 1)`, the mean of all since then.
+    missing for :math:`1 / (t - s + 1)`, the mean of all since then. With
+    `from_first_cut` also "is_cut": 1 if the child has taken a step at a
+    learning rate below its largest one, else 0.
 
     Args:
         of: the rule inside.
         average_from: s, in updates of the center, an integer >= 0.
+        from_first_cut: instead, s is the center's version when a child first
+            says that its rate is cut.
 
     Raises:
-        ValueError: `average_from` is out of its range.
+        ValueError: `average_from` is out of its range, or both are given.
 
     Reference:
         Zhang (2016), chapter 4 (ADOWNPOUR, MVADOWNPOUR), eq. 3.13, and
@@ -47,10 +58,29 @@ class TimeAverage(Rule):
 
     of: Rule = Add()
     average_from: int = 0
+    from_first_cut: bool = False
 
     def __post_init__(self) -> None:
         """Checks the fields, which may have come by the network."""
         check_average_from(self.average_from)
+        if self.from_first_cut and self.average_from:
+            raise ValueError(
+                "An average begins at a number of updates or with the first "
+                f"cut. Received: average_from={self.average_from}, "
+                "from_first_cut=True."
+            )
+
+    @classmethod
+    def beginning(cls, of: Rule, average_from: int | str) -> "TimeAverage":
+        """An average that begins as an optimizer's `average_from` says.
+
+        Args:
+            of: the rule inside.
+            average_from: updates of the center, or "first_cut".
+        """
+        if isinstance(average_from, str):
+            return cls(of, from_first_cut=average_from == FIRST_CUT)
+        return cls(of, average_from)
 
     @property
     def sends(self) -> str:  # type: ignore[override]
@@ -64,8 +94,8 @@ class TimeAverage(Rule):
 
     @property
     def works_both_ways(self) -> bool:  # type: ignore[override]
-        """As the rule inside."""
-        return self.of.works_both_ways
+        """As the rule inside; but what is not answered tells of no cut."""
+        return self.of.works_both_ways and not self.from_first_cut
 
     @property
     def remembers(self) -> bool:
@@ -78,6 +108,12 @@ class TimeAverage(Rule):
         return True
 
     @property
+    def numbers(self) -> Mapping[str, float]:
+        """Also when the average has begun, if that depends."""
+        own = {_HAS_BEGUN: 0.0, _BEGINS_AT: 0.0} if self.from_first_cut else {}
+        return {**self.of.numbers, **own}
+
+    @property
     def shown(self) -> str:
         """The average."""
         return AVERAGE
@@ -88,12 +124,25 @@ class TimeAverage(Rule):
 
     def rates_at(self, rates: Rates, context: Context) -> Rates:
         """Also the averaging rate, and whether the average has begun."""
-        version, start = context.version, self.average_from
+        version, own = context.version, {}
+        start: float = self.average_from
+        if self.from_first_cut:
+            kept = {**self.numbers, **context.kept}
+            begun, start = first_cut(
+                version, rates[IS_CUT], kept[_HAS_BEGUN], kept[_BEGINS_AT]
+            )
+            own = {_HAS_BEGUN: begun, _BEGINS_AT: start}
         rate = averaging_rate(version, rates.get("averaging_rate"), start)
-        now = {**self.of.rates_at(rates, context), "averaging_rate": rate}
-        if start:
+        now = {
+            **self.of.rates_at(rates, context), **own, "averaging_rate": rate
+        }
+        if self._begins_later:
             now[_IS_BEFORE] = is_before(version, start)
         return now
+
+    @property
+    def _begins_later(self) -> bool:
+        return self.from_first_cut or self.average_from > 0
 
     def check(self, rates: Rates) -> None:
         """See `Rule.check`."""
@@ -103,6 +152,12 @@ class TimeAverage(Rule):
             raise ValueError(
                 "The rate `averaging_rate` must be from 0 to 1, or None. "
                 f"Received: averaging_rate={rate!r:.80}."
+            )
+        is_cut = rates.get(IS_CUT)
+        if self.from_first_cut and is_cut not in (0, 1):
+            raise ValueError(
+                f"The rate `{IS_CUT}` must be 0 or 1. Received: "
+                f"{IS_CUT}={is_cut!r:.80}."
             )
 
     def closing(self, rates: Rates) -> Rates:
@@ -126,7 +181,7 @@ class TimeAverage(Rule):
         )
         inside = {k: v for k, v in parent.items() if k != AVERAGE}
         moved = self.of.apply(inside, total, rates, sent)
-        if self.average_from:  # Until then it is the center as it is now.
+        if self._begins_later:  # Until then it is the center as it is now.
             average = time_average(average, moved[CENTER], rates[_IS_BEFORE])
         return {**moved, AVERAGE: average}
 

@@ -35,6 +35,7 @@ class Context(NamedTuple):
     staleness: float = 1.0  # of them since the child's last read, at least 1
     # The children whose messages are in the sum. (A tuple has a `count()`.)
     count: float = 1  # type: ignore[assignment]
+    kept: Mapping[str, Any] = {}  # `Rule.numbers` are among these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,15 @@ class Rule:
     def remembers(self) -> bool:
         """Whether `apply` wants the point that the child was given last."""
         return False
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """Numbers that a parent keeps beside its slots, at first.
+
+        `rates_at` finds them in its context, and gives under the same names
+        what they are after the update.
+        """
+        return {}
 
     # The parent.
 
