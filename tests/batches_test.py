@@ -73,6 +73,87 @@ def test_a_worker_without_rows_does_nothing(strategy, name):
     assert np.all(np.isfinite(losses))
 
 
+@pytest.mark.parametrize("name", ["fit", "loop"])
+@pytest.mark.parametrize("layer", ["MaxPooling2D", "GlobalMaxPooling2D"])
+def test_layers_that_fail_on_no_rows(strategy, layer, name):
+    """A pooling's gradient ends the process, a normalization's an error."""
+    images = np.random.default_rng(1).normal(size=(5, 6, 6, 2))
+    labels = np.array([0, 1, 0, 1, 1])
+    keras.utils.set_random_seed(1)
+    with (s := strategy(2, None)).scope():
+        model = keras.Sequential(
+            [
+                keras.Input((6, 6, 2)),
+                keras.layers.Conv2D(3, 3, activation="gelu"),
+                keras.layers.BatchNormalization(),
+                getattr(keras.layers, layer)(),
+                keras.layers.Flatten(),
+                keras.layers.Dense(2),
+            ]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        optimizer = optimizers.EASGD(0.1, communication_period=2)
+        model.compile(optimizer, loss, metrics=["accuracy"])
+    if name == "fit":
+        model.fit(images, labels, batch_size=4, verbose=0)
+    else:
+        _own_loop(s, model, optimizer, images, labels)
+    iterations = native(optimizer.iterations).worker_values()
+    assert iterations.tolist() == [2, 1]
+    values = [native(v).worker_values() for v in model.variables]
+    assert all(np.isfinite(np.stack(v)).all() for v in values)
+    found = model.evaluate(images, labels, batch_size=4, verbose=0)
+    predicted = model.predict(images, batch_size=4, verbose=0)
+    assert predicted.shape == (5, 2)
+    accuracy = (predicted.argmax(1) == labels).mean()
+    np.testing.assert_allclose(
+        found, [float(loss(labels, predicted)), accuracy], rtol=1e-5
+    )
+
+
+def _own_loop(s, model, optimizer, images, labels):
+    """TensorFlow's tutorial; the sums of an idle replica are nothing."""
+
+    def train_step(x, y):
+        with tf.GradientTape() as tape:
+            each = keras.losses.sparse_categorical_crossentropy(
+                y, model(x, training=True), from_logits=True
+            )
+            loss = tf.nn.compute_average_loss(each, global_batch_size=4)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(
+            zip(tape.gradient(loss, variables), variables, strict=True)
+        )
+        return loss, each, tf.size(y)
+
+    step = tf.function(lambda x, y: s.run(train_step, args=(x, y)))
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    for k, batch in enumerate(s.experimental_distribute_dataset(data)):
+        loss, each, rows = step(*batch)
+        of_replicas = s.experimental_local_results(each)
+        assert [len(part) for part in of_replicas] == ([2, 2], [1, 0])[k]
+        assert int(s.reduce("SUM", rows, axis=None)) == (4, 1)[k]
+        np.testing.assert_allclose(
+            s.reduce("SUM", loss, axis=None),
+            sum(map(float, np.concatenate(of_replicas))) / 4,
+            rtol=1e-6,
+        )
+
+
+def test_a_short_batch_is_cut_evenly(strategy):
+    """As TensorFlow cuts it: nobody is idle as long as there are rows."""
+    s = strategy(3)
+    data = tf.data.Dataset.range(15).batch(10)
+    found = [
+        [part.numpy().tolist() for part in s.experimental_local_results(batch)]
+        for batch in s.experimental_distribute_dataset(data)
+    ]
+    assert found == [
+        [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]],
+        [[10, 11], [12, 13], [14]],
+    ]
+
+
 def test_the_last_row_moves_one_worker_alone(strategy):
     """State and statistics of the other are as they were."""
     model = compiled(

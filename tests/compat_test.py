@@ -940,8 +940,19 @@ def test_errors_that_scopes_explain_are_told_from_others(compat, mirrored):
         with pytest.raises(RuntimeError) as mixed, other.scope():
             pass
         assert compat.mixes_strategies(mixed.value), STRATEGY
-        assert not compat.lacks_call(mixed.value)
     assert not compat.mixes_strategies(RuntimeError("another"))
+
+
+def test_code_of_the_package_is_run_as_it_is_written(compat):
+    from tensorflow.python.autograph.impl import conversion
+
+    run = strategies.ElasticMirroredStrategy.run
+    compat.is_as_written("tf_elastic")
+    compat.is_as_written("tf_elastic")
+    assert conversion.is_allowlisted(run), STRATEGY
+    assert not conversion.is_allowlisted(lambda: None)  # of the user's
+    rules = list(map(str, conversion.config.CONVERSION_RULES))
+    assert sum(rule.endswith(" tf_elastic") for rule in rules) == 1
 
 
 def test_a_mean_is_told_from_other_reductions(compat):

@@ -486,6 +486,34 @@ def test_two_devices_equal_one_with_the_whole_batch(cluster, worker):
     assert two.distribute_strategy.samples_trained() == (192, 192)
 
 
+def test_a_device_without_rows_takes_its_workers_step(cluster, worker):
+    """Five rows in batches of four on two: the last one has got one row."""
+    strategy = worker(cluster(), devices=["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = keras.Sequential(
+            [
+                keras.Input((3,)),
+                keras.layers.Dense(4),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(
+            optimizers.EAMSGD(0.05, momentum=0.5, communication_period=2),
+            loss="mse",
+        )
+    x = np.random.default_rng(2).normal(size=(5, 3)).astype("float32")
+    model.fit(x, x[:, :1], batch_size=4, epochs=3, verbose=0)
+    for variable in model.variables + model.optimizer.variables:
+        copies = compat.native_variable(variable).worker_values()
+        assert np.isfinite(copies).all(), variable.path
+        if "moving" in variable.path:
+            continue  # Statistics are each device's own between exchanges.
+        for copy in copies[1:]:
+            np.testing.assert_array_equal(copies[0], copy, variable.path)
+    assert int(model.optimizer.iterations.numpy()) == 6
+
+
 # The center is the answer.
 
 

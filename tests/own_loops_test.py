@@ -89,6 +89,55 @@ def test_a_loop_of_ones_own_builds_its_optimizer(strategy, name, graph):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize(
+    "name",
+    ["EAMSGD", *(pytest.param(n, marks=pytest.mark.full)
+                 for n in UNBUILT if n != "EAMSGD")],
+)
+def test_a_model_that_is_built_by_its_first_call(strategy, name, graph):
+    """In the `tf.function` of the tutorial: as one that was built before."""
+    results = []
+    for built in (False, True):
+        keras.utils.set_random_seed(1)
+        with (s := strategy(2, None, closing=True)).scope():
+            begin = [keras.Input((4,))] if built else []
+            model = keras.Sequential(
+                [*begin, keras.layers.Dense(3), keras.layers.Dense(1)]
+            )
+            optimizer = UNBUILT[name]()
+
+        def train_step(x, model=model, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                losses = tf.square(model(x, training=True) - 1)
+                loss = tf.nn.compute_average_loss(
+                    losses[:, 0], global_batch_size=8
+                )
+                scaled = optimizer.scale_loss(loss)
+            variables = model.trainable_variables
+            optimizer.apply_gradients(
+                zip(tape.gradient(scaled, variables), variables, strict=True)
+            )
+
+        def step(batch, s=s, train_step=train_step):
+            s.run(train_step, args=(batch,))
+
+        if graph:
+            step = tf.function(step)
+        data = s.experimental_distribute_dataset(
+            tf.data.Dataset.from_tensor_slices(X).batch(8).repeat(2)
+        )
+        for batch in data:
+            step(batch)
+        results.append(
+            [native(v).worker_values() for v in model.variables]
+            + [native(v).numpy() for v in model.variables]
+        )
+        assert np.ptp(results[-1][0], axis=0).max() > 0
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 class Gan(keras.Model):
     """Keras' guide on customizing `fit`: two networks, two optimizers."""
 

@@ -88,33 +88,57 @@ class NoCall(keras.Model):
         return {"loss": loss}
 
 
-@pytest.mark.filterwarnings("ignore:.*unbuilt state")
-def test_a_model_without_call(strategy):
-    with strategy(2).scope():
-        model = NoCall()
-        model.compile(optimizers.EASGD(), "mse")
-    with pytest.raises(RuntimeError, match="Define `call`.*built = True"):
-        fit(model)
-
-
-@pytest.mark.parametrize("fix", ["call", "built"])
-def test_the_fixes_of_a_model_without_call(strategy, fix):
-    class Called(NoCall):
-        def call(self, inputs):
-            return self.dense(inputs)
-
-    with strategy(2).scope():
-        if fix == "call":
-            model = Called()
-            model.compile(optimizers.EASGD(), "mse")
-        else:
+@pytest.mark.parametrize("built", [True, False])
+def test_a_model_without_call(strategy, built):
+    """It trains by its own step, as without a strategy."""
+    results = []
+    for input_is_known in (True, built):
+        keras.utils.set_random_seed(1)
+        with strategy(2).scope():
             model = NoCall()
-            model.dense.build((None, 3))
-            model.built = True
-            model.compile(optimizers.EASGD())
-    fit(model)
-    kernel = compat.native_variable(model.dense.kernel)
-    assert np.abs(kernel.worker_values() - kernel.numpy()).max() > 0
+            model.compile(optimizers.EASGD(communication_period=2))
+            if input_is_known:
+                model.dense.build((None, 3))
+        fit(model)
+        kernel = compat.native_variable(model.dense.kernel)
+        assert np.abs(kernel.worker_values() - kernel.numpy()).max() > 0
+        results.append(kernel.worker_values())
+    np.testing.assert_array_equal(*results)
+
+
+class Pairs(NoCall):
+    """As the Siamese network of Keras' examples: it is called with all data."""
+
+    def call(self, pair):
+        first, second = pair
+        return self.dense(first) - self.dense(second)
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(self(data))) / 2
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(
+            zip(gradients, self.trainable_variables, strict=True)
+        )
+        return {"loss": loss}
+
+
+def test_a_model_that_is_not_called_with_the_first_of_the_data(strategy):
+    with strategy(2).scope():
+        model = Pairs()
+        model.compile(optimizers.EASGD(0.02, communication_period=1))
+    model.fit(X, -X, verbose=0)
+    before = float(model((X, -X))[0, 0])
+    model.fit(X, -X, epochs=9, verbose=0)
+    assert abs(float(model((X, -X))[0, 0])) < 0.5 * abs(before)
+
+
+def test_a_model_that_cannot_be_called_says_why(strategy):
+    with strategy(2).scope():
+        model = keras.Sequential([keras.Input((7,)), keras.layers.Dense(1)])
+        model.compile(optimizers.EASGD(), "mse")
+    with pytest.raises(ValueError, match="expected axis -1.*to have value 7"):
+        fit(model)
 
 
 # TensorFlow 1.

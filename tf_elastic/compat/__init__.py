@@ -18,11 +18,13 @@ from tf_elastic.compat.collectives import configure_coordination
 from tf_elastic.compat.collectives import nest_collectives
 from tf_elastic.compat.contexts import MirroredExtended
 from tf_elastic.compat.contexts import MirroredVariable
+from tf_elastic.compat.contexts import SyncOnReadVariable
 from tf_elastic.compat.contexts import canonical_device
 from tf_elastic.compat.contexts import current_replica_id
 from tf_elastic.compat.contexts import default_graph
 from tf_elastic.compat.contexts import in_compiled_graph
 from tf_elastic.compat.contexts import in_replica_context
+from tf_elastic.compat.contexts import is_as_written
 from tf_elastic.compat.contexts import is_deterministic
 from tf_elastic.compat.contexts import is_exporting
 from tf_elastic.compat.contexts import is_mean
@@ -30,6 +32,8 @@ from tf_elastic.compat.contexts import is_per_replica
 from tf_elastic.compat.contexts import is_single_copy_export
 from tf_elastic.compat.contexts import is_traced_function
 from tf_elastic.compat.contexts import mixes_strategies
+from tf_elastic.compat.contexts import own_variable
+from tf_elastic.compat.contexts import per_replica
 from tf_elastic.compat.contexts import select_replica
 from tf_elastic.compat.contexts import tape_is_active
 from tf_elastic.compat.datasets import HostIterator
@@ -48,10 +52,10 @@ from tf_elastic.compat.keras_training import at_end_of
 from tf_elastic.compat.keras_training import build_by_specification
 from tf_elastic.compat.keras_training import is_keras_step
 from tf_elastic.compat.keras_training import is_train_step
-from tf_elastic.compat.keras_training import lacks_call
 from tf_elastic.compat.keras_training import share_backups
 from tf_elastic.compat.rows import first_if_no_mean
 from tf_elastic.compat.rows import part_spec
+from tf_elastic.compat.rows import slice_rows
 from tf_elastic.compat.rows import split_rows
 
 __all__ = [
@@ -61,6 +65,7 @@ __all__ = [
     "MultiWorkerExtended",
     "NestedLauncher",
     "RestoredFrom",
+    "SyncOnReadVariable",
     "UntunedDistributedDataset",
     "at_end_of",
     "build_by_specification",
@@ -72,6 +77,7 @@ __all__ = [
     "first_if_no_mean",
     "in_compiled_graph",
     "in_replica_context",
+    "is_as_written",
     "is_clock",
     "is_deterministic",
     "is_ema_swap",
@@ -85,17 +91,19 @@ __all__ = [
     "is_single_copy_export",
     "is_traced_function",
     "is_train_step",
-    "lacks_call",
     "leave_saving",
     "loss_scale_of",
     "make_local",
     "mixes_strategies",
     "native_variable",
     "nest_collectives",
+    "own_variable",
     "part_spec",
+    "per_replica",
     "restored_from",
     "select_replica",
     "share_backups",
+    "slice_rows",
     "split_rows",
     "supported",
     "tape_is_active",

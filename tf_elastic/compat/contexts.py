@@ -1,9 +1,12 @@
 """Where code runs: on a tape, in a graph, in a replica, in an export."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
+from tensorflow.python.autograph.core import config as autograph
+from tensorflow.python.autograph.core import config_lib as autograph_rules
 from tensorflow.python.distribute import device_util
 from tensorflow.python.distribute import distribute_utils
 from tensorflow.python.distribute import mirrored_strategy
@@ -15,10 +18,12 @@ from tensorflow.python.eager.polymorphic_function import (
 from tensorflow.python.framework import config as tf_config
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
+from tensorflow.python.ops import variables
 from tensorflow.python.saved_model import save_context
 
 MirroredExtended = mirrored_strategy.MirroredExtended
 MirroredVariable = values.MirroredVariable
+SyncOnReadVariable = values.SyncOnReadVariable
 
 
 def tape_is_active() -> bool:
@@ -80,9 +85,36 @@ def select_replica(replica_id: int, structure: Any) -> Any:
     return distribute_utils.select_replica(replica_id, structure)
 
 
+def own_variable(**arguments: Any) -> tf.Variable:
+    """A variable that no creator has a part in: no strategy, no `tf.function`.
+
+    Args:
+        **arguments: of a variable creator.
+    """
+    variable: tf.Variable = variables.default_variable_creator_v2(
+        None, **arguments
+    )
+    return variable
+
+
 def default_graph() -> Any:
     """The graph that is being built; None in eager code."""
     return None if tf.executing_eagerly() else ops.get_default_graph()
+
+
+def is_as_written(package: str) -> None:
+    """Lets a `tf.function` run a package's code as it is written.
+
+    AutoGraph rewrites all that a function calls, TensorFlow's own code and
+    that of some other packages aside. It is slow, and warns of what it fails
+    at. What the package is handed by others is rewritten as ever.
+
+    Relies on the tuple `CONVERSION_RULES` of AutoGraph. Done once for a
+    process.
+    """
+    rule = autograph_rules.DoNotConvert(package)
+    if str(rule) not in map(str, autograph.CONVERSION_RULES):
+        autograph.CONVERSION_RULES = (rule, *autograph.CONVERSION_RULES)
 
 
 def is_traced_function(function: Any) -> bool:
@@ -93,6 +125,11 @@ def is_traced_function(function: Any) -> bool:
 def is_per_replica(value: Any) -> bool:
     """Whether a value is another one in each replica."""
     return isinstance(value, values.PerReplica)
+
+
+def per_replica(parts: Sequence[Any]) -> Any:
+    """A value that is another one in each replica."""
+    return values.PerReplica(tuple(parts))
 
 
 def mixes_strategies(error: RuntimeError) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.data.experimental.ops import distribute as distribute_ops
 from tensorflow.python.data.ops import multi_device_iterator_ops
 from tensorflow.python.distribute import input_lib
 from tensorflow.python.distribute import values
@@ -60,14 +59,11 @@ def _all_on_host(input_workers: Any) -> bool:
 class _HostIteratorSpec(type_spec.TypeSpec):
     """Of a `HostIterator`."""
 
-    __slots__ = ("_iterator_spec", "_strategy", "_sizes")
+    __slots__ = ("_iterator_spec", "_strategy")
 
-    def __init__(
-        self, iterator_spec: Any, strategy: Any, sizes: tuple[int, ...]
-    ) -> None:
+    def __init__(self, iterator_spec: Any, strategy: Any) -> None:
         self._iterator_spec = iterator_spec
         self._strategy = strategy
-        self._sizes = sizes
 
     @property
     def value_type(self) -> type:
@@ -81,10 +77,10 @@ class _HostIteratorSpec(type_spec.TypeSpec):
         return [value._iterator]
 
     def _from_components(self, components: Sequence[Any]) -> Any:
-        return HostIterator(components[0], self._strategy, self._sizes)
+        return HostIterator(components[0], self._strategy)
 
     def _serialize(self) -> tuple[Any, ...]:
-        return (self._iterator_spec, id(self._strategy), self._sizes)
+        return (self._iterator_spec, id(self._strategy))
 
     def _with_tensor_ranks_only(self) -> "_HostIteratorSpec":
         return self._with(self._iterator_spec._with_tensor_ranks_only())
@@ -93,13 +89,12 @@ class _HostIteratorSpec(type_spec.TypeSpec):
         return self._with(self._iterator_spec._without_tensor_names())
 
     def _with(self, iterator_spec: Any) -> "_HostIteratorSpec":
-        return _HostIteratorSpec(iterator_spec, self._strategy, self._sizes)
+        return _HostIteratorSpec(iterator_spec, self._strategy)
 
     def _is_alike(self, other: Any) -> bool:
         return (
             type(self) is type(other)
             and self._strategy is other._strategy
-            and self._sizes == other._sizes
         )
 
     def is_subtype_of(self, other: Any) -> bool:
@@ -130,38 +125,24 @@ class HostIterator(
     to have the next batch on a GPU in time. Where the devices are the host's
     there is nothing to be copied.
 
-    A batch is cut as TensorFlow does it: the first device takes as much as it
-    takes of a full batch, and so on, so that a last, shorter batch may leave
-    nothing for the last devices.
+    A batch is cut as TensorFlow does it for one process: as evenly as can be,
+    so that a last, shorter batch leaves a device nothing only if it has fewer
+    rows than there are devices.
 
     Args:
         iterator: an iterator over batches.
         strategy: whose devices they are for.
-        sizes: rows of each device, of a full batch; empty if it is not known
-            how many rows that has: then each takes as many as the others.
     """
 
-    def __init__(
-        self, iterator: Any, strategy: Any, sizes: tuple[int, ...]
-    ) -> None:
+    def __init__(self, iterator: Any, strategy: Any) -> None:
         self._iterator = iterator
         self._strategy = strategy
-        self._sizes = sizes
 
     @classmethod
     def over(cls, dataset: tf.data.Dataset, strategy: Any) -> "HostIterator":
         """An iterator over a whole data set, from its beginning."""
-        sizes: tuple[int, ...] = ()
-        replicas = strategy.num_replicas_in_sync
-        if replicas > 1 and tf.executing_eagerly():
-            rows = int(distribute_ops.compute_batch_size(dataset))
-            if rows > 0:
-                sizes = tuple(
-                    rows // replicas + (i < rows % replicas)
-                    for i in range(replicas)
-                )
         with tf.device(_HOST_DEVICE):
-            return cls(iter(dataset.prefetch(1)), strategy, sizes)
+            return cls(iter(dataset.prefetch(1)), strategy)
 
     @property
     def element_spec(self) -> Any:
@@ -172,7 +153,7 @@ class HostIterator(
         return tf.nest.map_structure(
             lambda spec: values.PerReplicaSpec(
                 *(
-                    part_spec(spec, i, self._num_parts, self._sizes)
+                    part_spec(spec, i, self._num_parts)
                     for i in range(self._num_parts)
                 )
             ),
@@ -186,7 +167,7 @@ class HostIterator(
     @property
     def _type_spec(self) -> _HostIteratorSpec:
         return _HostIteratorSpec(
-            self._iterator._type_spec, self._strategy, self._sizes
+            self._iterator._type_spec, self._strategy
         )
 
     def get_next(self, name: str | None = None) -> Any:
@@ -212,7 +193,7 @@ class HostIterator(
             )
 
     def _cut(self, batch: Any) -> Any:
-        return split_rows(batch, self._num_parts, self._sizes)
+        return split_rows(batch, self._num_parts)
 
 
 def _untuned(create: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,22 +53,16 @@ def at_end_of(
     optimizer.finalize_variable_values = end_all
 
 
-def lacks_call(error: RuntimeError) -> bool:
-    """Whether Keras could not build a model that has no `call`."""
-    text = str(error)
-    return (
-        "Unable to automatically build the model" in text
-        and "does not have a `call()` method implemented" in text
-    )
-
-
 def build_by_specification() -> None:
     """Makes Keras build models of our strategies without a pass over data.
 
     Before `fit` and `evaluate` Keras takes a first batch to learn its shape,
     then begins anew. Data that cannot begin anew, a Python generator's, has
     lost by then what was read ahead. What is to be learned stands in the
-    specification of the data set. For other strategies nothing changes. Done
+    specification of the data set. A model that cannot be built so (it has no
+    `call`, or one that is not called with the data as it is, since its training
+    step is its own) is not: the step makes what it needs, or says what is
+    wrong, as without a strategy. For other strategies nothing changes. Done
     once for a process.
 
     Relies on `TensorFlowTrainer._maybe_symbolic_build(iterator, data_batch)`
@@ -80,12 +74,20 @@ def build_by_specification() -> None:
 
     @functools.wraps(original)
     def build(self: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        extended = getattr(self.distribute_strategy, "extended", None)
+        is_ours = getattr(extended, "is_elastic", False)
+        if is_ours and type(self).call is keras.Model.call:
+            return
         dataset = getattr(iterator, "_distributed_dataset", None)
         whole = getattr(dataset, "whole", None)
         if whole is not None:
             iterator = None
             data_batch = _symbolic_batch(whole)
-        original(self, iterator=iterator, data_batch=data_batch)
+        try:
+            original(self, iterator=iterator, data_batch=data_batch)
+        except RuntimeError as error:
+            if not (is_ours and "Unable to automatically build" in str(error)):
+                raise
 
     keras.Model._maybe_symbolic_build = build
 

@@ -1,6 +1,5 @@
 """Structures of tensors, cut along their rows for replicas."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,17 +7,13 @@ import tensorflow as tf
 from tensorflow.python.distribute import values
 
 
-def split_rows(
-    structure: Any, num_parts: int, sizes: Sequence[int] = ()
-) -> Any:
+def split_rows(structure: Any, num_parts: int) -> Any:
     """Cuts the tensors of a structure along their rows, one part a replica.
 
     Args:
         structure: of tensors, of which those without rows stay as they are.
-        num_parts: how many parts.
-        sizes: rows of each part at most, the first ones being filled first;
-            left out, they are as even as can be, the first ones having a row
-            more where it does not come out even.
+        num_parts: how many parts, as even as can be: the first ones have a
+            row more where it does not come out even.
     """
     if num_parts == 1:
         return structure
@@ -32,17 +27,15 @@ def split_rows(
             return values.PerReplica([value] * num_parts)
         rows = _num_rows(value)
         begin, parts = 0, []
-        for size in _part_sizes(rows, num_parts, sizes):
-            parts.append(_rows(value, begin, size))
+        for size in _part_sizes(rows, num_parts):
+            parts.append(slice_rows(value, begin, size))
             begin = begin + size
         return values.PerReplica(parts)
 
     return tf.nest.map_structure(split, structure)
 
 
-def part_spec(
-    spec: Any, i: int, num_parts: int, sizes: Sequence[int]
-) -> Any:
+def part_spec(spec: Any, i: int, num_parts: int) -> Any:
     """The specification of part i of what `split_rows` cuts."""
     shape = getattr(spec, "shape", tf.TensorShape([]))
     if not shape.rank or isinstance(spec, tf.SparseTensorSpec):
@@ -51,7 +44,7 @@ def part_spec(
         return tf.SparseTensorSpec([None, *shape[1:]], spec.dtype)
     rows = shape[0]
     if rows is not None:
-        rows = _part_sizes(rows, num_parts, sizes)[i]
+        rows = _part_sizes(rows, num_parts)[i]
     if isinstance(spec, tf.RaggedTensorSpec):
         return tf.RaggedTensorSpec(
             [rows, *shape[1:]],
@@ -72,18 +65,7 @@ def _num_rows(value: Any) -> Any:
     return tf.shape(value, tf.int64)[0]
 
 
-def _part_sizes(
-    rows: Any, num_parts: int, sizes: Sequence[int]
-) -> list[Any]:
-    if sizes:
-        ends = [sum(sizes[: i + 1]) for i in range(num_parts - 1)]
-        if isinstance(rows, int):
-            cuts = [0, *(min(end, rows) for end in ends), rows]
-        else:
-            cuts = [0, *(tf.minimum(rows, end) for end in ends), rows]
-        return [
-            end - begin for begin, end in zip(cuts, cuts[1:], strict=False)
-        ]
+def _part_sizes(rows: Any, num_parts: int) -> list[Any]:
     if isinstance(rows, int):
         return [
             rows // num_parts + (i < rows % num_parts)
@@ -95,7 +77,8 @@ def _part_sizes(
     ]
 
 
-def _rows(value: Any, begin: Any, size: Any) -> Any:
+def slice_rows(value: Any, begin: Any, size: Any) -> Any:
+    """Some rows of a tensor, dense, ragged or sparse."""
     if not isinstance(value, tf.SparseTensor):
         return value[begin : begin + size]
     rank = value.shape.rank

@@ -14,10 +14,12 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.optimizers.strategy_interface import Exchange
+from tf_elastic.strategies import creation
 from tf_elastic.strategies import scopes
 from tf_elastic.strategies import views
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.fit_end import FitEnd
+from tf_elastic.strategies.on_read_variable import OnReadVariable
 from tf_elastic.strategies.seed_variable import SeedVariable
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import StepTimer
@@ -138,15 +140,23 @@ class ElasticExtended(compat.MirroredExtended):
         self, next_creator: Callable[..., tf.Variable], **kwargs: Any
     ) -> Any:
         if self._plain:
-            return next_creator(**kwargs)
+            return compat.own_variable(**kwargs)
         scopes.check_no_graph()
+        value = creation.value_outside(kwargs)
+        if value is not None:
+            with tf.init_scope():
+                return self._create_variable(
+                    compat.own_variable, **{**kwargs, "initial_value": value}
+                )
         colocate_with = kwargs.get("colocate_with")
-        if compat.is_on_read(kwargs) or (
-            colocate_with is not None
-            and not isinstance(colocate_with, WorkerVariable)
+        strategy = self._container_strategy()
+        if compat.is_on_read(kwargs):
+            made = super()._create_variable(next_creator, **kwargs)
+            return OnReadVariable(strategy, made.values, made.aggregation)
+        if colocate_with is not None and not isinstance(
+            colocate_with, WorkerVariable
         ):
             return super()._create_variable(next_creator, **kwargs)
-        strategy = self._container_strategy()
         worker_only = (
             self._worker_only
             or isinstance(colocate_with, WorkerVariable)
@@ -328,6 +338,7 @@ class ElasticExtended(compat.MirroredExtended):
         step = self.step
         checks = compat.is_finite_check(fn)
         if step is not None and not compat.is_traced_function(fn):
+            args, kwargs = step.lend((args, kwargs))
             fn = step.replica_function(fn)
         result = super().call_for_each_replica(fn, args, kwargs)
         if checks:

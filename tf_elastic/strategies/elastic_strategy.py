@@ -35,6 +35,7 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
     def __init__(self, extended: ElasticExtended) -> None:
         tf.distribute.Strategy.__init__(self, extended)
         compat.build_by_specification()
+        compat.is_as_written("tf_elastic")
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Inside, variables are created for each worker, and the center.
@@ -70,14 +71,18 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
         if self.extended.step is not None:  # one inside of another
             return super().run(fn, args, kwargs, options)
         arguments = (tuple(args), kwargs or {})
-        if compat.is_keras_step(fn) and not any(
+        is_keras = compat.is_keras_step(fn)
+        if is_keras and not any(
             map(compat.is_per_replica, tf.nest.flatten(arguments))
         ):  # `train_on_batch` and the like
             arguments = compat.split_rows(
                 arguments, self.num_replicas_in_sync
             )
         step = Step(
-            compat.is_train_step(fn), arguments, self.num_replicas_in_sync
+            compat.is_train_step(fn),
+            is_keras,
+            arguments,
+            self.num_replicas_in_sync,
         )
         with self.extended.step_on(step):
             result = super().run(fn, *arguments, options)

@@ -18,6 +18,7 @@ from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies import leaving
+from tf_elastic.strategies import lent_rows
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchanges import CenterExchanges
 from tf_elastic.strategies.center_session import CenterSession
@@ -153,12 +154,16 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         present = [k for k, grad in enumerate(grads) if grad is not None]
         context = tf.distribute.get_replica_context()
         summed = context.all_reduce(
-            tf.distribute.ReduceOp.SUM, [grads[k] for k in present]
+            tf.distribute.ReduceOp.SUM,
+            [lent_rows.none_if_idle(grads[k]) for k in present],
         )
         result: list[Gradient] = [None] * len(grads)
         for k, grad in zip(present, summed, strict=True):
             result[k] = grad
         return result
+
+    def takes_step(self) -> None:
+        """All devices take the worker's step, also one without rows."""
 
     def first_seed_number(self) -> int:
         """Every device of every worker draws its own random numbers."""

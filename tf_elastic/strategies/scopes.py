@@ -36,7 +36,6 @@ def explained(strategy: tf.distribute.Strategy, scope: Any) -> Iterator[Any]:
 
     Raises:
         ValueError: what was made in another scope, or outside, is used.
-        RuntimeError: Keras cannot build the model by calling it.
     """
     with scope as entered:
         try:
@@ -52,14 +51,5 @@ def explained(strategy: tf.distribute.Strategy, scope: Any) -> Iterator[Any]:
                     "`model.compile`, inside `with strategy.scope():` (a "
                     "Keras optimizer inside of `tf_elastic.optimizers."
                     "Elastic(...)`)."
-                ) from error
-            if compat.lacks_call(error):
-                raise RuntimeError(
-                    "A model is built before it is trained under a strategy, "
-                    "by calling it on the shapes of a batch. Received: a "
-                    "model without a `call()` method. Define `call` (that of "
-                    "a GAN is its generator's, say). Or, if `compile` is "
-                    "given neither loss nor metrics, build all layers and "
-                    "set `model.built = True`."
                 ) from error
             raise

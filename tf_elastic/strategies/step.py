@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import compat
+from tf_elastic.strategies import lent_rows
 from tf_elastic.strategies import views
 
 
@@ -15,26 +16,31 @@ class Step:
 
     Args:
         trains: whether it is known to be one of training.
+        is_keras: whether it is one of `fit`, `evaluate` or `predict`.
         arguments: of the function that each replica runs, a structure that
             may hold per-replica values.
         num_replicas: how many run it.
     """
 
     def __init__(
-        self, trains: bool, arguments: Any, num_replicas: int
+        self,
+        trains: bool,
+        is_keras: bool,
+        arguments: Any,
+        num_replicas: int,
     ) -> None:
         self.trains = trains
+        self._is_keras = is_keras
         # For each replica the tensors that it has got.
         self.batch = _tensors_of_replicas(arguments, num_replicas)
         self.moved = views.Moved({}, {})
         # Of those that take part, in their order: the optimizer, its
         # exchange, the variables that it trains in this step.
         self.optimizers: list[tuple[Any, Any, list[Any]]] = []
-        is_split = any(map(compat.is_per_replica, tf.nest.flatten(arguments)))
-        self._has_rows = [
-            _has_rows(tensors) if is_split else None for tensors in self.batch
-        ]
-        self._is_split = is_split
+        self._num_replicas = num_replicas
+        self._is_split = _is_split(arguments)
+        self._has_rows = self._flags(arguments)
+        self._has_lent = False
         self._graph = compat.default_graph()
 
     def num_rows(self) -> tf.Tensor:
@@ -46,6 +52,29 @@ class Step:
                     rows += tf.shape(tensor, tf.int64)[0]
                     break
         return rows
+
+    def _flags(self, arguments: Any) -> list[tf.Tensor | None]:
+        """Whether each replica has rows; None where that is certain."""
+        if not _is_split(arguments):
+            return [None] * self._num_replicas
+        batch = _tensors_of_replicas(arguments, self._num_replicas)
+        return [lent_rows.has_rows(tensors) for tensors in batch]
+
+    def lend(self, arguments: Any) -> Any:
+        """Gives idle replicas a row, before they run; see `lent_rows`.
+
+        Args:
+            arguments: of the function that they run, a structure that may
+                hold per-replica values.
+        """
+        if self._has_lent or not self._is_split:
+            return arguments
+        self._has_lent = True
+        # Not those of `run`: this may be the graph of another function.
+        self._has_rows = self._flags(arguments)
+        if all(flag is None for flag in self._has_rows):
+            return arguments
+        return lent_rows.lend(arguments, self._has_rows)
 
     def replica_function(self, function: Callable) -> Callable:
         """Makes a function know, in each replica, of which step it is.
@@ -66,10 +95,12 @@ class Step:
                 views.replica_step(self.trains, has_rows, self.moved),
                 tf.control_dependencies(arrived),
             ):
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+                return lent_rows.take_back(
+                    result, has_rows, numbers=not self._is_keras
+                )
 
         return in_step
-
 
     def or_idle(self, finite: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Whether each replica's gradients are finite, or of no rows."""
@@ -105,14 +136,5 @@ def _flat(tensors: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
     return [tensor for of_replica in tensors for tensor in of_replica]
 
 
-def _has_rows(tensors: Sequence[tf.Tensor]) -> tf.Tensor | None:
-    """Whether a part of a batch has rows; None if that is certain."""
-    for tensor in tensors:
-        if tensor.shape.rank == 0:
-            continue
-        if tensor.shape.rank is not None and tensor.shape[0]:
-            return None
-        return tf.size(tensor) > 0 if tensor.shape.rank is None else (
-            tf.shape(tensor)[0] > 0
-        )
-    return None
+def _is_split(arguments: Any) -> bool:
+    return any(map(compat.is_per_replica, tf.nest.flatten(arguments)))
