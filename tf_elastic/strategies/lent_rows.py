@@ -14,7 +14,6 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic import compat
-from tf_elastic.strategies import views
 
 
 def has_rows(tensors: Sequence[Any]) -> tf.Tensor | None:
@@ -106,20 +105,6 @@ def take_back(result: Any, flag: tf.Tensor | None, numbers: bool) -> Any:
         return value
 
     return tf.nest.map_structure(own, result)
-
-
-def none_if_idle(gradient: Any) -> Any:
-    """This replica's gradient, dense or sparse; 0 if the replica is idle."""
-    flag = views.has_rows()
-    if flag is None:
-        return gradient
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(
-            none_if_idle(gradient.values),
-            gradient.indices,
-            gradient.dense_shape,
-        )
-    return tf.where(flag, gradient, tf.zeros_like(gradient))
 
 
 def _may_be_rows(value: tf.Tensor) -> bool:

@@ -17,8 +17,8 @@ from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.strategy_interface import Gradient
+from tf_elastic.strategies import device_gradients
 from tf_elastic.strategies import leaving
-from tf_elastic.strategies import lent_rows
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchanges import CenterExchanges
 from tf_elastic.strategies.center_session import CenterSession
@@ -151,16 +151,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._check_trains()
         if self._num_replicas_in_sync == 1:
             return list(grads)
-        present = [k for k, grad in enumerate(grads) if grad is not None]
-        context = tf.distribute.get_replica_context()
-        summed = context.all_reduce(
-            tf.distribute.ReduceOp.SUM,
-            [lent_rows.none_if_idle(grads[k]) for k in present],
-        )
-        result: list[Gradient] = [None] * len(grads)
-        for k, grad in zip(present, summed, strict=True):
-            result[k] = grad
-        return result
+        return device_gradients.summed(grads)
 
     def takes_step(self) -> None:
         """All devices take the worker's step, also one without rows."""
