@@ -52,6 +52,12 @@ def test_an_event_comes_back_from_its_line():
     assert PUSH.staleness == 4
 
 
+def test_a_rate_that_the_center_fills_in_is_none():
+    """Of an average with no constant rate, say."""
+    event = PUSH._replace(rates={"beta": 0.9, "averaging_rate": None})
+    assert Event.from_json(event.to_json()) == event
+
+
 def test_what_does_not_apply_is_not_written():
     event = Event(events.JOIN, 1.0, "center 0", worker=0, shard=0)
     assert event.to_json() == (

@@ -69,7 +69,7 @@ class Event(NamedTuple):
     version_read: int | None = None  # the message was made with
     version_applied: int | None = None  # as the message found it
     num_workers: int | None = None  # p
-    rates: Mapping[str, float] | None = None  # of the exchange, by name
+    rates: Mapping[str, float | None] | None = None  # of the exchange
     bytes: int | None = None  # of arrays, both ways
     seconds: float | None = None  # how long; of EXCHANGE, since it was read
     amount: int | None = None  # how many
@@ -135,7 +135,8 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, str)
     if name == "rates":
         return isinstance(value, dict) and all(
-            type(rate) in (int, float) for rate in value.values()
+            rate is None or type(rate) in (int, float)
+            for rate in value.values()
         )
     if name in _NUMBERS:
         return type(value) in (int, float) and math.isfinite(value)
