@@ -258,25 +258,15 @@ class ArrayServer:
     # Calls.
 
     def _serve(self, guest: Guest) -> None:
-        """Takes a call and answers it."""
+        """Takes a call and answers it, by an error if need be.
+
+        Raises:
+            MessageError: it is no call.
+            OSError: the other end is gone, or too slow.
+        """
         asked = guest.receive_call(time.monotonic() + _HEADER_S)
         timeout_s = _TIMEOUT_S("timeout_s", asked.get("timeout_s"))
         deadline = time.monotonic() + min(timeout_s, _MAX_CALL_S)
-        try:
-            self._answer(guest, asked, deadline)
-        except errors.ClusterError as error:
-            told = {"error": type(error).__name__, "text": str(error)}
-            guest.answer(told, (), deadline)
-
-    def _answer(
-        self, guest: Guest, asked: dict[str, Any], deadline: float
-    ) -> None:
-        """Does what is asked for, and sends the answer.
-
-        Raises:
-            ClusterError: to be told; all that was announced has come.
-            OSError: the other end is gone, or too slow.
-        """
         sizes = asked[array_socket.NBYTES]
         came = False
         try:
@@ -293,14 +283,16 @@ class ArrayServer:
             came = True  # Or is about to, and nothing else.
             with call.among(self._going_on, guest, guest.socket.interrupt):
                 arrays = guest.receive(call.room, call.only_reads, deadline)
-                news, answer = call.run(arrays, guest.places)
-                guest.answer({"news": news}, answer, deadline)
+                news, moved = call.run(arrays, guest.places)
+                guest.answer({"news": news}, moved, deadline)
         except OSError:
             raise
         except Exception as error:
             if not came:  # Or what comes would be taken for a call.
                 guest.skip(sizes, min(deadline, time.monotonic() + _SKIP_S))
-            raise errors.as_told(error) from error
+            told = errors.as_told(error)
+            text = {"error": type(told).__name__, "text": str(told)}
+            guest.answer(text, (), deadline)
 
 
 def _listen(host: str, port: int) -> socket.socket:
