@@ -13,9 +13,6 @@ from tf_elastic.cluster.transport import codec as codecs
 from tf_elastic.cluster.transport import fields
 from tf_elastic.cluster.transport import wire
 
-_LARGEST_RATE = 1e6
-_LONGEST_WAIT_S = 60.0
-
 _WORKER = fields.integer(high=2**31 - 1)
 _INCARNATION = fields.integer(1)
 _NUM_WORKERS = fields.integer(1, 2**31 - 1)
@@ -57,78 +54,61 @@ def _call(
     return fields.record(required, {**(others or {}), **group})
 
 
+def _by_worker(
+    others: Mapping[str, fields.Check] | None = None, **required: fields.Check
+) -> fields.Check:
+    """The fields of a call that a worker makes."""
+    return _call({**_MEMBER, **required}, others)
+
+
+_PUSH = {"id": _ID, "rate": _rates}
+_WAIT_S = fields.number(0, 60)
+_LEARNING_RATE = fields.optional(fields.number(0, 1e6))
+
 _CALLS = {
     wire.HELLO: _call({"worker": fields.optional(_WORKER)}),
-    wire.JOIN: _call(
-        {
-            **_MEMBER,
-            "expected": _NUM_WORKERS,
-            # Of another release it may be another; see `layout`.
-            "description": fields.table(lambda name, value: value, 100),
-            "process": fields.text(100),
-        },
+    wire.JOIN: _by_worker(
         {"previous": _COUNT},
+        expected=_NUM_WORKERS,
+        # Of another release it may be another; see `layout`.
+        description=fields.table(lambda name, value: value, 100),
+        process=fields.text(100),
     ),
-    wire.OFFER: _call(
-        {**_MEMBER, "version_seen": _VERSION, "is_chief": fields.boolean}
+    wire.OFFER: _by_worker(version_seen=_VERSION, is_chief=fields.boolean),
+    wire.HEARTBEAT: _by_worker(
+        clock=_COUNT, samples=_COUNT, notes=fields.table(fields.scalar, 64)
     ),
-    wire.HEARTBEAT: _call(
-        {
-            **_MEMBER,
-            "clock": _COUNT,
-            "samples": _COUNT,
-            "notes": fields.table(fields.scalar, 64),
-        }
+    wire.INSTRUCT: _by_worker(
+        number=_COUNT,
+        stop=fields.boolean,
+        learning_rate=_LEARNING_RATE,
+        instead_of=_LEARNING_RATE,
     ),
-    wire.INSTRUCT: _call(
-        {
-            **_MEMBER,
-            "number": _COUNT,
-            "stop": fields.boolean,
-            "learning_rate": fields.optional(fields.number(0, _LARGEST_RATE)),
-            "instead_of": fields.optional(fields.number(0, _LARGEST_RATE)),
-        }
-    ),
-    wire.LEAVE: _call(_MEMBER, {"finished": fields.boolean}),
-    wire.RELEASE: _call(
-        {
-            **_MEMBER,
-            "round_": _COUNT,
-            "wait_s": fields.number(0, _LONGEST_WAIT_S),
-            "force": fields.boolean,
-        }
+    wire.LEAVE: _by_worker({"finished": fields.boolean}),
+    wire.RELEASE: _by_worker(
+        round_=_COUNT, wait_s=_WAIT_S, force=fields.boolean
     ),
     wire.STATUS: _call({}, {"staleness_since": _COUNT}),
     wire.INVITE: _call({}),
     wire.READ: _call({}, _MEMBER),
-    wire.INITIALIZE: _call({**_MEMBER, "version": _VERSION}),
-    wire.PUSH: _call({"id": _ID, "rate": _rates}),
+    wire.INITIALIZE: _by_worker(version=_VERSION),
+    wire.PUSH: _call(_PUSH),
     wire.EXCHANGE: _call(
         {
-            "id": _ID,
-            "rate": _rates,
+            **_PUSH,
             "codec": fields.one_of(*codecs.CODECS),
             "whole": fields.boolean,
         }
     ),
-    wire.DEPOSIT: _call({"id": _ID, "rate": _rates}),
-    wire.TAKE: _call({"id": _ID, "rate": _rates}),
-    wire.SEND: _call(
-        {
-            **_MEMBER,
-            "number": fields.integer(1),
-            "followed": _COUNT,
-            "clock": _COUNT,
-            "samples": _COUNT,
-        }
+    wire.DEPOSIT: _call(_PUSH),
+    wire.TAKE: _call(_PUSH),
+    wire.SEND: _by_worker(
+        number=fields.integer(1),
+        followed=_COUNT,
+        clock=_COUNT,
+        samples=_COUNT,
     ),
-    wire.LISTEN: _call(
-        {
-            **_MEMBER,
-            "after": _COUNT,
-            "wait_s": fields.number(0, _LONGEST_WAIT_S),
-        }
-    ),
+    wire.LISTEN: _by_worker(after=_COUNT, wait_s=_WAIT_S),
 }
 
 
