@@ -8,6 +8,7 @@ one after are known, and that is all that `core.momentum_control` asks for.
 
 import collections
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -66,34 +67,28 @@ class TotalMomentum:
     """
 
     def __init__(self, layout: Layout, shard: int) -> None:
-        parameters = [s for s in layout.sections if s.role == PARAMETERS]
-        ends = np.cumsum(
-            [
-                size if section in parameters else 0
-                for size, section in zip(
-                    layout.shard_sizes(shard), layout.sections, strict=True
-                )
-            ]
-        )
-        total = int(ends[-1])
-        sample = np.sort(
-            np.random.default_rng(shard).choice(
-                total, min(total, _COORDINATES), replace=False, shuffle=False
+        sizes = [
+            size if section.role == PARAMETERS else 0
+            for size, section in zip(
+                layout.shard_sizes(shard), layout.sections, strict=True
             )
-        )
-        # For each section, where in this server's part of it.
+        ]
+        share = min(_COORDINATES / max(sum(sizes), 1), 1.0)
+        generator = np.random.default_rng(shard)
+        # Of each section, where in this server's part of it.
         self._sample = [
-            chosen - begin
-            for chosen, begin in zip(
-                np.split(sample, np.searchsorted(sample, ends[:-1])),
-                [0, *ends[:-1]],
-                strict=True,
+            np.sort(
+                generator.choice(
+                    size, math.ceil(share * size), replace=False, shuffle=False
+                )
             )
+            for size in sizes
         ]
         self._resolution = max(
             (
                 float(np.spacing(np_dtype(section.dtype).type(1)))
-                for section in parameters
+                for section in layout.sections
+                if section.role == PARAMETERS
             ),
             default=0.0,
         )
