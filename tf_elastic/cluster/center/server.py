@@ -77,7 +77,6 @@ class CenterServer:
         self.groups = Groups.of(nodes)
         self.node = node = self.groups.first
         _warn_if_open(node.index, address, security)
-        self.address = address
         self._token = (security.token or "").encode()
         max_workers = node.registry.max_workers
         most_calls = max_workers + _OTHER_CALLS

@@ -75,8 +75,7 @@ def contents(state: Mapping[str, Any], generation: int) -> Contents:
     Raises:
         TypeError: a value that can be neither stored nor put in JSON.
     """
-    arrays = []
-    values = {}
+    values, entries, placed, offset = {}, [], [], 0
     for name, value in state.items():
         if not isinstance(name, str):
             raise TypeError(f"Names must be text. Received: {name!r}.")
@@ -87,7 +86,18 @@ def contents(state: Mapping[str, Any], generation: int) -> Contents:
                     ", in the byte order of the machine. Received: "
                     f"state[{name!r}] of dtype {value.dtype}."
                 )
-            arrays.append((name, value))
+            offset = _aligned(offset)
+            placed.append((offset, value))
+            entries.append(
+                {
+                    "name": name,
+                    "dtype": value.dtype.name,
+                    "shape": value.shape,
+                    "offset": offset,
+                    "nbytes": value.nbytes,
+                }
+            )
+            offset += value.nbytes
             continue
         try:
             json.dumps(value)
@@ -99,22 +109,6 @@ def contents(state: Mapping[str, Any], generation: int) -> Contents:
             ) from error
         values[name] = value
 
-    offset = 0
-    placed = []
-    entries = []
-    for name, array in arrays:
-        offset = _aligned(offset)
-        placed.append((offset, array))
-        entries.append(
-            {
-                "name": name,
-                "dtype": array.dtype.name,
-                "shape": array.shape,
-                "offset": offset,
-                "nbytes": array.nbytes,
-            }
-        )
-        offset += array.nbytes
     header = json.dumps(
         {
             "generation": generation,

@@ -79,7 +79,6 @@ class CenterClient:
             )
         self.worker = worker
         self.is_chief = is_chief
-        self.codec = codec
         self.max_lag = max_lag
         self.timeouts = timeouts or Timeouts()
         self.barrier_s = self.timeouts.barrier_s  # less at the end

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
-from typing import Protocol
 from typing import TypeVar
 
 from tf_elastic.cluster import errors
@@ -23,19 +22,6 @@ class Timeouts(NamedTuple):
     barrier_s: float = 60.0  # for the others, in a synchronous exchange
 
 
-class Stop(Protocol):
-    """A `threading.Event`, or what stands for it where no time passes."""
-
-    def is_set(self) -> bool:
-        """Whether the worker stops."""
-
-    def set(self) -> None:
-        """It does."""
-
-    def wait(self, timeout: float) -> bool:
-        """Waits so many seconds, or until it does; whether it does."""
-
-
 class Patience:
     """Until when something is tried, by several threads.
 
@@ -46,7 +32,10 @@ class Patience:
     """
 
     def __init__(
-        self, seconds: float, stopped: Stop, now: Callable[[], float]
+        self,
+        seconds: float,
+        stopped: threading.Event,
+        now: Callable[[], float],
     ) -> None:
         self._seconds = seconds
         self._stopped = stopped

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from tf_elastic.cluster.transport.connection import Connection
 from tf_elastic.cluster.transport.line import Line
 from tf_elastic.cluster.worker.patience import Patience
-from tf_elastic.cluster.worker.patience import Stop
 from tf_elastic.timeline.stream import Listener
 from tf_elastic.timeline.stream import Stream
 from tf_elastic.timeline.stream import of_worker
@@ -38,7 +37,9 @@ class Surroundings:
     # Of as many threads as there are servers; None for some of its own.
     pool: concurrent.futures.Executor | None = None
     # Set when the client leaves.
-    stopped: Stop = dataclasses.field(default_factory=threading.Event)
+    stopped: threading.Event = dataclasses.field(
+        default_factory=threading.Event
+    )
     # Whether signs of life are given by themselves, and not when told.
     beats: bool = True
 
