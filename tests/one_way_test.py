@@ -321,6 +321,26 @@ def test_who_listens_and_is_replaced_hears_so():
     assert newer.upstream.hear(0.0)
 
 
+def test_who_listens_and_joins_anew_itself_goes_on():
+    """Its slot was lost, and another of its threads has noticed first."""
+    _, root, leaf = pair()
+    heard = []
+    thread = threading.Thread(
+        target=lambda: heard.append(leaf.upstream.hear(60.0)), daemon=True
+    )
+    thread.start()
+    support.until(lambda: root.node.changed._waiters)
+    root.node.registry.members[0].present = False
+    leaf.upstream.put([leaf.x.copy()], 0, 0)
+    assert not leaf.upstream.carry()  # It joins.
+    root.turn()
+    thread.join(50.0)
+    assert heard == [False]
+    assert leaf.upstream.carry()
+    root.turn()
+    assert leaf.upstream.hear(0.0)
+
+
 def test_nodes_go_on_by_themselves():
     """Until they are stopped, and through an absence of the root."""
     servers, root, inner, leaf = chain()

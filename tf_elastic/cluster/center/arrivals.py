@@ -47,7 +47,11 @@ def arrival(
             parts.state.check(rates, answers_difference, push_id.at_rest)
             yield member
         except tuple(_NOT_APPLIED) as error:
-            outcome = _NOT_APPLIED[type(error)]
+            outcome = next(
+                outcome
+                for kind, outcome in _NOT_APPLIED.items()
+                if isinstance(error, kind)
+            )
             _tell(parts, push_id, outcome, parts.state.version)
             raise
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -46,7 +45,8 @@ class Bounds:
             rates: by which it counts.
         """
         dtype = slots["center"][k].dtype
-        most = _largest_of(dtype) / 4
+        info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+        most = float(info.max) / 4
         after = rule.reached(self._largest[k], message, rates)
         if after is not None and not after < most:
             # Too large, or not known as yet.
@@ -67,8 +67,3 @@ class Bounds:
                 f"center {self._index} has not taken a push of finite numbers "
                 "that would make it infinite"
             )
-
-
-def _largest_of(dtype: Any) -> float:
-    """The largest number of a dtype."""
-    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]

@@ -7,8 +7,7 @@ somebody has listened. If the parent is away the child goes on alone.
 
 import threading
 import uuid
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,8 +23,6 @@ from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Identity
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core.protocols import PARENT
-
-T = TypeVar("T")
 
 
 class Upstream:
@@ -143,18 +140,13 @@ class Upstream:
         if waiting is None:
             return False
         header = {
+            **self._parent.as_worker(),
             "number": waiting.number,
             "followed": waiting.parents,
             "clock": self._clock,
             "samples": self._samples,
         }
-        came = self._asked(
-            lambda: self._parent.stream(
-                wire.SEND,
-                {**self._parent.as_worker(), **header},
-                waiting.values,
-            )
-        )
+        came = self._asked(wire.SEND, header, waiting.values)
         if came is not None:
             self._carried = waiting.number
         return came is not None
@@ -172,19 +164,15 @@ class Upstream:
         # Not the same again: after an error somebody may still write there.
         values = [np.empty_like(array) for array in self._known]
 
-        def listen() -> News | None:
-            header = {"after": self._heard, "wait_s": wait_s}
-            try:
-                return self._parent.stream(
-                    wire.LISTEN,
-                    {**self._parent.as_worker(), **header},
-                    (),
-                    values,
-                )
-            except errors.NothingSentError:
-                return None
-
-        news = self._asked(listen)
+        header = {
+            **self._parent.as_worker(),
+            "after": self._heard,
+            "wait_s": wait_s,
+        }
+        try:
+            news = self._asked(wire.LISTEN, header, (), values)
+        except errors.NothingSentError:
+            return False
         if news is None:
             return False
         self._heard = news["number"]
@@ -220,20 +208,32 @@ class Upstream:
         clock, samples = self._clock, self._samples
         return {"clock": clock, "samples": samples, "notes": {}}
 
-    def _asked(self, call: Callable[[], T]) -> T | None:
+    def _asked(
+        self,
+        name: str,
+        header: dict[str, object],
+        sent: Sequence[np.ndarray],
+        out: Sequence[np.ndarray] = (),
+    ) -> News | None:
         """What comes of a call; None if the parent is away, or was begun anew.
 
         Then the child has joined it anew, and may try again.
         """
-        incarnation = self._parent.incarnation
+        parent, incarnation = self._parent, header["incarnation"]
         try:
-            return self._parent.if_there(call)
+            return parent.if_there(
+                lambda: parent.stream(name, header, sent, out)
+            )
         except (*errors.BEGUN_ANEW, errors.LostSlotError):
             with self._joining:
-                if self._parent.incarnation == incarnation:  # Nobody has yet.
-                    self._parent.if_there(self._join_anew)
+                if parent.incarnation == incarnation:  # Nobody has yet.
+                    parent.if_there(self._join_anew)
+        except errors.ReplacedError:
+            # Perhaps by this child itself, while the call was under way.
+            if parent.incarnation == incarnation:
+                raise
         return None
 
-    def _join_anew(self) -> None:
-        self._parent.join(self._known, self._parent.patience())
+    def _join_anew(self) -> News:
         self._heard = self.followed = 0
+        return self._parent.join(self._known, self._parent.patience())
