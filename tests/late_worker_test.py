@@ -176,6 +176,29 @@ def test_what_could_not_be_sent_is_dropped_with_it(cluster):  # noqa: F811
     assert late.counts.late == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "way"), [("elastic", "exchange"), ("add", "take")]
+)
+def test_who_is_late_and_has_lost_its_slot_begins_again(
+    cluster, name, way  # noqa: F811
+):
+    center = cluster(2, RULES[name][0])
+    quick, late = joined(center, timeouts=QUIET)
+    do(late, way, 0.7)
+    go_on(quick, way, 40)
+    late.signal()
+    center.shards[1].registry.members[1].present = False
+    before = kept(center)
+    moved = do(late, way, -1e6)
+    assert kept(center) == before
+    assert moved.kind == kinds.RESTART
+    np.testing.assert_array_equal(moved.arrays[0], center.center()[0])
+    assert (late.counts.late, late.counts.restarts) == (1, 1)
+    do(late, way, 0.7)
+    assert kept(center) != before
+    assert late.counts.exchanges == 2
+
+
 @pytest.mark.parametrize("call", ["exchange", "take"])
 def test_a_server_refuses_what_is_twice_as_late(cluster, call):  # noqa: F811
     """Between the worker's look and its message the others may go on."""
