@@ -24,17 +24,20 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 # Of these methods `make test` has the traces that are named, of the others
 # all: what they compute is another's code in another order or protocol. A
-# subclass of the user's own goes the same ways as EASGD.
+# subclass of the user's own goes the same ways as EASGD, and that one those of
+# EAMSGD; LocalSGD goes DiLoCo's, and the average of a sequence the other one's.
 ENOUGH = {
     "ElasticOptimizer": (),
-    "EASGD": ("gauss_seidel", "overlapped"),
+    "EASGD": (),
     "Elastic": ("round_robin", "blocking"),
     "AveragedSGD": ("jacobi", "overlapped"),
-    "MovingAverageSGD": ("gauss_seidel", "synchronous"),
+    "MovingAverageSGD": (),
+    "Downpour": ("round_robin", "synchronous"),
     "ADownpour": (),
     "MVADownpour": ("gauss_seidel", "overlapped"),
     "MDownpour": ("round_robin", "blocking"),
     "AsyncMSGD": ("round_robin", "overlapped"),
+    "LocalSGD": (),
 }
 
 

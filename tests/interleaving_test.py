@@ -303,9 +303,10 @@ def messages_of(name, **options):
     ("name", "every"),
     [
         ("exchange", 1),
-        ("take", 1),
+        ("take", 3),
         ("read_and_push", 3),
         ("push", 3),
+        pytest.param("take", 1, marks=full),
         pytest.param("read_and_push", 1, marks=full),
         pytest.param("push", 1, marks=full),
     ],

@@ -75,7 +75,10 @@ def test_one_worker_is_one_device(worker, strategy, pair):
             )
 
 
-@pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
+@pytest.mark.parametrize(
+    "protocol",
+    [pytest.param("blocking", marks=pytest.mark.full), "overlapped"],
+)
 def test_two_workers_and_one_that_looks_on(cluster, worker, protocol):
     servers = cluster(2)
     models = [

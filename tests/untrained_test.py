@@ -113,16 +113,14 @@ def test_a_head_on_a_frozen_network_is_trained_as_on_one_that_never_moved(
 ):
     """The workers' losses with a backbone frozen late, and one loaded so."""
     heads = []
-    for way in ("frozen", "loaded"):
-        with (s := strategy(2)).scope():
-            model = network()
-            model.compile(optimizers.EAMSGD(**EAMSGD), loss="mse")
-        fit(model)
-        weights = model.get_weights()
-        if way == "loaded":
-            with (s := strategy(2)).scope():
-                model = network()
-            model.set_weights(weights)
+    with (first := strategy(2)).scope():
+        trained = network()
+        trained.compile(optimizers.EAMSGD(**EAMSGD), loss="mse")
+    fit(trained)
+    with (second := strategy(2)).scope():
+        loaded = network()
+    loaded.set_weights(trained.get_weights())
+    for s, model in ((first, trained), (second, loaded)):
         model.layers[0].trainable = model.layers[1].trainable = False
         model.layers[2].set_weights([np.ones((5, 1)), np.zeros(1)])
         with s.scope():
