@@ -110,12 +110,13 @@ class ReliableFanout:
                 no difference, or NaN for no point; then other arrays are
                 given instead.
         """
+        read = [session.version_read for session in self._sessions]
         if any(
             push.is_late(session, session.news.version)
             for session in self._sessions
             if session.joined and session.away_since is None
         ):
-            return self._come_late(push, values)
+            return self._come_late(push, values, read)
         begin = self._around.now()
         # What a center gives is not always made of what it is sent.
         apart = push.adds_up or push.takes_points
@@ -132,7 +133,7 @@ class ReliableFanout:
                 self._events.tell(happened.LOST_HALF, amount=sum(took_part))
             if lost:
                 return self._restart(known, lost[0], push.takes_points)
-            return self._come_late(push, values)
+            return self._come_late(push, values, read)
         self._was_late = False
         for session, came in zip(self._sessions, took_part, strict=True):
             if not came:
@@ -171,10 +172,17 @@ class ReliableFanout:
             told = [squares_of_parameters(self._layout, sent)]
         self._distance = math.sqrt(sum(told))
 
-    def _come_late(self, push: Push, values: Arrays) -> Moved:
+    def _come_late(
+        self, push: Push, values: Arrays, read: Sequence[int]
+    ) -> Moved:
         """Leaves out what the worker brings; it goes on from the center.
 
         Of a center server that is away it keeps what it has.
+
+        Args:
+            push: that is late.
+            values: the worker's.
+            read: each server's version that it is made with.
         """
         self._events.tell(
             happened.EXCHANGE,
@@ -184,9 +192,18 @@ class ReliableFanout:
             num_workers=push.rates["num_workers"],
             outcome=happened.LATE,
         )
-        if not self._was_late:
+        for session in self._sessions:
+            session.outbox.clear()
+            session.points.forget()
+        moved = (
+            self.read_points()
+            if push.takes_points
+            else self._read(RESTART, values, values)
+        )
+        if not self._was_late:  # How late it is is known by now.
             versions = max(
-                s.news.version - s.version_read for s in self._sessions
+                session.news.version - version
+                for session, version in zip(self._sessions, read, strict=True)
             )
             logging.warning(
                 "worker %d is late: the others have moved the center %d times "
@@ -200,12 +217,7 @@ class ReliableFanout:
                 push.max_lag,
             )
         self._was_late = True
-        for session in self._sessions:
-            session.outbox.clear()
-            session.points.forget()
-        if push.takes_points:
-            return self.read_points()
-        return self._read(RESTART, values, values)
+        return moved
 
     def read_points(self) -> Moved:
         """Reads where to go on from, and pushes nothing."""
