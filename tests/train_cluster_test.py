@@ -291,9 +291,14 @@ def test_the_events_tell_all_of_it(first):
         if (e.kind, e.worker, e.outcome) == ("answer", 0, "applied")
     ]
     assert notes["exchanges"] in (len(answers), len(answers) - 1)
-    assert {e.worker for e in found if e.kind == "settle"} == {0, 1}
-    steps = [e for e in found if e.kind == "settle" and e.worker == 0]
-    assert all(e.step_sent <= e.step_applied for e in steps)
+    # On a busy machine one may come late each time, and settle nothing.
+    steps = [e for e in found if e.kind == "settle"]
+    assert steps
+    for worker in (0, 1):
+        told = [(e.kind, e.outcome) for e in found if e.worker == worker]
+        settled = [e for e in steps if e.worker == worker]
+        assert len(settled) <= told.count(("answer", "applied"))
+        assert all(e.step_sent <= e.step_applied for e in settled)
     left = [e for e in found if e.kind == "leave"]
     assert {(e.worker, e.outcome) for e in left} == {
         (0, "finished"),

@@ -155,12 +155,13 @@ def _cluster(model: keras.Model) -> Report:
     strategy = model.distribute_strategy
     if not hasattr(strategy, "center_status"):
         return {}
+    session = strategy.extended.client.sessions[0]
     view = watch.ClusterWatch(strategy.center_status).view()
     staleness = view.staleness
     return {
         "cluster": {
             "protocol": strategy.extended.protocol,
-            "compression": strategy.extended.client.codec,
+            "compression": session.points.codec,
             "num_workers": strategy.num_workers,
             "versions": [s and s["version"] for s in view.statuses],
             "members": {str(w): dict(m) for w, m in view.members.items()},
