@@ -24,6 +24,7 @@ from tf_elastic import strategies
 
 gc.freeze()
 gc.enable()
+PEER_TIMEOUT_S = 10
 STARTUP_TIMEOUT_S = 300
 
 
@@ -242,10 +243,10 @@ def lost(strategy, victim, what):
     return {"error": None}
 
 
-def make_strategy(startup_timeout_s, peer_timeout_s=10):
+def make_strategy(startup_timeout_s):
     """One that does not wait for ever."""
     return strategies.MultiWorkerMirroredStrategy(
-        startup_timeout_s=startup_timeout_s, peer_timeout_s=peer_timeout_s
+        startup_timeout_s=startup_timeout_s, peer_timeout_s=PEER_TIMEOUT_S
     )
 
 
@@ -274,13 +275,11 @@ def main(folder, part):
     found = {"index": index()}
     if "ALONE" in os.environ and index() == 0:
         found["timeout"] = waited_in_vain()
-    strategy = make_strategy(
-        STARTUP_TIMEOUT_S, peer_timeout_s=5 if part == "stop 1" else 10
-    )
+    strategy = make_strategy(STARTUP_TIMEOUT_S)
     if part == "train":
         write(folder, part, trained(strategy, folder, (1, 4)))
-        # They go on until one is lost.
-        part = "kill 1"
+        # They go on until one is lost: a stopped one is, by its silence alone.
+        part = "stop 1"
     name, victim = part.split()
     what = signal.Signals[f"SIG{name.upper()}"]
     found.update(lost(strategy, int(victim), what))

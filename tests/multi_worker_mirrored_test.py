@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -131,32 +132,44 @@ def jobs(tmp_path):
         started.kill()
 
 
+class Ended(NamedTuple):
+    """What processes have found that trained, until one was stopped."""
+
+    trained: list  # by chief, worker, and one process, in all ways
+    lost: dict  # by the chief, when the worker was stopped
+    timeout: str  # what the chief was told before, in another cluster
+    missing: str  # the address of whom it waited for there
+
+
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """Chief and worker when the worker was killed; what this process found."""
     started = Jobs(tmp_path_factory.mktemp("train"))
+    alone, missing = (f"127.0.0.1:{port}" for port in free_ports(2))
+    waits = {
+        "cluster": {"chief": [alone], "worker": [missing]},
+        "task": {"type": "chief", "index": 0},
+    }
     try:
-        started.start_pair("train", chief=True)
-        alone = tmp_path_factory.mktemp("alone")
+        started.start_pair("train", chief=True, ALONE=json.dumps(waits))
+        folder = tmp_path_factory.mktemp("alone")
         with pytest.MonkeyPatch.context() as patch:
             patch.delenv("TF_CONFIG", raising=False)
-            (alone / "workerNone").mkdir()
+            (folder / "workerNone").mkdir()
             # What one process finds does not depend on the steps.
             single = multi_worker_mirrored_job.trained(
-                OtherKeys(), alone, (1,)
+                OtherKeys(), folder, (1,)
             )
-        for index, code in ((0, 0), (1, -signal.SIGKILL)):
-            started.result("train", index, code)
-        return started, single
+        chief = started.result("train", 0)
+        lost = started.read("stop 1", 0)
+        trained = [chief, started.read("train", 1), single]
+        return Ended(trained, lost, lost["timeout"], missing)
     finally:
         started.kill()
 
 
 @pytest.fixture(scope="module")
 def trained(ended):
-    """What the three found, trained in all ways."""
-    started, single = ended
-    return [started.read("train", 0), started.read("train", 1), single]
+    return ended.trained
 
 
 def differences(first, second):
@@ -307,50 +320,27 @@ def test_an_elastic_optimizer_is_refused(trained):
         assert "ElasticMirroredStrategy" in found["refused"]
 
 
-def test_a_lost_worker_is_an_error_that_names_it(ended):
-    started, _ = ended
-    found = started.read("kill 1", 0)
-    assert found["error"] is not None
-    assert re.search("/job:worker(/replica:0)?/task:0", found["message"])
-
-
-@pytest.fixture(scope="module")
-def waiting(tmp_path_factory):
-    """What a worker has found that waited twice, and for whom at first.
-
-    For a worker that never comes; then, in a cluster, for one that is stopped.
-    """
-    started = Jobs(tmp_path_factory.mktemp("stop"))
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    task = {"type": "worker", "index": 0}
-    alone = {"cluster": {"worker": addresses}, "task": task}
-    try:
-        started.start_pair("stop 1", ALONE=json.dumps(alone))
-        return started.result("stop 1", 0), addresses[1]
-    finally:
-        started.kill()
-
-
-def test_a_stopped_peer_is_an_error_that_names_it(waiting):
-    found, _ = waiting
-    assert found["error"] is not None
-    assert "task:1" in found["message"]
+def test_a_stopped_worker_is_an_error_that_names_it(ended):
+    """Its connections stay open: it is lost when it has said nothing."""
+    assert ended.lost["error"] is not None
+    assert re.search("/job:worker(/replica:0)?/task:0", ended.lost["message"])
 
 
 @pytest.mark.full
-def test_a_lost_chief_is_an_error_that_names_it(jobs):
-    jobs.start_pair("kill 0")
-    found = jobs.result("kill 0", 1)
+@pytest.mark.parametrize(
+    ("part", "left"), [("stop 1", 0), ("kill 1", 0), ("kill 0", 1)]
+)
+def test_a_lost_peer_is_an_error_that_names_it(jobs, part, left):
+    jobs.start_pair(part)
+    found = jobs.result(part, left)
     assert found["error"] is not None
-    assert "task:0" in found["message"]
+    assert f"task:{1 - left}" in found["message"]
 
 
-def test_a_peer_that_never_comes_is_an_error_that_names_it(waiting):
-    found, missing = waiting
-    message = found["timeout"]
-    assert "worker 0 waited" in message
-    assert f"worker 1 ({missing})" in message
-    assert "TF_CONFIG" in message
+def test_a_peer_that_never_comes_is_an_error_that_names_it(ended):
+    assert "chief 0 waited" in ended.timeout
+    assert f"worker 0 ({ended.missing})" in ended.timeout
+    assert "TF_CONFIG" in ended.timeout
 
 
 def two_workers(addresses, index):
