@@ -554,6 +554,7 @@ def test_a_chief_by_tf_config_makes_its_folder(run, tmp_path):
     try:
         ended = run(
             *flags,
+            "--jit_compile=false",
             "--model_dir=runs/new",
             cwd=tmp_path,
             TF_CONFIG=json.dumps(config),
