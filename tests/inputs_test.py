@@ -130,3 +130,20 @@ def test_what_has_a_mean_is_averaged(strategy):
     flag, word, count = mean["b"]
     assert (bool(flag), word.numpy(), int(count)) == (True, b"x", 3)
     assert mean["c"].numpy().tolist() == [1.0, 2.0]
+
+
+def test_a_model_of_a_fixed_batch_size(strategy):
+    """Which is what each worker gets, as under `MirroredStrategy`."""
+    with strategy(2).scope():
+        model = keras.Sequential(
+            [
+                keras.Input(batch_shape=(4, 3, 2)),
+                keras.layers.LSTM(5, stateful=True),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(optimizers.EASGD(0.1), "mse")
+    x = np.random.default_rng(1).normal(size=(16, 3, 2)).astype("float32")
+    y = x[:, 0, :1]
+    losses = model.fit(x, y, batch_size=8, epochs=9, shuffle=False, verbose=0)
+    assert losses.history["loss"][-1] < losses.history["loss"][0]

@@ -9,6 +9,10 @@ import keras
 import tensorflow as tf
 from tensorflow.python.util import tf_decorator
 
+from tf_elastic.compat.contexts import select_replica
+from tf_elastic.compat.rows import part_spec
+from tf_elastic.compat.rows import split_rows
+
 
 def is_keras_step(function: Callable[..., Any]) -> bool:
     """Whether a function is what `fit`, `evaluate` or `predict` run.
@@ -82,7 +86,8 @@ def build_by_specification() -> None:
         whole = getattr(dataset, "whole", None)
         if whole is not None:
             iterator = None
-            data_batch = _symbolic_batch(whole)
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            data_batch = _symbolic_batch(whole, replicas)
         try:
             original(self, iterator=iterator, data_batch=data_batch)
         except RuntimeError as error:
@@ -92,14 +97,18 @@ def build_by_specification() -> None:
     keras.Model._maybe_symbolic_build = build
 
 
-def _symbolic_batch(dataset: tf.data.Dataset) -> Any:
-    """What has the shapes and dtypes of a batch."""
+def _symbolic_batch(dataset: tf.data.Dataset, replicas: int) -> Any:
+    """What has the shapes and dtypes of the first replica's part of a batch."""
     spec = dataset.element_spec
     if all(_has_shape(leaf) for leaf in tf.nest.flatten(spec)):
         return tf.nest.map_structure(
-            lambda leaf: None if _is_optional(leaf) else leaf, spec
+            lambda leaf: None
+            if _is_optional(leaf)
+            else part_spec(leaf, 0, replicas),
+            spec,
         )
-    return next(iter(dataset.take(1)))
+    first = split_rows(next(iter(dataset.take(1))), replicas)
+    return select_replica(0, first)
 
 
 def _has_shape(spec: Any) -> bool:
