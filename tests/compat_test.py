@@ -943,6 +943,19 @@ def test_errors_that_scopes_explain_are_told_from_others(compat, mirrored):
     assert not compat.mixes_strategies(RuntimeError("another"))
 
 
+def test_functions_that_may_be_traced_often(compat, caplog):
+    def warned(prepare):
+        caplog.clear()
+        for k in range(12):
+            function = tf.function(lambda x: x + 1)
+            prepare(function)
+            function(tf.zeros([k + 1]))
+        return "triggered tf.function retracing" in caplog.text
+
+    assert not warned(compat.may_be_traced_often), STRATEGY
+    assert warned(lambda function: None)
+
+
 def test_code_of_the_package_is_run_as_it_is_written(compat):
     from tensorflow.python.autograph.impl import conversion
 

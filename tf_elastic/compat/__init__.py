@@ -31,6 +31,7 @@ from tf_elastic.compat.contexts import is_mean
 from tf_elastic.compat.contexts import is_per_replica
 from tf_elastic.compat.contexts import is_single_copy_export
 from tf_elastic.compat.contexts import is_traced_function
+from tf_elastic.compat.contexts import may_be_traced_often
 from tf_elastic.compat.contexts import mixes_strategies
 from tf_elastic.compat.contexts import own_variable
 from tf_elastic.compat.contexts import per_replica
@@ -94,6 +95,7 @@ __all__ = [
     "leave_saving",
     "loss_scale_of",
     "make_local",
+    "may_be_traced_often",
     "mixes_strategies",
     "native_variable",
     "nest_collectives",

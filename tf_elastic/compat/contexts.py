@@ -117,6 +117,16 @@ def is_as_written(package: str) -> None:
         autograph.CONVERSION_RULES = (rule, *autograph.CONVERSION_RULES)
 
 
+def may_be_traced_often(function: Any) -> None:
+    """Lets TensorFlow not warn that a `tf.function` is traced again and again.
+
+    It counts all functions of the same lines of code together.
+
+    Relies on its attribute `_omit_frequent_tracing_warning`.
+    """
+    function._omit_frequent_tracing_warning = True
+
+
 def is_traced_function(function: Any) -> bool:
     """Whether a function is a `tf.function`."""
     return isinstance(function, def_function.Function)

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_elastic import compat
+
 
 def check_jit_compile(jit_compile: bool | str) -> None:
     """Refuses anything but True, False and "auto".
@@ -63,11 +65,14 @@ def compile_for(
     Returns:
         The compiled function.
     """
-    return tf.function(
+    compiled = tf.function(
         function,
         jit_compile=is_compiled_for(device, jit_compile),
         autograph=False,
     )
+    # One for each device and model, all of the same lines of code.
+    compat.may_be_traced_often(compiled)
+    return compiled
 
 
 def is_compiled_for(device: str, jit_compile: bool | str) -> bool:

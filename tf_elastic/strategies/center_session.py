@@ -157,7 +157,7 @@ class CenterSession:
                 function, [*moment, *inputs], outputs
             )
             self.clock.take_rate(rate)
-            return kind, moving_rate, arrays
+            return kind, tf.ensure_shape(moving_rate, ()), arrays
 
         def by_protocol() -> None:
             made: list[tf.Tensor] = []
