@@ -63,6 +63,7 @@ test-random: $(DEV)
 
 lint: $(DEV)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --quiet --diff .
 
 types: $(DEV)
 	@$(BIN)/mypy

@@ -192,9 +192,7 @@ class Bench:
         self._workers[way] = workers
         for index, worker in enumerate(workers):
             config = _crew.tf_config(cluster, "worker", index)
-            worker.tell(
-                "add", way=way, index=index, config=config, **options
-            )
+            worker.tell("add", way=way, index=index, config=config, **options)
         for worker in workers:
             worker.answer()
 

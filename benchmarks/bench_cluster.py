@@ -90,9 +90,7 @@ def main():
         waits = [worker["wait_ms"] for worker in told[way]]
         print(f"{way:20} waits {max(waits):.1f} ms for an exchange")
     speedup = _training.compare(results, "overlapped", _training.MIRRORED)
-    print(
-        "overlapped / MultiWorkerMirrored: %.2f (%.2f to %.2f)" % speedup
-    )
+    print("overlapped / MultiWorkerMirrored: %.2f (%.2f to %.2f)" % speedup)
     _report.write(
         args,
         {

@@ -185,8 +185,11 @@ def main():
     }
     losses = {workers: summarize(runs, workers, "loss") for workers in WORKERS}
     names = [f"{w} worker{'s' if w > 1 else ''}" for w in WORKERS]
-    print("| momentum |" + "".join(f" {n}: test accuracy |" for n in names)
-          + "".join(f" {n}: training loss |" for n in names))
+    print(
+        "| momentum |"
+        + "".join(f" {n}: test accuracy |" for n in names)
+        + "".join(f" {n}: training loss |" for n in names)
+    )
     print("|---" * (1 + 2 * len(WORKERS)) + "|")
     for momentum in MOMENTA:
         cells = [
@@ -198,9 +201,13 @@ def main():
         ]
         print(f"| {momentum} | {' | '.join(cells)} |")
     best = {w: best_momentum(accuracies[w]) for w in WORKERS}
-    print("best momentum: " + ", ".join(
-        f"{best[w]} with {name}" for w, name in zip(WORKERS, names, strict=True)
-    ))
+    print(
+        "best momentum: "
+        + ", ".join(
+            f"{best[w]} with {name}"
+            for w, name in zip(WORKERS, names, strict=True)
+        )
+    )
     if args.png:
         draw(accuracies, args.png)
     _report.write(

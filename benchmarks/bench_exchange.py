@@ -47,9 +47,7 @@ class Timed:
         start = time.perf_counter()
         self._function()
         seconds = time.perf_counter() - start
-        self._cpu_s.append(
-            (time.process_time() - here, self._there() - there)
-        )
+        self._cpu_s.append((time.process_time() - here, self._there() - there))
         return seconds
 
     def _there(self):

@@ -43,8 +43,7 @@ from tf_elastic.core.rules.base import CENTER
 
 BOUNDS = (None, 2, 3, 5, 10, 20, 50, 100)
 # value and also: what the function of the question returns of each "at".
-FIELDS = ("question", "case", "workers", "method", "period", "seed", "at",
-          "value", "also")
+FIELDS = "question case workers method period seed at value also".split()
 KEY = FIELDS[:6]
 ROW = ("case", "method", "period", "workers", "at")
 LET_IN = ("case", "method", "workers")
@@ -213,9 +212,7 @@ class Results:
     def worst(self, question, group, field="value", take=statistics.median):
         """Of those of all settings the largest, {the fields of `group`: it}."""
         found = {}
-        for key, value in self.over_seeds(
-            question, ROW, field, take
-        ).items():
+        for key, value in self.over_seeds(question, ROW, field, take).items():
             at = dict(zip(ROW, key, strict=True))
             short = tuple(at[name] for name in group)
             found[short] = max(value, found.get(short, -math.inf))

@@ -166,9 +166,7 @@ def show(rate, results):
 
 
 def main():
-    args = _report.parse_args(
-        __doc__, batch_size=96, rounds=5, slow_rounds=2
-    )
+    args = _report.parse_args(__doc__, batch_size=96, rounds=5, slow_rounds=2)
     missing = [name for name in ("ip", "tc") if not shutil.which(name)]
     if missing or os.geteuid() != 0:
         print("skipped: it needs root and iproute2 (ip, tc).")

@@ -195,9 +195,7 @@ def row(run):
         f"{losses[i]:.4g}" if i < len(losses) else "-"
         for i in (0, looks // 2, looks)
     ]
-    highest = max(
-        loss if math.isfinite(loss) else math.inf for loss in losses
-    )
+    highest = max(loss if math.isfinite(loss) else math.inf for loss in losses)
     return (
         f"| {run['method']} | {run['rate']:g} | {run['period']} "
         f"| {run['batch_size']} | {run['steps']} "

@@ -22,8 +22,11 @@ def compiled(strategy, optimizer, layers=(), **kwargs):
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = keras.Sequential(
-            [keras.Input((4,)), *(layer() for layer in layers),
-             keras.layers.Dense(1)]
+            [
+                keras.Input((4,)),
+                *(layer() for layer in layers),
+                keras.layers.Dense(1),
+            ]
         )
         model.compile(optimizer(), loss="mse", **kwargs)
     return model
@@ -304,9 +307,7 @@ def test_what_is_not_finite_is_set_on_all(strategy):
     )
     weights = model.get_weights()
     model.train_on_batch(np.full((4, 4), np.nan), np.ones((4, 1)))
-    assert np.isnan(
-        native(model.trainable_variables[0]).worker_values()
-    ).all()
+    assert np.isnan(native(model.trainable_variables[0]).worker_values()).all()
     model.set_weights(weights)
     for variable, value in zip(model.variables, weights, strict=True):
         for worker in native(variable).worker_values():

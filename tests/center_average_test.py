@@ -18,9 +18,7 @@ cluster, worker = elastic.cluster, elastic.worker
 STEPS = 12
 KINDS = {
     "EASGD": lambda **kwargs: optimizers.EASGD(0.05, **kwargs),
-    "EAMSGD": lambda **kwargs: optimizers.EAMSGD(
-        0.02, momentum=0.5, **kwargs
-    ),
+    "EAMSGD": lambda **kwargs: optimizers.EAMSGD(0.02, momentum=0.5, **kwargs),
     "Elastic": lambda **kwargs: optimizers.Elastic(
         keras.optimizers.Adam(0.02), **kwargs
     ),

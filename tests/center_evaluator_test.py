@@ -85,9 +85,7 @@ class Stage:
     def push(self, client, weight):
         """The center is `weight` afterwards: beta = 1, p = 1."""
         client.clock += 1
-        client.read_and_push(
-            self.values(weight), support.fixed_rates(0.0, 1.0)
-        )
+        client.read_and_push(self.values(weight), support.fixed_rates(0.0, 1.0))
 
     def close(self):
         self.strategy.extended.stop(finished=True)
@@ -151,7 +149,8 @@ def test_versions_best_and_tensorboard_until_all_are_done(traced, tmp_path):
     noted = json.loads(best.with_name("best.json").read_text())
     assert noted == {"version": 1, "values": seen[1].values}
     assert sorted(p.name for p in best.parent.iterdir()) == [
-        "best.json", "best.keras",
+        "best.json",
+        "best.keras",
     ]
 
     events = event_accumulator.EventAccumulator(str(logs))

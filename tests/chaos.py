@@ -84,9 +84,7 @@ def train():
             [keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)]
         )
         model.compile(
-            optimizers.EAMSGD(
-                5e-4, momentum=0.9, communication_period=PERIOD
-            ),
+            optimizers.EAMSGD(5e-4, momentum=0.9, communication_period=PERIOD),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
     rows = tf.data.Dataset.from_tensor_slices(digits())
@@ -461,10 +459,12 @@ class Conductor:
             status is not None
             and status["version"] > 0
             and sum(
-                member["present"] and member["pushes"] > 0
+                member["present"]
+                and member["pushes"] > 0
                 and member["silent_s"] < LEASE_S / 2
                 for member in status["members"].values()
-            ) == self.workers
+            )
+            == self.workers
             for status in self._status()
         ) and all(process.is_alive for process in self.cluster.processes())
 
@@ -483,9 +483,7 @@ class Conductor:
         logits -= logits.max(axis=1, keepdims=True)
         sums = np.log(np.exp(logits).sum(axis=1))
         loss = np.mean(sums - logits[np.arange(len(labels)), labels])
-        self.report.losses.append(
-            (time.monotonic() - self._begin, float(loss))
-        )
+        self.report.losses.append((time.monotonic() - self._begin, float(loss)))
 
     def _has_learned(self):
         self._look()
@@ -604,9 +602,7 @@ class Conductor:
         left = [pid for pid in self.report.pids if _runs(pid)]
         assert not left, f"processes {left} are left"
         for index in range(self.centers):
-            paths = sorted(
-                (self.folder / "journals").glob(f"center-{index}-*")
-            )
+            paths = sorted((self.folder / "journals").glob(f"center-{index}-*"))
             self.report.centers.append(check_center(paths))
 
 

@@ -84,9 +84,7 @@ def test_all_begin_at_the_center(tmp_path, saved, make):
         w for w in caught if w.category is optimizers.CheckpointWarning
     ]
     assert f"holds {number} workers, the strategy has 2" in str(warning.message)
-    for a, b in zip(
-        saved.model.weights, restored.model.weights, strict=True
-    ):
+    for a, b in zip(saved.model.weights, restored.model.weights, strict=True):
         native = compat.native_variable(b)
         np.testing.assert_array_equal(native.numpy(), a.numpy())
         for worker in native.worker_values():

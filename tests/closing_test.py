@@ -30,15 +30,15 @@ METHODS = {
         "gauss_seidel",
     ),
     "LocalSGD": (
-        lambda: optimizers.LocalSGD(SGD(0.05), communication_period=4), None,
+        lambda: optimizers.LocalSGD(SGD(0.05), communication_period=4),
+        None,
     ),
     "DiLoCo": (
-        lambda: optimizers.DiLoCo(SGD(0.05), communication_period=4), None,
+        lambda: optimizers.DiLoCo(SGD(0.05), communication_period=4),
+        None,
     ),
     "ADMM": (
-        lambda: optimizers.ADMM(
-            0.05, elasticity=0.5, communication_period=4
-        ),
+        lambda: optimizers.ADMM(0.05, elasticity=0.5, communication_period=4),
         None,
     ),
 }
@@ -183,7 +183,11 @@ def test_what_is_set_after_the_end_counts(strategy):
             rows.append(self.model.get_weights())
 
     model.fit(
-        X[:8], Y[:8], batch_size=8, verbose=0, shuffle=False,
+        X[:8],
+        Y[:8],
+        batch_size=8,
+        verbose=0,
+        shuffle=False,
         callbacks=[Record()],
     )
     assert_equal(rows[0], weights)

@@ -26,8 +26,24 @@ def test_split_and_join(address, parts):
 
 @pytest.mark.parametrize(
     "address",
-    ["", "a", "a:", ":1", "a:0", "a:65536", "a:-1", "a:1.5", "a:²", "a:1 ",
-     "http://a:1", "::1:1", "[]:1", None, 7, b"a:1"],
+    [
+        "",
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:65536",
+        "a:-1",
+        "a:1.5",
+        "a:²",
+        "a:1 ",
+        "http://a:1",
+        "::1:1",
+        "[]:1",
+        None,
+        7,
+        b"a:1",
+    ],
 )
 def test_malformed(address):
     with pytest.raises(addresses.AddressError, match="Received: ") as error:

@@ -248,9 +248,7 @@ def test_many_calls_at_once(cluster):
     for worker in workers:
         no_grpc(worker)
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        reads = [
-            pool.submit(workers[k % 3].read) for k in range(60)
-        ]
+        reads = [pool.submit(workers[k % 3].read) for k in range(60)]
         pushes = [
             pool.submit(
                 lambda worker: [
@@ -333,9 +331,7 @@ def test_tls(cluster, certificate, mutual, caplog):
     ours = Security(TOKEN, path, key, path if mutual else None)
     center = cluster(2, security=ours)
     own = (path, key) if mutual else ()
-    worker = joined(
-        center, security=Security(TOKEN, *own, authority=path)
-    )
+    worker = joined(center, security=Security(TOKEN, *own, authority=path))
     no_grpc(worker)
     for _ in range(3):
         worker.exchange(support.values(1.0), support.rates)
@@ -638,8 +634,7 @@ def test_a_blocked_port_leaves_grpc(cluster, caplog):
         server._arrays.port = closed
     worker = joined(center)
     moved = [
-        worker.exchange(support.values(1.0), support.rates)
-        for _ in range(3)
+        worker.exchange(support.values(1.0), support.rates) for _ in range(3)
     ]
     assert all(each.arrays[0].any() for each in moved)
     assert sockets_of(worker) == [0, 0]
@@ -814,9 +809,7 @@ def test_nothing_is_left(cluster):
         return len(os.listdir("/proc/self/fd"))
 
     def threads():
-        return [
-            t for t in threading.enumerate() if t.name.startswith("arrays")
-        ]
+        return [t for t in threading.enumerate() if t.name.startswith("arrays")]
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("needs /proc")

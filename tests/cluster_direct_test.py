@@ -53,9 +53,10 @@ def clients(servers):
 
 
 def center(nodes):
-    return [np.concatenate(parts) for parts in zip(
-        *(node.arrays for node in nodes), strict=True
-    )]
+    return [
+        np.concatenate(parts)
+        for parts in zip(*(node.arrays for node in nodes), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("codec", ["none", "int8"])

@@ -66,9 +66,7 @@ def assert_state(workers, center, expected, row):
     )
 
 
-sizes = pytest.mark.parametrize(
-    ("num_workers", "num_shards"), [(2, 1), (3, 2)]
-)
+sizes = pytest.mark.parametrize(("num_workers", "num_shards"), [(2, 1), (3, 2)])
 periods = pytest.mark.parametrize("tau", [1, 4])
 momenta = pytest.mark.parametrize("momentum", [0.0, 0.8])
 

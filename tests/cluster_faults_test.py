@@ -208,8 +208,10 @@ def test_a_center_set_back_has_forgotten(cluster):
     restored.restore(state, arrays)
     center.serve(0, restored)
     until(
-        lambda: worker.exchange(support.values(1.0), support.rates)
-        and restored.applied
+        lambda: (
+            worker.exchange(support.values(1.0), support.rates)
+            and restored.applied
+        )
     )
     assert worker.counts.forgotten == 2
     assert worker.counts.lost_halves == 0
@@ -225,8 +227,10 @@ def test_a_center_begun_anew_has_forgotten_all(cluster):
     empty = support.new_node(0, 1, grace_s=0.02)
     center.serve(0, empty)
     until(
-        lambda: worker.exchange(support.values(1.0), support.rates)
-        and empty.applied
+        lambda: (
+            worker.exchange(support.values(1.0), support.rates)
+            and empty.applied
+        )
     )
     assert worker.counts.forgotten == 3
     assert worker.counts.lost_halves == 0
@@ -611,9 +615,7 @@ def test_refused_by_one_does_not_wait_for_the_other(cluster):
     joined(center, timeouts=SILENT)
     center.servers[1].stop(0.0)
     stranger = center.client(1, timeouts=SILENT._replace(join_s=600.0))
-    call = in_thread(
-        stranger.join, OTHERS["shape"], OTHERS["shape"].zeros()
-    )
+    call = in_thread(stranger.join, OTHERS["shape"], OTHERS["shape"].zeros())
     with pytest.raises(errors.CenterRefusedError, match="variable 2"):
         call.result(60)
 
@@ -661,9 +663,7 @@ def test_tls_asks_workers_for_certificates_too(cluster, certificate):
     joined(center, security=Security(None, path, key, path))
     hurried = support.PATIENT._replace(join_s=0.5)
     with pytest.raises(errors.CenterUnavailableError):
-        joined(
-            center, 1, security=Security(authority=path), timeouts=hurried
-        )
+        joined(center, 1, security=Security(authority=path), timeouts=hurried)
 
 
 def test_a_public_address_is_refused():

@@ -233,9 +233,7 @@ def test_it_is_shared_again_after_a_restart(cluster):
     client = joined(center, timeouts=support.PATIENT)
     room = Room(client)
     center.servers[0].stop(0.0)
-    moved = client.exchange(
-        room.arrays(), support.rates, Room(client).arrays()
-    )
+    moved = client.exchange(room.arrays(), support.rates, Room(client).arrays())
     assert client.counts.missed == 1
     assert not any(array.any() for array in moved.arrays)
     center.serve(0)

@@ -115,9 +115,7 @@ def test_every_process_knows_who_it_is(cluster, tmp_path):
         + "print('I am', TASK, flush=True)\n"
     )
     output = io.StringIO()
-    one = cluster(
-        code, 3, 2, evaluator=True, env={"MINE": "x"}, output=output
-    )
+    one = cluster(code, 3, 2, evaluator=True, env={"MINE": "x"}, output=output)
     assert one.run(DEADLINE_S) == 0
     configs = []
     for role, index in [("worker", i) for i in range(3)] + [("evaluator", 0)]:
@@ -258,8 +256,9 @@ def test_a_center_that_dies_is_started_again(cluster, caplog, tmp_path):
     center = one.process("ps", 1)
     first = one.kill("ps", 1)
     until(
-        lambda: list(tmp_path.glob(f"ps-1.{center.pid}.up"))
-        and center.pid != first,
+        lambda: (
+            list(tmp_path.glob(f"ps-1.{center.pid}.up")) and center.pid != first
+        ),
         "second center",
     )
     assert center.exit_codes == [-signal.SIGKILL]
@@ -289,11 +288,7 @@ def test_a_center_that_dies_too_often(cluster, caplog, monkeypatch, tmp_path):
 
 
 def test_a_worker_that_dies_is_reported(cluster, caplog):
-    code = (
-        "if INDEX == 1:\n"
-        "  print(*range(100), sep='\\n')\n"
-        "  sys.exit(3)\n"
-    )
+    code = "if INDEX == 1:\n  print(*range(100), sep='\\n')\n  sys.exit(3)\n"
     assert cluster(code).run(DEADLINE_S) == 0
     text = caplog.text
     assert "worker 1" in text and "exit status 3" in text
@@ -542,8 +537,7 @@ def test_centers_outlive_workers(cluster, tmp_path):
 
 def test_ctrl_c_is_passed_on(cluster, tmp_path):
     code = (
-        "try: stay()\n"
-        "except KeyboardInterrupt: print('bye'), sys.exit(130)\n"
+        "try: stay()\nexcept KeyboardInterrupt: print('bye'), sys.exit(130)\n"
     )
     output = io.StringIO()
     with (
@@ -684,9 +678,7 @@ def test_nobody_outside_can_connect(
     assert not any(map(is_running, up))
 
 
-def test_isolated_processes_end_with_the_launcher(
-    tmp_path, private_network
-):
+def test_isolated_processes_end_with_the_launcher(tmp_path, private_network):
     text = LAUNCHER.replace("grace_s=5", "grace_s=5, isolate_network=True")
     process = subprocess.Popen(
         [sys.executable, "-c", text, HEAD + "stay()", CENTER, str(tmp_path)],
@@ -729,9 +721,11 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(
         isolation,
         "python_of_children",
-        lambda: real
-        if sys._getframe(1).f_code.co_name == "start"
-        else [sys.executable, "-I", "-S", str(program), folder],
+        lambda: (
+            real
+            if sys._getframe(1).f_code.co_name == "start"
+            else [sys.executable, "-I", "-S", str(program), folder]
+        ),
     )
 
 

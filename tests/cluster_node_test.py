@@ -342,9 +342,7 @@ def test_a_center_takes_so_many_workers():
     center.join(2)
     for worker, expected in ((3, 1), (0, 4)):
         with pytest.raises(errors.CenterRefusedError, match="max_workers"):
-            center.node.join(
-                worker, 2, expected, LAYOUT.describe(), "process"
-            )
+            center.node.join(worker, 2, expected, LAYOUT.describe(), "process")
     center.node.leave(1, 1)  # It has given something, and may come again.
     with pytest.raises(errors.CenterRefusedError, match="3 have joined"):
         center.join(3)

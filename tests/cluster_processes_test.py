@@ -123,9 +123,7 @@ class Training:
     def expected_version(self):
         """Of the one server that was away; after `stop`."""
         return sum(self.turns) + sum(
-            each.counts.lost_halves
-            - each.counts.forgotten
-            - each.counts.missed
+            each.counts.lost_halves - each.counts.forgotten - each.counts.missed
             for each in self.clients
         )
 

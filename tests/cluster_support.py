@@ -196,9 +196,7 @@ class Worker:
     def obey(self, order):
         """Does to the parameters what an order says."""
         if order.kind == kinds.PULL:
-            self.x[0] = core.pull(
-                self.x[0], order.arrays[0], order.moving_rate
-            )
+            self.x[0] = core.pull(self.x[0], order.arrays[0], order.moving_rate)
         elif order.kind == kinds.RESTART:
             self.x = [array.copy() for array in order.arrays]
             self.v = np.zeros_like(self.x[0])

@@ -92,12 +92,16 @@ def statuses(center):
 
 @pytest.mark.parametrize(
     ("count", "num_shards", "protocol"),
-    [(3, 2, "blocking"), (3, 1, "overlapped"), (2, 2, "overlapped"),
-     (2, 1, "blocking")],
+    [
+        (3, 2, "blocking"),
+        (3, 1, "overlapped"),
+        (2, 2, "overlapped"),
+        (2, 1, "blocking"),
+    ],
 )
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_reading_is_what_looking_back_shows(
-    cluster,  # noqa: F811
+    cluster,
     count,
     num_shards,
     protocol,
@@ -141,7 +145,7 @@ def test_each_reading_is_what_looking_back_shows(
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIONS if n != "of_each"])
-def test_of_one_worker_it_is_the_momentum(cluster, name):  # noqa: F811
+def test_of_one_worker_it_is_the_momentum(cluster, name):
     """Noise or not, and whatever the center does to the rate."""
     options = OPTIONS[name]
     center = cluster(2, rule_of(options))
@@ -152,12 +156,15 @@ def test_of_one_worker_it_is_the_momentum(cluster, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_staleness_adds_to_it(cluster, nesterov):  # noqa: F811
+def test_staleness_adds_to_it(cluster, nesterov):
     """Workers in turn, or one whose answers come a period later."""
     options = {**PLAIN, "nesterov": nesterov}
     added = []
     for count, protocol in (
-        (1, "blocking"), (1, "overlapped"), (2, "blocking"), (3, "blocking")
+        (1, "blocking"),
+        (1, "overlapped"),
+        (2, "blocking"),
+        (3, "blocking"),
     ):
         center = cluster(1, rule_of(options))
         order = [k % count for k in range(10)]
@@ -175,7 +182,7 @@ def test_staleness_adds_to_it(cluster, nesterov):  # noqa: F811
     assert three > two + 0.01
 
 
-def test_messages_that_are_no_gradients_say_nothing(cluster):  # noqa: F811
+def test_messages_that_are_no_gradients_say_nothing(cluster):
     for rule, message in (
         (support.ADD, support.UPDATE),
         (support.OUTER_NESTEROV, support.POINTS),
@@ -391,7 +398,12 @@ def test_the_meter_takes_what_is_new_of_every_server_that_is_there():
     meter = momentum_meters.ClusterTotalMomentum(lambda: next(looks))
     found = [meter.read() for _ in range(6)]
     assert [r and r.total for r in found] == [
-        None, pytest.approx(0.7), None, 1.0, None, 0.5,
+        None,
+        pytest.approx(0.7),
+        None,
+        1.0,
+        None,
+        0.5,
     ]
     assert found[1].asynchrony == pytest.approx(0.2)
     assert found[5].asynchrony == 0.25

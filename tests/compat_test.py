@@ -561,9 +561,10 @@ def test_an_iterator_of_the_host_is_one_that_functions_take(compat):
             total(iterator)
     assert len(traces) == 1, broken("`TypeSpec`", "`compat.HostIterator`")
     optional = iter(distributed).get_next_as_optional()
-    assert [
-        v.numpy().tolist() for v in optional.get_value().values
-    ] == [[1, 2], [3, 4]]
+    assert [v.numpy().tolist() for v in optional.get_value().values] == [
+        [1, 2],
+        [3, 4],
+    ]
     parameters = inspect.signature(keras.Model._maybe_symbolic_build).parameters
     assert list(parameters) == ["self", "iterator", "data_batch"], broken(
         "`Model._maybe_symbolic_build`", "`compat.build_by_specification`"

@@ -153,9 +153,7 @@ def test_a_velocity_is_zero_when_a_layer_is_thawed(cluster, worker):
 )
 def test_what_cannot_go_on(cluster, worker, method, then, trainable):
     strategy = worker(cluster(), protocol=None)  # each method's own
-    model = elastic.fit(
-        elastic.compiled(strategy, METHODS[method]), epochs=1
-    )
+    model = elastic.fit(elastic.compiled(strategy, METHODS[method]), epochs=1)
     model.layers[0].trainable = trainable
     compile_again(model, then)
     before = model.get_weights()

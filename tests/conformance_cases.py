@@ -194,8 +194,7 @@ _BY_CODE = {
 }
 # What goes through the same code, {use: {case: that which shows it}}.
 _SAME = {
-    "export": dict.fromkeys(CASES, "EAMSGD")
-    | {"MVADownpour": "MVADownpour"},
+    "export": dict.fromkeys(CASES, "EAMSGD") | {"MVADownpour": "MVADownpour"},
     "train_step": dict.fromkeys(CASES, "EAMSGD")
     | {"AsyncMSGD": "AsyncMSGD", "DiLoCo(SGD)": "DiLoCo(SGD)"},
     "use_ema": {

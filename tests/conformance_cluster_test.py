@@ -229,7 +229,9 @@ def interrupted(begun, deterministic, tmp_path_factory):
 
     fit(
         model,
-        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)],
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+        ],
     )
     return Interrupted(run, *found, run.state())
 
@@ -308,9 +310,7 @@ def test_a_resumed_worker_begins_at_the_center(case, begun, interrupted):
     fit(model, data=TRAIN.take(3))
     after = servers.kept()
     assert all(np.isfinite(array).all() for array in after)
-    assert any(
-        np.any(a != b) for a, b in zip(after, before, strict=True)
-    )
+    assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
 
 
 @shows("resumed")

@@ -173,7 +173,9 @@ def test_use_ema_takes_the_center_after_the_exchange(
         optimizer.build([x])
     center = keras.Variable([1.0])
     keras_own = keras.optimizers.SGD(
-        1.0, use_ema=True, ema_momentum=0.9,
+        1.0,
+        use_ema=True,
+        ema_momentum=0.9,
         gradient_accumulation_steps=accumulated,
     )
     keras_own.build([center])
@@ -259,9 +261,7 @@ def test_every_refusal_is_tested():
     assert refused == {"use_ema", "weight_decay"}
 
 
-@pytest.mark.parametrize(
-    "make", [optimizers.AsyncMSGD, optimizers.MDownpour]
-)
+@pytest.mark.parametrize("make", [optimizers.AsyncMSGD, optimizers.MDownpour])
 def test_a_period_of_gradients_is_refused(make):
     with pytest.raises(ValueError, match="communication_period=4"):
         make(communication_period=4)

@@ -121,9 +121,7 @@ def test_xla_is_the_same(case, trained):
 def in_executions(case, **options):
     """Trained by executions of several steps."""
     return fit(
-        compiled(
-            case, support.noisy_network, options, steps_per_execution=3
-        )
+        compiled(case, support.noisy_network, options, steps_per_execution=3)
     )
 
 

@@ -125,9 +125,7 @@ def run(rule, rates, kind):
     rows = [(np.stack([w.x for w in workers]), center.slots["center"])]
     for i in SCHEDULE:
         workers[i].step()
-        rows.append(
-            (np.stack([w.x for w in workers]), center.slots["center"])
-        )
+        rows.append((np.stack([w.x for w in workers]), center.slots["center"]))
     points, centers = zip(*rows, strict=True)
     return {"workers": np.stack(points), "center": np.stack(centers)}
 

@@ -180,8 +180,7 @@ def test_the_outer_step_equals_diloco(to_array):
     points = expected["gradient_points"]
     for t in range(3, STEPS, 4):
         ends = [
-            points[t, i] - 0.05 * gradient(i, t, points[t, i])
-            for i in range(P)
+            points[t, i] - 0.05 * gradient(i, t, points[t, i]) for i in range(P)
         ]
         deltas = [rule.delta(to_array(end), state) for end in ends]
         state = orders.collect(rule, state, deltas, rates)

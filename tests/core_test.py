@@ -88,9 +88,7 @@ def run(step, exchange, p, tau, alpha, beta, eta, to_array=np.array):
             for i in range(p)
         ]
         v = [new_v for _, new_v in stepped]
-        x = [
-            new_x + (pulled[i] - x[i]) for i, (new_x, _) in enumerate(stepped)
-        ]
+        x = [new_x + (pulled[i] - x[i]) for i, (new_x, _) in enumerate(stepped)]
         workers.append(np.stack(x))
         if exchange == "gauss_seidel" and (t + 1) % tau == 0:
             x, c = EXCHANGES[exchange](x, c, alpha, beta)
@@ -339,9 +337,7 @@ def exchanges(draw):
     """(workers, center) of any shape."""
     p = draw(st.integers(1, 6))
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=2, max_side=3))
-    points = draw(
-        hnp.arrays(np.float64, (p + 1, *shape), elements=NUMBERS)
-    )
+    points = draw(hnp.arrays(np.float64, (p + 1, *shape), elements=NUMBERS))
     return list(points[:-1]), points[-1]
 
 

@@ -72,9 +72,7 @@ def told(tmp_path_factory):
             number, said = answer.removeprefix(f"{file}:").split(":", 1)
             by_line[int(number)] = said.strip()
     first = BEFORE.count("\n") + 1
-    return {
-        line: by_line.get(first + k, "") for k, line in enumerate(lines)
-    }
+    return {line: by_line.get(first + k, "") for k, line in enumerate(lines)}
 
 
 @pytest.mark.parametrize("line", TYPES)

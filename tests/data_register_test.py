@@ -51,7 +51,11 @@ def test_training_samples_it_for_each_worker():
     """Rows and labels stay together, and every row has its turn."""
     tf_elastic.data.register("mine")(read)
     train = load(
-        "train", batch_size=2, num_workers=2, num_loaders=2, seed=3,
+        "train",
+        batch_size=2,
+        num_workers=2,
+        num_loaders=2,
+        seed=3,
         steps_per_epoch=25,
     )
     found = batches(train)

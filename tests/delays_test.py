@@ -68,9 +68,7 @@ def test_draws_are_the_quantiles_of_the_words(delay, said):
     start = int(counter_random.stream_start(delay.seed, worker := 3))
     uniform = (np.array(split_mix(start, 5000)) + 0.5) / 2.0**64
     expected = np.minimum(said.ppf(uniform), delay.max_delay)
-    np.testing.assert_array_equal(
-        delay.draw(np.arange(5000), worker), expected
-    )
+    np.testing.assert_array_equal(delay.draw(np.arange(5000), worker), expected)
 
 
 @drawn

@@ -83,7 +83,9 @@ def test_tasks_of_slurm():
         for i in range(count)
     ]
     assert [c.task for c in configs] == [
-        *(f"worker {i}" for i in range(4)), "ps 0", "ps 1",
+        *(f"worker {i}" for i in range(4)),
+        "ps 0",
+        "ps 1",
     ]
     # Centers are found at the same places by all.
     [centers] = {c.centers for c in configs}
@@ -306,7 +308,8 @@ def test_a_pod(host, name):
     config = ClusterConfiguration.from_tf_config(config.to_tf_config())
     assert config.task == name
     assert config.centers == (
-        "my-net-ps-0.svc:2222", "my-net-ps-1.svc:2222",
+        "my-net-ps-0.svc:2222",
+        "my-net-ps-1.svc:2222",
     )
     assert config.workers[3] == "my-net-worker-3.svc:2222"
     if "evaluator" not in host:
@@ -395,9 +398,9 @@ def test_selectors_match_labels(manifests):
         chosen = [pod for pod, own in labels.items() if selects(selector, own)]
         assert chosen == [name]
         assert policy["policyTypes"] == ["Ingress"]
-    assert manifests["NetworkPolicy", "tf-elastic-worker"]["spec"][
-        "ingress"
-    ] == []
+    assert (
+        manifests["NetworkPolicy", "tf-elastic-worker"]["spec"]["ingress"] == []
+    )
     [rule] = manifests["NetworkPolicy", "tf-elastic-ps"]["spec"]["ingress"]
     [peer] = rule["from"]
     # Pods of this namespace alone.

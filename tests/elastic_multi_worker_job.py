@@ -189,9 +189,7 @@ def classifier(strategy, products=0, tau=2):
             ]
         )
         model.compile(
-            optimizers.EASGD(
-                0.1, communication_period=tau, jit_compile=False
-            ),
+            optimizers.EASGD(0.1, communication_period=tau, jit_compile=False),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
     return model
@@ -259,9 +257,7 @@ class Worker:
         weights = np.concatenate(self.model.get_weights())
         return [weights.tolist(), loss]
 
-    def fit_shared(
-        self, products, samples_per_epoch, epochs, stay_after=0
-    ):
+    def fit_shared(self, products, samples_per_epoch, epochs, stay_after=0):
         """Stock `fit` under `SharedEpochs`."""
         model = classifier(self.strategy, products)
         x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")

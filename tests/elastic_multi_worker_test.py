@@ -116,9 +116,7 @@ class Record(keras.callbacks.Callback):
         strategy = self.model.distribute_strategy
         job.served(strategy)
         self.workers.append(job.point(self.model))
-        self.center.append(
-            np.concatenate(flat_center(self.servers, strategy))
-        )
+        self.center.append(np.concatenate(flat_center(self.servers, strategy)))
 
     def on_train_begin(self, logs=None):
         self.note()
@@ -463,8 +461,9 @@ def test_two_devices_equal_one_with_the_whole_batch(cluster, worker):
         )
         return servers, fit(model)
 
-    (servers, one), (servers_2, two) = trained(["CPU:0"]), trained(
-        ["CPU:0", "CPU:1"]
+    (servers, one), (servers_2, two) = (
+        trained(["CPU:0"]),
+        trained(["CPU:0", "CPU:1"]),
     )
     for a, b in zip(
         one.trainable_variables, two.trainable_variables, strict=True
@@ -565,9 +564,7 @@ def test_others_moves_are_seen(cluster, worker, tmp_path):
     ).history
     loaded = keras.models.load_model(best)
     plain = assert_is_the_center(loaded.get_weights(), move.center)
-    assert history["val_loss"][-1] == pytest.approx(
-        plain_loss(plain), rel=1e-4
-    )
+    assert history["val_loss"][-1] == pytest.approx(plain_loss(plain), rel=1e-4)
     fit(other, epochs=1)
     loss = chief.evaluate(dataset(), verbose=0)
     plain = assert_is_the_center(chief)
@@ -596,11 +593,12 @@ def test_others_moves_are_seen(cluster, worker, tmp_path):
 def test_who_comes_later_gets_the_center_and_no_velocity(cluster, worker):
     servers = cluster()
     initial = np.full(job.N, 5.0)
-    first = job.build(
-        worker(servers, 0, 2), job.optimizer_of("nesterov", 2)
-    )
+    first = job.build(worker(servers, 0, 2), job.optimizer_of("nesterov", 2))
     first.fit(
-        job.NOISE[0], np.zeros(job.STEPS), batch_size=1, shuffle=False,
+        job.NOISE[0],
+        np.zeros(job.STEPS),
+        batch_size=1,
+        shuffle=False,
         verbose=0,
     )
     center = np.concatenate(flat_center(servers, first.distribute_strategy))
@@ -638,9 +636,7 @@ def test_the_chiefs_checkpoint_begins_a_new_center(cluster, worker, tmp_path):
         again = keras.models.load_model(tmp_path / "model.keras")
     strategy.extended.before_step()
     # The worker goes on from its own point, and begins the center with it.
-    for center, mine in zip(
-        center_values(servers, again), points, strict=True
-    ):
+    for center, mine in zip(center_values(servers, again), points, strict=True):
         np.testing.assert_array_equal(center, mine[0])
     assert len(weights) == len(again.get_weights())
     loss = again.evaluate(dataset(), verbose=0)
@@ -735,9 +731,7 @@ def test_workers_agree_on_what_they_have_frozen(cluster, worker):
             fit(model)
     center = center_of(servers, models[0], 0)
     for kernel in kernels:
-        np.testing.assert_allclose(
-            kernel.worker_values()[0], center, atol=1e-5
-        )
+        np.testing.assert_allclose(kernel.worker_values()[0], center, atol=1e-5)
 
 
 # What is refused.
@@ -830,9 +824,10 @@ def test_shared_epochs_say_what_they_need(worker, steps):
     if steps:
         model, match = compiled(worker()), "not known before"
     else:
-        model, match = compiled(
-            tf.distribute.get_strategy(), lambda: "sgd"
-        ), "needs a center"
+        model, match = (
+            compiled(tf.distribute.get_strategy(), lambda: "sgd"),
+            "needs a center",
+        )
     with pytest.raises(ValueError, match=match):
         model.fit(
             dataset().repeat(),
@@ -855,9 +850,7 @@ def shared_fit(model, epochs, callbacks=(), samples=96, **kwargs):
         endless(),
         epochs=epochs,
         verbose=0,
-        callbacks=[
-            *(callbacks or [SharedEpochs(samples)]), seen
-        ],
+        callbacks=[*(callbacks or [SharedEpochs(samples)]), seen],
         **kwargs,
     )
     return len(history.epoch), [own for _, own in seen.samples]

@@ -14,9 +14,7 @@ from tests.reference import pushes
 ETA = 0.05
 RHO = 1.5
 
-sizes = pytest.mark.parametrize(
-    ("num_workers", "num_shards"), [(2, 1), (3, 2)]
-)
+sizes = pytest.mark.parametrize(("num_workers", "num_shards"), [(2, 1), (3, 2)])
 # Of them each number of workers and of servers occurs, and each protocol.
 settings = pytest.mark.parametrize(
     ("num_workers", "num_shards", "protocol"),
@@ -68,7 +66,7 @@ AVERAGES = {
     ],
 )
 def test_downpour_is_algorithm_3_and_its_averages(
-    cluster,  # noqa: F811
+    cluster,
     num_workers,
     num_shards,
     protocol,
@@ -138,7 +136,7 @@ OPTIONS = {
 @settings
 @pytest.mark.parametrize("name", OPTIONS)
 def test_momentum_at_the_center_is_equation_1_3_and_algorithm_5(
-    cluster,  # noqa: F811
+    cluster,
     num_workers,
     num_shards,
     protocol,
@@ -192,7 +190,7 @@ def test_momentum_at_the_center_is_equation_1_3_and_algorithm_5(
 @pytest.mark.parametrize("tau", [1, 3])
 @pytest.mark.parametrize("method", ["local_sgd", "diloco", "downpour"])
 def test_who_meets_goes_on_from_the_center(
-    cluster,  # noqa: F811
+    cluster,
     num_workers,
     num_shards,
     tau,
@@ -235,7 +233,7 @@ def test_who_meets_goes_on_from_the_center(
 @sizes
 @pytest.mark.parametrize("tau", [1, 3])
 def test_admm_is_equations_3_52_to_3_54(
-    cluster,  # noqa: F811
+    cluster,
     num_workers,
     num_shards,
     tau,
@@ -261,11 +259,9 @@ def test_admm_is_equations_3_52_to_3_54(
         assert_row(workers, center, expected, row)
 
 
-def test_the_centers_statistics_follow_each_push(cluster):  # noqa: F811
+def test_the_centers_statistics_follow_each_push(cluster):
     center = cluster(2, support.ADD)
-    workers = begun(
-        center, 2, support.UPDATE, lambda p: {}
-    )
+    workers = begun(center, 2, support.UPDATE, lambda p: {})
     statistics = support.start(0)[1]
     for i in (0, 1, 1, 0, 1):
         workers[i].step(ETA)

@@ -92,9 +92,7 @@ def downpour_of(averaging, tau, learning_rate=0.01, **kwargs):
     return lambda: DOWNPOURS[averaging](**kwargs)
 
 
-def assert_is_downpour(
-    found, p, tau, averaging, learning_rate, average_from=0
-):
+def assert_is_downpour(found, p, tau, averaging, learning_rate, average_from=0):
     """Algorithm 3 pushes a period when the worker begins the next one.
 
     So what `fit` shows after a step is the algorithm a round later, with the
@@ -148,15 +146,11 @@ def test_downpours_average_at_once_counts_updates_of_the_center(strategy):
         learning_rate=0.01,
         num_steps=STEPS,
     )
-    found, _ = train(
-        strategy, downpour_of("polyak", tau), p, "gauss_seidel"
-    )
+    found, _ = train(strategy, downpour_of("polyak", tau), p, "gauss_seidel")
     # After k updates: the mean of the centers before each of them.
     before = run["center"][:-1:tau]
     means = np.cumsum(before, axis=0) / np.arange(1, len(before) + 1)[:, None]
-    assert_center(
-        {"center": found["center"][tau::tau]}, means
-    )
+    assert_center({"center": found["center"][tau::tau]}, means)
 
 
 def test_downpour_is_gauss_seidel_with_alpha_1_and_beta_p(strategy):
@@ -287,9 +281,7 @@ def test_momentum_may_change_while_training_goes_on(strategy):
     """Without a new graph: the rate of a push is read when it is made."""
     with strategy(2, None).scope():
         model = build(
-            lambda: optimizers.AsyncMSGD(
-                0.05, momentum=0.5, jit_compile=False
-            ),
+            lambda: optimizers.AsyncMSGD(0.05, momentum=0.5, jit_compile=False),
             steps_per_execution=2,
         )
         model.optimizer.build(model.trainable_variables)
@@ -391,9 +383,7 @@ def test_admm_equals_equations_3_52_to_3_54(strategy, p, tau, options):
         "jit_compile": False,
         **options,
     }
-    found, model = train(
-        strategy, lambda: optimizers.ADMM(**arguments), p
-    )
+    found, model = train(strategy, lambda: optimizers.ADMM(**arguments), p)
     expected = reference.admm(
         gradient,
         INITIAL,
@@ -443,9 +433,7 @@ def test_weights_that_are_set_are_where_all_go_on(strategy, make):
         fit(model, range(2), steps=4)
     for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
-    a, b = (
-        worker_rows(model.trainable_variables) for model in (old, new)
-    )
+    a, b = (worker_rows(model.trainable_variables) for model in (old, new))
     np.testing.assert_allclose(a, b, rtol=1e-12)
     # And it is a step of this size, not a jump by the way that was set.
     assert np.max(np.abs(np.concatenate(new.get_weights()) - 4)) < 3

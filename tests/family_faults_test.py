@@ -63,7 +63,7 @@ def take_raw(center, client, **fields):
 
 
 @pytest.mark.parametrize("late", [2, 1])
-def test_a_push_that_came_before_is_refused(cluster, late):  # noqa: F811
+def test_a_push_that_came_before_is_refused(cluster, late):
     center = cluster(1, support.HEAVY_BALL)
     worker = one(center, support.GRADIENT, gradient_rates, timeouts=SILENT)
     for _ in range(2):
@@ -81,7 +81,7 @@ def test_a_push_that_came_before_is_refused(cluster, late):  # noqa: F811
     assert center.shards[0].version == 3
 
 
-def test_a_successor_begins_where_the_center_says(cluster):  # noqa: F811
+def test_a_successor_begins_where_the_center_says(cluster):
     center = cluster(2, support.NESTEROV)
     first = one(center, support.GRADIENT, gradient_rates, timeouts=SILENT)
     for _ in range(3):
@@ -91,9 +91,7 @@ def test_a_successor_begins_where_the_center_says(cluster):  # noqa: F811
     # It says nothing any more: killed. Another process takes its place.
     client = center.client(0, timeouts=SILENT)
     read = client.join(center.layout, [np.zeros(21), np.zeros(3)])
-    support.assert_close(
-        read[0], center.center()[0] + MOMENTUM * velocity
-    )
+    support.assert_close(read[0], center.center()[0] + MOMENTUM * velocity)
     assert np.abs(velocity).max() > 0
     assert client.sessions[0].incarnation == 2
     second = support.Pusher(client, read, support.GRADIENT, gradient_rates)
@@ -103,9 +101,7 @@ def test_a_successor_begins_where_the_center_says(cluster):  # noqa: F811
     velocity = MOMENTUM * velocity - ETA * second.gradient
     support.assert_close(support.slot_of(center, "velocity"), velocity)
     support.assert_close(center.center()[0], before + velocity)
-    support.assert_close(
-        second.x, center.center()[0] + MOMENTUM * velocity
-    )
+    support.assert_close(second.x, center.center()[0] + MOMENTUM * velocity)
     first.step(ETA)
     with pytest.raises(errors.ReplacedError):
         first.visit()
@@ -113,7 +109,10 @@ def test_a_successor_begins_where_the_center_says(cluster):  # noqa: F811
 
 RESTORED = {
     "velocity": (
-        support.NESTEROV, support.GRADIENT, gradient_rates, "velocity"
+        support.NESTEROV,
+        support.GRADIENT,
+        gradient_rates,
+        "velocity",
     ),
     "average": (support.AVERAGED, support.UPDATE, unit, "average"),
     "later": (
@@ -125,7 +124,9 @@ RESTORED = {
 
 @pytest.mark.parametrize("name", RESTORED)
 def test_a_restored_center_goes_on_as_if_nothing_was(
-    cluster, tmp_path, name  # noqa: F811
+    cluster,
+    tmp_path,
+    name,
 ):
     rule, message, rates, slot = RESTORED[name]
     ends = []
@@ -173,7 +174,8 @@ def cut(center, shard):
 
 @pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
 def test_updates_wait_for_a_server_that_is_away(
-    cluster, protocol  # noqa: F811
+    cluster,
+    protocol,
 ):
     """After it is back the center is where all that was done has led to."""
     center = cluster(2, support.ADD)
@@ -216,11 +218,15 @@ def test_updates_wait_for_a_server_that_is_away(
 @pytest.mark.parametrize("applied", [True, False])
 @pytest.mark.parametrize("method", ["downpour", "admm"])
 def test_an_update_without_an_answer_is_applied_once(
-    cluster, method, applied, monkeypatch  # noqa: F811
+    cluster,
+    method,
+    applied,
+    monkeypatch,
 ):
     """Whether the answer is lost, or what was asked."""
-    center = cluster(1, support.ADD if method == "downpour" else
-                     support.ADMM_RULE)
+    center = cluster(
+        1, support.ADD if method == "downpour" else support.ADMM_RULE
+    )
     worker = one(center, support.UPDATE, unit, timeouts=SILENT)
     client = worker.client
     link = client.sessions[0]
@@ -258,7 +264,7 @@ def test_an_update_without_an_answer_is_applied_once(
 
 
 def test_gradients_of_a_server_that_is_away_are_not_kept(
-    cluster,  # noqa: F811
+    cluster,
 ):
     center = cluster(2, support.HEAVY_BALL)
     worker = one(center, support.GRADIENT, gradient_rates, timeouts=SHORT)
@@ -279,7 +285,7 @@ def test_gradients_of_a_server_that_is_away_are_not_kept(
     assert worker.client.counts.missed == 2
 
 
-def test_admm_goes_on_while_a_server_is_away(cluster):  # noqa: F811
+def test_admm_goes_on_while_a_server_is_away(cluster):
     """The center is the mean of the parts again when it is back."""
     center = cluster(2, support.ADMM_RULE)
     workers = support.joined_workers(
@@ -304,7 +310,7 @@ def test_admm_goes_on_while_a_server_is_away(cluster):  # noqa: F811
 
 
 def test_a_center_without_memory_begins_where_admm_read_it(
-    cluster,  # noqa: F811
+    cluster,
 ):
     center = cluster(1, support.ADMM_RULE)
     worker = support.AdmmWorker(
@@ -322,24 +328,24 @@ def test_a_center_without_memory_begins_where_admm_read_it(
     worker.x = worker.x + 1.0
     until(lambda: worker.end() or center.shards[0].arrays is not None)
     until(
-        lambda: worker.client.signal()
-        or worker.client.sessions[0].away_since is None
+        lambda: (
+            worker.client.signal()
+            or worker.client.sessions[0].away_since is None
+        )
     )
     worker.end()  # Brings what is left, if it was away.
-    support.assert_close(
-        center.center()[0], before + (worker.pushed - pushed)
-    )
+    support.assert_close(center.center()[0], before + (worker.pushed - pushed))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("protocol", ["blocking", "overlapped"])
 def test_a_gradient_that_is_not_finite_is_named(
-    cluster, protocol, bad  # noqa: F811
+    cluster,
+    protocol,
+    bad,
 ):
     center = cluster(2, support.HEAVY_BALL)
-    worker = one(
-        center, support.GRADIENT, gradient_rates, protocol, worker=0
-    )
+    worker = one(center, support.GRADIENT, gradient_rates, protocol, worker=0)
     before = center.center()[0]
     worker.step(ETA)
     worker.gradient[13] = bad
@@ -350,9 +356,7 @@ def test_a_gradient_that_is_not_finite_is_named(
     # The other server may have taken its part.
     bad_one = cut(center, 1)
     assert bad_one.start <= 13
-    np.testing.assert_array_equal(
-        center.center()[0][bad_one], before[bad_one]
-    )
+    np.testing.assert_array_equal(center.center()[0][bad_one], before[bad_one])
 
 
 OTHERS = {
@@ -364,7 +368,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_worker_of_another_rule_is_refused(cluster, other):  # noqa: F811
+def test_a_worker_of_another_rule_is_refused(cluster, other):
     center = cluster(2, support.ADD)
     one(center, support.UPDATE, unit, timeouts=SILENT)
     rule, words = OTHERS[other]
@@ -384,7 +388,9 @@ def test_a_worker_of_another_rule_is_refused(cluster, other):  # noqa: F811
     "rule", [support.MEAN, support.OUTER_NESTEROV], ids=lambda rule: rule.name
 )
 def test_who_does_not_come_to_a_meeting_does_not_count(
-    cluster, caplog, rule  # noqa: F811
+    cluster,
+    caplog,
+    rule,
 ):
     center = cluster(1, rule)
     hurried = SILENT._replace(barrier_s=0.3)

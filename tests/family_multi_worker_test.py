@@ -22,9 +22,7 @@ _MOMENTUM = {**_RATE, "momentum": job.MOMENTUM}
 # The reference, its arguments, and whether it has a period.
 ASYNCHRONOUS = {
     "downpour": (pushes.downpour, _RATE, True),
-    "adownpour": (
-        pushes.downpour, {**_RATE, "averaging_rate": "polyak"}, True
-    ),
+    "adownpour": (pushes.downpour, {**_RATE, "averaging_rate": "polyak"}, True),
     "mvadownpour": (
         pushes.downpour,
         {**_RATE, "averaging_rate": job.AVERAGING_RATE},
@@ -37,7 +35,9 @@ ASYNCHRONOUS = {
         False,
     ),
     "mdownpour": (
-        pushes.center_momentum, {**_MOMENTUM, "nesterov": True}, False
+        pushes.center_momentum,
+        {**_MOMENTUM, "nesterov": True},
+        False,
     ),
     "admm": (pushes.admm, {**_RATE, "elasticity": job.ELASTICITY}, True),
 }

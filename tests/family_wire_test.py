@@ -69,7 +69,9 @@ def moved(client):
     ],
 )
 def test_as_many_copies_as_the_table_says(
-    cluster, name, protocol  # noqa: F811
+    cluster,
+    name,
+    protocol,
 ):
     servers = cluster(2)
     resolver = types.SimpleNamespace(
@@ -209,7 +211,7 @@ WAYS = {  # a method of the kind, its center's rule, protocol and rates
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_as_many_bytes_cross_the_wire(cluster, proxy, way):  # noqa: F811
+def test_as_many_bytes_cross_the_wire(cluster, proxy, way):
     """Counted by somebody else, between the worker and its center server."""
     name, rule, protocol, rates = WAYS[way]
     center = cluster(1, rule, variables=VARIABLES, shares_memory=False)

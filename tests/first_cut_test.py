@@ -265,9 +265,7 @@ def test_the_sequential_baselines(strategy, average):
         average_from=CUT,
         **kwargs,
     )
-    np.testing.assert_allclose(
-        record.shown, expected["center"][1:], rtol=1e-12
-    )
+    np.testing.assert_allclose(record.shown, expected["center"][1:], rtol=1e-12)
 
 
 class SetRate(keras.callbacks.Callback):

@@ -72,9 +72,7 @@ def test_workers_train_on_their_slices_of_what_has_no_mean():
     with strategy.scope():
         model = network()
         model.compile(
-            optimizers.EASGD(
-                0.1, communication_period=None, jit_compile=False
-            ),
+            optimizers.EASGD(0.1, communication_period=None, jit_compile=False),
             "mse",
         )
     start = model.get_weights()
@@ -96,14 +94,10 @@ def test_workers_train_on_their_slices_of_what_has_no_mean():
             model.trainable_variables, alone.trainable_variables, strict=True
         ):
             found = compat.native_variable(variable).worker_values()[worker]
-            np.testing.assert_allclose(
-                found, expected, rtol=1e-4, atol=1e-6
-            )
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     whole = model.predict(data.batch(4).map(lambda x, y: x), verbose=0)
     alone.set_weights(start)
-    expected = np.concatenate(
-        [alone(x).numpy() for x, _ in data.batch(5)]
-    )
+    expected = np.concatenate([alone(x).numpy() for x, _ in data.batch(5)])
     np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-6)
     for kind in ("ragged", "sparse"):  # as a cluster counts them
         assert int(tf.shape(INPUTS[kind], tf.int64)[0]) == ROWS

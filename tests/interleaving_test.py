@@ -284,8 +284,10 @@ def test_nothing_goes_wrong(name):
     run = EXCHANGES[name]()
     run.check()
     turns = len(TURNS) + support.WORKERS
-    assert len(run.pushes) == len(run.network.answered) == (
-        support.SERVERS * turns
+    assert (
+        len(run.pushes)
+        == len(run.network.answered)
+        == (support.SERVERS * turns)
     )
     assert not run.undone
     found = [worker.client.counts for worker in run.workers]
@@ -338,9 +340,7 @@ def test_two_faults(name):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(
-    "name", ["exchange", pytest.param("take", marks=full)]
-)
+@pytest.mark.parametrize("name", ["exchange", pytest.param("take", marks=full)])
 def test_a_fault_while_they_join(name):
     """But that a center is empty again: a worker waits for the chief then."""
     faults = [f for f in support.FAULTS if f != support.SET_FAR_BACK]
@@ -356,16 +356,20 @@ def test_a_fault_while_they_join(name):
 # Pairs that a seed may miss; of the first three the counts once were wrong.
 NAMED = {
     "a new process was not known to a center set back": (
-        "exchange", {0: support.KILLED_AFTER, 17: support.SET_FAR_BACK}
+        "exchange",
+        {0: support.KILLED_AFTER, 17: support.SET_FAR_BACK},
     ),
     "a worker that began again was not answered before": (
-        "exchange", {22: support.SET_BACK, 23: support.LEASE}
+        "exchange",
+        {22: support.SET_BACK, 23: support.LEASE},
     ),
     "one sent again was answered, and the next one was not": (
-        "take", {14: support.DROPPED, 19: support.BROKEN}
+        "take",
+        {14: support.DROPPED, 19: support.BROKEN},
     ),
     "one that was not answered is of a life before": (
-        "push", {2: support.UNANSWERED, 8: support.LEASE}
+        "push",
+        {2: support.UNANSWERED, 8: support.LEASE},
     ),
 }
 
@@ -378,6 +382,7 @@ def test_named(what):
 
 def test_the_worker_is_told_of_what_was_lost():
     """Each of the counters is seen to count something."""
+
     def counts_of(worker, script, name="exchange"):
         run = EXCHANGES[name](script)
         run.check()

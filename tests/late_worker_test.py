@@ -78,7 +78,11 @@ def go_on(client, way, times):
 @pytest.mark.parametrize("has_heard", [True, False])
 @pytest.mark.parametrize(("name", "way"), WAYS)
 def test_a_year_old_worker_moves_the_center_by_nothing(
-    cluster, caplog, name, way, has_heard  # noqa: F811
+    cluster,
+    caplog,
+    name,
+    way,
+    has_heard,
 ):
     """Whether its heart has told it of that, or the servers have to."""
     center = cluster(2, RULES[name][0])
@@ -111,7 +115,10 @@ def test_a_year_old_worker_moves_the_center_by_nothing(
 @pytest.mark.parametrize(("name", "way"), WAYS)
 @pytest.mark.parametrize("max_lag", [None, MAX_LAG])
 def test_who_is_on_time_is_not_touched(
-    cluster, name, way, max_lag  # noqa: F811
+    cluster,
+    name,
+    way,
+    max_lag,
 ):
     """A lag of 5 is not above 5, nor is one that is unbounded."""
     center = cluster(1, RULES[name][0])
@@ -128,7 +135,9 @@ def test_who_is_on_time_is_not_touched(
 
 @pytest.mark.parametrize(("name", "way"), WAYS)
 def test_both_runs_are_the_same_where_nobody_is_late(
-    cluster, name, way  # noqa: F811
+    cluster,
+    name,
+    way,
 ):
     found = []
     for max_lag in (None, 10.0):
@@ -140,7 +149,7 @@ def test_both_runs_are_the_same_where_nobody_is_late(
     assert found[0] == found[1]
 
 
-def test_a_streak_is_told_of_once(cluster, caplog):  # noqa: F811
+def test_a_streak_is_told_of_once(cluster, caplog):
     quick, late = joined(cluster(1))
     for _ in range(3):
         go_on(quick, "exchange", 20)
@@ -153,7 +162,7 @@ def test_a_streak_is_told_of_once(cluster, caplog):  # noqa: F811
     assert caplog.text.count("worker 1 is late") == 2
 
 
-def test_what_could_not_be_sent_is_dropped_with_it(cluster):  # noqa: F811
+def test_what_could_not_be_sent_is_dropped_with_it(cluster):
     """Increments that a center was away for: the outbox goes too."""
     center = cluster(1, family.ADD)
     timeouts = support.PATIENT._replace(exchange_s=2.0, heartbeat_s=0.05)
@@ -181,7 +190,9 @@ def test_what_could_not_be_sent_is_dropped_with_it(cluster):  # noqa: F811
     ("name", "way"), [("elastic", "exchange"), ("add", "take")]
 )
 def test_who_is_late_and_has_lost_its_slot_begins_again(
-    cluster, name, way  # noqa: F811
+    cluster,
+    name,
+    way,
 ):
     center = cluster(2, RULES[name][0])
     quick, late = joined(center, timeouts=QUIET)
@@ -201,7 +212,7 @@ def test_who_is_late_and_has_lost_its_slot_begins_again(
 
 
 @pytest.mark.parametrize("call", ["exchange", "take"])
-def test_a_server_refuses_what_is_twice_as_late(cluster, call):  # noqa: F811
+def test_a_server_refuses_what_is_twice_as_late(cluster, call):
     """Between the worker's look and its message the others may go on."""
     center = cluster(1, None if call == "exchange" else family.ADD)
     quick, _ = joined(center)
@@ -225,7 +236,7 @@ def test_a_server_refuses_what_is_twice_as_late(cluster, call):  # noqa: F811
             assert kept(center) != before
 
 
-def test_a_worker_that_one_of_two_servers_refuses(cluster):  # noqa: F811
+def test_a_worker_that_one_of_two_servers_refuses(cluster):
     """What the other one has taken is a lost half, and is counted."""
     center = cluster(2)
     quick, late = joined(center, timeouts=QUIET)
@@ -243,7 +254,8 @@ def test_a_worker_that_one_of_two_servers_refuses(cluster):  # noqa: F811
 
 @pytest.mark.parametrize("rule", [family.MEAN, family.OUTER_NESTEROV])
 def test_who_has_missed_a_round_gets_the_next_ones_answer(
-    cluster, rule  # noqa: F811
+    cluster,
+    rule,
 ):
     """Its point is of the center before the last one: it does not count."""
     center = cluster(1, rule)
@@ -281,7 +293,7 @@ def test_who_has_missed_a_round_gets_the_next_ones_answer(
         np.testing.assert_allclose(center.center()[0], 2.0, rtol=1e-12)
 
 
-def test_an_elastic_meeting_leaves_a_late_worker_out(cluster):  # noqa: F811
+def test_an_elastic_meeting_leaves_a_late_worker_out(cluster):
     center = cluster(1)
     timeouts = support.PATIENT._replace(barrier_s=0.05)
     first, late = joined(center, timeouts=timeouts)
@@ -304,7 +316,7 @@ def test_the_lag_of_equal_workers_is_1():
 
 
 @pytest.mark.parametrize("value", [0, -1, "10", True, np.nan, np.inf])
-def test_what_is_no_bound(cluster, value):  # noqa: F811
+def test_what_is_no_bound(cluster, value):
     with pytest.raises(ValueError, match="`max_lag` must be a number above 0"):
         lateness.check_max_lag(value)
     lateness.check_max_lag(None)

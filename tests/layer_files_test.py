@@ -245,9 +245,7 @@ def test_models_that_are_in_the_scope_too_do_not_confuse(tmp_path):
         warnings.simplefilter("error", optimizers.CheckpointWarning)
         for k in range(2):  # The second file has both models' statistics.
             with strategy.scope():
-                models.append(
-                    keras.saving.load_model(tmp_path / f"{k}.keras")
-                )
+                models.append(keras.saving.load_model(tmp_path / f"{k}.keras"))
             models[-1].save(tmp_path / f"{k + 1}.keras")
         with new_strategy().scope():
             models.append(keras.saving.load_model(tmp_path / "2.keras"))

@@ -41,8 +41,7 @@ def exported():
         for name, thing in things.items()
         if inspect.isclass(thing)
         and issubclass(thing, optimizers.CenterOptimizer)
-        and thing
-        not in (optimizers.CenterOptimizer, optimizers.PushOptimizer)
+        and thing not in (optimizers.CenterOptimizer, optimizers.PushOptimizer)
     }
 
 
@@ -85,7 +84,10 @@ def test_a_row_says_something_in_every_column(method):
         assert value != "" or field == "refusal", field
     unsaid = {"not known", "not said", "none", "others"}
     assert not unsaid & {
-        method.stable, method.use, method.reference, method.family
+        method.stable,
+        method.use,
+        method.reference,
+        method.family,
     }
     assert method.family in registry.FAMILIES
     assert method.advised_as == method.name

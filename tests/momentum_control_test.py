@@ -75,9 +75,7 @@ def test_without_staleness_it_is_the_momentum(momentum):
     noise = np.random.default_rng(1).normal(size=(40, len(CURVATURE)))
     for each in (None, noise):
         path, gradients = heavy_ball(0, momentum, noise=each)
-        assert measured(path, gradients, 5) == pytest.approx(
-            momentum, abs=1e-9
-        )
+        assert measured(path, gradients, 5) == pytest.approx(momentum, abs=1e-9)
 
 
 def test_staleness_adds_to_it():
@@ -90,10 +88,7 @@ def test_staleness_adds_to_it():
     path, gradients = heavy_ball(2, 0.5)
     ratios = [
         0.5
-        + RATE
-        * CURVATURE
-        * (path[k] - path[k - 2])
-        / (path[k] - path[k - 1])
+        + RATE * CURVATURE * (path[k] - path[k - 2]) / (path[k] - path[k - 1])
         for k in range(12, 20)
     ]
     assert found[2] == pytest.approx(np.median(ratios), rel=1e-9)

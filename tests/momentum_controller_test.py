@@ -54,9 +54,7 @@ def build(strategy, make_optimizer, **kwargs):
     with strategy.scope():
         model = Quadratic()
         model.build((None, N))
-        model.compile(
-            make_optimizer(), loss=lambda _, output: output, **kwargs
-        )
+        model.compile(make_optimizer(), loss=lambda _, output: output, **kwargs)
     return model
 
 
@@ -121,9 +119,7 @@ def test_it_acts_once_per_call_and_follows_the_rate(strategy, tmp_path):
     model = build(
         strategy(2, None),
         lambda: keras.optimizers.LossScaleOptimizer(
-            te.optimizers.MDownpour(
-                schedule, momentum=0.2, jit_compile=False
-            ),
+            te.optimizers.MDownpour(schedule, momentum=0.2, jit_compile=False),
             initial_scale=2.0,
         ),
         steps_per_execution=4,
@@ -276,7 +272,8 @@ def test_without_staleness_the_total_is_the_momentum(strategy, make, kwargs):
     log = Log()
     fit(model, [controller, log], noise(16, 1))
     found = [
-        batch["total_momentum"] for batch in log.seen
+        batch["total_momentum"]
+        for batch in log.seen
         if "total_momentum" in batch
     ]
     assert len(found) >= 8
@@ -488,16 +485,19 @@ def test_training_goes_on_from_a_file(strategy, tmp_path):
             "closed_loop", target=0.5, gain=0.5, update_freq=3
         )
         return model.fit(
-            x, y, batch_size=4, epochs=epochs, shuffle=False, verbose=0,
+            x,
+            y,
+            batch_size=4,
+            epochs=epochs,
+            shuffle=False,
+            verbose=0,
             callbacks=[controller],
         ).history["momentum"]
 
     def begin():
         keras.utils.set_random_seed(6)
         with strategy(2, None).scope():
-            model = keras.Sequential(
-                [keras.Input((3,)), keras.layers.Dense(1)]
-            )
+            model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
             model.compile(async_msgd(0.05, 0.5)(), loss="mse")
         return model
 

@@ -79,9 +79,7 @@ def read_scalars(log_dir):
     }
 
 
-def test_worker_and_center_are_told_apart_everywhere(
-    strategy, data, tmp_path
-):
+def test_worker_and_center_are_told_apart_everywhere(strategy, data, tmp_path):
     model = elastic_model(strategy)
     monitor = te.callbacks.ElasticMonitor(
         center_data=data, log_dir=tmp_path / "tb", global_batch_size=BATCH
@@ -214,9 +212,7 @@ def test_center_data_may_be_cut_short(strategy, data):
         center_data=batches(data), center_steps=2
     )
     history = fit(model, data, [monitor], epochs=1)
-    first = model.evaluate(
-        batches(data).take(2), verbose=0, return_dict=True
-    )
+    first = model.evaluate(batches(data).take(2), verbose=0, return_dict=True)
     np.testing.assert_allclose(history["center_loss"], [first["loss"]])
 
 

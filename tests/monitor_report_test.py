@@ -47,9 +47,7 @@ def test_what_is_in_it(trained):
     assert report["center"]["center_step"] == 1
     distances = trained.optimizer.elastic_distances()
     assert report["workers"]["count"] == 2
-    np.testing.assert_allclose(
-        report["workers"]["elastic_distance"], distances
-    )
+    np.testing.assert_allclose(report["workers"]["elastic_distance"], distances)
     norm = np.sqrt(sum(np.sum(w**2) for w in trained.get_weights()))
     np.testing.assert_allclose(
         report["workers"]["relative_distance"],

@@ -181,8 +181,10 @@ def test_a_delay_is_that_of_each_inside(strategy):
     for grad in (1.0, 2.0, 4.0, 8.0):
         optimizer._distribution_strategy.run(step, (tf.constant([grad]),))
         points.append(
-            [float(compat.native_variable(v).worker_values()[0, 0])
-             for v in variables]
+            [
+                float(compat.native_variable(v).worker_values()[0, 0])
+                for v in variables
+            ]
         )
     taken = np.cumsum([1, 2, 1, 4])
     np.testing.assert_allclose(points, np.stack([-taken, -20 * taken], 1))
@@ -224,9 +226,7 @@ def test_a_step_is_one_of_those_that_step_most_often(strategy):
 
     def make():
         inside = MultiOptimizer.from_config(multi.get_config())
-        made.append(
-            optimizers.LocalSGD(late(inside), communication_period=2)
-        )
+        made.append(optimizers.LocalSGD(late(inside), communication_period=2))
         return made[-1]
 
     first, second = workers_after(strategy(2, None), make, steps=4)
@@ -322,7 +322,11 @@ def test_a_config_makes_an_equal_one():
     assert text(again) == config
     kinds = [type(o).__name__ for o in nested.optimizers_in(again)]
     assert sorted(kinds) == [
-        "Adam", "DelayedGradient", "Elastic", "InBatches", "MultiOptimizer",
+        "Adam",
+        "DelayedGradient",
+        "Elastic",
+        "InBatches",
+        "MultiOptimizer",
         "SGD",
     ]
 

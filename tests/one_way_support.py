@@ -238,8 +238,8 @@ class Tree:
 
     def __init__(self, transport, gradient):
         self.members = {}
-        now = time.monotonic if isinstance(transport, Sockets) else (
-            lambda: 0.0
+        now = (
+            time.monotonic if isinstance(transport, Sockets) else (lambda: 0.0)
         )
         for name in TREE.nodes:
             edge = None

@@ -382,9 +382,7 @@ def test_nodes_go_on_by_themselves():
 def test_a_thread_that_cannot_go_on_says_why():
     _, root, inner, leaf = chain()
     threads = NodeThreads(inner.node, 60.0, Timeouts(heartbeat_s=0.01))
-    root.node.join(
-        0, 2, 1, trees.LAYOUT.describe(), "somebody else"
-    )
+    root.node.join(0, 2, 1, trees.LAYOUT.describe(), "somebody else")
     inner.turn()
     threads.start()
     support.until(lambda: not threads.is_alive())  # Just after it says so.

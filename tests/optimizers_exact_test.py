@@ -128,9 +128,7 @@ def expected_run(
     )
 
 
-def optimizer_of(
-    method, tau, jit_compile=False, momentum=MOMENTUM, **kwargs
-):
+def optimizer_of(method, tau, jit_compile=False, momentum=MOMENTUM, **kwargs):
     """A function that makes it, to be called in the scope."""
     kwargs = {
         "learning_rate": LEARNING_RATE,
@@ -207,9 +205,7 @@ def tier_of(case):
 def test_every_step_equals_the_pseudo_code(
     strategy, method, order, p, tau, options
 ):
-    found = train(
-        strategy, optimizer_of(method, tau, **options), p, order
-    )
+    found = train(strategy, optimizer_of(method, tau, **options), p, order)
     rates = {k: options[k] for k in ("moving_rate", "beta") if k in options}
     expected = expected_run(method, order, p, tau, **rates)
     assert_same(found, expected, order)
@@ -338,9 +334,7 @@ SGD_OF = {
 @functools.cache
 def keras_sgd(method, worker):
     """What `keras.optimizers.SGD` stores on one worker's data, every step."""
-    model = build(
-        lambda: keras.optimizers.SGD(LEARNING_RATE, **SGD_OF[method])
-    )
+    model = build(lambda: keras.optimizers.SGD(LEARNING_RATE, **SGD_OF[method]))
     rows = [INITIAL]
 
     def note(batch, logs):
@@ -367,9 +361,7 @@ def keras_sgd(method, worker):
     ],
     ids=["nesterov-alone", "alpha_0", "alpha_0-beta"],
 )
-def test_no_pull_equals_independent_runs_of_keras_sgd(
-    strategy, method, change
-):
+def test_no_pull_equals_independent_runs_of_keras_sgd(strategy, method, change):
     found = train(
         strategy, optimizer_of(method, 4, momentum=SGD_MOMENTUM, **change), 2
     )
@@ -389,9 +381,7 @@ def test_no_pull_equals_independent_runs_of_keras_sgd(
         pytest.param("nesterov", "gauss_seidel", marks=pytest.mark.full),
     ],
 )
-def test_one_worker_that_is_not_pulled_is_keras_sgd(
-    strategy, method, order
-):
+def test_one_worker_that_is_not_pulled_is_keras_sgd(strategy, method, order):
     found = train(
         strategy,
         optimizer_of(
@@ -448,9 +438,7 @@ def sum_of_all(model):
     ("method", "order", "jit_compile"),
     [
         ("nesterov", "jacobi", True),
-        pytest.param(
-            "nesterov", "gauss_seidel", False, marks=pytest.mark.full
-        ),
+        pytest.param("nesterov", "gauss_seidel", False, marks=pytest.mark.full),
     ],
 )
 def test_a_live_exchange_conserves_workers_plus_center(

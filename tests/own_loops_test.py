@@ -92,8 +92,14 @@ def test_a_loop_of_ones_own_builds_its_optimizer(strategy, name, graph):
 @pytest.mark.parametrize("graph", [True, False])
 @pytest.mark.parametrize(
     "name",
-    ["EAMSGD", *(pytest.param(n, marks=pytest.mark.full)
-                 for n in UNBUILT if n != "EAMSGD")],
+    [
+        "EAMSGD",
+        *(
+            pytest.param(n, marks=pytest.mark.full)
+            for n in UNBUILT
+            if n != "EAMSGD"
+        ),
+    ],
 )
 def test_a_model_that_is_built_by_its_first_call(strategy, name, graph):
     """In the `tf.function` of the tutorial: as one that was built before."""
@@ -144,8 +150,11 @@ class Gan(keras.Model):
     def __init__(self):
         super().__init__()
         self.discriminator = keras.Sequential(
-            [keras.Input((4,)), keras.layers.Dense(3, activation="tanh"),
-             keras.layers.Dense(1)]
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(3, activation="tanh"),
+                keras.layers.Dense(1),
+            ]
         )
         self.generator = keras.Sequential(
             [keras.Input((2,)), keras.layers.Dense(4)]
@@ -224,9 +233,7 @@ def test_a_tape_tells_which_variables_it_watches(strategy):
         return tape.gradient(loss, watched)
 
     expected = {(4, 1), (1,)}
-    for gradients in zip(
-        *(g.values for g in s.run(in_replica)), strict=True
-    ):
+    for gradients in zip(*(g.values for g in s.run(in_replica)), strict=True):
         assert {tuple(g.shape) for g in gradients} == expected
 
 

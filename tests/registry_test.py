@@ -36,14 +36,14 @@ DOCS = tree.ROOT / "docs" / "methods.md"
 [EXAMPLE] = re.findall(
     r"^```python\n(\"\"\".*?^)```$", DOCS.read_text("utf-8"), re.M | re.S
 )
-NOTE = '''
+NOTE = """
 import os
 import sys
 
 if "SEEN_BY" in os.environ:
     with open(os.environ["SEEN_BY"], "a") as file:
         file.write(f"{os.path.basename(sys.argv[0])}\\n")
-'''
+"""
 MINE = EXAMPLE + NOTE
 
 
@@ -234,9 +234,7 @@ def test_a_direct_subclass_of_a_base_is_complete(strategy):
 
     assert [m.option for m in registry.listed()][3] == "sign"
     with strategy(2, "jacobi").scope():
-        model = build(
-            lambda: Sign(0.1, beta=0.6, communication_period=1)
-        )
+        model = build(lambda: Sign(0.1, beta=0.6, communication_period=1))
     record = Record()
     fit(model, range(2), steps=2, callbacks=[record])
     x, center = np.stack([INITIAL, INITIAL]), INITIAL

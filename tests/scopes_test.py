@@ -25,9 +25,7 @@ OUTSIDE = {
     "EAMSGD": lambda: optimizers.EAMSGD(),
     "Downpour": lambda: optimizers.Downpour(),
     "Elastic": lambda: optimizers.Elastic("adam"),
-    "scaled": lambda: keras.optimizers.LossScaleOptimizer(
-        optimizers.EAMSGD()
-    ),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(optimizers.EAMSGD()),
 }
 
 

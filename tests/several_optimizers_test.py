@@ -81,9 +81,7 @@ def test_one_worker_is_one_device(worker, strategy, pair):
 )
 def test_two_workers_and_one_that_looks_on(cluster, worker, protocol):
     servers = cluster(2)
-    models = [
-        gan(worker(servers, i, 2, protocol=protocol)) for i in range(2)
-    ]
+    models = [gan(worker(servers, i, 2, protocol=protocol)) for i in range(2)]
     for model in models:  # One after the other: the second begins there.
         model.fit(data(), epochs=2, verbose=0)
     for server in servers.servers:

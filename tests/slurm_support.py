@@ -122,17 +122,20 @@ class Slurm:
         """Hands a batch script in; the number of its job."""
         return int(
             self.run(
-                "sbatch", "--parsable", *options, script, *args,
-                cwd=cwd, **variables,
+                "sbatch",
+                "--parsable",
+                *options,
+                script,
+                *args,
+                cwd=cwd,
+                **variables,
             )
         )
 
     def job(self, number):
         """What Slurm tells of a job, such as {"JobState": "RUNNING"}."""
         text = self.run("scontrol", "--oneliner", "show", "job", number)
-        return dict(
-            word.split("=", 1) for word in text.split() if "=" in word
-        )
+        return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
     def task(self, role, index):
         """The process that is a task now, as numbered here; None if none."""

@@ -90,10 +90,12 @@ class Job:
         self.until(has_ended)
         # No process of it is left.
         self.until(
-            lambda: not any(
-                self._slurm.task(role, index)
-                for role in ("worker", "ps")
-                for index in (0, 1)
+            lambda: (
+                not any(
+                    self._slurm.task(role, index)
+                    for role in ("worker", "ps")
+                    for index in (0, 1)
+                )
             )
         )
         return told["JobState"], told["ExitCode"]

@@ -90,9 +90,7 @@ def test_momentum_helps_a_small_learning_rate():
 def test_the_discriminant_vanishes_once_more_than_the_thesis_says():
     """b = |delta_h| also at delta_h = eta_h - 1, below the optimum."""
     for eta in (0.1, 0.4, 0.8):
-        _, lower, higher = additive.msgd_eigenvalues(
-            eta_h=eta, delta_h=eta - 1
-        )
+        _, lower, higher = additive.msgd_eigenvalues(eta_h=eta, delta_h=eta - 1)
         assert lower == pytest.approx(higher, abs=1e-7)
         assert lower == pytest.approx(1 - eta, abs=1e-7)
         best = additive.optimal_momentum(eta_h=eta)
@@ -232,9 +230,7 @@ def test_the_optimal_case_of_figures_5_5_and_5_7_is_not_optimal():
     np.testing.assert_allclose(radius, [0.4238, 0.3367], atol=5e-5)
     # Where z_1 meets them, z_2 and z_3 are complex, which the thesis leaves
     # out: it looks at where z_1 itself, not -z_1, meets z_3.
-    z = additive.easgd_drift_eigenvalues(
-        eta_h=1.5, moving_rate=right, beta=0.9
-    )
+    z = additive.easgd_drift_eigenvalues(eta_h=1.5, moving_rate=right, beta=0.9)
     np.testing.assert_allclose(np.abs(z), radius[1], rtol=1e-7)
     assert z[0].real < 0 and z[2].imag > 0
     assert np.ptp(np.abs(z)) < 1e-12

@@ -73,15 +73,32 @@ def elastic_cases(rng):
         eta, alpha = ways_of(rng, 1e-3, 3), ways_of(rng, 1e-2, 1.5)
         delta = rng.choice([0.0, 0.5, 0.9], SETTINGS)
         run = truth.elastic(
-            rng, p=p, tau=tau, eta=eta, alpha=alpha, beta=p * alpha,
-            delta=delta, h=1.0, meeting=meeting, nesterov=nesterov,
+            rng,
+            p=p,
+            tau=tau,
+            eta=eta,
+            alpha=alpha,
+            beta=p * alpha,
+            delta=delta,
+            h=1.0,
+            meeting=meeting,
+            nesterov=nesterov,
         )
         numbers = {
-            "learning_rate": eta, "moving_rate": alpha, "momentum": delta,
+            "learning_rate": eta,
+            "moving_rate": alpha,
+            "momentum": delta,
         }
-        yield run, of_each(
-            numbers, rule="EAMSGD", protocol=meeting, num_workers=p,
-            communication_period=tau, nesterov=nesterov,
+        yield (
+            run,
+            of_each(
+                numbers,
+                rule="EAMSGD",
+                protocol=meeting,
+                num_workers=p,
+                communication_period=tau,
+                nesterov=nesterov,
+            ),
         )
 
 
@@ -90,12 +107,16 @@ def downpour_cases(rng):
         ("gauss_seidel", "round_robin", "overlapped"), (1, 4)
     ):
         eta = ways_of(rng, 1e-2, 3)
-        run = truth.downpour(
-            rng, p=3, tau=tau, eta=eta, h=1.0, meeting=meeting
-        )
-        yield run, of_each(
-            {"learning_rate": eta}, rule="Downpour", protocol=meeting,
-            num_workers=3, communication_period=tau,
+        run = truth.downpour(rng, p=3, tau=tau, eta=eta, h=1.0, meeting=meeting)
+        yield (
+            run,
+            of_each(
+                {"learning_rate": eta},
+                rule="Downpour",
+                protocol=meeting,
+                num_workers=3,
+                communication_period=tau,
+            ),
         )
 
 
@@ -116,15 +137,22 @@ def late_cases(rng):
         low = rng.integers(0, 9, SETTINGS)
         high = low + spread
         run = truth.late_gradients(
-            rng, eta=eta, mu=mu, h=1.0, delays=Delays(low, high),
+            rng,
+            eta=eta,
+            mu=mu,
+            h=1.0,
+            delays=Delays(low, high),
             nesterov=rule == "MDownpour",
         )
         staleness = [
             np.arange(a, b + 1) for a, b in zip(low, high, strict=True)
         ]
-        yield run, of_each(
-            {"learning_rate": eta, "momentum": mu, "staleness": staleness},
-            rule=rule,
+        yield (
+            run,
+            of_each(
+                {"learning_rate": eta, "momentum": mu, "staleness": staleness},
+                rule=rule,
+            ),
         )
 
 
@@ -138,15 +166,26 @@ def averaged_cases(rng):
             outer_eta = ways_of(rng, 0.3, 3)
             outer_mu = rng.choice([0.0, 0.5, 0.9], SETTINGS)
         run = truth.averaged(
-            rng, p=p, tau=tau, eta=eta, delta=delta, h=1.0,
-            outer_eta=outer_eta, outer_mu=outer_mu,
+            rng,
+            p=p,
+            tau=tau,
+            eta=eta,
+            delta=delta,
+            h=1.0,
+            outer_eta=outer_eta,
+            outer_mu=outer_mu,
         )
         numbers = {
-            "learning_rate": eta, "momentum": delta,
-            "outer_learning_rate": outer_eta, "outer_momentum": outer_mu,
+            "learning_rate": eta,
+            "momentum": delta,
+            "outer_learning_rate": outer_eta,
+            "outer_momentum": outer_mu,
         }
-        yield run, of_each(
-            numbers, rule=rule, num_workers=p, communication_period=tau
+        yield (
+            run,
+            of_each(
+                numbers, rule=rule, num_workers=p, communication_period=tau
+            ),
         )
 
 
@@ -154,9 +193,14 @@ def admm_cases(rng):
     for p, tau in ((3, 1), (8, 1), (3, 4)):
         eta, rho = ways_of(rng, 1e-2, 3), ways_of(rng, 1e-1, 30)
         run = truth.admm(rng, p=p, tau=tau, eta=eta, rho=rho, h=1.0)
-        yield run, of_each(
-            {"learning_rate": eta, "elasticity": rho}, rule="ADMM",
-            num_workers=p, communication_period=tau,
+        yield (
+            run,
+            of_each(
+                {"learning_rate": eta, "elasticity": rho},
+                rule="ADMM",
+                num_workers=p,
+                communication_period=tau,
+            ),
         )
 
 
@@ -166,7 +210,11 @@ def quadratic():
     rng = np.random.default_rng(20)
     judged = {}
     for cases in (
-        elastic_cases, downpour_cases, late_cases, averaged_cases, admm_cases
+        elastic_cases,
+        downpour_cases,
+        late_cases,
+        averaged_cases,
+        admm_cases,
     ):
         grown, said = [], []
         for run, given in cases(rng):
@@ -209,9 +257,13 @@ def judged_by_streaming_pca(seed):
     count, steps = 40, 4000
     eigenvalues, momentum, learning_rate, delay = pca_settings(rng, count)
     common = {
-        "momentum": momentum, "learning_rate": learning_rate,
-        "covariance": np.diag(eigenvalues), "steps": steps, "runs": 8,
-        "seed": seed, "initial": np.eye(4)[0],
+        "momentum": momentum,
+        "learning_rate": learning_rate,
+        "covariance": np.diag(eigenvalues),
+        "steps": steps,
+        "runs": 8,
+        "seed": seed,
+        "initial": np.eye(4)[0],
         "record": np.arange(steps // 2, steps + 1, 100),
     }
     late, prompt = (
@@ -224,7 +276,8 @@ def judged_by_streaming_pca(seed):
     # At the optimum: across the sphere, and towards it.
     gaps = eigenvalues[0] - eigenvalues[1:]
     numbers = {
-        "momentum": momentum, "learning_rate": learning_rate,
+        "momentum": momentum,
+        "learning_rate": learning_rate,
         "staleness": delay.astype(float),
     }
     said = [
@@ -257,9 +310,7 @@ def test_streaming_pca(pca):
 
 def test_one_in_twenty_at_most_is_called_unstable_and_is_not(quadratic, pca):
     cases = [*quadratic.values(), pca]
-    diverges, said = (
-        np.concatenate(part) for part in zip(*cases, strict=True)
-    )
+    diverges, said = (np.concatenate(part) for part in zip(*cases, strict=True))
     assert len(said) > 850
     assert (~diverges & (said > 0)).sum() < 0.05 * (~diverges).sum()
 

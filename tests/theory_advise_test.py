@@ -19,23 +19,53 @@ from tf_elastic.theory.advise import speed
 
 UNSTABLE = (
     {"rule": "EASGD", "learning_rate": 2.5},
-    {"rule": "EASGD", "learning_rate": 0.1, "moving_rate": 0.6,
-     "num_workers": 3},
+    {
+        "rule": "EASGD",
+        "learning_rate": 0.1,
+        "moving_rate": 0.6,
+        "num_workers": 3,
+    },
     {"rule": "EASGD", "learning_rate": 0.1, "moving_rate": 0.2, "beta": 2.2},
-    {"rule": "EAMSGD", "learning_rate": 0.05, "momentum": 0.9,
-     "num_workers": 1, "protocol": "overlapped"},
-    {"rule": "Downpour", "learning_rate": 0.3, "communication_period": 8,
-     "num_workers": 8, "protocol": "gauss_seidel"},
-    {"rule": "AsyncMSGD", "learning_rate": 0.05, "momentum": 0.9,
-     "num_workers": 8},
-    {"rule": "MDownpour", "learning_rate": 0.05, "momentum": 0.99,
-     "num_workers": 4},
-    {"rule": "AsyncMSGD", "learning_rate": 0.2, "momentum": 0.8,
-     "staleness": [1, 2, 5]},
+    {
+        "rule": "EAMSGD",
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "num_workers": 1,
+        "protocol": "overlapped",
+    },
+    {
+        "rule": "Downpour",
+        "learning_rate": 0.3,
+        "communication_period": 8,
+        "num_workers": 8,
+        "protocol": "gauss_seidel",
+    },
+    {
+        "rule": "AsyncMSGD",
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "num_workers": 8,
+    },
+    {
+        "rule": "MDownpour",
+        "learning_rate": 0.05,
+        "momentum": 0.99,
+        "num_workers": 4,
+    },
+    {
+        "rule": "AsyncMSGD",
+        "learning_rate": 0.2,
+        "momentum": 0.8,
+        "staleness": [1, 2, 5],
+    },
     {"rule": "LocalSGD", "learning_rate": 2.2},
     {"rule": "DiLoCo", "learning_rate": 0.5, "outer_learning_rate": 3.0},
-    {"rule": "ADMM", "learning_rate": 0.001, "elasticity": 2.5,
-     "num_workers": 3},
+    {
+        "rule": "ADMM",
+        "learning_rate": 0.001,
+        "elasticity": 2.5,
+        "num_workers": 3,
+    },
 )
 
 
@@ -55,8 +85,9 @@ def test_the_nearest_stable_setting_is_stable_and_near(setting):
     assert f"{name}={value:g}" in str(advice)
 
 
-@pytest.mark.parametrize("setting", [*UNSTABLE, {"rule": "EASGD",
-                                                 "learning_rate": 0.3}])
+@pytest.mark.parametrize(
+    "setting", [*UNSTABLE, {"rule": "EASGD", "learning_rate": 0.3}]
+)
 def test_the_margin_is_the_learning_rates_bound(setting):
     margin = theory.advise(curvature=1.0, **setting).margin
     if margin == 0:  # No learning rate helps.
@@ -90,15 +121,22 @@ def test_it_agrees_with_the_closed_forms_of_the_thesis():
         }
         for protocol, expected in closed.items():
             found = stable(
-                rule="EASGD", protocol=protocol, num_workers=p,
-                communication_period=1, curvature=1.0, **common,
+                rule="EASGD",
+                protocol=protocol,
+                num_workers=p,
+                communication_period=1,
+                curvature=1.0,
+                **common,
             )
             if found != expected:
                 wrong.append((protocol, eta, alpha, p))
     for p, eta in itertools.product((2, 4, 16), (0.02, 0.2, 0.4, 0.9)):
         found = stable(
-            rule="Downpour", protocol="gauss_seidel", learning_rate=eta,
-            num_workers=p, curvature=1.0,
+            rule="Downpour",
+            protocol="gauss_seidel",
+            learning_rate=eta,
+            num_workers=p,
+            curvature=1.0,
         )
         limit = gauss_seidel.downpour_learning_rate_limit(p)
         if found != (eta < limit):
@@ -111,15 +149,22 @@ def test_an_expected_staleness_must_bear_both_whole_numbers(staleness):
     bound = delay_equations.largest_stable_eta_h(int(np.ceil(staleness)), 0.5)
     for share in (0.99, 1.01):
         assert (share < 1) == stable(
-            rule="AsyncMSGD", learning_rate=share * bound, momentum=0.5,
-            curvature=1.0, staleness=staleness,
+            rule="AsyncMSGD",
+            learning_rate=share * bound,
+            momentum=0.5,
+            curvature=1.0,
+            staleness=staleness,
         )
 
 
 def test_the_same_delay_measured_often_is_a_constant_one():
     for eta in (0.05, 0.2):
-        common = {"rule": "AsyncMSGD", "learning_rate": eta, "momentum": 0.5,
-                  "curvature": 1.0}
+        common = {
+            "rule": "AsyncMSGD",
+            "learning_rate": eta,
+            "momentum": 0.5,
+            "curvature": 1.0,
+        }
         assert theory.advise(staleness=[4] * 9, **common).radius == (
             pytest.approx(theory.advise(staleness=4, **common).radius)
         )
@@ -138,7 +183,10 @@ def test_delays_that_are_drawn_have_the_mean_squares_factor(delays):
         step[0, delay] -= eta
         total = total + np.kron(step, step) / len(delays)
     advice = theory.advise(
-        rule="AsyncMSGD", learning_rate=eta, momentum=mu, staleness=delays,
+        rule="AsyncMSGD",
+        learning_rate=eta,
+        momentum=mu,
+        staleness=delays,
         curvature=1.0,
     )
     assert advice.radius**2 == pytest.approx(
@@ -198,8 +246,11 @@ def test_a_mean_of_many_workers_helps_until_noise_is_gone():
     """By plain runs of the model: random curvature, tau = 3."""
     eta, tau, shape = 0.2, 3, 0.5
     useful = theory.advise(
-        rule="LocalSGD", learning_rate=eta, curvature=1.0,
-        communication_period=tau, input_shape=shape,
+        rule="LocalSGD",
+        learning_rate=eta,
+        curvature=1.0,
+        communication_period=tau,
+        input_shape=shape,
     ).useful_workers
     rng = np.random.default_rng(0)
     xi = rng.gamma(shape, 1 / shape, size=(100_000, 64, tau))
@@ -217,7 +268,9 @@ def test_a_mean_of_many_workers_helps_until_noise_is_gone():
 @pytest.mark.parametrize("rule", RULES)
 def test_each_sentence_has_an_equation_and_its_worth(rule):
     advice = theory.advise(
-        rule=rule, learning_rate=0.01, curvature=(0.1, 1.0),
+        rule=rule,
+        learning_rate=0.01,
+        curvature=(0.1, 1.0),
         num_workers=1 if rule in ("AveragedSGD", "MovingAverageSGD") else 3,
     )
     assert len(advice.statements) >= 2
@@ -233,8 +286,12 @@ def test_each_sentence_has_an_equation_and_its_worth(rule):
 
 def test_curvatures_are_a_number_a_range_or_a_list():
     """ADMM has gaps: what counts is every curvature that is named."""
-    setting = {"rule": "ADMM", "learning_rate": 0.001, "elasticity": 2.5,
-               "num_workers": 3}
+    setting = {
+        "rule": "ADMM",
+        "learning_rate": 0.001,
+        "elasticity": 2.5,
+        "num_workers": 3,
+    }
     assert not stable(curvature=1.0, **setting)
     assert stable(curvature=3.0, **setting)
     assert stable(curvature=[3.0, 4.0], **setting)
@@ -278,9 +335,17 @@ def test_it_is_a_function_and_a_program():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
     arguments = "--rule=Downpour --learning_rate=1.5 --curvature 0.1 1".split()
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tf_elastic.theory.advise",
-         *arguments],
-        capture_output=True, text=True, check=False,
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "tf_elastic.theory.advise",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (run.returncode, run.stderr) == (1, "")
     assert run.stdout.startswith("UNSTABLE.")
@@ -290,10 +355,19 @@ def test_the_command_line(capsys):
     flags = "--rule=EAMSGD --learning_rate=0.01 --momentum=0.9 --num_workers=2"
     assert command.main([*flags.split(), "--curvature", "1", "10"]) == 0
     out = capsys.readouterr().out
-    assert out == str(theory.advise(
-        rule="EAMSGD", learning_rate=0.01, momentum=0.9, num_workers=2,
-        curvature=(1.0, 10.0),
-    )) + "\n"
+    assert (
+        out
+        == str(
+            theory.advise(
+                rule="EAMSGD",
+                learning_rate=0.01,
+                momentum=0.9,
+                num_workers=2,
+                curvature=(1.0, 10.0),
+            )
+        )
+        + "\n"
+    )
     with pytest.raises(SystemExit) as end:
         command.main([*flags.split(), "--curvature", "-1"])
     assert end.value.code == 2

@@ -142,9 +142,7 @@ def test_the_moments_are_those_of_many_runs(seed, n, fraction):
 
 @EXAMPLES
 @given(curvature=st.floats(0.1, 3.0), fraction=FRACTIONS)
-def test_the_stationary_variance_is_where_the_moments_end(
-    curvature, fraction
-):
+def test_the_stationary_variance_is_where_the_moments_end(curvature, fraction):
     delay = fraction * np.pi / 2 / curvature
     slowest = -delay_equations.rightmost_root([[curvature]], delay).real
     _, covariance = delay_equations.linear_moments(
@@ -162,9 +160,7 @@ def test_the_stationary_variance_is_where_the_moments_end(
 def test_the_variance_settles_exactly_where_the_equation_is_stable():
     curvature = np.round(np.arange(-1, 4, 0.11), 3)[:, None]
     delay = np.round(np.arange(0, 3, 0.07), 3)
-    settles = np.isfinite(
-        delay_equations.stationary_variance(curvature, delay)
-    )
+    settles = np.isfinite(delay_equations.stationary_variance(curvature, delay))
     stable = delay_equations.is_stable(curvature[..., None, None], delay)
     assert (settles == stable).all()
     assert settles.any() and not settles.all()
@@ -193,9 +189,7 @@ def test_the_moment_bound_holds(seed, n, fraction, portion):
     }
     times = np.linspace(0, 8 / slowest, 60)
     mean, covariance = delay_equations.linear_moments(times, **setting)
-    error = np.sum(mean**2, axis=-1) + np.trace(
-        covariance, axis1=-2, axis2=-1
-    )
+    error = np.sum(mean**2, axis=-1) + np.trace(covariance, axis1=-2, axis2=-1)
     rate = portion * slowest
     bound = delay_equations.moment_bound(times, decay_rate=rate, **setting)
     assert (error <= 1.002 * bound).all()
@@ -205,9 +199,7 @@ def test_the_moment_bound_holds(seed, n, fraction, portion):
     )
     fine = np.linspace(0, 8 / slowest, 3001)
     scaled = np.exp(rate * fine) * np.linalg.norm(
-        delay_equations.fundamental_solution(
-            fine, matrix=matrix, delay=delay
-        ),
+        delay_equations.fundamental_solution(fine, matrix=matrix, delay=delay),
         ord=2,
         axis=(-2, -1),
     )

@@ -27,17 +27,13 @@ def residual(matrix, delay, root):
     delay=st.floats(0.01, 4.0),
     symmetric=st.booleans(),
 )
-def test_the_root_is_a_root_and_none_is_to_its_right(
-    seed, n, delay, symmetric
-):
+def test_the_root_is_a_root_and_none_is_to_its_right(seed, n, delay, symmetric):
     matrix = np.random.default_rng(seed).normal(size=(n, n))
     if symmetric:
         matrix = matrix @ matrix.T / n
     root = delay_equations.rightmost_root(matrix, delay)
     assert residual(matrix, delay, root) < 1e-7
-    numeric = delay_equations.rightmost_root_numeric(
-        matrix, delay, degree=40
-    )
+    numeric = delay_equations.rightmost_root_numeric(matrix, delay, degree=40)
     assert root == pytest.approx(numeric, rel=1e-7, abs=1e-7)
 
 
@@ -50,9 +46,7 @@ def test_complex_matrices(seed, n, delay):
     matrix = generator.normal(size=(n, n, 2)) @ [1, 1j]
     root = delay_equations.rightmost_root(matrix, delay)
     assert residual(matrix, delay, root) < 1e-7
-    numeric = delay_equations.rightmost_root_numeric(
-        matrix, delay, degree=40
-    )
+    numeric = delay_equations.rightmost_root_numeric(matrix, delay, degree=40)
     assert root.real == pytest.approx(numeric.real, rel=1e-7, abs=1e-7)
 
 
@@ -103,9 +97,7 @@ def test_known_roots():
 def test_the_fastest_delay_free_of_oscillation():
     """For any delay h = 1 / (e tau) is the best curvature."""
     curvatures = np.linspace(0.01, 1.5, 400)
-    roots = delay_equations.rightmost_root(
-        curvatures[:, None, None], 1.0
-    ).real
+    roots = delay_equations.rightmost_root(curvatures[:, None, None], 1.0).real
     assert abs(curvatures[np.argmin(roots)] - 1 / np.e) < 4e-3
     assert -1 <= roots.min() < -0.9
 
@@ -136,9 +128,7 @@ def test_no_cell_of_symmetric_matrices_is_wrong():
     )
     matrices = (rotation * spectra[..., None, :]) @ rotation.T
     low, high = spectra.min(axis=-1), spectra.max(axis=-1)
-    expected = (low[..., None] > 0) & (
-        high[..., None] * delays < np.pi / 2
-    )
+    expected = (low[..., None] > 0) & (high[..., None] * delays < np.pi / 2)
     stable = delay_equations.is_stable(matrices[:, :, None], delays)
     assert expected.any() and not expected.all()
     assert (stable == expected).all()

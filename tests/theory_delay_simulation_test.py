@@ -140,9 +140,7 @@ def test_asgd_is_its_recursion(schedule, momentum):
             then = x[max(k - delays[k, run], 0)]
             before = x[-2] if k else x[-1]
             rate = 0.2 / (k + 2) ** power
-            x.append(
-                x[-1] - rate * np.sin(then) + momentum * (x[-1] - before)
-            )
+            x.append(x[-1] - rate * np.sin(then) + momentum * (x[-1] - before))
         np.testing.assert_allclose(paths[:, run], x, rtol=1e-12)
 
 
@@ -220,9 +218,7 @@ def test_one_step_has_the_noise_of_its_length():
     mean, standard_error = estimate(
         paths[-1][:, :, None] * paths[-1][:, None, :]
     )
-    assert (
-        np.abs(mean - [[4.0, 2.0], [2.0, 1.25]]) < 4 * standard_error
-    ).all()
+    assert (np.abs(mean - [[4.0, 2.0], [2.0, 1.25]]) < 4 * standard_error).all()
 
 
 def test_a_step_of_the_equation_is_eq_5():
@@ -243,8 +239,10 @@ def test_a_step_of_the_equation_is_eq_5():
     )
     steps = iter(motion)
     with_normal_noise = delay_equations.asgd_paths(
-        lambda x, _: problem.gradient(x)
-        - np.einsum("rij,rj->ri", problem.noise_factor(x, 4), next(steps)),
+        lambda x, _: (
+            problem.gradient(x)
+            - np.einsum("rij,rj->ri", problem.noise_factor(x, 4), next(steps))
+        ),
         [1.0, 1.0],
         learning_rate=eta,
         steps=20,

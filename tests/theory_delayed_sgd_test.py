@@ -19,9 +19,7 @@ def transcribed(eta_h, delay, momentum, past, steps):
     """The recursion, one number after another."""
     x = list(past)
     for _ in range(steps):
-        x.append(
-            x[-1] - eta_h * x[-1 - delay] + momentum * (x[-1] - x[-2])
-        )
+        x.append(x[-1] - eta_h * x[-1 - delay] + momentum * (x[-1] - x[-2]))
     return x
 
 
@@ -65,9 +63,7 @@ def test_the_radius_is_that_of_the_polynomial(eta_h, delay, momentum):
 def test_the_radius_is_the_rate_of_a_long_run():
     for delay, eta_h, momentum in ((3, 0.3, 0.0), (4, 0.05, 0.5)):
         x = transcribed(eta_h, delay, momentum, [1.0] * 6, steps=4000)
-        size = np.array(
-            [max(np.abs(x[k : k + 60])) for k in (400, 1000)]
-        )
+        size = np.array([max(np.abs(x[k : k + 60])) for k in (400, 1000)])
         rate = (size[1] / size[0]) ** (1 / 600)
         radius = delay_equations.delayed_sgd_radius(eta_h, delay, momentum)
         assert rate == pytest.approx(radius, rel=1e-3)
@@ -182,9 +178,7 @@ def test_small_steps_meet_the_variance_of_the_equation():
     eta_h = product / delay
     np.testing.assert_allclose(
         delay_equations.delayed_sgd_variance(eta_h, delay) * eta_h**2,
-        delay_equations.stationary_variance(product, 1.0)
-        * product**2
-        / delay,
+        delay_equations.stationary_variance(product, 1.0) * product**2 / delay,
         rtol=0.02,
     )
 

@@ -105,9 +105,7 @@ def test_density_of_a_minibatch(shape, rate, p):
     mean = shape / rate
     assert moment(0) == pytest.approx(1, rel=1e-6)
     assert moment(1) == pytest.approx(mean, rel=1e-6)
-    assert moment(2) - mean**2 == pytest.approx(
-        shape / (p * rate**2), rel=1e-5
-    )
+    assert moment(2) - mean**2 == pytest.approx(shape / (p * rate**2), rel=1e-5)
 
 
 def test_density_is_that_of_scipy():

@@ -328,8 +328,7 @@ def test_a_run_can_be_repeated():
     options |= {"beta": 0.6, "num_workers": 3, "shape": 1.0, "rate": 1.0}
     options |= {"steps": 3, "runs": 10}
     once, again, other = (
-        multiplicative.simulate(**options, seed=seed).mean
-        for seed in (1, 1, 2)
+        multiplicative.simulate(**options, seed=seed).mean for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(once, again)
     assert (once[1:, 1] != other[1:, 1]).all()
@@ -350,9 +349,7 @@ def test_erratum_center_times_worker():
     )
     missing = alpha * beta * center * x.mean()
     assert abs(missing) > 1e-3
-    np.testing.assert_allclose(
-        new_center * new, printed + missing, rtol=1e-12
-    )
+    np.testing.assert_allclose(new_center * new, printed + missing, rtol=1e-12)
 
 
 def test_erratum_one_worker_has_a_false_eigenvalue():

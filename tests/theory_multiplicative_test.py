@@ -1,6 +1,5 @@
 """Multiplicative noise: the numbers that the thesis prints, bad arguments."""
 
-
 import numpy as np
 import pytest
 from scipy import optimize

@@ -1,6 +1,5 @@
 """How many workers help, against brute force."""
 
-
 import numpy as np
 import pytest
 

@@ -85,9 +85,7 @@ def test_the_path_is_the_papers_and_ends_at_the_optimum():
     path = streaming_pca.ode_path(
         t, initial=start, momentum=momentum, covariance=PAPER
     )
-    grown = start * np.exp(
-        np.diag(PAPER) * (t / (1 - momentum))[..., None]
-    )
+    grown = start * np.exp(np.diag(PAPER) * (t / (1 - momentum))[..., None])
     np.testing.assert_allclose(
         path,
         grown / np.linalg.norm(grown, axis=-1, keepdims=True),
@@ -251,9 +249,7 @@ def test_phase_two_ends_where_it_should(momentum, radius):
     path = streaming_pca.ode_path(
         [time, printed], initial=start, momentum=momentum, covariance=PAPER
     )
-    np.testing.assert_allclose(
-        path[:, 0] ** 2, [1 - radius**2, 0.5], rtol=1e-9
-    )
+    np.testing.assert_allclose(path[:, 0] ** 2, [1 - radius**2, 0.5], rtol=1e-9)
 
 
 @drawn
@@ -355,7 +351,9 @@ def test_phase_three_ends_in_three_runs_of_four(momentum):
 
 @drawn
 @given(
-    st.floats(0, 0.95), st.floats(0.01, 0.45), st.floats(0.01, 0.05),
+    st.floats(0, 0.95),
+    st.floats(0.01, 0.45),
+    st.floats(0.01, 0.05),
     st.floats(0.3, 0.6),
 )
 def test_phase_three_is_markovs_bound(momentum, share, tolerance, radius):
@@ -415,7 +413,9 @@ def test_a_learning_rate_that_never_settles():
 
 @drawn
 @given(
-    st.floats(0, 0.95), st.floats(0.05, 0.5), st.floats(0.01, 0.2),
+    st.floats(0, 0.95),
+    st.floats(0.05, 0.5),
+    st.floats(0.01, 0.2),
     st.floats(1.0, 50.0),
 )
 def test_iterations_are_those_printed(momentum, gamma, share, bound):
@@ -448,9 +448,7 @@ def test_iterations_are_those_printed(momentum, gamma, share, bound):
     assert computed(eta, delay).escape == pytest.approx(
         order
         / (2 * slow * power)
-        * np.log(
-            2 * slow / eta * radius**2 * GAP / (quantile**2 * noise) + 1
-        )
+        * np.log(2 * slow / eta * radius**2 * GAP / (quantile**2 * noise) + 1)
     )
     delay = streaming_pca.traversing_delay(learning_rate=eta, **setting)
     assert computed(eta, delay).traverse == pytest.approx(
@@ -467,7 +465,10 @@ def test_iterations_are_those_printed(momentum, gamma, share, bound):
         order
         / (2 * slow ** (1.5 + gamma) * power * share ** (0.5 + gamma))
         * np.log(
-            4 * slow * GAP * radius**2
+            4
+            * slow
+            * GAP
+            * radius**2
             / (slow * GAP * tolerance - 2 * eta * PHI)
         )
     )

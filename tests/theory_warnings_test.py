@@ -29,7 +29,9 @@ def message_of(function, *args, **kwargs):
 
 def late(rule="AsyncMSGD", **changed):
     numbers = {
-        "learning_rate": 0.01, "momentum": 0.5, "num_workers": 4,
+        "learning_rate": 0.01,
+        "momentum": 0.5,
+        "num_workers": 4,
         "protocol": "blocking",
     }
     return message_of(theory.warn_if_late, rule, **(numbers | changed))
@@ -44,8 +46,10 @@ def test_a_late_gradient_is_warned_of_where_the_closed_form_says_so(protocol):
                 delay = (2 if protocol == "overlapped" else 1) * p - 1
                 bound = delay_equations.largest_stable_eta_h(delay, momentum)
                 message = late(
-                    momentum=momentum, learning_rate=learning_rate,
-                    num_workers=p, protocol=protocol,
+                    momentum=momentum,
+                    learning_rate=learning_rate,
+                    num_workers=p,
+                    protocol=protocol,
                 )
                 least = delays.LEAST_CURVATURE
                 if (message is not None) != (learning_rate * least >= bound):
@@ -61,14 +65,23 @@ def test_the_warning_names_the_bound_and_the_nearest_stable_value():
     assert bound == pytest.approx(exact, rel=5e-3)
     fix = re.search(r"nearest stable value is (\w+)=([\d.e-]+?)\.$", message)
     name, value = fix[1], float(fix[2])
-    assert late(**{"momentum": 0.99, "learning_rate": 0.1, "num_workers": 8}
-                | {name: value}) is None
+    assert (
+        late(
+            **{"momentum": 0.99, "learning_rate": 0.1, "num_workers": 8}
+            | {name: value}
+        )
+        is None
+    )
 
 
 def overlap(**changed):
     numbers = {
-        "num_workers": 1, "communication_period": 10, "moving_rate": 0.9,
-        "beta": 0.9, "momentum": 0.9, "nesterov": True,
+        "num_workers": 1,
+        "communication_period": 10,
+        "moving_rate": 0.9,
+        "beta": 0.9,
+        "momentum": 0.9,
+        "nesterov": True,
     }
     return message_of(
         theory.warn_if_overlap_swings, "EAMSGD", **(numbers | changed)
@@ -89,9 +102,14 @@ def test_one_worker_with_the_default_beta_swings_if_overlapped():
     bound = float(re.search(r"must stay below ([\d.e-]+) ", message)[1])
     for share, stable in ((0.95, True), (1.05, False)):
         advice = theory.advise(
-            rule="EAMSGD", protocol="overlapped", num_workers=1,
-            momentum=0.9, beta=0.9, learning_rate=share * bound,
-            curvature=1.0, communication_period=10,
+            rule="EAMSGD",
+            protocol="overlapped",
+            num_workers=1,
+            momentum=0.9,
+            beta=0.9,
+            learning_rate=share * bound,
+            curvature=1.0,
+            communication_period=10,
         )
         assert advice.stable == stable
 
@@ -99,8 +117,10 @@ def test_one_worker_with_the_default_beta_swings_if_overlapped():
 @pytest.mark.parametrize("p", [4, 8, 16])
 def test_more_workers_do_not_swing(p):
     for momentum in (0.0, 0.9, 0.99):
-        assert overlap(num_workers=p, moving_rate=0.9 / p,
-                       momentum=momentum) is None
+        assert (
+            overlap(num_workers=p, moving_rate=0.9 / p, momentum=momentum)
+            is None
+        )
 
 
 def test_a_harmless_moving_rate_is_harmless():
@@ -111,9 +131,14 @@ def test_a_harmless_moving_rate_is_harmless():
             for period in (1, 10, 50):
                 margins = [
                     theory.advise(
-                        rule="EAMSGD", protocol=protocol, num_workers=p,
-                        communication_period=period, moving_rate=limit,
-                        momentum=momentum, learning_rate=0.01, curvature=1.0,
+                        rule="EAMSGD",
+                        protocol=protocol,
+                        num_workers=p,
+                        communication_period=period,
+                        moving_rate=limit,
+                        momentum=momentum,
+                        learning_rate=0.01,
+                        curvature=1.0,
                     ).margin
                     for protocol in ("overlapped", "blocking")
                 ]

@@ -251,8 +251,14 @@ def crowd(workers, each):
             time = k + w / workers
             found += [
                 exchange(time, 0, w, k + 1),
-                told(events.ANSWER, time, f"worker {w}", seconds=0.5,
-                     sequence=k + 1, outcome=events.APPLIED),
+                told(
+                    events.ANSWER,
+                    time,
+                    f"worker {w}",
+                    seconds=0.5,
+                    sequence=k + 1,
+                    outcome=events.APPLIED,
+                ),
                 told(events.WAIT, time, f"worker {w}", seconds=0.1),
             ]
     return found

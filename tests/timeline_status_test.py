@@ -17,7 +17,12 @@ from tf_elastic.timeline import following
 from tf_elastic.timeline.growing_file import GrowingFile
 
 JOIN = Event(
-    events.JOIN, 10.0, "center 0", worker=0, shard=0, incarnation=1,
+    events.JOIN,
+    10.0,
+    "center 0",
+    worker=0,
+    shard=0,
+    incarnation=1,
     num_workers=1,
 )
 PUSH = Event(
@@ -36,9 +41,7 @@ PUSH = Event(
     seconds=0.25,
     outcome=events.APPLIED,
 )
-LEAVE = JOIN._replace(
-    kind=events.LEAVE, time=50.0, outcome=events.FINISHED
-)
+LEAVE = JOIN._replace(kind=events.LEAVE, time=50.0, outcome=events.FINISHED)
 
 
 def status_of(*found):

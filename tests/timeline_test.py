@@ -226,15 +226,14 @@ def test_each_arrival_is_told(cluster):
 
     begins = [(e.shard, e.outcome) for e in found if e.kind == events.BEGIN]
     assert begins == [(0, events.FIRST), (1, events.FIRST)] or begins == [
-        (1, events.FIRST), (0, events.FIRST)
+        (1, events.FIRST),
+        (0, events.FIRST),
     ]
     joins = [(e.worker, e.shard) for e in found if e.kind == events.JOIN]
     assert sorted(joins) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     for shard in range(2):
         arrived = [
-            e
-            for e in found
-            if e.kind == events.EXCHANGE and e.shard == shard
+            e for e in found if e.kind == events.EXCHANGE and e.shard == shard
         ]
         assert [e.worker for e in arrived] == [0, 1] * 3
         assert [e.sequence for e in arrived] == [1, 1, 2, 2, 3, 3]

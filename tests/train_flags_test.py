@@ -566,8 +566,12 @@ def of_child(parent, **kwargs):
 
 
 LAUNCHER = {
-    "local_workers", "local_ps", "local_evaluator", "restart_workers",
-    "status", "resume",
+    "local_workers",
+    "local_ps",
+    "local_evaluator",
+    "restart_workers",
+    "status",
+    "resume",
 }
 
 

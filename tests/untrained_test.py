@@ -40,7 +40,12 @@ def network(seed=1):
 def fit(model, epochs=1, **kwargs):
     """25 steps an epoch."""
     model.fit(
-        X[:50], Y[:50], batch_size=2, epochs=epochs, shuffle=False, verbose=0,
+        X[:50],
+        Y[:50],
+        batch_size=2,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
         **kwargs,
     )
 
@@ -258,17 +263,13 @@ def test_a_target_network_that_is_set_before_the_step(strategy):
             target.assign(0.5 * target + 0.5 * network)
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(network * target)
-            optimizer.apply(
-                [tape.gradient(loss, network.value)], [network]
-            )
+            optimizer.apply([tape.gradient(loss, network.value)], [network])
 
         s.run(in_replica)
 
     step()
     np.testing.assert_allclose(target.numpy(), [0.5, 1.0])
-    np.testing.assert_allclose(
-        native(target).worker_values(), [[0.5, 1.0]] * 2
-    )
+    np.testing.assert_allclose(native(target).worker_values(), [[0.5, 1.0]] * 2)
 
 
 def test_a_constraint_by_hand_acts_on_the_worker(strategy):
@@ -326,9 +327,7 @@ def test_aggregation_is_followed_where_nobody_owns_a_variable(strategy, dtype):
 
 def test_aggregation_is_not_followed_where_a_worker_owns_a_variable(strategy):
     with (s := strategy(2)).scope():
-        variable = tf.Variable(
-            [0.0], aggregation=tf.VariableAggregation.MEAN
-        )
+        variable = tf.Variable([0.0], aggregation=tf.VariableAggregation.MEAN)
         optimizer = optimizers.EASGD(1.0, communication_period=None)
     gradients = s.experimental_distribute_values_from_function(
         lambda context: tf.constant(

@@ -260,9 +260,7 @@ def test_the_chief_stops_all(cluster, worker, name):
     support.fit(chief, 1)
     support.does_not_wait(chief.distribute_strategy)
     if name == "EarlyStopping":
-        stopping = keras.callbacks.EarlyStopping(
-            "loss", mode="max", patience=0
-        )
+        stopping = keras.callbacks.EarlyStopping("loss", mode="max", patience=0)
     else:
         stopping = keras.callbacks.TerminateOnNaN()
 
@@ -392,7 +390,9 @@ def test_the_chief_waits_for_those_that_are_finishing(cluster, worker):
             train,
             other,
             TAU + 2,
-            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=pause)],
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_train_batch_end=pause)
+            ],
         )
         assert trains.wait(60)
         other.distribute_strategy.extended.client.signal()

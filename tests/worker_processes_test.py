@@ -157,9 +157,7 @@ TRACED = [
 TURNS = 9
 
 
-@pytest.mark.parametrize(
-    ("method", "protocol", "p", "tau"), ELASTIC + PUSHING
-)
+@pytest.mark.parametrize(("method", "protocol", "p", "tau"), ELASTIC + PUSHING)
 def test_processes_equal_the_pseudo_code(
     cluster, pool, method, protocol, p, tau
 ):
@@ -171,8 +169,7 @@ def test_processes_equal_the_pseudo_code(
     for process in workers:
         process.do("quadratic", method=method, tau=tau, run_eagerly=eagerly)
     schedule = [
-        int(i) % p
-        for i in np.random.default_rng(p).permutation(TURNS * p)
+        int(i) % p for i in np.random.default_rng(p).permutation(TURNS * p)
     ]
     run = elastic if method in elastic.METHODS else family
     expected = run.expected_run(method, protocol, tau, schedule, p)
@@ -209,18 +206,14 @@ def test_unlike_workers_and_a_restarted_one_end_together(cluster, pool):
     epochs, samples = 3, 1600
     quick, slow, victim, successor = pool.living(4)
     # The victim is the chief: the others begin when it has, and then stays.
-    begin(
-        [victim, quick, slow], servers, protocol="overlapped", float64=False
-    )
+    begin([victim, quick, slow], servers, protocol="overlapped", float64=False)
     shared = {"samples_per_epoch": samples, "epochs": epochs}
     victim.ask("fit_shared", products=10, stay_after=5, **shared)
     assert victim.answer() == "so far"
     quick.ask("fit_shared", products=10, **shared)
     slow.ask("fit_shared", products=400, **shared)
     victim.kill()
-    begin_one(
-        successor, servers, 3, 0, protocol="overlapped", float64=False
-    )
+    begin_one(successor, servers, 3, 0, protocol="overlapped", float64=False)
     successor.ask("fit_shared", products=10, **shared)
     results = [process.answer() for process in (quick, slow, successor)]
     for process in (quick, slow, successor):
@@ -229,9 +222,7 @@ def test_unlike_workers_and_a_restarted_one_end_together(cluster, pool):
     for result in results:
         assert result["epochs"] == epochs
         ends = [total for total, _ in result["samples"]]
-        assert all(
-            end >= (k + 1) * samples for k, end in enumerate(ends)
-        )
+        assert all(end >= (k + 1) * samples for k, end in enumerate(ends))
     # Nobody went on alone.
     assert epochs * samples <= ledger.total_samples < (epochs + 1) * samples
     own = [result["samples"][-1][1] for result in results]
@@ -265,9 +256,7 @@ def test_another_process_goes_on_for_a_killed_one(cluster, pool):
         job.LEARNING_RATE * job.gradient(1, 0, begun_at)
     )
     assert_close(parameters(servers), center + velocity)
-    assert_close(
-        np.array(point), center + velocity + job.MOMENTUM * velocity
-    )
+    assert_close(np.array(point), center + velocity + job.MOMENTUM * velocity)
     first.do("step")
     assert servers.shards[0].registry.members[1].incarnation == 2
     assert [s.version for s in servers.shards] == [7, 7]

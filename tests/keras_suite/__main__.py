@@ -233,9 +233,7 @@ def main(arguments):
             and not reason.startswith(UNEXPLAINED)
         }
         for key, said in failed.items():
-            kept[key] = known.get(key) or new_reason(
-                key, said, plain, mirrored
-            )
+            kept[key] = known.get(key) or new_reason(key, said, plain, mirrored)
         write(kept)
         listed = read()
     wrong = list(complaints(listed, failed, ran))

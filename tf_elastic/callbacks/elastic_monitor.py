@@ -281,8 +281,9 @@ class ElasticMonitor(keras.callbacks.Callback):
         """All tags but the evaluation's, since they were last written."""
         now = self._running_clock().read()
         times, self._at_write = now.since(self._at_write), now
-        steps, self._steps_written = self._steps - self._steps_written, (
-            self._steps
+        steps, self._steps_written = (
+            self._steps - self._steps_written,
+            (self._steps),
         )
         moment = time.perf_counter()
         passed, self._written_at = moment - self._written_at, moment

@@ -97,7 +97,9 @@ class MomentumController(keras.callbacks.Callback):
                 f"`mode` must be one of {MODES}. Received: mode={mode!r}."
             )
         _check(
-            "constant", constant, "positive and finite",
+            "constant",
+            constant,
+            "positive and finite",
             lambda c: 0 < c < math.inf,
         )
         for name, value in (("target", target), ("max_momentum", max_momentum)):

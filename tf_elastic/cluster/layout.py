@@ -115,18 +115,14 @@ class Layout:
     def cut(self, section: Section, shard: int) -> slice:
         """The part of a section that a shard holds."""
         n = self.num_shards
-        return slice(
-            section.size * shard // n, section.size * (shard + 1) // n
-        )
+        return slice(section.size * shard // n, section.size * (shard + 1) // n)
 
     def shard_sizes(self, shard: int) -> list[int]:
         """The values of each section that a shard holds."""
         cuts = [self.cut(section, shard) for section in self.sections]
         return [cut.stop - cut.start for cut in cuts]
 
-    def parts(
-        self, flat: Sequence[np.ndarray], shard: int
-    ) -> list[np.ndarray]:
+    def parts(self, flat: Sequence[np.ndarray], shard: int) -> list[np.ndarray]:
         """The views of whole sections that concern a shard.
 
         Args:
@@ -210,8 +206,7 @@ class Layout:
             "num_shards": self.num_shards,
             "rule": self.rule.config(),
             "variables": [
-                [v.name, list(v.shape), v.dtype, v.role]
-                for v in self.variables
+                [v.name, list(v.shape), v.dtype, v.role] for v in self.variables
             ],
         }
 

@@ -92,10 +92,7 @@ class _HostIteratorSpec(type_spec.TypeSpec):
         return _HostIteratorSpec(iterator_spec, self._strategy)
 
     def _is_alike(self, other: Any) -> bool:
-        return (
-            type(self) is type(other)
-            and self._strategy is other._strategy
-        )
+        return type(self) is type(other) and self._strategy is other._strategy
 
     def is_subtype_of(self, other: Any) -> bool:
         """Whether an iterator of this kind is one of that kind, too."""
@@ -166,9 +163,7 @@ class HostIterator(
 
     @property
     def _type_spec(self) -> _HostIteratorSpec:
-        return _HostIteratorSpec(
-            self._iterator._type_spec, self._strategy
-        )
+        return _HostIteratorSpec(self._iterator._type_spec, self._strategy)
 
     def get_next(self, name: str | None = None) -> Any:
         """The next batch, cut up.

@@ -35,9 +35,10 @@ def is_train_step(function: Callable[..., Any]) -> bool:
 
 
 def _is_method(function: Any, name: str) -> bool:
-    return isinstance(
-        getattr(function, "__self__", None), keras.Model
-    ) and getattr(function, "__name__", None) == name
+    return (
+        isinstance(getattr(function, "__self__", None), keras.Model)
+        and getattr(function, "__name__", None) == name
+    )
 
 
 def at_end_of(
@@ -102,9 +103,9 @@ def _symbolic_batch(dataset: tf.data.Dataset, replicas: int) -> Any:
     spec = dataset.element_spec
     if all(_has_shape(leaf) for leaf in tf.nest.flatten(spec)):
         return tf.nest.map_structure(
-            lambda leaf: None
-            if _is_optional(leaf)
-            else part_spec(leaf, 0, replicas),
+            lambda leaf: (
+                None if _is_optional(leaf) else part_spec(leaf, 0, replicas)
+            ),
             spec,
         )
     first = split_rows(next(iter(dataset.take(1))), replicas)

@@ -68,8 +68,7 @@ def _num_rows(value: Any) -> Any:
 def _part_sizes(rows: Any, num_parts: int) -> list[Any]:
     if isinstance(rows, int):
         return [
-            rows // num_parts + (i < rows % num_parts)
-            for i in range(num_parts)
+            rows // num_parts + (i < rows % num_parts) for i in range(num_parts)
         ]
     return [
         rows // num_parts + tf.cast(i < rows % num_parts, rows.dtype)

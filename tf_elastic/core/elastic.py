@@ -37,9 +37,7 @@ def elastic_difference(worker: Array, center: Array) -> Array:
     return worker - center
 
 
-def pull(
-    worker: Array, difference: Array, moving_rate: Scalar[Array]
-) -> Array:
+def pull(worker: Array, difference: Array, moving_rate: Scalar[Array]) -> Array:
     r"""Moves a worker towards the center: :math:`x^i - \alpha d^i`.
 
     Args:

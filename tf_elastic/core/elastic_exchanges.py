@@ -50,7 +50,6 @@ def jacobi_exchange(
     return _exchanged(orders.jacobi, workers, center, moving_rate, beta)
 
 
-
 def round_robin_exchange(
     workers: Sequence[Array],
     center: Array,
@@ -81,7 +80,6 @@ def round_robin_exchange(
         Zhang (2016), Algorithm 1; eqs. 3.55 and 3.56.
     """
     return _exchanged(orders.round_robin, workers, center, moving_rate, beta)
-
 
 
 def gauss_seidel_exchange(

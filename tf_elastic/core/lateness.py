@@ -39,9 +39,7 @@ def lag(versions: float, num_workers: float) -> float:
     return versions / max(num_workers - 1, 1)
 
 
-def is_late(
-    versions: float, num_workers: float, max_lag: float | None
-) -> bool:
+def is_late(versions: float, num_workers: float, max_lag: float | None) -> bool:
     """Whether a worker's exchange is left out.
 
     Args:

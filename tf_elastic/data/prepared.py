@@ -55,9 +55,7 @@ def builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
         root = data_dir or os.environ.get(
             "TFDS_DATA_DIR", "~/tensorflow_datasets"
         )
-        path = os.path.join(
-            os.path.expanduser(root), name, str(version), _INFO
-        )
+        path = os.path.join(os.path.expanduser(root), name, str(version), _INFO)
         if not tf.io.gfile.exists(path):
             raise
         raise damaged(path, _what_is_wrong(path) or error) from error

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 _DIGITS = "digits.npz"
 # What NumPy raises of a file that is damaged, by where.
 _UNREADABLE = (
-    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 _DIGITS_TEST_EVERY = 5
 

@@ -129,9 +129,7 @@ def simulations(learning_rate: float, steps: int) -> Table:
 def _draw_simulations(
     table: Table, figure: "matplotlib.figure.Figure", learning_rate: float
 ) -> None:
-    alpha = additive.reduced_optimal_moving_rate(
-        eta_h=learning_rate, beta=BETA
-    )
+    alpha = additive.reduced_optimal_moving_rate(eta_h=learning_rate, beta=BETA)
     looks = {
         "symmetric": ("tab:blue", r"$\alpha = \beta / p$"),
         "optimal": ("tab:red", rf"$\alpha = {alpha:.4f}$ (eq. 5.17)"),

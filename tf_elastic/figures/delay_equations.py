@@ -20,9 +20,7 @@ _PAIRS = (("asgd", "sdde", _DELAY), ("sgd", "sde", 0))
 
 def _paths() -> Table:
     """A path of each, and how far two of them are apart as a rule."""
-    paths = delay_equations.compare_paths(
-        delay=_DELAY, runs=_RUNS, seed=_SEED
-    )
+    paths = delay_equations.compare_paths(delay=_DELAY, runs=_RUNS, seed=_SEED)
     columns: dict[str, NDArray[np.float64]] = {
         "iteration": np.arange(len(paths.time), dtype=np.float64),
         "time": paths.time,

@@ -33,9 +33,7 @@ def grid_table(**columns: ArrayLike) -> Table:
     array([3., 3., 4., 4.])
     """
     arrays = np.broadcast_arrays(*columns.values())
-    return dict(
-        zip(columns, [array.ravel() for array in arrays], strict=True)
-    )
+    return dict(zip(columns, [array.ravel() for array in arrays], strict=True))
 
 
 def heat_map(

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 def _compute() -> Table:
     elasticity = np.linspace(0, 1, 601)
     split = np.sqrt(1 - elasticity)
-    matrices = nonconvex.hessian(
-        np.stack([split, -split], axis=-1), elasticity
-    )
+    matrices = nonconvex.hessian(np.stack([split, -split], axis=-1), elasticity)
     return {
         "elasticity": elasticity,
         "smallest_eigenvalue": np.linalg.eigvalsh(matrices)[:, 0],

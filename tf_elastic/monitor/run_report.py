@@ -177,9 +177,7 @@ def _quantiles(values: np.ndarray) -> dict[str, float] | None:
     return {
         "count": int(values.size),
         "mean": float(np.mean(values)),
-        **{
-            f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)
-        },
+        **{f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 99)},
         "max": float(np.max(values)),
     }
 
@@ -251,9 +249,7 @@ def format_report(report: Report) -> str:
     rows = []
     if "test_error" in center:
         loss = f"   (loss {center['test_loss']:.4f})"
-        rows.append(
-            ("center test error", f"{center['test_error']:.2%}{loss}")
-        )
+        rows.append(("center test error", f"{center['test_error']:.2%}{loss}"))
     else:
         rows.append(("center test loss", f"{center['test_loss']:.4f}"))
     if "elastic_distance" in workers:
@@ -330,9 +326,7 @@ _PARTS = (
 
 
 def _time_rows(times: Mapping[str, float]) -> list[tuple[str, str]]:
-    parts = [
-        f"{name} {times[key]:.1f}" for name, key in _PARTS if key in times
-    ]
+    parts = [f"{name} {times[key]:.1f}" for name, key in _PARTS if key in times]
     half = -(-len(parts) // 2) if len(parts) > 5 else len(parts)
     rows = [("time", f"{times['wall_s']:.1f} s: {', '.join(parts[:half])}")]
     if parts[half:]:

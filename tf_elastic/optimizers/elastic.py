@@ -1,6 +1,5 @@
 """Any Keras optimizer, made elastic."""
 
-
 import keras
 
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer

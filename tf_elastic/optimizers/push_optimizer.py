@@ -67,9 +67,7 @@ class PushOptimizer(CenterOptimizer):
     def _learning_rate_of(self, clock: tf.Tensor) -> tf.Tensor:
         """The rate of the step that has just been taken."""
         rate = self._learning_rate
-        if isinstance(
-            rate, keras.optimizers.schedules.LearningRateSchedule
-        ):
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             return rate(clock - 1)
         return rate() if callable(rate) else rate.value
 
@@ -272,7 +270,9 @@ class GradientPush(PushOptimizer):
                     for i in workers
                 ]
             ),
-            float(self._learning_rate_of(tf.convert_to_tensor(self.iterations))),
+            float(
+                self._learning_rate_of(tf.convert_to_tensor(self.iterations))
+            ),
             float(self._momentum.numpy()),
             max(
                 float(np.spacing(p.variable.dtype.as_numpy_dtype(1)))

@@ -193,9 +193,7 @@ class Checks:
         """Defaults of flags; those of the base where the flag is the same."""
         known = {"learning_rate", *flags}
         inherited = {
-            name: default
-            for name, default in of_base.items()
-            if name in known
+            name: default for name, default in of_base.items() if name in known
         }
         if value is None:
             return types.MappingProxyType(inherited)
@@ -286,6 +284,9 @@ def check_not_taken(
                     f"{what}={ours!r} for {made.name} in "
                     f"{file_of(made.cls)}; {other.name} in "
                     f"{file_of(other.cls)} has it already. Rename one"
-                    + (" of the classes." if what == "name" else
-                       ": `register(option=...)`.")
+                    + (
+                        " of the classes."
+                        if what == "name"
+                        else ": `register(option=...)`."
+                    )
                 )

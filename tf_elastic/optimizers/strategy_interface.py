@@ -88,9 +88,7 @@ class ElasticExtended(Protocol):
         A worker that is started again goes on with it.
         """
 
-    def make_exchange(
-        self, spec: Spec, jit_compile: bool | str
-    ) -> Exchange:
+    def make_exchange(self, spec: Spec, jit_compile: bool | str) -> Exchange:
         """Prepares an exchange; see `exchange_spec`.
 
         Raises:

@@ -1,6 +1,5 @@
 """Where workers and center are, in eager code."""
 
-
 import numpy as np
 
 from tf_elastic.optimizers.strategy_interface import Exchange

@@ -21,18 +21,14 @@ def assign_sgd_step(
     """One SGD step of one worker's variable; a sparse one row by row."""
     if isinstance(gradient, tf.IndexedSlices):
         step = core.sgd_step(0.0, gradient.values, learning_rate)
-        optimizer.assign_add(
-            variable, tf.IndexedSlices(step, gradient.indices)
-        )
+        optimizer.assign_add(variable, tf.IndexedSlices(step, gradient.indices))
     else:
         optimizer.assign(
             variable, core.sgd_step(variable, gradient, learning_rate)
         )
 
 
-def scale_gradients(
-    grads: Sequence[Gradient], scale: float
-) -> list[Gradient]:
+def scale_gradients(grads: Sequence[Gradient], scale: float) -> list[Gradient]:
     """Multiplies gradients, dense, sparse or None, by a number."""
     if scale == 1.0:
         return list(grads)

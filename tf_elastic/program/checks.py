@@ -63,9 +63,7 @@ def _without_effect_on_method(option: str) -> dict[str, str]:
             )
     for name, why in method.refuses.items():
         other = next(
-            each.option
-            for each in methods.values()
-            if name not in each.refuses
+            each.option for each in methods.values() if name not in each.refuses
         )
         reasons[name] = (
             f"--optimizer={option} has none: {why}. Leave it out, or choose "
@@ -81,9 +79,7 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             "the workers of a cluster are processes. Leave it out, or give "
             "--local_workers"
         )
-        reasons["order"] = (
-            "a cluster exchanges by --protocol. Leave it out"
-        )
+        reasons["order"] = "a cluster exchanges by --protocol. Leave it out"
     else:
         reasons |= dict.fromkeys(
             ("protocol", "compression", "max_lag", "events", "trusted_network"),
@@ -107,7 +103,8 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
         )
     if settings["local_workers"] is None:
         reasons |= dict.fromkeys(
-            _LOCAL, "only --local_workers starts processes. Leave it out",
+            _LOCAL,
+            "only --local_workers starts processes. Leave it out",
         )
     return reasons
 
@@ -345,8 +342,7 @@ def check_files(settings: Settings) -> None:
     if settings["plot"]:
         if not settings["plot"].endswith(".png"):
             raise usage.UsageError(
-                "--plot must end in .png. Received: --plot="
-                f"{settings['plot']}."
+                f"--plot must end in .png. Received: --plot={settings['plot']}."
             )
         _require("matplotlib", "--plot", "or leave --plot out")
     if settings["logdir"]:

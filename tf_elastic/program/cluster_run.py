@@ -28,9 +28,7 @@ def epochs_done(
     """
     strategy.extended.hear_of_others()
     samples, _ = strategy.samples_trained()
-    return int(
-        min(samples // _samples_per_epoch(settings), settings["epochs"])
-    )
+    return int(min(samples // _samples_per_epoch(settings), settings["epochs"]))
 
 
 def shared_epochs(settings: Settings) -> "SharedEpochs":

@@ -23,7 +23,10 @@ def define_flags() -> flags.FlagValues:
             )
         elif "|" in flag.kind:
             flags.DEFINE_enum(
-                args[0], args[1], flag.kind.split("|"), args[2],
+                args[0],
+                args[1],
+                flag.kind.split("|"),
+                args[2],
                 flag_values=values,
             )
         else:
@@ -82,5 +85,9 @@ def _help_of(flag: Flag) -> list[str]:
         if flag.kind == "switch":
             default = "on" if default else "off"
     text = f"{flag.help} (default: {default})"
-    return [head, *textwrap.wrap(text, 74, initial_indent=" " * 6,
-                                 subsequent_indent=" " * 6)]
+    return [
+        head,
+        *textwrap.wrap(
+            text, 74, initial_indent=" " * 6, subsequent_indent=" " * 6
+        ),
+    ]

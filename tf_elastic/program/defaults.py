@@ -53,9 +53,7 @@ def fill_in(settings: Settings, task: "ClusterConfiguration | None") -> None:
     elif task is not None:
         settings["workers"] = task.num_workers
     elif settings["workers"] is None:
-        alone = (
-            settings["strategy"] not in MIRRORED and method.one_worker
-        )
+        alone = settings["strategy"] not in MIRRORED and method.one_worker
         settings["workers"] = 1 if alone else 4
     if settings["verbose"] is None:
         settings["verbose"] = "1" if sys.stdout.isatty() else "2"
@@ -70,9 +68,7 @@ def fill_in(settings: Settings, task: "ClusterConfiguration | None") -> None:
 _NONE_IS_A_VALUE = ("communication_period", "center_average")
 
 
-def _fill_in_method(
-    settings: Settings, method: known_methods.Known
-) -> None:
+def _fill_in_method(settings: Settings, method: known_methods.Known) -> None:
     """Sets what a method takes for its flags that are not given."""
     kinds = {flag.name: flag.kind for flag in flag_table.all_flags()}
     for name in ("learning_rate", *method.flags):

@@ -44,7 +44,9 @@ def make_devices(settings: Settings) -> list[str]:
             memory = split_memory_mb(free_gpu_memory_mb(), max(shares))
     else:
         physical, shares, memory = (
-            tf.config.list_physical_devices("CPU")[:1], [count], None
+            tf.config.list_physical_devices("CPU")[:1],
+            [count],
+            None,
         )
     try:
         if kind == "CPU":
@@ -75,7 +77,8 @@ def split_memory_mb(free_mb: int, share: int) -> int:
 def free_gpu_memory_mb() -> int:
     """What is free on the fullest GPU, in MiB."""
     command = [
-        "nvidia-smi", "--query-gpu=memory.free",
+        "nvidia-smi",
+        "--query-gpu=memory.free",
         "--format=csv,noheader,nounits",
     ]
     try:

@@ -29,6 +29,8 @@ Settings = dict[str, Any]
 METHOD = "Method"
 # Of these flags those that are no arguments of an optimizer.
 OF_THE_PROGRAM = set("optimizer rules methods advise".split())
+# A table: name, kind and default in one line.
+# fmt: off
 GROUPS: dict[str, list[Flag]] = {
     "Data": [
         Flag(
@@ -330,3 +332,4 @@ GROUPS: dict[str, list[Flag]] = {
         ),
     ],
 }
+# fmt: on

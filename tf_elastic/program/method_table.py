@@ -37,8 +37,11 @@ def text() -> str:
             )
         lines.append("")
     return "\n".join(
-        [*lines, "P: the trainable parameters. Of order and protocol the "
-         "first is the default."]
+        [
+            *lines,
+            "P: the trainable parameters. Of order and protocol the "
+            "first is the default.",
+        ]
     )
 
 

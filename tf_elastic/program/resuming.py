@@ -68,8 +68,10 @@ def take_over(settings: Settings, given: set[str]) -> None:
             if name not in _NOT_TAKEN_OVER:
                 settings[name] = value
         elif name not in _FREE and settings[name] != value:
-            before = f"without --{name}" if value is None else (
-                f"with --{name}={value}"
+            before = (
+                f"without --{name}"
+                if value is None
+                else (f"with --{name}={value}")
             )
             raise usage.UsageError(
                 "A resumed run keeps its settings: it was begun "

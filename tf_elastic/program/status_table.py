@@ -39,9 +39,7 @@ def shown(cluster: "LocalCluster", board: console.Board) -> Iterator[None]:
     def show() -> None:
         is_last = False
         while not is_last:
-            is_last = over.wait(
-                _EVERY_S if is_terminal else _EVERY_S_IN_A_FILE
-            )
+            is_last = over.wait(_EVERY_S if is_terminal else _EVERY_S_IN_A_FILE)
             board.show(watch.table(cluster_watch.view()))
 
     thread = threading.Thread(target=show, name="status", daemon=True)

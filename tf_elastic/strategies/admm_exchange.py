@@ -98,12 +98,15 @@ class AdmmExchange(DeviceExchange):
     ) -> Tensors:
         changes = [
             admm_step(
-                parameter, i, begins, ends, learning_rate,
-                self._spec.elasticity, center,
+                parameter,
+                i,
+                begins,
+                ends,
+                learning_rate,
+                self._spec.elasticity,
+                center,
             )
-            for parameter, center in zip(
-                self.parameters, centers, strict=False
-            )
+            for parameter, center in zip(self.parameters, centers, strict=False)
         ]
         for variable, center in zip(
             self._statistics, centers[len(changes) :], strict=True
@@ -119,9 +122,7 @@ class AdmmExchange(DeviceExchange):
             )
         ]
 
-    def _moved(
-        self, k: int, center: tf.Tensor, change: tf.Tensor
-    ) -> tf.Tensor:
+    def _moved(self, k: int, center: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
         """A center after what workers have brought."""
         is_parameter = k < len(self.parameters)
         rule = self._spec.rule if is_parameter else rules.Follow()

@@ -76,9 +76,7 @@ class ElasticCenterExchange(CenterExchange):
                 point_of, values = stored[k]
                 end = begin + values[0].size
                 for part in blocks(values[0].size):
-                    array[begin:end][part] = point_of(
-                        [v[part] for v in values]
-                    )
+                    array[begin:end][part] = point_of([v[part] for v in values])
                 begin = end
         return flat
 
@@ -90,9 +88,7 @@ class ElasticCenterExchange(CenterExchange):
         self, num_workers: int, clock: int, numbers: Sequence[float]
     ) -> rules.Rates:
         """Alpha and beta."""
-        return self._spec.rates(
-            num_workers, clock, [float(n) for n in numbers]
-        )
+        return self._spec.rates(num_workers, clock, [float(n) for n in numbers])
 
     def _obey(self, moving_rate: tf.Tensor, flat: Tensors) -> None:
         for pull_on_device in self._pull:

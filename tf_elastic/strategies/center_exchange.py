@@ -78,7 +78,9 @@ class CenterExchange:
         self.layout = layout.Layout(
             [
                 layout.VariableSpec(
-                    variable.name, tuple(variable.shape), variable.dtype.name,
+                    variable.name,
+                    tuple(variable.shape),
+                    variable.dtype.name,
                     role,
                 )
                 for variable, role in zip(self._variables, roles, strict=True)
@@ -124,8 +126,10 @@ class CenterExchange:
             indices: of those that are trained.
         """
         rule = self.protocol.rule
-        if self.takes_steps or rule.answers_difference or (
-            not rule.moves_by_itself
+        if (
+            self.takes_steps
+            or rule.answers_difference
+            or (not rule.moves_by_itself)
         ):
             return self
         resting = set(range(len(self.parameters))) - set(indices)
@@ -273,9 +277,7 @@ class CenterExchange:
         tf.cond(
             tf.equal(kind, moved.RESTART),
             lambda: self._move_to(self._shaped(arrays)),
-            lambda: self.show_if(
-                tf.not_equal(kind, moved.NOTHING), arrays
-            ),
+            lambda: self.show_if(tf.not_equal(kind, moved.NOTHING), arrays),
         )
 
     def _move_to(self, flat: Flat) -> None:
@@ -309,9 +311,7 @@ class CenterExchange:
         """Arrays of the sections, whose sizes a graph does not know."""
         return [
             tf.ensure_shape(array, [section.size])
-            for array, section in zip(
-                arrays, self.layout.sections, strict=True
-            )
+            for array, section in zip(arrays, self.layout.sections, strict=True)
         ]
 
     def _cut(self, flat: Flat) -> Flat:

@@ -73,9 +73,7 @@ class CenterSession:
         # A closure over self would keep this alive to the end.
         weakref.finalize(self, client.leave).atexit = False
 
-    def begin_with(
-        self, exchange: CenterExchange, clock: WorkerClock
-    ) -> None:
+    def begin_with(self, exchange: CenterExchange, clock: WorkerClock) -> None:
         """Takes the first exchange of its optimizer."""
         self.exchange, self.clock = exchange, clock
         if not tf.executing_eagerly():
@@ -110,9 +108,7 @@ class CenterSession:
         In a graph, only when it runs: all of it is traced by then.
         """
         exchange = self.exchange
-        outputs = [
-            tf.int32, tf.float64, tf.float64, *exchange.dtypes, tf.int64
-        ]
+        outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes, tf.int64]
 
         def begin() -> None:
             kind, _, rate, *arrays, steps = tf.numpy_function(
@@ -147,9 +143,7 @@ class CenterSession:
             now = tf.cast(clock, tf.int64)
             due = tf.logical_and(due, tf.not_equal(now, self._left_at))
 
-        moment = [
-            clock, samples, exchange.numbers(clock), self.clock.rate()
-        ]
+        moment = [clock, samples, exchange.numbers(clock), self.clock.rate()]
         calls = HostCalls(self, exchange.at_rest)
 
         def ordered(function: Callable, *inputs: Any) -> Any:
@@ -260,9 +254,7 @@ class CenterSession:
         """
         exchange = self.exchange
         center = self.client.join(exchange.layout, list(values))
-        entered = Exchanger(
-            self.client, exchange.protocol.name, exchange.rates
-        )
+        entered = Exchanger(self.client, exchange.protocol.name, exchange.rates)
         entered.begins(Moment(self.client.clock, 0))
         self.exchanger = entered
         return Moved(kind_of(values, center), center)

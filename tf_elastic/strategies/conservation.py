@@ -14,9 +14,7 @@ _ROUNDINGS = 32
 
 
 @contextlib.contextmanager
-def checked(
-    exchange: Any, order: str, rates: Rates
-) -> Iterator[None]:
+def checked(exchange: Any, order: str, rates: Rates) -> Iterator[None]:
     """Inside, an exchange is built that is checked when it runs.
 
     Args:
@@ -48,10 +46,7 @@ def checked(
         exchange.parameters, before, after, strict=True
     ):
         largest = tf.reduce_max(
-            [
-                tf.reduce_max(tf.abs(parameter.point(i)))
-                for i in range(workers)
-            ]
+            [tf.reduce_max(tf.abs(parameter.point(i))) for i in range(workers)]
         )
         scale = tf.maximum(largest, tf.reduce_max(tf.abs(was)))
         share = _ROUNDINGS * (workers + 1) * _epsilon(was.dtype)

@@ -88,9 +88,7 @@ class ElasticExtended(compat.MirroredExtended):
                 self.follow(followers, step)
             self._untrained.put_to_rest(step)
 
-    def follow(
-        self, variables: Sequence[ElasticVariable], step: Step
-    ) -> None:
+    def follow(self, variables: Sequence[ElasticVariable], step: Step) -> None:
         """Lets centers follow what a step has assigned on the workers."""
         raise NotImplementedError
 
@@ -287,9 +285,7 @@ class ElasticExtended(compat.MirroredExtended):
     ) -> None:
         """Tells that an optimizer trains variables in this thread's step."""
         if self.step is not None:
-            self.step.optimizers.append(
-                (optimizer, exchange, list(variables))
-            )
+            self.step.optimizers.append((optimizer, exchange, list(variables)))
 
     def _is_local(self) -> bool:
         return getattr(self._thread, "local", False)

@@ -228,9 +228,7 @@ class ElasticMirroredExtended(ElasticExtended):
         if closing is not None and not bool(closing.is_closed.numpy()):
             exchange.close(clock, count)
 
-    def follow(
-        self, variables: Sequence[ElasticVariable], step: Step
-    ) -> None:
+    def follow(self, variables: Sequence[ElasticVariable], step: Step) -> None:
         """Lets centers be the mean of workers when a period has ended."""
         optimizer, exchange, _ = step.optimizers[0]
         exchange.followers = list(variables)
@@ -273,6 +271,4 @@ class ElasticMirroredExtended(ElasticExtended):
             tf.cond(due, run, lambda: None)
         else:
             closed = exchange.closing.is_closed.read_value()
-            tf.cond(
-                tf.logical_or(due, closed), reopen_and_run, lambda: None
-            )
+            tf.cond(tf.logical_or(due, closed), reopen_and_run, lambda: None)

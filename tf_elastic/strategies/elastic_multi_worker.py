@@ -125,7 +125,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
             )
         if compression != "none" and protocol not in (None, "overlapped"):
             raise ValueError(
-                "`compression` needs `protocol=\"overlapped\"`, in which the "
+                '`compression` needs `protocol="overlapped"`, in which the '
                 "center computes the difference. Received: "
                 f"compression={compression!r}, protocol={protocol!r}."
             )
@@ -186,9 +186,7 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         """
         return self.extended.samples_trained()
 
-    def center_status(
-        self, optimizer: int = 0
-    ) -> list[dict[str, Any] | None]:
+    def center_status(self, optimizer: int = 0) -> list[dict[str, Any] | None]:
         """What each center server says of itself; None for one that is away.
 
         Among it are "version", "num_workers", "members" and "staleness":

@@ -75,9 +75,7 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
         if is_keras and not any(
             map(compat.is_per_replica, tf.nest.flatten(arguments))
         ):  # `train_on_batch` and the like
-            arguments = compat.split_rows(
-                arguments, self.num_replicas_in_sync
-            )
+            arguments = compat.split_rows(arguments, self.num_replicas_in_sync)
         step = Step(
             compat.is_train_step(fn),
             is_keras,

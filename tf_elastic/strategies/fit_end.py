@@ -27,9 +27,7 @@ class FitEnd:
             Optimizer, dict[int, Trained]
         ] = weakref.WeakKeyDictionary()
 
-    def is_of(
-        self, model: object, trained: Sequence[Trained]
-    ) -> None:
+    def is_of(self, model: object, trained: Sequence[Trained]) -> None:
         """Notes who has trained in a step.
 
         Args:

@@ -155,9 +155,7 @@ class HostCalls:
         ]
 
 
-def kind_of(
-    points: Sequence[np.ndarray], center: Sequence[np.ndarray]
-) -> int:
+def kind_of(points: Sequence[np.ndarray], center: Sequence[np.ndarray]) -> int:
     """What a worker that begins is to do: nothing if it is there already."""
     is_there = all(
         mine.tobytes() == theirs.tobytes()

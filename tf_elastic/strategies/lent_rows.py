@@ -27,8 +27,10 @@ def has_rows(tensors: Sequence[Any]) -> tf.Tensor | None:
             continue
         if tensor.shape.rank is not None and tensor.shape[0]:
             return None
-        return tf.size(tensor) > 0 if tensor.shape.rank is None else (
-            tf.shape(tensor)[0] > 0
+        return (
+            tf.size(tensor) > 0
+            if tensor.shape.rank is None
+            else (tf.shape(tensor)[0] > 0)
         )
     return None
 

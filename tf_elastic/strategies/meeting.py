@@ -66,9 +66,7 @@ class Meeting:
 
     def collect(self, deltas: Sequence[Tensors]) -> None:
         """See `core.orders.Place`."""
-        self._exchange.write(
-            self._exchange.collected(deltas, self.rates_now)
-        )
+        self._exchange.write(self._exchange.collected(deltas, self.rates_now))
         self._kept = self.rates_now[PARAMETERS]
 
     def come_back(self, i: int) -> None:

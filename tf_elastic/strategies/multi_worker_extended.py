@@ -216,9 +216,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def prepare_closing(self, exchange: CenterExchange) -> None:
         """Tells that training may end between two exchanges."""
 
-    def follow(
-        self, variables: Sequence[ElasticVariable], step: Step
-    ) -> None:
+    def follow(self, variables: Sequence[ElasticVariable], step: Step) -> None:
         """What is not exchanged is this process' own: worker and center."""
         del step
         exchanged = self._optimizers.exchanged()

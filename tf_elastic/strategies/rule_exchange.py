@@ -97,9 +97,7 @@ class RuleExchange(DeviceExchange):
         after = self.collected(
             [meeting.differ(i) for i in meeting.children()], meeting.rates_now
         )
-        return [
-            parent[self._rule(k).shown] for k, parent in enumerate(after)
-        ]
+        return [parent[self._rule(k).shown] for k, parent in enumerate(after)]
 
     def _rates_of(self, clock: tf.Tensor) -> Rates:
         numbers = self._spec.numbers(clock)
@@ -110,9 +108,7 @@ class RuleExchange(DeviceExchange):
         )
         return {**rates, "num_workers": self.num_workers}
 
-    def rates_at(
-        self, rates: Rates, context: Context
-    ) -> RatesByRole:
+    def rates_at(self, rates: Rates, context: Context) -> RatesByRole:
         """What each role's rule makes of rates, by role."""
         return {
             role: rule.rates_at(rates, context)
@@ -176,9 +172,7 @@ class RuleExchange(DeviceExchange):
         """Worker i and the center move by each other."""
         return self._on(i, self._visit, parents, *_packed(now))
 
-    def collected(
-        self, deltas: Sequence[Tensors], now: RatesByRole
-    ) -> Parents:
+    def collected(self, deltas: Sequence[Tensors], now: RatesByRole) -> Parents:
         """The center with all workers' deltas, each at its owner."""
         after: Parents = [{} for _ in self._variables]
         for owner in sorted(set(self._owners)):
@@ -200,10 +194,7 @@ class RuleExchange(DeviceExchange):
     def write(self, parents: Parents) -> None:
         """Sets the center, on all devices."""
         self._set_centers(
-            [
-                parent[self._rule(k).shown]
-                for k, parent in enumerate(parents)
-            ]
+            [parent[self._rule(k).shown] for k, parent in enumerate(parents)]
         )
         for i, device in enumerate(self._devices):
             with tf.device(device):

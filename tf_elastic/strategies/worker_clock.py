@@ -1,6 +1,5 @@
 """A worker's clock and learning rate, which outlive its process."""
 
-
 import keras
 import tensorflow as tf
 

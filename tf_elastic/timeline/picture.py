@@ -241,9 +241,7 @@ def _draw_staleness(
     ]
     times, values = np.array(known, np.float64).reshape(-1, 2).T
     edges = _bins(len(known), begin, end)
-    parts = [
-        values[_in_bin(times, edges) == k] for k in range(len(edges) - 1)
-    ]
+    parts = [values[_in_bin(times, edges) == k] for k in range(len(edges) - 1)]
 
     def of_each(take: Callable[[np.ndarray], np.float64]) -> list[float]:
         return [float(take(part)) if part.size else math.nan for part in parts]
@@ -259,8 +257,13 @@ def _draw_staleness(
         label="least to most",
     )
     axes.plot(
-        middles, of_each(np.mean), ".-", color=_BLUE, markersize=3,
-        linewidth=1, label="mean",
+        middles,
+        of_each(np.mean),
+        ".-",
+        color=_BLUE,
+        markersize=3,
+        linewidth=1,
+        label="mean",
     )
     axes.set_ylabel("staleness\n(versions)", fontsize=8)
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))

@@ -8,9 +8,7 @@ from tf_elastic.timeline.event import Event
 Listener = Callable[[Event], None]
 
 
-def of_center(
-    index: int, group: int, now: Callable[[], float]
-) -> "Stream":
+def of_center(index: int, group: int, now: Callable[[], float]) -> "Stream":
     """What a center server tells.
 
     Args:

@@ -166,9 +166,7 @@ class CenterState:
             "description": self.description,
             "slots": list(self.slots),
             "rates": self._last_rates,
-        }, [
-            array.copy() for arrays in self.slots.values() for array in arrays
-        ]
+        }, [array.copy() for arrays in self.slots.values() for array in arrays]
 
     def keep(self, state: dict[str, Any], arrays: Arrays) -> None:
         """Takes over what `kept` gave."""

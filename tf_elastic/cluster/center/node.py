@@ -137,9 +137,7 @@ class Node:
         with self.changed:
             if admission.check(self._parts, worker, description):
                 self.exchanges.begin()
-            self.registry.join(
-                worker, incarnation, expected, process, previous
-            )
+            self.registry.join(worker, incarnation, expected, process, previous)
             self._forget(worker)
             self.one_way.settle(worker)
             self.rounds.leave(worker)

@@ -232,7 +232,8 @@ class NodeExchanges:
             deltas = self._state.put_deltas(values)
             self._state.check_finite(deltas, push_id.worker)
             late = not answers and push_id.round not in (
-                None, self._rounds.round
+                None,
+                self._rounds.round,
             )
             at_rest = layouts.members_of(push_id.at_rest)
             if late:  # It has not begun from the last round's answer.
@@ -253,7 +254,11 @@ class NodeExchanges:
             return news, deltas if answers else []
 
     def release(
-        self, worker: int, incarnation: int, round_: int, wait_s: float,
+        self,
+        worker: int,
+        incarnation: int,
+        round_: int,
+        wait_s: float,
         force: bool,
     ) -> News:
         """Waits for a round's end, for `wait_s` at most.

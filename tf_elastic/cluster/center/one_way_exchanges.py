@@ -286,9 +286,7 @@ class OneWayExchanges:
         """Goes on from where the parent is, and so do all below."""
         self._state.begin(values)
         self._state.version += 1
-        self._events.tell(
-            happened.RESTART, version_applied=self._state.version
-        )
+        self._events.tell(happened.RESTART, version_applied=self._state.version)
         for child in self._registry.present:
             self._restart(child)
 

@@ -89,15 +89,11 @@ class CenterServer:
         )
         self._half = WaitingRoom(_MAX_HALF)
         # Those with arrays leave threads for the others.
-        self._large = WaitingRoom(
-            most_calls - _OTHER_CALLS // 2, _CALLS_OF_ONE
-        )
+        self._large = WaitingRoom(most_calls - _OTHER_CALLS // 2, _CALLS_OF_ONE)
         calls = array_calls(self.groups)
         self._arrays: ArrayServer | None = None
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(
-                most_calls, thread_name_prefix="center"
-            ),
+            futures.ThreadPoolExecutor(most_calls, thread_name_prefix="center"),
             handlers=[
                 _Handlers(
                     node.index,

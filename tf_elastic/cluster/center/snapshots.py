@@ -205,9 +205,7 @@ class SnapshotStore:
             "anew, move these files away or choose another folder."
         )
 
-    def _newest(
-        self, above: int = -1
-    ) -> tuple[Snapshot | None, list[Skipped]]:
+    def _newest(self, above: int = -1) -> tuple[Snapshot | None, list[Skipped]]:
         """The newest whole generation above one, and what is passed over."""
         skipped: list[Skipped] = []
         for generation in self.generations():

@@ -96,9 +96,9 @@ class TotalMomentum:
         self._given = SentPoints[_Version]()
         self._count = 0
         # Pushes of which the median was not taken yet.
-        self._seen: collections.deque[
-            tuple[int, int, _Version, np.ndarray]
-        ] = collections.deque(maxlen=_READINGS_KEPT)
+        self._seen: collections.deque[tuple[int, int, _Version, np.ndarray]] = (
+            collections.deque(maxlen=_READINGS_KEPT)
+        )
         self._reading = threading.Lock()
         self._readings: collections.deque[Reading] = collections.deque(
             maxlen=_READINGS_KEPT

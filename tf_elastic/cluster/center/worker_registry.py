@@ -115,8 +115,7 @@ class WorkerRegistry:
         if before and (
             incarnation <= before.incarnation
             or (
-                before.process != process
-                and 0 < previous <= before.incarnation
+                before.process != process and 0 < previous <= before.incarnation
             )
         ):
             raise errors.ReplacedError(
@@ -339,9 +338,7 @@ class WorkerRegistry:
     @property
     def total_samples(self) -> int:
         """Samples that all workers have trained on, all incarnations."""
-        return sum(
-            m.samples + m.earlier_samples for m in self.members.values()
-        )
+        return sum(m.samples + m.earlier_samples for m in self.members.values())
 
     def status(self) -> dict[str, Any]:
         """All that is known of each worker; JSON."""

@@ -241,7 +241,7 @@ def _check_jobs(
         if not isinstance(tasks, (list, tuple)):
             raise ClusterConfigurationError(
                 f"The job {job!r} must be a list of addresses. Received: "
-                f"{tasks!r}. Write it as in \"{job}\": [\"10.0.0.1:2222\"]."
+                f'{tasks!r}. Write it as in "{job}": ["10.0.0.1:2222"].'
             )
         if tasks:
             jobs[job] = tuple(tasks)
@@ -254,13 +254,13 @@ def _check_jobs(
         raise ClusterConfigurationError(
             "The cluster must have a job 'worker' with at least one address. "
             f"Received: the jobs {sorted(jobs)}. Add "
-            "\"worker\": [\"10.0.0.1:2222\"]."
+            '"worker": ["10.0.0.1:2222"].'
         )
     if needs_centers and "ps" not in jobs:
         raise ClusterConfigurationError(
             "An elastic cluster must have a job 'ps' with at least one "
             "address: there the center is kept. Received: the jobs "
-            f"{sorted(jobs)}. Add \"ps\": [\"10.0.0.1:2223\"], and start "
+            f'{sorted(jobs)}. Add "ps": ["10.0.0.1:2223"], and start '
             "`python -m tf_elastic.cluster.ps` there."
         )
     return jobs
@@ -301,7 +301,7 @@ def _check_own_task(
         raise ClusterConfigurationError(
             "The index of a task must be an integer, without quotes. "
             f"Received: {index!r} for the {role}. Write it as in "
-            "\"index\": 0."
+            '"index": 0.'
         )
     tasks = len(jobs.get(role, ()))
     if role == "evaluator":

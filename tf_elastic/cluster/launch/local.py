@@ -292,9 +292,7 @@ class LocalCluster:
             if role in (None, process.role)
         ]
 
-    def kill(
-        self, role: str, index: int, number: int = signal.SIGKILL
-    ) -> int:
+    def kill(self, role: str, index: int, number: int = signal.SIGKILL) -> int:
         """Sends a signal to the process of a task; what follows, follows.
 
         Returns:

@@ -19,9 +19,7 @@ from tf_elastic.cluster.transport import addresses
 _PORT_ATTEMPTS = 3
 
 
-def start(
-    tasks: LocalTasks, keeper: ProcessKeeper, deadline_s: float
-) -> None:
+def start(tasks: LocalTasks, keeper: ProcessKeeper, deadline_s: float) -> None:
     """Makes all processes, and starts the centers at ports that stay free.
 
     Args:

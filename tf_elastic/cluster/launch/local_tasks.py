@@ -42,7 +42,7 @@ class LocalTasks:
             raise ValueError(
                 "`command` must be a list of a program and its arguments. "
                 f"Received: command={self.command!r}. Write it as in "
-                "[sys.executable, \"train.py\"]."
+                '[sys.executable, "train.py"].'
             )
         # Kept through restarts; the caller may bring its own.
         self.token = self.env.get("TF_ELASTIC_TOKEN") or secrets.token_hex(32)

@@ -54,7 +54,7 @@ def split(address: str) -> tuple[str, int]:
     if not isinstance(address, str):
         raise AddressError(
             "An address must be a text of the form host:port. Received: "
-            f"{address!r}. Write it as in \"10.0.0.7:2222\"."
+            f'{address!r}. Write it as in "10.0.0.7:2222".'
         )
     host, colon, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -65,18 +65,18 @@ def split(address: str) -> tuple[str, int]:
         raise AddressError(
             "An address must have the form host:port, without a scheme and "
             f"without spaces. Received: {address!r}. Write it as in "
-            "\"10.0.0.7:2222\"."
+            '"10.0.0.7:2222".'
         )
     if ":" in host and not bracketed:
         raise AddressError(
             "An IPv6 address must stand in brackets. Received: "
-            f"{address!r}. Write it as in \"[fd00::7]:2222\"."
+            f'{address!r}. Write it as in "[fd00::7]:2222".'
         )
     if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
         raise AddressError(
             "The port of an address must be an integer from 1 to 65535. "
             f"Received: {port!r} in {address!r}. Write it as in "
-            "\"10.0.0.7:2222\"."
+            '"10.0.0.7:2222".'
         )
     return host, int(port)
 

@@ -230,9 +230,7 @@ class ArraySocket:
         self._receive_all(view, deadline)
 
     def _wake_up_for(self, nbytes: int) -> None:
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVLOWAT, nbytes
-        )
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, nbytes)
 
     def _receive_all(self, view: memoryview, deadline: float) -> None:
         while view:

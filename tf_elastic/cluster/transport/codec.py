@@ -39,9 +39,7 @@ _LEVELS = np.float32(127)
 # Blocks with a smaller scale count as zero: below this, float32 loses bits.
 _SMALLEST_SCALE = np.finfo(np.float32).tiny
 # Rounded down, so that 127 of them are still finite.
-_LARGEST_SCALE = np.nextafter(
-    np.finfo(np.float32).max / _LEVELS, np.float32(0)
-)
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / _LEVELS, np.float32(0))
 
 
 def encode(codec: str, values: np.ndarray) -> np.ndarray:

@@ -145,9 +145,7 @@ class DirectLine:
 
     close = break_off
 
-    def _asked(
-        self, name: str, header: Header, run: Callable[[Any], T]
-    ) -> T:
+    def _asked(self, name: str, header: Header, run: Callable[[Any], T]) -> T:
         """What comes of a call; what it raises is told as a server does."""
         if self._closed:
             raise errors.CenterUnavailableError(
@@ -166,4 +164,3 @@ class DirectLine:
 def _copied(header: Header) -> Header:
     """As it would be if it had travelled."""
     return wire.unpack(wire.pack(header))
-

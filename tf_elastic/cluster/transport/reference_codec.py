@@ -212,9 +212,7 @@ class PointSender:
         """Arrays for an answer that `decode` puts into `parts`."""
         if self.codec == "none":
             return list(parts)
-        return [
-            codec.room(self.codec, part.size, part.dtype) for part in parts
-        ]
+        return [codec.room(self.codec, part.size, part.dtype) for part in parts]
 
     def decode(self, room: Sequence[Any], parts: Sequence[np.ndarray]) -> None:
         """Puts the answer that came into `room` into `parts`."""

@@ -285,9 +285,7 @@ class CenterClient:
         another instruction, and its workers from the others.
         """
         number = self.instruction.number + 1
-        self._told = told = Instruction(
-            number, stop, learning_rate, instead_of
-        )
+        self._told = told = Instruction(number, stop, learning_rate, instead_of)
         self._all.do(lambda session: session.instruct(told))
 
     # Exchanges.

@@ -157,9 +157,7 @@ class Exchanger:
         with self.client.waiting():
             return self._noted(self.client.read_points())
 
-    def push(
-        self, moment: Moment, differences: Sequence[np.ndarray]
-    ) -> Moved:
+    def push(self, moment: Moment, differences: Sequence[np.ndarray]) -> Moved:
         """Brings the center differences, while the worker waits."""
         self._tell(moment)
         moved = self._bring(self.client.push, moment, differences)

@@ -44,9 +44,7 @@ def exchange(
     points, whole = session.points, False
     while True:
         sent, whole = _encode(session, message, whole)
-        header = {
-            **push.header(session), "codec": points.codec, "whole": whole
-        }
+        header = {**push.header(session), "codec": points.codec, "whole": whole}
         room = points.room(out)
         try:
             news = session.stream(wire.EXCHANGE, header, sent, room)
@@ -77,9 +75,7 @@ def read_and_push(
     if push.is_late(session, news["version"]):
         raise errors.LatePushError("it was read just now")
     put_deltas(session.layout, {"center": out}, message, out)
-    return session.stream(
-        wire.PUSH, push.header(session, news["version"]), out
-    )
+    return session.stream(wire.PUSH, push.header(session, news["version"]), out)
 
 
 def meet(

@@ -230,9 +230,7 @@ class ReliableFanout:
         """
         return self._read(RESTART, self.known, self.known)
 
-    def _read(
-        self, kind: int, own: Arrays, otherwise: Arrays | float
-    ) -> Moved:
+    def _read(self, kind: int, own: Arrays, otherwise: Arrays | float) -> Moved:
         """Reads the center.
 
         Args:

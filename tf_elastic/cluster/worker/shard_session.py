@@ -97,9 +97,7 @@ class ShardSession:
 
     def control(self, name: str, **arguments: Any) -> News:
         """A call of one message each way."""
-        news = self.connection.call(
-            name, self._timeouts.control_s, **arguments
-        )
+        news = self.connection.call(name, self._timeouts.control_s, **arguments)
         self.heard_at = self.now()
         return news
 
@@ -253,9 +251,7 @@ class ShardSession:
         if self.away_since is not None:
             raise errors.CenterUnavailableError(f"{self._server} is away")
         try:
-            patience.call(
-                self._who, self._server, lambda: self._read({}, out)
-            )
+            patience.call(self._who, self._server, lambda: self._read({}, out))
         except errors.CenterUnavailableError as error:
             if self.joined:  # The heartbeat's thread looks for it.
                 self.went_away(error)

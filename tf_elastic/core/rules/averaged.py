@@ -134,7 +134,9 @@ class TimeAverage(Rule):
             own = {_HAS_BEGUN: begun, _BEGINS_AT: start}
         rate = averaging_rate(version, rates.get("averaging_rate"), start)
         now = {
-            **self.of.rates_at(rates, context), **own, "averaging_rate": rate
+            **self.of.rates_at(rates, context),
+            **own,
+            "averaging_rate": rate,
         }
         if self._begins_later:
             now[_IS_BEFORE] = is_before(version, start)

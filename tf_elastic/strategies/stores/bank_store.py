@@ -221,9 +221,7 @@ class BankStore:
         for center in self.centers:
             center.assign(value, read_value=False)
 
-    def update_all(
-        self, update: Callable[[int, tf.Variable], object]
-    ) -> None:
+    def update_all(self, update: Callable[[int, tf.Variable], object]) -> None:
         """See `WorkerStore`; each worker's value is live for its update."""
         live = self.live[0]
         turn = self._bank.turn

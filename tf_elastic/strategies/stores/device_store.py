@@ -60,9 +60,7 @@ class DeviceStore:
         """See `WorkerStore`."""
         return self.live[worker].value()
 
-    def assign(
-        self, worker: int, value: TensorLike
-    ) -> tf.Operation | None:
+    def assign(self, worker: int, value: TensorLike) -> tf.Operation | None:
         """See `WorkerStore`."""
         return self.live[worker].assign(value, read_value=False)
 
@@ -83,9 +81,7 @@ class DeviceStore:
         """See `WorkerStore`."""
         _set(self.centers, value)
 
-    def update_all(
-        self, update: Callable[[int, tf.Variable], object]
-    ) -> None:
+    def update_all(self, update: Callable[[int, tf.Variable], object]) -> None:
         """See `WorkerStore`."""
         for copies in (self.live, self.centers):
             for i, copy in enumerate(copies):

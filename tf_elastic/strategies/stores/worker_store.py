@@ -46,9 +46,7 @@ class WorkerStore(Protocol):
             worker: its number, from 0.
         """
 
-    def assign(
-        self, worker: int, value: TensorLike
-    ) -> tf.Operation | None:
+    def assign(self, worker: int, value: TensorLike) -> tf.Operation | None:
         """Sets a worker's value.
 
         Args:
@@ -83,9 +81,7 @@ class WorkerStore(Protocol):
             value: of the variable's shape and dtype.
         """
 
-    def update_all(
-        self, update: Callable[[int, tf.Variable], object]
-    ) -> None:
+    def update_all(self, update: Callable[[int, tf.Variable], object]) -> None:
         """Updates all workers, and the center, each by what it holds.
 
         Args:

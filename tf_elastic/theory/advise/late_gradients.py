@@ -74,9 +74,7 @@ def _update_matrix(
         "learning_rate": eta[:, None, None],
         "momentum": mu[:, None, None],
     }
-    read = {
-        "center": past[delay], "velocity": past[delay] - past[delay + 1]
-    }
+    read = {"center": past[delay], "velocity": past[delay] - past[delay + 1]}
     taken = rule.apply(
         {"center": past[0], "velocity": past[0] - past[1]},
         curvatures[None, :, None] * rule.begin(read, rates),

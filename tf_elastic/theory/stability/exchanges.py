@@ -148,8 +148,7 @@ def _stable_intervals(
 def _check_order(order: str) -> None:
     if order not in ORDERS:
         raise ValueError(
-            f"`order` must be one of {ORDERS}. "
-            f"Received: order={order!r}."
+            f"`order` must be one of {ORDERS}. Received: order={order!r}."
         )
 
 
