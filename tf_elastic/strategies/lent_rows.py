@@ -8,6 +8,7 @@ is lent to it. Its variables stay as they are (`worker_variable`,
 back.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,11 +66,15 @@ def _or_lent(
     flag: tf.Tensor, own: Sequence[Any], of_first: Sequence[Any]
 ) -> list[Any]:
     rows = [k for k, value in enumerate(own) if _is_rows(value)]
-    found = tf.cond(
-        flag,
-        lambda: [own[k] for k in rows],
-        lambda: [compat.slice_rows(of_first[k], 0, 1) for k in rows],
-    )
+    # What a device has got stays there.
+    devices = (own[k].device for k in rows if isinstance(own[k], tf.Tensor))
+    device = next(filter(None, devices), None)
+    with tf.device(device) if device else contextlib.nullcontext():
+        found = tf.cond(
+            flag,
+            lambda: [own[k] for k in rows],
+            lambda: [compat.slice_rows(of_first[k], 0, 1) for k in rows],
+        )
     result = list(own)
     for k, value in zip(rows, found, strict=True):
         result[k] = value
