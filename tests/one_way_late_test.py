@@ -128,6 +128,36 @@ def test_a_late_node_brings_all_below_it_with_it():
     assert abs(inner.point() - root_was).min() > 0.1
 
 
+def test_what_waits_when_a_late_node_begins_again_is_left_out():
+    """A child was on time, but is where the node is no more."""
+    transport = trees.Direct()
+    root = trees.Inner(max_lag=5.0)
+    transport.serve("root", root.node)
+    quick = trees.Leaf(trees.upstream(transport.line("root"), 0))
+    quick.join()
+    inner = trees.Inner(
+        trees.upstream(transport.line("root"), 1, False),
+        up_period=1,
+        max_lag=5.0,
+    )
+    transport.serve("inner", inner.node)
+    leaf = trees.Leaf(trees.upstream(transport.line("inner"), 0))
+    for each in (leaf, inner):
+        each.join()
+    sends(root, quick, 2.0, times=6)
+    inner.turn()
+    while inner.upstream.carry():
+        pass
+    root.turn()
+    # In the same turn the node hears of that, and then of its child.
+    hears_all(inner)
+    leaf.upstream.put([np.full(trees.N, -50.0)], 1, 1)
+    assert leaf.upstream.carry()
+    inner.turn()
+    np.testing.assert_array_equal(inner.point(), root.point())
+    assert inner.node.status()["one_way"]["late"] == 1
+
+
 def test_whoever_joins_is_on_time():
     root, [quick, late] = two_leaves(max_lag=5.0)
     sends(root, quick, 2.0, times=50)

@@ -265,6 +265,10 @@ class OneWayExchanges:
     def _follow(self, edge: Any) -> None:
         waiting = self._inbox.take(edge)
         values = waiting.values
+        if edge in self._restarts:  # It was on time, before this node was not.
+            self._late += 1
+            self._tell(edge, values, happened.LATE)
+            return
         version, outcome = self._state.version, happened.APPLIED
         if edge == PARENT and self.upstream is not None:
             self.upstream.followed = waiting.parents
