@@ -29,6 +29,32 @@ UNBUILT = {
 }
 
 
+def looped(s, model, optimizer, graph):
+    """The loop of TensorFlow's tutorial on custom training; its losses."""
+
+    def train_step(x):
+        with tf.GradientTape() as tape:
+            losses = tf.square(model(x, training=True) - 1)
+            loss = tf.nn.compute_average_loss(losses[:, 0], global_batch_size=8)
+            scaled = optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(
+            zip(tape.gradient(scaled, variables), variables, strict=True)
+        )
+        return loss
+
+    def distributed_step(batch):
+        each = s.run(train_step, args=(batch,))
+        return s.reduce(tf.distribute.ReduceOp.SUM, each, axis=None)
+
+    if graph:
+        distributed_step = tf.function(distributed_step)
+    data = s.experimental_distribute_dataset(
+        tf.data.Dataset.from_tensor_slices(X).batch(8).repeat(2)
+    )
+    return [float(distributed_step(batch)) for batch in data]
+
+
 @pytest.mark.parametrize(
     ("name", "graph"),
     [
@@ -58,29 +84,7 @@ def test_a_loop_of_ones_own_builds_its_optimizer(strategy, name, graph):
             if built:
                 optimizer.build(model.trainable_variables)
 
-        def train_step(x, model=model, optimizer=optimizer):
-            with tf.GradientTape() as tape:
-                losses = tf.square(model(x, training=True) - 1)
-                loss = tf.nn.compute_average_loss(
-                    losses[:, 0], global_batch_size=8
-                )
-                scaled = optimizer.scale_loss(loss)
-            variables = model.trainable_variables
-            optimizer.apply_gradients(
-                zip(tape.gradient(scaled, variables), variables, strict=True)
-            )
-            return loss
-
-        def distributed_step(batch, s=s, train_step=train_step):
-            each = s.run(train_step, args=(batch,))
-            return s.reduce(tf.distribute.ReduceOp.SUM, each, axis=None)
-
-        if graph:
-            distributed_step = tf.function(distributed_step)
-        data = s.experimental_distribute_dataset(
-            tf.data.Dataset.from_tensor_slices(X).batch(8).repeat(2)
-        )
-        losses = [float(distributed_step(batch)) for batch in data]
+        losses = looped(s, model, optimizer, graph)
         assert losses[-1] < losses[0]
         results.append(
             losses + [native(v).worker_values() for v in model.variables]
@@ -113,28 +117,7 @@ def test_a_model_that_is_built_by_its_first_call(strategy, name, graph):
             )
             optimizer = UNBUILT[name]()
 
-        def train_step(x, model=model, optimizer=optimizer):
-            with tf.GradientTape() as tape:
-                losses = tf.square(model(x, training=True) - 1)
-                loss = tf.nn.compute_average_loss(
-                    losses[:, 0], global_batch_size=8
-                )
-                scaled = optimizer.scale_loss(loss)
-            variables = model.trainable_variables
-            optimizer.apply_gradients(
-                zip(tape.gradient(scaled, variables), variables, strict=True)
-            )
-
-        def step(batch, s=s, train_step=train_step):
-            s.run(train_step, args=(batch,))
-
-        if graph:
-            step = tf.function(step)
-        data = s.experimental_distribute_dataset(
-            tf.data.Dataset.from_tensor_slices(X).batch(8).repeat(2)
-        )
-        for batch in data:
-            step(batch)
+        looped(s, model, optimizer, graph)
         results.append(
             [native(v).worker_values() for v in model.variables]
             + [native(v).numpy() for v in model.variables]

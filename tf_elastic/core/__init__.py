@@ -13,6 +13,7 @@ from tf_elastic.core import rules
 from tf_elastic.core.averages import FIRST_CUT
 from tf_elastic.core.averages import averaging_rate
 from tf_elastic.core.averages import check_average_from
+from tf_elastic.core.averages import first_cut
 from tf_elastic.core.averages import is_before
 from tf_elastic.core.averages import polyak_rate
 from tf_elastic.core.averages import time_average
@@ -49,6 +50,7 @@ __all__ = [
     "conserved_sum",
     "elastic_difference",
     "elastic_rates",
+    "first_cut",
     "gauss_seidel_exchange",
     "inverse_sqrt_decay",
     "is_before",

@@ -78,8 +78,8 @@ class _SequentialAverage(EASGD):
         start = self.average_from
         if start == core.FIRST_CUT:
             [cut_at] = numbers
-            is_cut = core.is_before(0, cut_at)
-            start = is_cut * cut_at + (1 - is_cut) * (clock + 1)
+            begun = core.is_before(0, cut_at)
+            _, start = core.first_cut(clock, 0, begun, cut_at)
         beta = core.averaging_rate(clock, self._constant_rate, start)
         return {"moving_rate": 0.0, "beta": beta}
 

@@ -37,9 +37,11 @@ class Step:
         # Of those that take part, in their order: the optimizer, its
         # exchange, the variables that it trains in this step.
         self.optimizers: list[tuple[Any, Any, list[Any]]] = []
-        self._num_replicas = num_replicas
-        self._is_split = _is_split(arguments)
-        self._has_rows = self._flags(arguments)
+        flat = tf.nest.flatten(arguments)
+        self._is_split = any(map(compat.is_per_replica, flat))
+        # Whether each replica has rows, from `lend` on; None where that is
+        # certain.
+        self._has_rows: list[tf.Tensor | None] = [None] * num_replicas
         self._has_lent = False
         self._graph = compat.default_graph()
 
@@ -53,13 +55,6 @@ class Step:
                     break
         return rows
 
-    def _flags(self, arguments: Any) -> list[tf.Tensor | None]:
-        """Whether each replica has rows; None where that is certain."""
-        if not _is_split(arguments):
-            return [None] * self._num_replicas
-        batch = _tensors_of_replicas(arguments, self._num_replicas)
-        return [lent_rows.has_rows(tensors) for tensors in batch]
-
     def lend(self, arguments: Any) -> Any:
         """Gives idle replicas a row, before they run; see `lent_rows`.
 
@@ -70,8 +65,9 @@ class Step:
         if self._has_lent or not self._is_split:
             return arguments
         self._has_lent = True
-        # Not those of `run`: this may be the graph of another function.
-        self._has_rows = self._flags(arguments)
+        # Not of what `run` got: this may be the graph of another function.
+        batch = _tensors_of_replicas(arguments, len(self._has_rows))
+        self._has_rows = [lent_rows.has_rows(tensors) for tensors in batch]
         if all(flag is None for flag in self._has_rows):
             return arguments
         return lent_rows.lend(arguments, self._has_rows)
@@ -134,7 +130,3 @@ def _tensors_of_replicas(
 
 def _flat(tensors: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
     return [tensor for of_replica in tensors for tensor in of_replica]
-
-
-def _is_split(arguments: Any) -> bool:
-    return any(map(compat.is_per_replica, tf.nest.flatten(arguments)))

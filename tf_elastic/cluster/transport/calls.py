@@ -134,8 +134,7 @@ def _run(
     exchanges = node.exchanges
     match name:
         case wire.READ:
-            here = _wanted(places, _room(node, "none"))
-            return exchanges.read(**header, out=here)
+            return exchanges.read(**header, out=_wanted(node, places))
         case wire.LISTEN:  # What goes to all is nobody's to write in.
             return node.one_way.listen(**header)
         case wire.SEND:
@@ -153,22 +152,29 @@ def _run(
     codec, whole = header["codec"], header["whole"]
     out = None
     if codec == "none":
-        here = [a if a.flags.writeable else np.empty_like(a) for a in arrays]
-        out = _wanted(places, here)
+        out = _wanted(node, places) or [
+            a if a.flags.writeable else np.empty_like(a) for a in arrays
+        ]
     return exchanges.exchange(push_id, arrays, rates, codec, whole, out)
 
 
-def _wanted(places: Places, arrays: Arrays) -> Arrays:
-    """These arrays where they are wanted; as they are if that does not fit."""
+def _wanted(node: Node, places: Places) -> Arrays | None:
+    """Where all of an answer is wanted; None if there is no place for it."""
+    shapes = _shapes(node)
     fitting = [
-        place.view(array.dtype)
-        for place, array in zip(places, arrays, strict=False)
-        if place is not None and place.nbytes == array.nbytes
+        place.view(dtype)
+        for place, (size, dtype) in zip(places, shapes, strict=False)
+        if place is not None and place.nbytes == size * dtype.itemsize
     ]
-    return fitting if len(fitting) == len(arrays) else arrays
+    return fitting if len(fitting) == len(shapes) else None
 
 
 def _room(node: Node, codec: str) -> Arrays:
+    return [codecs.room(codec, *shape) for shape in _shapes(node)]
+
+
+def _shapes(node: Node) -> list[tuple[int, np.dtype]]:
+    """The size and dtype of what a server holds of each section."""
     layout = node.state.layout
     if layout is None:
         raise errors.CenterEmptyError(
@@ -176,6 +182,6 @@ def _room(node: Node, codec: str) -> Arrays:
         )
     sizes = layout.shard_sizes(node.index)
     return [
-        codecs.room(codec, size, np_dtype(section.dtype))
+        (size, np_dtype(section.dtype))
         for section, size in zip(layout.sections, sizes, strict=True)
     ]
