@@ -1,0 +1,1 @@
+"""Clusters that are not there: what would happen in one, and when."""
