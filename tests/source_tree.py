@@ -39,7 +39,7 @@ CONSOLE = f"{PACKAGE}/program/console.py"
 _NARROWER = {
     "core": ("files",),
     "theory": ("files", "core"),
-    "timeline": ("extras", "files"),
+    "timeline": ("extras", "files", "core"),
     "models": ("version", "compat"),
     "data": ("version", "compat", "extras"),
 }

@@ -1,1 +1,37 @@
-"""Clusters that are not there: what would happen in one, and when."""
+"""Clusters that are not there: what would happen in one, and when.
+
+When things happen does not depend on what is learned: a `VirtualTimeline` says
+it, by a `Timing`, before anything is trained.
+"""
+
+from tf_elastic.timeline.virtual.durations import Constant
+from tf_elastic.timeline.virtual.durations import Duration
+from tf_elastic.timeline.virtual.durations import Exponential
+from tf_elastic.timeline.virtual.durations import LogNormal
+from tf_elastic.timeline.virtual.durations import Normal
+from tf_elastic.timeline.virtual.durations import Pareto
+from tf_elastic.timeline.virtual.durations import Trace
+from tf_elastic.timeline.virtual.engine import VirtualTimeline
+from tf_elastic.timeline.virtual.faults import Losses
+from tf_elastic.timeline.virtual.faults import Pauses
+from tf_elastic.timeline.virtual.faults import Stragglers
+from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.timing import Timing
+from tf_elastic.timeline.virtual.workload import Workload
+
+__all__ = [
+    "Constant",
+    "Duration",
+    "Exponential",
+    "LogNormal",
+    "Losses",
+    "Move",
+    "Normal",
+    "Pareto",
+    "Pauses",
+    "Stragglers",
+    "Timing",
+    "Trace",
+    "VirtualTimeline",
+    "Workload",
+]

@@ -59,9 +59,10 @@ class Move(NamedTuple):
     kind: int  # STEP to DIE
     worker: int = -1  # from 0; -1: of no single one (COLLECT)
     # The worker's calls of its optimizer, before a step its own among none:
-    # the first step has 0.
+    # the first step has 0. Of a message on its way, as it was made.
     clock: int = 0
     version: int = 0  # updates of the center before this move
     staleness: int = 0  # of them since the worker's read, of UPDATES
     num_workers: int = 1  # p, the workers present
-    count: int = 1  # messages in the sum, of COLLECT
+    # Messages in the sum, of COLLECT. (A tuple has a `count()`.)
+    count: int = 1  # type: ignore[assignment]

@@ -1,0 +1,193 @@
+"""The workers of a virtual cluster: their steps, and their lives."""
+
+from collections.abc import Iterator
+
+from tf_elastic.timeline.virtual import steps
+from tf_elastic.timeline.virtual import streams
+from tf_elastic.timeline.virtual.center import Center
+from tf_elastic.timeline.virtual.durations import Exponential
+from tf_elastic.timeline.virtual.exchanges import BlockingAfter
+from tf_elastic.timeline.virtual.exchanges import BlockingBefore
+from tf_elastic.timeline.virtual.exchanges import Exchanges
+from tf_elastic.timeline.virtual.exchanges import Overlapped
+from tf_elastic.timeline.virtual.exchanges import Visits
+from tf_elastic.timeline.virtual.moves import DIE
+from tf_elastic.timeline.virtual.moves import JOIN
+from tf_elastic.timeline.virtual.moves import STEP
+from tf_elastic.timeline.virtual.rounds import Rounds
+from tf_elastic.timeline.virtual.scheduler import LIFE
+from tf_elastic.timeline.virtual.scheduler import WORKER
+from tf_elastic.timeline.virtual.scheduler import Process
+from tf_elastic.timeline.virtual.scheduler import Scheduler
+from tf_elastic.timeline.virtual.timing import Timing
+from tf_elastic.timeline.virtual.workload import Workload
+
+
+class Cluster:
+    """All that happens in a virtual cluster, from its beginning.
+
+    The arguments are those of `VirtualTimeline`, checked.
+    """
+
+    def __init__(
+        self,
+        timing: Timing,
+        workload: Workload,
+        num_workers: int,
+        seed: int,
+        max_lag: float | None,
+        quorum: int | None,
+        max_staleness: int | None,
+        merged: bool,
+    ) -> None:
+        self._timing = timing
+        self._workload = workload
+        self._seed = seed
+        self._merged = merged
+        self.center = Center(timing, num_workers, seed, max_lag, max_staleness)
+        self._scheduler = Scheduler()
+        self._clocks = [0] * num_workers
+        self._exchanges = self._make_exchanges(quorum)
+        # A worker that is stopped in between has taken some of its steps.
+        self._can_merge = merged and quorum is None and not _dies(timing)
+        self._ends = [self._ends_of(worker) for worker in range(num_workers)]
+        late = dict(timing.joins)
+        for worker in range(num_workers):
+            if worker not in late:
+                self._begin(worker, 0.0)
+            if worker in late or _dies(timing):
+                life = self._live(worker, late.get(worker))
+                self._scheduler.start(worker, LIFE, life)
+
+    def advance(self, enough: int) -> bool:
+        """Goes on until there are so many moves.
+
+        Returns:
+            Whether there may be more.
+        """
+        return self._scheduler.run(self.center.moves, enough)
+
+    def _make_exchanges(self, quorum: int | None) -> Exchanges:
+        load = self._workload
+        given = self.center, load, self._scheduler, self._clocks
+        if load.protocol == "synchronous":
+            return Rounds(*given, quorum, self._begin_again)
+        if load.protocol == "overlapped":
+            return Overlapped(*given)
+        if self._timing.is_instant:
+            return Visits(*given)
+        return (
+            BlockingBefore(*given) if load.is_before else BlockingAfter(*given)
+        )
+
+    def _ends_of(self, worker: int) -> steps.Ends:
+        if not self._can_merge:
+            return steps.ends(self._timing, self._seed, worker)
+        load = self._workload
+        return steps.merged_ends(
+            self._timing, self._seed, worker, load.phase + 1, load.period
+        )
+
+    def _begin(self, worker: int, time: float) -> None:
+        """A worker is at the center, and begins to work."""
+        self.center.present += 1
+        self.center.settled[worker] = self.center.version
+        if time > 0:
+            self.center.note(JOIN, time, worker, self._clocks[worker])
+        self._exchanges.begins(worker)
+        self._scheduler.start(worker, WORKER, self._work(worker, time))
+
+    def _begin_again(self, worker: int, time: float) -> None:
+        """A worker leaves what it does; it is at the center at a time."""
+        process = self._work_again(worker, time)
+        self._scheduler.start(worker, WORKER, process)
+
+    def _work_again(self, worker: int, time: float) -> Process:
+        time = yield time
+        self.center.restart(time, worker, self._clocks[worker])
+        yield from self._work(worker, time)
+
+    def _work(self, worker: int, time: float) -> Process:
+        """Steps and exchanges, without an end."""
+        center, clocks, clock = self.center, self._clocks, self._clocks[worker]
+        add, ends = center.moves.append, self._ends[worker]
+        period, phase = self._workload.period, self._workload.phase
+        exchange = self._exchanges.exchange
+        visit = None
+        if isinstance(self._exchanges, Visits):
+            visit = self._exchanges.visit
+        if self._can_merge:
+            clock += (phase - clock) % period
+        while True:
+            if not self._can_merge:
+                while clock % period != phase:
+                    time = yield ends(time)
+                    if not self._merged:
+                        add(
+                            (time, STEP, worker, clock, center.version)
+                            + (0, center.present, 1)
+                        )
+                    clock += 1
+                    clocks[worker] = clock
+            time = yield ends(time)
+            if visit is None:
+                time = yield from exchange(worker, time, clock)
+            else:
+                visit(worker, time, clock)
+            clock += period if self._can_merge else 1
+            clocks[worker] = clock
+
+    def _live(self, worker: int, joins_at: float | None) -> Process:
+        """A worker comes, dies, and comes again."""
+        time = 0.0
+        if joins_at is not None:
+            time = yield joins_at
+            self._begin(worker, time)
+        recoveries = self._recoveries(worker)
+        deaths = _Deaths(self._timing, self._seed, worker)
+        while (dies_at := deaths.after(time)) is not None:
+            time = yield dies_at
+            self.center.present -= 1
+            self.center.note(DIE, time, worker, self._clocks[worker])
+            self._scheduler.stop([worker])
+            self._exchanges.leaves(worker, time)
+            if recoveries is None:
+                break
+            time = yield time + next(recoveries)
+            self._begin(worker, time)
+        yield None
+
+    def _recoveries(self, worker: int) -> Iterator[float] | None:
+        recovery = self._timing.recovery
+        if recovery is None:
+            return None
+        return streams.of(recovery, self._seed, streams.RECOVERY, worker)
+
+
+class _Deaths:
+    """When a worker dies: at its times, or by a rate.
+
+    Args:
+        timing: of the cluster.
+        seed: of the timeline.
+        worker: which.
+    """
+
+    def __init__(self, timing: Timing, seed: int, worker: int) -> None:
+        self._listed: list[float] = []
+        self._lives: Iterator[float] | None = None
+        if not isinstance(timing.deaths, int | float):
+            self._listed = [t for w, t in timing.deaths if w == worker]
+        elif timing.deaths:
+            life = Exponential(1 / timing.deaths)
+            self._lives = streams.of(life, seed, streams.DEATH, worker)
+
+    def after(self, time: float) -> float | None:
+        """When a worker dies that lives at a time; None for never."""
+        if self._lives is not None:
+            return time + next(self._lives)
+        return next((t for t in self._listed if t > time), None)
+
+
+def _dies(timing: Timing) -> bool:
+    return bool(timing.deaths)

@@ -1,0 +1,117 @@
+"""The engine: what happens in a virtual cluster, in the order of time."""
+
+from collections.abc import Iterator
+
+from tf_elastic.core import lateness
+from tf_elastic.timeline.virtual.cluster import Cluster
+from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.timing import Timing
+from tf_elastic.timeline.virtual.workload import Workload
+
+# So many are made before they are given, one by one.
+_AT_ONCE = 256
+
+
+class VirtualTimeline:
+    """The moves of a cluster that is not there, made by its timing.
+
+    Each call of `moves` begins anew and gives the same. It has no end, unless
+    all workers die.
+
+    Args:
+        timing: how long things take, and what goes wrong.
+        workload: what is exchanged, by which protocol.
+        num_workers: p, with those that come late.
+        seed: of all that is drawn.
+        max_lag: see `core.lateness`; None for no bound.
+        quorum: of a synchronous round, how many messages end it; None for
+            those of all that are present. The others are left out, and begin
+            again from the center.
+        max_staleness: a message that is so stale is left out, and its worker
+            goes on from the center: R of Ringmaster ASGD, arXiv 2501.16168.
+            None for no bound.
+        merged: an exchange at a time: no steps are listed but those that an
+            exchange is part of.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not go with the
+            others.
+
+    Example:
+
+    >>> from tf_elastic.core import rules
+    >>> timeline = VirtualTimeline(
+    ...     Timing(step=1.0), Workload(rules.Elastic(), "blocking"), 2
+    ... )
+    >>> moves = timeline.moves()
+    >>> [(move.time, move.worker) for move, _ in zip(moves, range(4))]
+    [(1.0, 0), (1.0, 1), (2.0, 0), (2.0, 1)]
+    """
+
+    def __init__(
+        self,
+        timing: Timing,
+        workload: Workload,
+        num_workers: int,
+        *,
+        seed: int = 0,
+        max_lag: float | None = None,
+        quorum: int | None = None,
+        max_staleness: int | None = None,
+        merged: bool = False,
+    ) -> None:
+        _check_count("num_workers", num_workers)
+        workload.check()
+        timing.check(num_workers)
+        lateness.check_max_lag(max_lag)
+        if quorum is not None:
+            _check_count("quorum", quorum)
+            if workload.protocol != "synchronous" or quorum > num_workers:
+                raise ValueError(
+                    "`quorum` is of the synchronous protocol, and at most "
+                    f"`num_workers`. Received: quorum={quorum}, "
+                    f"num_workers={num_workers}, "
+                    f"protocol={workload.protocol!r}."
+                )
+        if max_staleness is not None:
+            _check_count("max_staleness", max_staleness)
+        if type(seed) is not int or seed < 0:
+            raise ValueError(
+                "`seed` must be an integer that is not negative. "
+                f"Received: seed={seed!r:.80}."
+            )
+        self.timing = timing
+        self.workload = workload
+        self.num_workers = num_workers
+        self.seed = seed
+        self.max_lag = max_lag
+        self.quorum = quorum
+        self.max_staleness = max_staleness
+        self.merged = merged
+
+    def moves(self) -> Iterator[Move]:
+        """All moves, from the beginning."""
+        cluster = Cluster(
+            self.timing,
+            self.workload,
+            self.num_workers,
+            self.seed,
+            self.max_lag,
+            self.quorum,
+            self.max_staleness,
+            self.merged,
+        )
+        made, goes_on = cluster.center.moves, True
+        while goes_on:
+            goes_on = cluster.advance(_AT_ONCE)
+            for fields in made:
+                yield tuple.__new__(Move, fields)
+            made.clear()
+
+
+def _check_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(
+            f"`{name}` must be an integer of at least 1. "
+            f"Received: {name}={value!r:.80}."
+        )

@@ -1,0 +1,276 @@
+"""How long everything takes in a virtual cluster, and what goes wrong."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from tf_elastic.timeline.virtual import durations
+from tf_elastic.timeline.virtual import names
+from tf_elastic.timeline.virtual.durations import check_number
+from tf_elastic.timeline.virtual.faults import Losses
+from tf_elastic.timeline.virtual.faults import Pauses
+from tf_elastic.timeline.virtual.faults import Stragglers
+
+_FAULTS = {kind.what: kind for kind in (Stragglers, Losses, Pauses)}
+# One of all workers, or one for each.
+_OF_WORKERS = ("step", "latency", "bandwidth", "speeds")
+_DURATIONS = ("step", "data", "latency", "service", "recovery")
+_BANDWIDTHS = ("bandwidth", "center_bandwidth")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """How long things take, in seconds, and what goes wrong how often.
+
+    Wherever a duration is asked for it may be a number or a `Duration`. A
+    message goes by its worker's link, whose first byte arrives after
+    `latency`, and is then served by the center, one after another as they
+    arrive. It is done with when it is served and its last byte is there.
+
+    Args:
+        step: of a worker's local step: gradient and update. One for all
+            workers, or a sequence of one for each.
+        speeds: by which each worker's `step` is divided, one for each; None
+            for 1.
+        data: of loading a step's data, on top.
+        stragglers: steps that take several times as long.
+        latency: one way, between a worker and the center. One for all, or a
+            sequence of one for each.
+        bandwidth: of a worker's link, each way, bytes a second; None for no
+            bound. One for all, or a sequence of one for each.
+        center_bandwidth: bytes a second that the center takes and gives, all
+            workers and both ways together; None for no bound.
+        service: of a message at the center, beside its bytes.
+        losses: messages that are sent again.
+        pauses: times at which a worker stands still.
+        deaths: a rate, of each worker a second; or pairs (worker, time).
+        recovery: until a worker that has died begins a new life; None for
+            never.
+        joins: pairs (worker, time) of those that come late.
+
+    Raises:
+        ValueError: an argument is out of its range.
+
+    Example:
+
+    >>> timing = Timing(step=0.1, latency=0.001, deaths=[(1, 60.0)])
+    >>> Timing.from_config(timing.config()) == timing
+    True
+    """
+
+    step: Any
+    speeds: Sequence[float] | None = None
+    data: Any = 0.0
+    stragglers: Stragglers | None = None
+    latency: Any = 0.0
+    bandwidth: float | Sequence[float] | None = None
+    center_bandwidth: float | None = None
+    service: Any = 0.0
+    losses: Losses | None = None
+    pauses: Pauses | None = None
+    deaths: float | Sequence[tuple[int, float]] = ()
+    recovery: Any = None
+    joins: Sequence[tuple[int, float]] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the arguments."""
+        for name in _OF_WORKERS:
+            value = getattr(self, name)
+            if _is_sequence(value):
+                self._set(name, tuple(value))
+        for name in _DURATIONS:
+            value = getattr(self, name)
+            if isinstance(value, tuple):
+                self._set(
+                    name, tuple(durations.duration(v, name) for v in value)
+                )
+            elif value is not None or name != "recovery":
+                self._set(name, durations.duration(value, name))
+        for step in self._each("step"):
+            if step.is_nothing:
+                raise ValueError(
+                    "`step` must take some time: what would a timing without "
+                    "a step time say? Received: step=0."
+                )
+        for name in (*_BANDWIDTHS, "speeds"):
+            for value in self._each(name):
+                check_number(name, value, above=0)
+        for name, kind in _FAULTS.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(
+                    f"`{name}` must be None or {kind.__name__}(...). "
+                    f"Received: {name}={value!r:.80}."
+                )
+        self._set("joins", _pairs("joins", self.joins))
+        if _is_sequence(self.deaths):
+            self._set("deaths", _pairs("deaths", self.deaths))
+        else:
+            check_number("deaths", self.deaths)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _each(self, name: str) -> tuple[Any, ...]:
+        """The different ones there are of a field."""
+        value = getattr(self, name)
+        if value is None:
+            return ()
+        return value if isinstance(value, tuple) else (value,)
+
+    def of_worker(self, name: str, worker: int) -> Any:
+        """A worker's own `step`, `latency`, `bandwidth` or `speeds`."""
+        value = getattr(self, name)
+        return value[worker] if isinstance(value, tuple) else value
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether an exchange takes no time at all."""
+        return (
+            all(latency.is_nothing for latency in self._each("latency"))
+            and self.bandwidth is None
+            and self.center_bandwidth is None
+            and self.service.is_nothing
+            and (self.losses is None or self.losses.chance == 0)
+        )
+
+    @property
+    def center_is_instant(self) -> bool:
+        """Whether the center takes no time for a message."""
+        return self.center_bandwidth is None and self.service.is_nothing
+
+    def check(self, num_workers: int) -> None:
+        """Refuses what does not fit a number of workers.
+
+        Raises:
+            ValueError: a sequence has another length, a worker that is named
+                does not exist, or more of them fail than there are.
+        """
+        for name in _OF_WORKERS:
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != num_workers:
+                raise ValueError(
+                    f"`{name}` must be one for all workers, or one for each "
+                    f"of {num_workers}. Received: {len(value)} of them."
+                )
+        deaths = () if isinstance(self.deaths, float | int) else self.deaths
+        for name, pairs in (("joins", self.joins), ("deaths", deaths)):
+            for worker, _ in pairs:
+                if worker >= num_workers:
+                    raise ValueError(
+                        f"`{name}` must name workers from 0 to "
+                        f"{num_workers - 1}. Received: worker {worker}."
+                    )
+        late = [worker for worker, _ in self.joins]
+        _check_once("joins", late, "may come late once")
+        if len(late) >= num_workers:
+            raise ValueError(
+                "`joins` must leave at least one worker that is there from "
+                f"the beginning. Received: {len(late)} of {num_workers}."
+            )
+        if self.recovery is None:
+            dead = [worker for worker, _ in deaths]
+            _check_once("deaths", dead, "can die once, without a `recovery`")
+
+    def config(self) -> dict[str, object]:
+        """What `from_config` makes an equal timing from; JSON.
+
+        Fields that are as they are by default are left out.
+        """
+        return {
+            field.name: _json(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if field.name == "step"
+            or _json(getattr(self, field.name)) != _json(field.default)
+        }
+
+    @classmethod
+    def from_config(cls, config: object) -> "Timing":
+        """Makes an equal timing from what its `config` returned.
+
+        Raises:
+            ValueError: a field does not exist, or is not fit; `step` is
+                missing.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(config, Mapping):
+            raise ValueError(
+                "A timing must be a mapping, of `step` at least. Received: "
+                f"{config!r:.80}."
+            )
+        names.check_known("a timing", config, known)
+        if "step" not in config:
+            raise ValueError(
+                "A timing needs `step`, the seconds of a local step: without "
+                f"it there is nothing to go by. Received: {sorted(config)}."
+            )
+        return cls(
+            **{name: _field(name, value) for name, value in config.items()}
+        )
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> "Timing":
+        """Reads a timing that was written as JSON.
+
+        Raises:
+            ValueError: the file is none; it is named.
+        """
+        with open(path, encoding="utf-8") as file:
+            try:
+                return cls.from_config(json.load(file))
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _json(value: Any) -> object:
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return value.config() if hasattr(value, "config") else value
+
+
+def _field(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in _FAULTS:
+        return _FAULTS[name].from_config(value)
+    if name in _DURATIONS:
+        if _is_sequence(value):
+            return [durations.from_config(item, name) for item in value]
+        return durations.from_config(value, name)
+    return value
+
+
+def _pairs(name: str, pairs: Any) -> tuple[tuple[int, float], ...]:
+    """Pairs of a worker and a time, in the order of times."""
+    found = []
+    for pair in pairs:
+        if not _is_sequence(pair) or len(pair) != 2:
+            raise ValueError(
+                f"`{name}` must hold pairs (worker, time). "
+                f"Received: {pair!r:.80}."
+            )
+        worker, time = pair
+        if type(worker) is not int or worker < 0:
+            raise ValueError(
+                f"`{name}` must name workers by integers from 0. "
+                f"Received: {worker!r:.80}."
+            )
+        check_number(f"{name}' time", time, above=0)
+        found.append((worker, time))
+    return tuple(sorted(found, key=lambda pair: (pair[1], pair[0])))
+
+
+def _check_once(name: str, workers: Sequence[int], what: str) -> None:
+    for worker in workers:
+        if workers.count(worker) > 1:
+            raise ValueError(
+                f"`{name}`: a worker {what}. Received: worker {worker} "
+                f"{workers.count(worker)} times."
+            )
