@@ -223,7 +223,7 @@ class Stay(keras.callbacks.Callback):
 class Worker:
     """What the test may ask for."""
 
-    def begin(self, config, protocol, float64=True):
+    def begin(self, config, protocol, float64=True, events=None):
         """A new strategy, as a new process would make it."""
         os.environ["TF_CONFIG"] = json.dumps(config)
         kind = "float64" if float64 else "float32"
@@ -231,7 +231,7 @@ class Worker:
         keras.config.set_dtype_policy(kind)
         keras.utils.set_random_seed(1)
         self.strategy = strategies.ElasticMultiWorkerStrategy(
-            protocol=protocol, timeouts=PATIENT
+            protocol=protocol, timeouts=PATIENT, events=events
         )
 
     def quadratic(self, method, tau, run_eagerly=True):
@@ -250,6 +250,15 @@ class Worker:
             point(self.model).tolist(),
             center(self.strategy).tolist() if then_center else None,
         ]
+
+    def fit(self, steps):
+        """Stock `fit`, as quickly as it goes; the worker's point after it."""
+        worker = self.strategy.worker_index
+        samples = NOISE[worker, np.arange(steps) % STEPS]
+        self.model.fit(
+            samples, np.zeros(steps), batch_size=1, shuffle=False, verbose=0
+        )
+        return point(self.model).tolist()
 
     def shown(self):
         """What is saved, and where the workers' loss is evaluated."""

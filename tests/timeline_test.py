@@ -43,6 +43,8 @@ PUSH = Event(
     seconds=0.25,
     amount=5,
     outcome=events.APPLIED,
+    call=events.TAKE,
+    settings={"protocol": "blocking", "rule": {"rule": "add"}},
 )
 
 
@@ -88,6 +90,8 @@ def test_numbers_of_numpy_are_written_as_numbers():
         ('{"kind":"join","time":1,"teller":"x","worker":true}', "worker is"),
         ('{"kind":"join","time":1,"teller":"x","rates":[1]}', "rates is"),
         ('{"kind":"join","time":1,"teller":"x","outcome":"?"}', "outcome is"),
+        ('{"kind":"join","time":1,"teller":"x","call":"send"}', "call is"),
+        ('{"kind":"join","time":1,"teller":"x","settings":1}', "settings is"),
     ],
 )
 def test_what_is_no_event_is_refused(line, message):
@@ -243,6 +247,7 @@ def test_each_arrival_is_told(cluster):
         assert [e.version_read for e in arrived] == [0, 0, 1, 2, 3, 4]
         assert [e.staleness for e in arrived] == [0, 1, 1, 1, 1, 1]
         assert {e.outcome for e in arrived} == {events.APPLIED}
+        assert {e.call for e in arrived} == {events.EXCHANGE}
         assert {e.num_workers for e in arrived} == {2}
         assert {e.rates["beta"] for e in arrived} == {support.BETA}
         sizes = cluster.layout.shard_sizes(shard)
@@ -262,8 +267,11 @@ def test_each_arrival_is_told(cluster):
         (0, 3, 30, 30),
         (1, 3, 30, 30),
     ]
+    assert [e.version_settled for e in settled] == list(range(1, 7))
     answered = [e for e in own if e.kind == events.ANSWER]
     assert [e.amount for e in answered] == [2] * 6
+    assert [e.version_read for e in answered] == [0, 0, 1, 2, 3, 4]
+    assert [e.version_settled for e in answered] == list(range(1, 7))
     # A message and its answer are one, by these numbers.
     sent = {(e.worker, e.incarnation, e.sequence) for e in settled}
     assert sent == {
@@ -271,6 +279,36 @@ def test_each_arrival_is_told(cluster):
         for e in found
         if e.kind == events.EXCHANGE
     }
+
+
+def test_what_a_worker_begins_with_is_told(cluster):
+    own = []
+    first, second = cluster.workers(
+        2,
+        support.values,
+        around=iter([Surroundings(), Surroundings(events=own.append)]),
+    )
+    first.clock = 1
+    first.exchange()
+    second.begin()
+    second.clock = 3
+    second.exchange()
+    second.exchanger.ends(second.moment())
+    [start] = [e for e in own if e.kind == events.START]
+    assert (start.worker, start.incarnation) == (1, 1)
+    assert (start.step_applied, start.version_read) == (0, 1)
+    assert start.settings == {
+        "protocol": "blocking",
+        "rule": {"rule": "elastic"},
+        "compression": "none",
+        "model": cluster.layout.fingerprint,
+    }
+    assert start.settings["model"].startswith("4 variables, 24 values: ")
+    assert Event.from_json(start.to_json()) == start
+    assert (own[-1].kind, own[-1].step_applied) == (events.END, 3)
+    # The difference was read, and moved the center, at once.
+    [answer] = [e for e in own if e.kind == events.ANSWER]
+    assert (answer.version_read, answer.version_settled) == (1, 2)
 
 
 def test_what_is_not_applied_is_told(cluster):

@@ -22,6 +22,7 @@ from tf_elastic.core.rules import Elastic
 from tf_elastic.core.rules import Follow
 from tf_elastic.core.rules import Rule
 from tf_elastic.core.rules import from_config
+from tf_elastic.timeline.fingerprint import fingerprint
 
 PARAMETERS = "parameters"  # pulled and pushed
 STATISTICS = "statistics"  # pushed only; workers keep their own
@@ -209,6 +210,11 @@ class Layout:
                 [v.name, list(v.shape), v.dtype, v.role] for v in self.variables
             ],
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the variables, a short name; see `timeline.fingerprint`."""
+        return fingerprint((v.shape, v.dtype, v.role) for v in self.variables)
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Layout":

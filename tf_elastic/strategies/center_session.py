@@ -325,6 +325,7 @@ class CenterSession:
             self.exchange.numbers(clock).numpy(),
             at_rest,
         )
+        self.exchanger.ends(moment)
         self.client.barrier_s = min(_CLOSING_S, self.client.barrier_s)
         if self.exchanger.in_flight:
             self._follow_now(self.exchanger.collect(moment))

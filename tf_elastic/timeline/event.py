@@ -21,6 +21,8 @@ ROUND = "round"  # a synchronous exchange has ended, `amount` took part
 ANSWER = "answer"  # of `amount` servers, to its message: outcome APPLIED, or
 # MISSED if none has answered
 SETTLE = "settle"  # it does what the rule says about an answer
+START = "start"  # it goes on from the center, at `version_read`
+END = "end"  # its training is over for now
 WAIT = "wait"  # training stood still for `seconds`
 MISS = "miss"  # a center server was away for an exchange
 LOST_HALF = "lost_half"  # `amount` halves: the center has moved, the worker not
@@ -31,9 +33,17 @@ BACK = "back"  # it does again, after `seconds` and `amount` missed exchanges
 
 KINDS = (
     *(BEGIN, JOIN, LEAVE, DEATH, EXCHANGE, ROUND),
-    *(ANSWER, SETTLE, WAIT, MISS, LOST_HALF, FORGOTTEN),
-    *(RESTART, AWAY, BACK),
+    *(ANSWER, SETTLE, START, END, WAIT),
+    *(MISS, LOST_HALF, FORGOTTEN, RESTART, AWAY, BACK),
 )
+
+# How the message of an EXCHANGE has come.
+TAKE = "take"  # it is answered by the point to go on from
+PUSH = "push"  # of a difference to what was read before; by nothing
+# "exchange": a point; it is answered by the difference to the center
+DEPOSIT = "deposit"  # to a ROUND, in which all meet
+
+CALLS = (TAKE, PUSH, EXCHANGE, DEPOSIT)
 
 # What became of it.
 APPLIED = "applied"
@@ -64,9 +74,9 @@ class Event(NamedTuple):
     incarnation: int | None = None  # of the worker; with
     sequence: int | None = None  # this one its message has no other's number
     step_sent: int | None = None  # local steps, when the message left
-    step_applied: int | None = None  # when its answer was followed
-    version_settled: int | None = None  # of the answer before, or the start
-    version_read: int | None = None  # the message was made with
+    step_applied: int | None = None  # when its answer was followed, or now
+    version_settled: int | None = None  # after it, of the answer
+    version_read: int | None = None  # the message was made with, or begun at
     version_applied: int | None = None  # as the message found it
     num_workers: int | None = None  # p
     rates: Mapping[str, float | None] | None = None  # of the exchange
@@ -74,6 +84,10 @@ class Event(NamedTuple):
     seconds: float | None = None  # how long; of EXCHANGE, since it was read
     amount: int | None = None  # how many
     outcome: str | None = None  # one of OUTCOMES
+    call: str | None = None  # one of CALLS
+    # Of START: "protocol", "rule", "compression", and "model": see
+    # `fingerprint`.
+    settings: Mapping[str, Any] | None = None
 
     @property
     def staleness(self) -> int | None:
@@ -84,14 +98,15 @@ class Event(NamedTuple):
 
     def to_json(self) -> str:
         """One line, without what does not apply."""
-        fields = {
+        fields: dict[str, Any] = {
             name: value
             for name, value in zip(self._fields, self, strict=True)
             if value != self._field_defaults.get(name, value)
             or name not in self._field_defaults
         }
-        if self.rates is not None:
-            fields["rates"] = dict(self.rates)
+        for name in ("rates", "settings"):
+            if fields.get(name) is not None:
+                fields[name] = dict(fields[name])
         return json.dumps(fields, separators=(",", ":"), default=_number)
 
     @classmethod
@@ -118,7 +133,7 @@ class Event(NamedTuple):
         return cls(**fields)
 
 
-_CHOICES = {"kind": KINDS, "outcome": OUTCOMES}
+_CHOICES = {"kind": KINDS, "outcome": OUTCOMES, "call": CALLS}
 _NUMBERS = ("time", "seconds")
 
 
@@ -133,6 +148,8 @@ def _fits(name: str, value: Any) -> bool:
         return value in _CHOICES[name]
     if name == "teller":
         return isinstance(value, str)
+    if name == "settings":
+        return isinstance(value, dict)
     if name == "rates":
         return isinstance(value, dict) and all(
             rate is None or type(rate) in (int, float)

@@ -1,5 +1,6 @@
 """Who is told of events."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,8 @@ def of_worker(
 class Stream:
     """Passes events on, in the thread of whoever tells them.
 
+    Thread-safe; they are passed on in the order of their times.
+
     Args:
         teller: who tells: "center 0", "worker 1".
         now: the time of day, in seconds.
@@ -43,6 +46,7 @@ class Stream:
         self._now = now
         self._known = known
         self._listeners: list[Listener] = []
+        self._lock = threading.Lock()
 
     def listen(self, listener: Listener) -> None:
         """Has events told to somebody more. It must not wait, nor raise."""
@@ -57,8 +61,9 @@ class Stream:
         """
         if not self._listeners:
             return
-        event = Event(
-            kind, self._now(), self._teller, **{**self._known, **fields}
-        )
-        for listener in self._listeners:
-            listener(event)
+        with self._lock:
+            event = Event(
+                kind, self._now(), self._teller, **{**self._known, **fields}
+            )
+            for listener in self._listeners:
+                listener(event)

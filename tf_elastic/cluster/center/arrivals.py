@@ -21,14 +21,16 @@ _NOT_APPLIED = {
     errors.NonFiniteError: happened.REFUSED,
     errors.MessageError: happened.REFUSED,
 }
+# See `CenterState.check`.
+_ANSWERS_DIFFERENCE = {happened.TAKE: False, happened.EXCHANGE: True}
 
 
 @contextlib.contextmanager
 def arrival(
     parts: NodeParts,
+    call: str,
     push_id: PushId,
     rates: Rates,
-    answers_difference: bool | None = None,
 ) -> Iterator[Registration]:
     """A message is here: nothing else changes inside the block.
 
@@ -36,15 +38,16 @@ def arrival(
 
     Args:
         parts: of the server.
+        call: how it has come; of `timeline.event.CALLS`.
         push_id: whose.
         rates: of the push.
-        answers_difference: see `CenterState.check`.
     """
     with parts.changed:
         parts.state.check_begun()
         try:
             member = parts.registry.admit_push(push_id)
-            parts.state.check(rates, answers_difference, push_id.at_rest)
+            answers = _ANSWERS_DIFFERENCE.get(call)
+            parts.state.check(rates, answers, push_id.at_rest)
             yield member
         except tuple(_NOT_APPLIED) as error:
             outcome = next(
@@ -52,12 +55,13 @@ def arrival(
                 for kind, outcome in _NOT_APPLIED.items()
                 if isinstance(error, kind)
             )
-            _tell(parts, push_id, outcome, parts.state.version)
+            _tell(parts, call, push_id, outcome, parts.state.version)
             raise
 
 
 def note(
     parts: NodeParts,
+    call: str,
     push_id: PushId,
     rates: Rates,
     moved: Sequence[np.ndarray],
@@ -67,6 +71,7 @@ def note(
 
     Args:
         parts: of the server.
+        call: how it has come.
         push_id: whose.
         rates: of the push.
         moved: the arrays that travel, both ways.
@@ -75,6 +80,7 @@ def note(
     member = parts.registry.note_push(push_id)
     _tell(
         parts,
+        call,
         push_id,
         outcome,
         parts.state.version + 1,
@@ -87,6 +93,7 @@ def note(
 
 def _tell(
     parts: NodeParts,
+    call: str,
     push_id: PushId,
     outcome: str,
     settled: int,
@@ -103,5 +110,6 @@ def _tell(
         version_settled=settled,
         num_workers=parts.registry.num_workers,
         outcome=outcome,
+        call=call,
         **fields,
     )

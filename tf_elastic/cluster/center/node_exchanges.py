@@ -103,7 +103,7 @@ class NodeExchanges:
             News, and the point that the worker is to go on from.
         """
         worker, read, state = push_id.worker, push_id.version_read, self._state
-        with arrival(self._parts, push_id, rates, False) as member:
+        with arrival(self._parts, happened.TAKE, push_id, rates) as member:
             self._refuse_late(push_id)
             state.check_finite(messages, worker)
             staleness = float(max(state.version - read, 1))
@@ -113,7 +113,8 @@ class NodeExchanges:
             state.apply(
                 deltas, rates, context, sent=sent, at_rest=push_id.at_rest
             )
-            news = self._applied(push_id, rates, [*messages, *messages])
+            moved = [*messages, *messages]
+            news = self._applied(happened.TAKE, push_id, rates, moved)
             member.read_time = self._parts.now()
             if self.total_momentum:
                 now = state.rule.rates_at(rates, context)
@@ -124,11 +125,11 @@ class NodeExchanges:
 
     def push(self, push_id: PushId, deltas: Arrays, rates: Rates) -> News:
         """Moves the center by one worker's deltas: Algorithm 1, step b)."""
-        with arrival(self._parts, push_id, rates):
+        with arrival(self._parts, happened.PUSH, push_id, rates):
             self._state.apply(
                 deltas, rates, None, push_id.worker, at_rest=push_id.at_rest
             )
-            return self._applied(push_id, rates, deltas)
+            return self._applied(happened.PUSH, push_id, rates, deltas)
 
     def exchange(
         self,
@@ -155,7 +156,7 @@ class NodeExchanges:
             rate), encoded: the worker is to move by the same.
         """
         worker, came = push_id.worker, values
-        with arrival(self._parts, push_id, rates, True) as member:
+        with arrival(self._parts, happened.EXCHANGE, push_id, rates) as member:
             self._refuse_late(push_id)
             if codec == "none":
                 answer = values if out is None else out
@@ -167,7 +168,8 @@ class NodeExchanges:
                 if whole:
                     self.references[worker] = begun(codec, values)
                 squares = self._follow(answer, codec, rates)
-            news = self._applied(push_id, rates, [*came, *answer])
+            moved = [*came, *answer]
+            news = self._applied(happened.EXCHANGE, push_id, rates, moved)
             member.read_time = self._parts.now()
             return {**news, "squares": squares}, answer
 
@@ -225,7 +227,8 @@ class NodeExchanges:
             differences to the center as it is in this round (nothing, if the
             worker is to read the center afterwards).
         """
-        with arrival(self._parts, push_id, rates) as member:
+        call = happened.DEPOSIT
+        with arrival(self._parts, call, push_id, rates) as member:
             answers = self._state.rule.answers_difference
             if answers:
                 self._refuse_late(push_id)
@@ -243,7 +246,8 @@ class NodeExchanges:
                     push_id.worker, deltas, rates, not answers, at_rest
                 )
             outcome = happened.LATE if late else happened.APPLIED
-            note(self._parts, push_id, rates, [*deltas, *deltas], outcome)
+            moved = [*deltas, *deltas]
+            note(self._parts, call, push_id, rates, moved, outcome)
             member.read_time = self._parts.now()
             news = {
                 **self._parts.news(member),
@@ -336,8 +340,10 @@ class NodeExchanges:
                 f"{self._state.index} {versions} updates ago"
             )
 
-    def _applied(self, push_id: PushId, rates: Rates, moved: Arrays) -> News:
-        member = note(self._parts, push_id, rates, moved)
+    def _applied(
+        self, call: str, push_id: PushId, rates: Rates, moved: Arrays
+    ) -> News:
+        member = note(self._parts, call, push_id, rates, moved)
         self._state.version += 1
         newest = self.staleness.newest
         return {

@@ -25,6 +25,7 @@ from tf_elastic.cluster.worker.client import RatesOf
 from tf_elastic.cluster.worker.moved import NOTHING
 from tf_elastic.cluster.worker.moved import Moved
 from tf_elastic.cluster.worker.reliable_push import Moment
+from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.core import protocols
 from tf_elastic.core import rules
 from tf_elastic.timeline import event as happened
@@ -94,7 +95,16 @@ class Exchanger:
     def begins(self, moment: Moment) -> None:
         """Notes that the worker is at the center as it was read just now."""
         self._tell(moment)
-        self._began_at = moment.clock
+        self._starts(moment.clock)
+
+    def ends(self, moment: Moment) -> None:
+        """Notes that training is over for now."""
+        self._tell(moment)
+        self.client.events.tell(
+            happened.END,
+            incarnation=self._first.incarnation,
+            step_applied=moment.clock,
+        )
 
     def begin(self, moment: Moment) -> Moved:
         """Reads the center for a worker that has taken no step yet.
@@ -179,18 +189,40 @@ class Exchanger:
         if not moved.restart:
             self.client.events.tell(
                 happened.SETTLE,
-                incarnation=self.client.sessions[0].incarnation,
+                incarnation=self._first.incarnation,
                 sequence=self.client.sequence,
                 step_sent=self._given_at,
                 step_applied=moment.clock,
+                version_settled=self._first.version_read,
                 num_workers=self.client.num_workers,
             )
         return self._noted(moved)
 
     def _noted(self, moved: Moved) -> Moved:
         if moved.restart:
-            self._began_at = self.client.clock
+            self._starts(self.client.clock)
         return moved
+
+    def _starts(self, clock: int) -> None:
+        """Notes, and tells, that the worker is at the center as it was read."""
+        self._began_at = clock
+        self.client.events.tell(
+            happened.START,
+            incarnation=self._first.incarnation,
+            step_applied=clock,
+            version_read=self._first.version_read,
+            settings={
+                "protocol": self.protocol,
+                "rule": self.client.layout.rule.config(),
+                "compression": self._first.points.codec,
+                "model": self.client.layout.fingerprint,
+            },
+        )
+
+    @property
+    def _first(self) -> ShardSession:
+        """With the first center server: of its versions events tell."""
+        return self.client.sessions[0]
 
     @property
     def _is_push(self) -> bool:

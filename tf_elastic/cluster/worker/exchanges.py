@@ -13,6 +13,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.blocks import check_finite
 from tf_elastic.cluster.blocks import put_deltas
 from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.worker.reliable_push import MADE_WITH
 from tf_elastic.cluster.worker.reliable_push import Push
 from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
@@ -23,9 +24,12 @@ def take(
     session: ShardSession, push: Push, message: Arrays, out: Arrays
 ) -> News:
     """A message there, the point to go on from back."""
-    version_read = session.version_held if push.overlapped else None
-    header = push.header(session, version_read)
-    return session.stream(wire.TAKE, header, message, out)
+    read = session.version_read
+    if push.overlapped:
+        read = session.version_held
+    header = push.header(session, read)
+    news = session.stream(wire.TAKE, header, message, out)
+    return {**news, MADE_WITH: read}
 
 
 def push_only(
@@ -75,7 +79,9 @@ def read_and_push(
     if push.is_late(session, news["version"]):
         raise errors.LatePushError("it was read just now")
     put_deltas(session.layout, {"center": out}, message, out)
-    return session.stream(wire.PUSH, push.header(session, news["version"]), out)
+    read = news["version"]
+    news = session.stream(wire.PUSH, push.header(session, read), out)
+    return {**news, MADE_WITH: read}
 
 
 def meet(

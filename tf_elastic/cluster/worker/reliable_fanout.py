@@ -141,11 +141,14 @@ class ReliableFanout:
         nothing = np.nan if push.takes_points else 0.0
         out = self._completed(out, took_part, nothing)
         self._measure(outcomes, values if apart else out, apart)
+        first = self._sessions[0]
         self._events.tell(
             happened.ANSWER,
-            incarnation=self._sessions[0].incarnation,
+            incarnation=first.incarnation,
             sequence=push.sequence,
             step_sent=push.at.clock,
+            version_read=first.version_made_with if took_part[0] else None,
+            version_settled=first.version_read if took_part[0] else None,
             num_workers=push.rates["num_workers"],
             seconds=self._around.now() - begin,
             amount=sum(took_part),

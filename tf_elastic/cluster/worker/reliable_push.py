@@ -21,6 +21,10 @@ from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.core import lateness
 from tf_elastic.core.rules import Rates
 
+# Among the news of a call: the version that its message was made with, if that
+# is another than of the push before.
+MADE_WITH = "made_with"
+
 
 class Moment(NamedTuple):
     """When an exchange is, by how far the worker is."""
@@ -153,6 +157,7 @@ def _push(
         raise
     outbox.unsent = None
     session.news.note(news)
+    session.version_made_with = news.get(MADE_WITH, session.version_read)
     session.version_held = session.version_read
     session.version_read = news["version"]
     session.round = news["round"]

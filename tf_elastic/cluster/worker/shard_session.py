@@ -76,6 +76,8 @@ class ShardSession:
         # The same before the last answer, which an overlapped message does
         # not know.
         self.version_held = 0
+        # The same that the last answered message was made with.
+        self.version_made_with = 0
         self.round = 0  # the synchronous one to come
         self.heard_at = 0.0  # when it has answered last
         self._timeouts = timeouts

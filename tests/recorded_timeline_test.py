@@ -1,0 +1,151 @@
+"""The logs of real clusters, repeated: to their centers, and workers."""
+
+import collections
+import contextlib
+
+import numpy as np
+import pytest
+
+from tests import cluster_support as support
+from tests import elastic_multi_worker_job as job
+from tests import elastic_multi_worker_test as elastic
+from tests import replay_support
+from tests import worker_processes_test as processes
+from tf_elastic.timeline import EventFile
+from tf_elastic.timeline import event as events
+from tf_elastic.timeline import event_file
+from tf_elastic.timeline.virtual import moves
+from tf_elastic.timeline.virtual.recorded import RecordedTimeline
+
+cluster, pool = elastic.cluster, processes.pool
+
+P = 2
+EXCHANGES = 100  # of each worker
+# Of a method and a protocol: the period.
+RUNS = {
+    ("nesterov", "blocking"): 2,
+    ("nesterov", "overlapped"): 2,
+    ("nesterov", "synchronous"): 2,
+    ("downpour", "blocking"): 3,
+    ("downpour", "overlapped"): 2,
+    ("mdownpour", "blocking"): 1,
+    ("mdownpour", "overlapped"): 1,
+    ("local_sgd", "synchronous"): 2,
+    ("diloco", "synchronous"): 2,
+}
+
+
+def rates_of(method):
+    """Of p."""
+    if method in elastic.METHODS:
+        return replay_support.elastic_rates(job.BETA)
+    rate, momentum = {
+        "mdownpour": (job.LEARNING_RATE, job.MOMENTUM),
+        "diloco": job.OUTER,
+    }.get(method, (0.0, 0.0))
+    return lambda p: {
+        "num_workers": p,
+        "learning_rate": rate,
+        "momentum": momentum,
+    }
+
+
+def gradient(worker, call, point):
+    return job.gradient(worker, call % job.STEPS, point)
+
+
+def bank_of(timeline, method):
+    return replay_support.Bank(
+        timeline,
+        job.INITIAL,
+        gradient,
+        rates_of(method),
+        job.LEARNING_RATE,
+        job.MOMENTUM if method in ("nesterov", "heavy_ball") else 0.0,
+    )
+
+
+class Run:
+    """What a cluster of processes has come to, and told."""
+
+    def __init__(self, servers, workers, path, method, protocol, steps):
+        file = EventFile(path)
+        servers.shards[0].events.listen(file)
+        processes.begin(workers, servers, protocol=protocol, events=str(path))
+        for process in workers:
+            process.do(
+                "quadratic",
+                method=method,
+                tau=RUNS[method, protocol],
+                run_eagerly=False,
+            )
+        for process in workers:
+            process.ask("fit", steps=steps)
+        self.points = [np.array(process.answer()) for process in workers]
+        for process in workers:
+            process.do("end")
+        self.center = elastic.parameters(servers)
+        self.path, self.found = path, event_file.read(path)
+
+
+@pytest.fixture(scope="module")
+def runs(pool, tmp_path_factory):
+    """`runs(method, protocol)`: each is run once."""
+    made = {}
+    folder = tmp_path_factory.mktemp("logs")
+
+    def run(method, protocol):
+        key = method, protocol
+        if key not in made:
+            with contextlib.closing(support.Cluster(1)) as servers:
+                made[key] = Run(
+                    servers,
+                    pool.living(P),
+                    folder / f"{method}-{protocol}.jsonl",
+                    method,
+                    protocol,
+                    # It ends within a period, where that is longer.
+                    EXCHANGES * RUNS[key] - 1,
+                )
+        return made[key]
+
+    return run
+
+
+@pytest.mark.parametrize(("method", "protocol"), RUNS)
+def test_a_real_cluster_is_repeated(runs, method, protocol):
+    run = runs(method, protocol)
+    timeline = RecordedTimeline(run.found)
+    assert (timeline.num_workers, timeline.protocol) == (P, protocol)
+    bank = bank_of(timeline, method)
+    bank.follow(timeline)
+    scale = np.max(np.abs(run.center))
+    np.testing.assert_allclose(
+        bank.center["center"], run.center, rtol=0, atol=1e-9 * scale
+    )
+    for i in range(P):
+        np.testing.assert_allclose(
+            bank.x[i], run.points[i], rtol=0, atol=1e-9 * scale
+        )
+    steps = EXCHANGES * RUNS[method, protocol] - 1
+    assert bank.steps == [steps] * P
+    if protocol != "synchronous":
+        arrived = sorted(
+            (e.version_applied, e.staleness)
+            for e in run.found
+            if e.shard is not None and e.outcome == events.APPLIED
+        )
+        assert bank.staleness == [stale for _, stale in arrived]
+        assert len(arrived) > EXCHANGES
+
+
+def test_the_moves_are_the_same_each_time(runs):
+    timeline = RecordedTimeline(runs("nesterov", "overlapped").found)
+    found = list(timeline.moves())
+    assert found == list(timeline.moves())
+    times = [move.time for move in found]
+    assert times == sorted(times) and times[0] == 0.0
+    counted = collections.Counter(
+        move.worker for move in found if move.kind in moves.STEPS
+    )
+    assert sum(counted.values()) == timeline.num_steps
