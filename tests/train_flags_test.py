@@ -87,6 +87,18 @@ WRONG = [
     ("--learning_rate=-1", ["--learning_rate must be", "at least 0"]),
     ("--learning_rate=nan", ["--learning_rate must be"]),
     ("--learning_rate_decay=-1", ["--learning_rate_decay must be"]),
+    *(
+        (f"--rate_cuts={value}", ["--rate_cuts must be", f"={value}", "5,2"])
+        for value in ("five", "5,1", "5,,2", "0.5", "inf", "nan")
+    ),
+    (
+        "--rate_cuts=5,2 --learning_rate_decay=0.1",
+        ["both set the learning rate"],
+    ),
+    ("--rate_cuts=5 --rate_window=0", ["--rate_window must be at least 1"]),
+    ("--rate_cuts=5 --rate_patience=0", ["--rate_patience must be"]),
+    ("--rate_window=100", ["no effect", "--rate_cuts=5,2"]),
+    ("--rate_patience=3", ["no effect", "only --rate_cuts cuts"]),
     ("--momentum=1", ["--momentum must be in [0, 1)"]),
     ("--beta=-0.1", ["--beta must be"]),
     ("--local_workers=2 --max_lag=-1", ["--max_lag must be"]),
@@ -534,6 +546,7 @@ ALONE = [
     {"optimizer": "easgd", "center_average": "0.2"},
     {"center_average": "polyak", "average_from": "5"},
     {"center_average": "polyak", "average_from": "first_cut"},
+    {"rate_cuts": "5,2", "rate_window": 50, "rate_patience": 3},
     {"optimizer": "downpour", "communication_period": "4"},
     {"optimizer": "mvadownpour", "averaging_rate": 0.2},
     {"optimizer": "async_msgd", "momentum": 0.3, "staleness_scaling": True},

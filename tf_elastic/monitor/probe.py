@@ -24,6 +24,19 @@ def learning_rate(model: keras.Model) -> float:
     return float(_numpy(training_optimizer(model).learning_rate))
 
 
+def steppers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """The optimizers whose learning rates are those of the steps.
+
+    The model's own; where it has no rate, those inside of it.
+    """
+    optimizer = training_optimizer(model)
+    if hasattr(optimizer, "learning_rate"):
+        return [optimizer]
+    return nested.steppers_in(
+        getattr(optimizer, "inner_optimizer", model.optimizer)
+    )
+
+
 def learning_rates(model: keras.Model) -> dict[str, float]:
     """The learning rate of the next step, by the name to log it by.
 
@@ -33,10 +46,7 @@ def learning_rates(model: keras.Model) -> dict[str, float]:
     if hasattr(training_optimizer(model), "learning_rate"):
         return {"learning_rate": learning_rate(model)}
     rates: dict[str, float] = {}
-    steppers: list[keras.optimizers.Optimizer] = nested.steppers_in(
-        getattr(training_optimizer(model), "inner_optimizer", model.optimizer)
-    )
-    for stepper in steppers:
+    for stepper in steppers(model):
         name, number = f"learning_rate/{stepper.name}", 0
         while name in rates:
             number += 1

@@ -8,6 +8,7 @@ from tf_elastic import extras
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
+from tf_elastic.program import rate_cuts
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 from tf_elastic.program.flag_list import Settings
@@ -21,7 +22,7 @@ _LOCAL = "local_ps local_evaluator restart_workers status".split()
 def without_effect(settings: Settings) -> dict[str, str]:
     """The flags that mean nothing here, and why, by their names."""
     strategy = settings["strategy"]
-    reasons: dict[str, str] = {}
+    reasons = rate_cuts.without_effect(settings)
     if settings["dataset"] == "digits":
         reasons |= dict.fromkeys(
             ("data_dir", "download"),
@@ -207,6 +208,8 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("gpu_memory_mb", lambda v: v >= 1, "at least 1"),
     ("learning_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("learning_rate_decay", lambda v: v >= 0, "at least 0"),
+    ("rate_window", lambda v: v >= 1, "at least 1"),
+    ("rate_patience", lambda v: v >= 1, "at least 1"),
     ("momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
     ("beta", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("moving_rate", lambda v: abs(v) < float("inf"), "finite"),
@@ -249,6 +252,7 @@ def check_ranges(settings: Settings) -> None:
             "exchange at every step), or none. Received: "
             f"--communication_period={period}. The default is 10."
         )
+    rate_cuts.check(settings)
     _check_average(settings)
     every = settings["gradient_accumulation_steps"]
     if every is not None and settings["mixed_precision"] == "float16":

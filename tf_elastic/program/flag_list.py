@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from tf_elastic.core import lateness
+from tf_elastic.core import stagnation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,9 @@ Settings = dict[str, Any]
 
 METHOD = "Method"
 # Of these flags those that are no arguments of an optimizer.
-OF_THE_PROGRAM = set("optimizer rules methods advise".split())
+OF_THE_PROGRAM = set(
+    "optimizer rules methods advise rate_cuts rate_window rate_patience".split()
+)
 # A table: name, kind and default in one line.
 # fmt: off
 GROUPS: dict[str, list[Flag]] = {
@@ -175,6 +178,22 @@ GROUPS: dict[str, list[Flag]] = {
             "Decay gamma: the rate at local step t is "
             "eta / sqrt(1 + gamma t).",
             "none",
+        ),
+        Flag(
+            "rate_cuts", "text", None,
+            "What the learning rate is divided by, one after another, each "
+            "time that the loss stagnates: 5,2 in the thesis. Also with the "
+            "mirrored strategies.",
+            "none",
+        ),
+        Flag(
+            "rate_window", "integer", None,
+            "Batches over which the loss is averaged, for --rate_cuts.",
+            "an epoch",
+        ),
+        Flag(
+            "rate_patience", "integer", stagnation.DEFAULT_PATIENCE,
+            "Windows without a lower loss, before --rate_cuts cuts.",
         ),
         Flag(
             "momentum", "number", None,

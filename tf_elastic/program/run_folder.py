@@ -17,6 +17,7 @@ BEST = "best.keras"  # that the evaluator has seen
 SETTINGS = "settings.json"
 HISTORY = "history.csv"
 MODEL = "model.keras"
+RATE_CUTS = "rate_cuts.jsonl"  # what is known of the loss, for the next cut
 # In the backup; the names are those of Keras' `BackupAndRestore`.
 WEIGHTS = "latest.weights.h5"
 METADATA = "training_metadata.json"

@@ -16,6 +16,7 @@ from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import devices
 from tf_elastic.program import loading
+from tf_elastic.program import rate_cuts
 from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
@@ -202,6 +203,8 @@ def _callbacks(
         callbacks.insert(0, keras.callbacks.ProgbarLogger())
     if in_cluster:
         callbacks.append(cluster_run.shared_epochs(settings))
+    if settings["rate_cuts"]:
+        callbacks.append(rate_cuts.callback(settings))
     folder = settings["model_dir"]
     if folder:
         history = HistoryFile(
