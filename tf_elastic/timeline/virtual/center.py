@@ -1,5 +1,6 @@
 """The center of a virtual cluster: its version, its queue, who is too late."""
 
+import math
 from collections.abc import Generator
 from collections.abc import Iterator
 
@@ -42,7 +43,10 @@ class Center:
         # By worker, the version that it was last told.
         self.settled = [0] * num_workers
         self._max_lag = max_lag
-        self._max_staleness = max_staleness
+        self._max_staleness = (
+            math.inf if max_staleness is None else max_staleness
+        )
+        self._is_bounded = max_lag is not None or max_staleness is not None
         self._links = Links(timing, num_workers, seed)
         self._is_instant = timing.center_is_instant
         self._service = streams.of(
@@ -94,9 +98,15 @@ class Center:
         )
 
     def take(
-        self, kind: int, time: float, worker: int, clock: int, read: int
+        self,
+        kind: int,
+        time: float,
+        worker: int,
+        clock: int,
+        read: int,
+        may_be_late: bool = True,
     ) -> bool:
-        """Moves by a message, or leaves it out if it is stale.
+        """Moves by a message, or leaves it out.
 
         Args:
             kind: of the move.
@@ -104,14 +114,17 @@ class Center:
             worker: whose message.
             clock: the worker's.
             read: the version that the message was made with.
+            may_be_late: whether it is asked for the worker's lag.
 
         Returns:
             Whether it has moved.
         """
         version = self.version
         staleness = version - read
-        bound = self._max_staleness
-        if bound is not None and staleness >= bound:
+        if self._is_bounded and (
+            (may_be_late and self.is_late(worker))
+            or staleness >= self._max_staleness
+        ):
             self.drop(time, worker, clock, staleness)
             return False
         self.moves.append(
@@ -119,15 +132,6 @@ class Center:
         )
         self.version = self.settled[worker] = version + 1
         return True
-
-    def take_if_in_time(
-        self, kind: int, time: float, worker: int, clock: int, read: int
-    ) -> bool:
-        """As `take`, and leaves it out if the worker is late, too."""
-        if self._max_lag is not None and self.is_late(worker):
-            self.drop(time, worker, clock, self.version - read)
-            return False
-        return self.take(kind, time, worker, clock, read)
 
     def drop(
         self, time: float, worker: int, clock: int, staleness: int = 0

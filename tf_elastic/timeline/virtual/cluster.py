@@ -50,7 +50,9 @@ class Cluster:
         self._exchanges = self._make_exchanges(quorum)
         # A worker that is stopped in between has taken some of its steps.
         self._can_merge = merged and quorum is None and not _dies(timing)
-        self._ends = [self._ends_of(worker) for worker in range(num_workers)]
+        self._seconds = [
+            self._seconds_of(worker) for worker in range(num_workers)
+        ]
         late = dict(timing.joins)
         for worker in range(num_workers):
             if worker not in late:
@@ -80,11 +82,11 @@ class Cluster:
             BlockingBefore(*given) if load.is_before else BlockingAfter(*given)
         )
 
-    def _ends_of(self, worker: int) -> steps.Ends:
+    def _seconds_of(self, worker: int) -> Iterator[float]:
         if not self._can_merge:
-            return steps.ends(self._timing, self._seed, worker)
+            return steps.seconds(self._timing, self._seed, worker)
         load = self._workload
-        return steps.merged_ends(
+        return steps.merged_seconds(
             self._timing, self._seed, worker, load.phase + 1, load.period
         )
 
@@ -110,32 +112,26 @@ class Cluster:
     def _work(self, worker: int, time: float) -> Process:
         """Steps and exchanges, without an end."""
         center, clocks, clock = self.center, self._clocks, self._clocks[worker]
-        add, ends = center.moves.append, self._ends[worker]
+        add = center.moves.append
         period, phase = self._workload.period, self._workload.phase
-        exchange = self._exchanges.exchange
+        exchange, steps_at_once = self._exchanges.exchange, 1
         visit = None
         if isinstance(self._exchanges, Visits):
             visit = self._exchanges.visit
         if self._can_merge:
-            clock += (phase - clock) % period
-        while True:
-            if not self._can_merge:
-                while clock % period != phase:
-                    time = yield ends(time)
-                    if not self._merged:
-                        add(
-                            (time, STEP, worker, clock, center.version)
-                            + (0, center.present, 1)
-                        )
-                    clock += 1
-                    clocks[worker] = clock
-            time = yield ends(time)
-            if visit is None:
-                time = yield from exchange(worker, time, clock)
-            else:
+            clock, steps_at_once = phase, period
+        is_listed = not self._merged
+        for seconds in self._seconds[worker]:
+            time = yield time + seconds
+            if clock % period != phase:
+                if is_listed:
+                    at, present = center.version, center.present
+                    add((time, STEP, worker, clock, at, 0, present, 1))
+            elif visit is not None:
                 visit(worker, time, clock)
-            clock += period if self._can_merge else 1
-            clocks[worker] = clock
+            else:
+                time = yield from exchange(worker, time, clock)
+            clocks[worker] = clock = clock + steps_at_once
 
     def _live(self, worker: int, joins_at: float | None) -> Process:
         """A worker comes, dies, and comes again."""

@@ -77,15 +77,13 @@ class Visits(Exchanges):
         center = self.center
         if self.is_before:
             read = center.version
-            if not center.take_if_in_time(
-                VISITING_STEP, time, worker, clock, read
-            ):
+            if not center.take(VISITING_STEP, time, worker, clock, read):
                 center.restart(time, worker, clock)
                 center.note(STEP, time, worker, clock)
             return
         center.note(STEP, time, worker, clock)
         read = center.settled[worker]
-        if not center.take_if_in_time(VISIT, time, worker, clock + 1, read):
+        if not center.take(VISIT, time, worker, clock + 1, read):
             center.restart(time, worker, clock + 1)
 
     def exchange(self, worker: int, time: float, clock: int) -> Exchange:
@@ -113,7 +111,7 @@ class BlockingBefore(Exchanges):
             time = yield from center.reach(
                 worker, time, load.bytes_up, load.bytes_up + load.bytes_down
             )
-            in_time = center.take(APPLY, time, worker, clock, read)
+            in_time = center.take(APPLY, time, worker, clock, read, False)
             time = yield center.answer_arrives(worker, time, load.bytes_down)
         if in_time:
             center.note(SETTLING_STEP, time, worker, clock)
@@ -136,7 +134,7 @@ class BlockingAfter(Exchanges):
         time = yield from center.reach(
             worker, time, load.bytes_up, load.bytes_up + load.bytes_down
         )
-        taken = center.take_if_in_time(ARRIVE, time, worker, clock, read)
+        taken = center.take(ARRIVE, time, worker, clock, read)
         time = yield center.answer_arrives(worker, time, load.bytes_down)
         if taken:
             center.note(SETTLE, time, worker, clock)
@@ -214,9 +212,7 @@ class Overlapped(Exchanges):
         time = yield from center.reach(
             worker, time, load.bytes_up, load.bytes_up + load.bytes_down
         )
-        self._was_taken[worker] = center.take_if_in_time(
-            ARRIVE, time, worker, clock, read
-        )
+        self._was_taken[worker] = center.take(ARRIVE, time, worker, clock, read)
         back = center.answer_arrives(worker, time, load.bytes_down)
         self._answer_at[worker] = back
         if self._waits[worker]:

@@ -9,7 +9,6 @@ kind of process.
 """
 
 import heapq
-from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Generator
 from collections.abc import Sequence
@@ -21,48 +20,33 @@ MESSAGE = 0  # on its way, while the worker goes on
 WORKER = 1
 LIFE = 2  # comes, dies, comes again
 
-_Entry = tuple[float, int, int, Callable[[float], float | None]]
-
 
 class Scheduler:
     """Resumes processes in the order of their times."""
 
     def __init__(self) -> None:
-        self._heap: list[_Entry] = []
-        self._parked: dict[int, Callable[[float], float | None]] = {}
-        # To be done once the process that is going on now has yielded.
-        self._changes: list[Callable[[], None]] = []
+        self._heap: list[tuple[float, int, int, Process]] = []
+        self._parked: dict[int, Process] = {}  # by worker
+        # What is to be done once the process that goes on now has yielded.
+        self._stopped: set[int] = set()
+        self._begun: list[tuple[float, int, int, Process]] = []
+        self._woken: list[tuple[float, int]] = []
 
     def start(self, worker: int, kind: int, process: Process) -> None:
         """Lets a process begin: what it does first, it does at once."""
         time = next(process)
-        entry = worker, kind, process.send
-        self._changes.append(lambda: self._put(time, *entry))
+        if time is not None:
+            self._begun.append((time, worker, kind, process))
+        elif kind == WORKER:
+            self._parked[worker] = process
 
     def wake(self, time: float, workers: Collection[int]) -> None:
         """Lets parked workers go on, at a time."""
-
-        def put() -> None:
-            for worker in workers:
-                self._put(time, worker, WORKER, self._parked.pop(worker))
-
-        self._changes.append(put)
+        self._woken += [(time, worker) for worker in workers]
 
     def stop(self, workers: Collection[int]) -> None:
         """Ends what workers do, and what they have sent on its way."""
-        gone = frozenset(workers)
-
-        def remove() -> None:
-            self._heap[:] = [
-                entry
-                for entry in self._heap
-                if entry[1] not in gone or entry[2] == LIFE
-            ]
-            heapq.heapify(self._heap)
-            for worker in gone:
-                self._parked.pop(worker, None)
-
-        self._changes.append(remove)
+        self._stopped.update(workers)
 
     def run(self, results: Sequence[object], enough: int) -> bool:
         """Resumes one process after another.
@@ -74,35 +58,38 @@ class Scheduler:
         Returns:
             Whether there are processes left that want to go on.
         """
-        replace, pop, changes = heapq.heapreplace, heapq.heappop, self._changes
+        replace, pop, heap = heapq.heapreplace, heapq.heappop, self._heap
+        begun, woken, stopped = self._begun, self._woken, self._stopped
         self._change()
-        heap = self._heap
         while heap and len(results) < enough:
-            time, worker, kind, resume = heap[0]
-            then = resume(time)
+            time, worker, kind, process = heap[0]
+            then = process.send(time)
             if then is not None:
-                replace(heap, (then, worker, kind, resume))
+                replace(heap, (then, worker, kind, process))
             else:
                 pop(heap)
                 if kind == WORKER:
-                    self._parked[worker] = resume
-            if changes:
+                    self._parked[worker] = process
+            if begun or woken or stopped:
                 self._change()
         return bool(heap)
 
     def _change(self) -> None:
-        for change in self._changes:
-            change()
-        self._changes.clear()
-
-    def _put(
-        self,
-        time: float | None,
-        worker: int,
-        kind: int,
-        resume: Callable[[float], float | None],
-    ) -> None:
-        if time is not None:
-            heapq.heappush(self._heap, (time, worker, kind, resume))
-        elif kind == WORKER:
-            self._parked[worker] = resume
+        heap, stopped = self._heap, self._stopped
+        if stopped:
+            heap[:] = [
+                entry
+                for entry in heap
+                if entry[1] not in stopped or entry[2] == LIFE
+            ]
+            heapq.heapify(heap)
+            for worker in stopped:
+                self._parked.pop(worker, None)
+            stopped.clear()
+        for entry in self._begun:
+            heapq.heappush(heap, entry)
+        self._begun.clear()
+        for time, worker in self._woken:
+            process = self._parked.pop(worker)
+            heapq.heappush(heap, (time, worker, WORKER, process))
+        self._woken.clear()

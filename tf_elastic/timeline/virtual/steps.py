@@ -1,33 +1,31 @@
-"""When a worker's local steps end."""
+"""How long a worker's local steps take, one after another."""
 
 import itertools
-from collections.abc import Callable
-from collections.abc import Generator
 from collections.abc import Iterator
 
 import numpy as np
 
 from tf_elastic.timeline.virtual import streams
 from tf_elastic.timeline.virtual.durations import Constant
+from tf_elastic.timeline.virtual.durations import Exponential
 from tf_elastic.timeline.virtual.durations import Sampler
 from tf_elastic.timeline.virtual.faults import Pauses
 from tf_elastic.timeline.virtual.timing import Timing
 
-# When what begins at a time ends.
-Ends = Callable[[float], float]
 
-
-def ends(timing: Timing, seed: int, worker: int) -> Ends:
-    """When a worker's steps end, one after another, by when they begin."""
+def seconds(timing: Timing, seed: int, worker: int) -> Iterator[float]:
+    """What each step of a worker takes, pauses among it, without an end."""
     each = _sampler(timing, seed, worker)
     if isinstance(each, float):
-        return _ends(timing, itertools.repeat(each), seed, worker)
-    return _ends(timing, streams.one_by_one(each), seed, worker)
+        undisturbed: Iterator[float] = itertools.repeat(each)
+    else:
+        undisturbed = streams.one_by_one(each)
+    return _with_pauses(undisturbed, timing.pauses, seed, worker)
 
 
-def merged_ends(
+def merged_seconds(
     timing: Timing, seed: int, worker: int, first: int, period: int
-) -> Ends:
+) -> Iterator[float]:
     """The same of several steps at once.
 
     Args:
@@ -39,78 +37,66 @@ def merged_ends(
     """
     each = _sampler(timing, seed, worker)
     if isinstance(each, float):
-        later: Iterator[float] = itertools.repeat(each * period)
-        sums = itertools.chain([each * first], later)
-        return _ends(timing, sums, seed, worker)
+        sums = itertools.chain([each * first], itertools.repeat(each * period))
+        return _with_pauses(sums, timing.pauses, seed, worker)
 
     def draw(count: int) -> np.ndarray:
         sums: np.ndarray = each(count * period).reshape(count, period).sum(1)
         return sums
 
-    def summed() -> Iterator[float]:
-        yield float(each(first).sum())
-        yield from streams.one_by_one(draw)
-
-    return _ends(timing, summed(), seed, worker)
-
-
-def _ends(
-    timing: Timing, seconds: Iterator[float], seed: int, worker: int
-) -> Ends:
-    found = _begun(_one_after_another(seconds))
-    if timing.pauses is None:
-        return found
-    return _begun(_with_pauses(found, timing.pauses, seed, worker))
-
-
-def _begun(process: Generator[float, float, None]) -> Ends:
-    next(process)
-    return process.send
-
-
-def _one_after_another(
-    seconds: Iterator[float],
-) -> Generator[float, float, None]:
-    time = yield 0.0
-    for taken in seconds:
-        time = yield time + taken
+    drawn = itertools.chain(
+        [float(each(first).sum())], streams.one_by_one(draw)
+    )
+    return _with_pauses(drawn, timing.pauses, seed, worker)
 
 
 def _with_pauses(
-    undisturbed: Ends, pauses: Pauses, seed: int, worker: int
-) -> Generator[float, float, None]:
-    rng = streams.generator(seed, streams.PAUSE_BEGINS, worker)
-    works = streams.one_by_one(lambda n: rng.exponential(1 / pauses.rate, n))
+    undisturbed: Iterator[float],
+    pauses: Pauses | None,
+    seed: int,
+    worker: int,
+) -> Iterator[float]:
+    if pauses is None:
+        return undisturbed
+    works = streams.of(
+        Exponential(1 / pauses.rate), seed, streams.PAUSE_BEGINS, worker
+    )
     stands = streams.of(pauses.seconds, seed, streams.PAUSE, worker)
+    return _disturbed(undisturbed, works, stands)
+
+
+def _disturbed(
+    undisturbed: Iterator[float],
+    works: Iterator[float],
+    stands: Iterator[float],
+) -> Iterator[float]:
     left = next(works)  # seconds of work before the next pause
-    time = yield 0.0
-    while True:
-        end = undisturbed(time)
-        work = end - time
+    for work in undisturbed:
+        taken = work
         while left < work:
-            end += next(stands)
+            taken += next(stands)
             left += next(works)
         left -= work
-        time = yield end
+        yield taken
 
 
 def _sampler(timing: Timing, seed: int, worker: int) -> Sampler | float:
     """Draws the seconds of steps; or a number, if all take the same."""
     step = timing.of_worker("step", worker)
     speed = timing.of_worker("speeds", worker) or 1.0
-    stragglers = timing.stragglers
-    constant = isinstance(step, Constant) and isinstance(timing.data, Constant)
-    if constant and stragglers is None:
-        return float(step.seconds / speed + timing.data.seconds)
+    data, stragglers = timing.data, timing.stragglers
+    is_constant = isinstance(step, Constant) and isinstance(data, Constant)
+    if is_constant and stragglers is None:
+        return float(step.seconds / speed + data.seconds)
     steps = streams.sampler(step, seed, streams.STEP, worker)
-    loads = streams.sampler(timing.data, seed, streams.DATA, worker)
+    loads = streams.sampler(data, seed, streams.DATA, worker)
+    if stragglers is None:
+        return lambda count: steps(count) / speed + loads(count)
     rng = streams.generator(seed, streams.STRAGGLE, worker)
 
     def draw(count: int) -> np.ndarray:
-        seconds = steps(count) / speed
-        if stragglers is not None:
-            slow = rng.random(count) < stragglers.chance
-            seconds[slow] *= stragglers.factor
-        return seconds + loads(count)
+        taken = steps(count) / speed
+        taken[rng.random(count) < stragglers.chance] *= stragglers.factor
+        return taken + loads(count)
 
     return draw

@@ -4,6 +4,8 @@ Each worker has a generator of its own for each purpose: what one draws changes
 nothing of what others do, however many there are.
 """
 
+import array
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,7 +29,7 @@ RECOVERY = 9
 CENTER = 0  # in a worker's place, for a purpose of the center's own
 
 # Numbers are drawn in chunks, few at first: there may be many workers.
-_FIRST, _MOST = 16, 1024
+_FIRST, _MOST = 16, 128
 
 
 def generator(seed: int, purpose: int, worker: int) -> np.random.Generator:
@@ -38,9 +40,15 @@ def generator(seed: int, purpose: int, worker: int) -> np.random.Generator:
 
 def one_by_one(draw: Sampler) -> Iterator[float]:
     """What a sampler draws, without an end."""
+    return itertools.chain.from_iterable(_chunks(draw))
+
+
+def _chunks(draw: Sampler) -> Iterator["array.array[float]"]:
     count = _FIRST
     while True:
-        yield from draw(count).tolist()
+        # Close together: where there are many workers, that is most of what
+        # a step costs.
+        yield array.array("d", draw(count).tobytes())
         count = min(2 * count, _MOST)
 
 
@@ -48,6 +56,8 @@ def of(
     duration: Duration, seed: int, purpose: int, worker: int
 ) -> Iterator[float]:
     """The seconds of a duration, one after another, without an end."""
+    if isinstance(duration, Constant):
+        return itertools.repeat(float(duration.seconds))
     return one_by_one(sampler(duration, seed, purpose, worker))
 
 

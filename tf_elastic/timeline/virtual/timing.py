@@ -262,7 +262,7 @@ def _pairs(name: str, pairs: Any) -> tuple[tuple[int, float], ...]:
                 f"`{name}` must name workers by integers from 0. "
                 f"Received: {worker!r:.80}."
             )
-        check_number(f"{name}' time", time, above=0)
+        check_number(f"{name}.time", time, above=0)
         found.append((worker, time))
     return tuple(sorted(found, key=lambda pair: (pair[1], pair[0])))
 
