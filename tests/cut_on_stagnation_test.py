@@ -229,6 +229,24 @@ def test_all_optimizers_inside_are_cut():
     assert history["learning_rate/sgd"] == pytest.approx([0.125] * 2)
 
 
+def test_a_window_ends_where_a_callback_first_can():
+    """Three batches in one call, windows of two."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.5), loss="mse", steps_per_execution=3)
+    seen = Rates()
+    model.fit(
+        np.ones((18, 3)),
+        np.ones((18, 1)),
+        batch_size=2,
+        verbose=0,
+        callbacks=[
+            CutOnStagnation((5, 2), window=2, patience=1, min_delta=1e9),
+            seen,
+        ],
+    )
+    assert seen.seen == pytest.approx([0.5, 0.5, 0.1])
+
+
 def test_train_py_cuts_and_goes_on(tmp_path):
     """A rate near 0 leaves the loss to the noise: no window is long lower."""
     argv = [

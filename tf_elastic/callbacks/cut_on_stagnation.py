@@ -34,10 +34,9 @@ class CutOnStagnation(keras.callbacks.Callback):
     0 begins anew.
 
     In a cluster the chief decides, by its own loss, and all workers take its
-    rate with their next exchange; so all may be given this callback. Under
-    `MultiWorkerMirroredStrategy` all workers see the same loss and decide the
-    same; let them look within an epoch in no other strategy of several
-    processes, as a batch's loss is then not that of all.
+    rate with their next exchange; so all may be given this callback. A chief
+    that is started again counts the cuts that the center knows of. Under
+    `MultiWorkerMirroredStrategy` all see the same loss, and decide the same.
 
     It adds `learning_rate`, that of the epoch, to the `logs` of epochs.
 
