@@ -160,6 +160,11 @@ CASES = {
         ),
         refused=_refused(optimizers.AsyncMSGD),
     ),
+    "SyncSGD": Case(
+        _alone(optimizers.SyncSGD, momentum=0.8),
+        like="AsyncMSGD",
+        refused=_refused(optimizers.SyncSGD),
+    ),
     "LocalSGD(SGD)": Case(
         _around(optimizers.LocalSGD, _SGD),
         wraps=True,
@@ -179,6 +184,12 @@ CASES = {
         _around(optimizers.DiLoCo, _delayed_sgd),
         wraps=True,
         like="Elastic(DelayedGradient)",
+        refused=_INNER_EMA,
+    ),
+    "AsyncDiLoCo(SGD)": Case(
+        _around(optimizers.AsyncDiLoCo, _SGD),
+        wraps=True,
+        like="DiLoCo(SGD)",
         refused=_INNER_EMA,
     ),
     "ADMM": Case(

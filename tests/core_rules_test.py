@@ -41,7 +41,7 @@ def pushes(rule, message, schedule, rates, to_array=np.array, tau=1, eta=0.05):
     rates = {**rates, "num_workers": P}
     x = [to_array(INITIAL) for _ in range(P)]
     read = list(x)
-    read_at, clocks, update = [0] * P, [0] * P, 0
+    read_at, clocks, update, now = [0] * P, [0] * P, 0, {}
     centers, shown = [np.array(state["center"])], [np.array(state["center"])]
     for i in schedule:
         g = to_array(gradient(i, clocks[i], np.array(x[i])))
@@ -49,7 +49,7 @@ def pushes(rule, message, schedule, rates, to_array=np.array, tau=1, eta=0.05):
         clocks[i] += 1
         x[i] = end
         if clocks[i] % tau == 0:
-            context = Context(update, max(update - read_at[i], 1))
+            context = Context(update, max(update - read_at[i], 1), kept=now)
             now = rule.rates_at(rates, context)
             delta = rule.delta(message(read[i], end, g), state)
             state = rule.apply(state, delta, now, read[i])
@@ -188,6 +188,95 @@ def test_the_outer_step_equals_diloco(to_array):
         assert relative_error(state["center"], wanted) < 1e-12
 
 
+@each_kind
+@pytest.mark.parametrize(
+    ("tau", "delay", "activation"), [(1, 3, 0.0), (3, 4, 0.2), (1, 2, 0.5)]
+)
+def test_delayed_nesterov_equals_algorithm_3(tau, delay, activation, to_array):
+    found, _ = pushes(
+        rules.DelayedNesterov(),
+        the_update,
+        UNEVEN,
+        {
+            "learning_rate": 0.7,
+            "momentum": 0.9,
+            "delay": delay,
+            "activation": activation,
+        },
+        to_array,
+        tau=tau,
+    )
+    expected = reference.async_diloco(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        communication_period=tau,
+        learning_rate=0.05,
+        outer_learning_rate=0.7,
+        outer_momentum=0.9,
+        momentum_delay=delay,
+        momentum_activation=activation,
+        schedule=UNEVEN,
+        together=True,
+    )
+    assert relative_error(found, expected["center"]) < 1e-12
+
+
+def test_a_velocity_may_not_act_more_than_once():
+    rule = rules.DelayedNesterov()
+    rates = {**RATES, "delay": 4, "activation": 0.25}
+    rule.check(rates)
+    with pytest.raises(ValueError, match="at most 1 / `delay`"):
+        rule.check({**rates, "delay": 5})
+
+
+def test_the_buffer_is_full_also_when_its_size_has_changed():
+    """Of workers that have left: the mean of all that is in it."""
+    rule = rules.DelayedNesterov()
+    rates = {"learning_rate": 1.0, "momentum": 0.5, "activation": 0.0}
+    state, kept = rule.init(np.zeros(1)), {}
+    for delay in (4, 4, 2):
+        kept = rule.rates_at({**rates, "delay": delay}, Context(kept=kept))
+        state = rule.apply(state, np.ones(1), kept)
+    assert kept["buffered"] == 0
+    assert {k: float(v[0]) for k, v in state.items()} == {
+        "center": 1 / 4 + 1 / 4 + 1 / 2 + 0.5,
+        "velocity": 1.0,
+        "buffer": 0.0,
+    }
+
+
+@each_kind
+@pytest.mark.parametrize("first", [P, 2])
+def test_the_mean_of_gradients_is_synchronous_sgd(first, to_array):
+    # The last worker is half as fast, and late whenever two are enough.
+    schedule = TURNS[: 3 * 20] if first == P else [0, 1, 0, 1, 2] * 12
+    expected = reference.sync_sgd(
+        gradient,
+        INITIAL,
+        num_workers=P,
+        learning_rate=0.05,
+        momentum=0.9,
+        schedule=schedule,
+        first=first,
+    )
+    rule = rules.MeanGradient()
+    rates = {"learning_rate": 0.05, "momentum": 0.9, "num_workers": P}
+    state, clocks, came = rule.init(to_array(INITIAL)), [0] * P, []
+    for k, i in enumerate(schedule):
+        g = gradient(i, clocks[i], expected["workers"][k, i])
+        clocks[i] += 1
+        if not expected["dropped"][k + 1]:
+            came.append(rule.delta(to_array(g), state))
+        if len(came) == first:
+            now = rule.rates_at(rates, Context(count=first))
+            state = orders.collect(rule, state, came, now)
+            came = []
+        wanted = expected["center"][k + 1]
+        assert relative_error(np.array(state["center"]), wanted) < 1e-12
+    assert expected["dropped"].sum() == (0 if first == P else 12)
+
+
 @pytest.mark.parametrize("tau", [1, 4])
 @each_kind
 def test_admm_equals_equations_3_52_to_3_54(tau, to_array):
@@ -235,6 +324,8 @@ RULES = {
     "heavy_ball": rules.HeavyBall(0.5, True, True),
     "nesterov": rules.TimeAverage(rules.Nesterov(compensates=True), 2),
     "outer_nesterov": rules.OuterNesterov(),
+    "delayed_nesterov": rules.DelayedNesterov(),
+    "mean_gradient": rules.TimeAverage(rules.MeanGradient()),
 }
 
 
@@ -258,8 +349,10 @@ def every_result(to_array, scalar):
         "compensation",
         "beta",
         "moving_rate",
+        "delay",
+        "activation",
     )
-    values = map(scalar, (0.05, 0.9, 0.25, 0.1, 0.75, 0.25))
+    values = map(scalar, (0.05, 0.9, 0.25, 0.1, 0.75, 0.25, 1.0, 0.5))
     given = {**dict(zip(names, values, strict=True)), "num_workers": scalar(2)}
     for name, rule in RULES.items():
         state = rule.init(x)
@@ -364,8 +457,12 @@ def test_rates_are_checked(name):
         "heavy_ball": {"learning_rate", "momentum", "compensation"},
         "nesterov": {"learning_rate", "momentum", "compensation"},
         "outer_nesterov": {"learning_rate", "momentum"},
+        "mean_gradient": {"learning_rate", "momentum"},
+        "delayed_nesterov": {
+            *("learning_rate", "momentum", "delay", "activation")
+        },
     }.get(name, set())
-    given = {**RATES, "compensation": 0.1}
+    given = {**RATES, "compensation": 0.1, "delay": 2, "activation": 0.5}
     rule.check(given)
     for missing in given:
         rest = {k: v for k, v in given.items() if k != missing}
@@ -394,6 +491,8 @@ def test_what_a_rule_keeps_grows_no_further_than_it_says(name):
             "averaging_rate": generator.uniform(0, 1),
             "compensation": 0.1,
             "beta": generator.uniform(0, 2),
+            "delay": int(generator.integers(1, 3)),
+            "activation": generator.uniform(0, 0.5),
         }
         rates = rule.rates_at(given, Context(2.0, 3.0))
         state = rule.apply(rule.init(center), center[::-1], rates, sent)

@@ -37,8 +37,10 @@ KEYWORDS = {
     "MVADownpour": {"communication_period": PERIOD},
     "MDownpour": {},
     "AsyncMSGD": {"delay_compensation": 0.1},
+    "SyncSGD": {},
     "LocalSGD": {"communication_period": PERIOD},
     "DiLoCo": {"communication_period": PERIOD},
+    "AsyncDiLoCo": {"communication_period": PERIOD},
     "ADMM": {"communication_period": PERIOD},
 }
 # In every protocol; the others exchange as one of these does.

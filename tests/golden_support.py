@@ -112,9 +112,18 @@ CASES = {
         staleness_scaling=True,
         delay_compensation=0.2,
     ),
+    "SyncSGD": _alone(optimizers.SyncSGD, 0.04, momentum=0.5),
     "LocalSGD": _around(optimizers.LocalSGD, _sgd),
     "DiLoCo": _around(
         optimizers.DiLoCo, _sgd, outer_learning_rate=0.5, outer_momentum=0.8
+    ),
+    "AsyncDiLoCo": _around(
+        optimizers.AsyncDiLoCo,
+        _sgd,
+        outer_learning_rate=0.5,
+        outer_momentum=0.8,
+        momentum_delay=2,
+        momentum_activation=0.2,
     ),
     "ADMM": _alone(optimizers.ADMM, elasticity=1.5, communication_period=2),
 }

@@ -37,7 +37,9 @@ ENOUGH = {
     "MVADownpour": ("gauss_seidel", "overlapped"),
     "MDownpour": ("round_robin", "blocking"),
     "AsyncMSGD": ("round_robin", "overlapped"),
+    "SyncSGD": ("gauss_seidel",),
     "LocalSGD": (),
+    "AsyncDiLoCo": ("overlapped",),
 }
 
 

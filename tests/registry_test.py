@@ -605,7 +605,7 @@ def test_what_the_program_knows_needs_no_tensorflow():
         from tf_elastic.program import known_methods, settings
         parsed = settings.parse(["train.py", "--optimizer=AsyncMSGD"])
         assert parsed["optimizer"] == "async_msgd", parsed
-        assert len(known_methods.all_methods()) == 13
+        assert len(known_methods.all_methods()) == 15
         slow = {"tensorflow", "keras", "numpy"}
         assert not slow & set(sys.modules), slow & set(sys.modules)
     """
@@ -624,6 +624,8 @@ VALUES = {
     "elasticity": 0.7,
     "inner_optimizer": "rmsprop",
     "momentum": 0.3,
+    "momentum_activation": 0.2,
+    "momentum_delay": 3,
     "moving_rate": 0.1,
     "nesterov": False,
     "outer_learning_rate": 0.4,

@@ -1,4 +1,4 @@
-"""The advisor against the truth: 924 random settings, never called too good.
+"""The advisor against the truth: 1050 random settings, never called too good.
 
 On the quadratic a setting diverges if a plain run of the algorithm
 (theory_advise_truth.py) grows. In streaming PCA it diverges if runs that begin
@@ -189,6 +189,51 @@ def averaged_cases(rng):
         )
 
 
+def async_diloco_cases(rng):
+    for meeting, (p, tau) in itertools.product(
+        ("round_robin", "overlapped"), ((1, 1), (3, 1), (4, 5))
+    ):
+        numbers = {
+            "learning_rate": ways_of(rng, 1e-2, 5),
+            "outer_learning_rate": ways_of(rng, 0.3, 3),
+            "outer_momentum": rng.choice([0.0, 0.5, 0.9], SETTINGS),
+        }
+        eta, outer_eta, outer_mu = numbers.values()
+        run = truth.async_diloco(
+            rng,
+            p=p,
+            tau=tau,
+            eta=eta,
+            h=1.0,
+            outer_eta=outer_eta,
+            outer_mu=outer_mu,
+            meeting=meeting,
+        )
+        yield (
+            run,
+            of_each(
+                numbers,
+                rule="AsyncDiLoCo",
+                protocol=meeting,
+                num_workers=p,
+                communication_period=tau,
+            ),
+        )
+
+
+def sync_sgd_cases(rng):
+    numbers = {
+        "learning_rate": ways_of(rng, 1e-1, 10),
+        "momentum": rng.choice([0.0, 0.5, 0.9], SETTINGS),
+    }
+    eta, mu = numbers.values()
+    never = Delays(*np.zeros((2, SETTINGS), int))
+    run = truth.late_gradients(
+        rng, eta=eta, mu=mu, h=1.0, delays=never, nesterov=False
+    )
+    yield run, of_each(numbers, rule="SyncSGD", num_workers=4)
+
+
 def admm_cases(rng):
     for p, tau in ((3, 1), (8, 1), (3, 4)):
         eta, rho = ways_of(rng, 1e-2, 3), ways_of(rng, 1e-1, 30)
@@ -214,6 +259,8 @@ def quadratic():
         downpour_cases,
         late_cases,
         averaged_cases,
+        async_diloco_cases,
+        sync_sgd_cases,
         admm_cases,
     ):
         grown, said = [], []
@@ -318,7 +365,14 @@ def test_one_in_twenty_at_most_is_called_unstable_and_is_not(quadratic, pca):
 def test_advise_says_what_is_judged_here():
     rng = np.random.default_rng(3)
     seen = set()
-    for cases in (elastic_cases, downpour_cases, averaged_cases, admm_cases):
+    for cases in (
+        elastic_cases,
+        downpour_cases,
+        averaged_cases,
+        async_diloco_cases,
+        sync_sgd_cases,
+        admm_cases,
+    ):
         for _, given in cases(rng):
             setting = next(given)
             said = growth_by_the_advisor(1.0, **setting)

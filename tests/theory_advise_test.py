@@ -60,6 +60,8 @@ UNSTABLE = (
     },
     {"rule": "LocalSGD", "learning_rate": 2.2},
     {"rule": "DiLoCo", "learning_rate": 0.5, "outer_learning_rate": 3.0},
+    {"rule": "AsyncDiLoCo", "learning_rate": 0.5, "outer_learning_rate": 3.0},
+    {"rule": "SyncSGD", "learning_rate": 4.2, "momentum": 0.9},
     {
         "rule": "ADMM",
         "learning_rate": 0.001,

@@ -106,6 +106,35 @@ def downpour(rng, *, p, tau, eta, h, meeting):
             base[i] = x[i]
 
 
+def async_diloco(rng, *, p, tau, eta, h, outer_eta, outer_mu, meeting):
+    """A round of DiLoCo's workers that do not wait; N = p, and c = 0."""
+    size = len(eta)
+    x = rng.normal(size=(p, size))
+    base, answer = x.copy(), rng.normal(size=(p, size))
+    if meeting != "overlapped":
+        answer = np.zeros((p, size))  # none is on its way
+    c, m = rng.normal(size=(2, size))
+    while True:
+        x, base, answer, c, m = yield [x, base, answer, c, m]
+        x, base, answer = x.copy(), base.copy(), answer.copy()
+        delta = np.zeros(size)
+        for _ in range(tau):
+            x = x - eta * h * x
+        for i in range(p):
+            g = base[i] - x[i]
+            delta = delta + g
+            c = c - outer_eta * g / p
+            if i == p - 1:
+                m = outer_mu * m + delta / p
+                c = c - outer_eta * outer_mu * m
+            if meeting == "overlapped":
+                x[i] = answer[i] - g
+                answer[i] = c
+            else:
+                x[i] = c
+            base[i] = x[i]
+
+
 def late_gradients(rng, *, eta, mu, h, delays, nesterov):
     """Async-MSGD and MDOWNPOUR with delays: an update of the center.
 

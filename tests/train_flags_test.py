@@ -117,6 +117,8 @@ WRONG = [
     ("--optimizer=downpour --average_from=3", ["has no average"]),
     ("--optimizer=averaged_sgd --center_average=polyak", ["has no choice"]),
     ("--optimizer=diloco --outer_momentum=1", ["in [0, 1)"]),
+    ("--optimizer=async_diloco --momentum_delay=0", ["at least 1"]),
+    ("--optimizer=async_diloco --momentum_activation=2", ["from 0 to 1"]),
     ("--optimizer=admm --elasticity=-1", ["--elasticity must be"]),
     ("--optimizer=async_msgd --delay_compensation=-1", ["at least 0"]),
     ("--weight_decay=-1", ["--weight_decay must be"]),

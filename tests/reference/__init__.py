@@ -33,6 +33,7 @@ and returns a dictionary of trajectories, row t being the state before step t
 """
 
 from tests.reference.admm import admm
+from tests.reference.async_diloco import async_diloco
 from tests.reference.asynchronous import eamsgd_asynchronous
 from tests.reference.asynchronous import easgd_asynchronous
 from tests.reference.asynchronous import easgd_overlapped
@@ -42,6 +43,8 @@ from tests.reference.averages import square_root_decay
 from tests.reference.center_momentum import async_msgd
 from tests.reference.center_momentum import mdownpour
 from tests.reference.downpour import downpour
+from tests.reference.first_gradients import ringmaster
+from tests.reference.first_gradients import sync_sgd
 from tests.reference.gauss_seidel import downpour_synchronous
 from tests.reference.gauss_seidel import eamsgd_gauss_seidel
 from tests.reference.gauss_seidel import easgd_gauss_seidel
@@ -59,6 +62,7 @@ from tests.reference.tree import easgd_tree
 __all__ = [
     "admm",
     "averaged_sgd",
+    "async_diloco",
     "async_msgd",
     "diloco",
     "downpour",
@@ -78,6 +82,8 @@ __all__ = [
     "local_sgd",
     "mdownpour",
     "moving_average_sgd",
+    "ringmaster",
     "round_robin_3_55",
     "square_root_decay",
+    "sync_sgd",
 ]

@@ -3,6 +3,7 @@
 from tf_elastic.core import delays
 from tf_elastic.optimizers import schedules
 from tf_elastic.optimizers.admm import ADMM
+from tf_elastic.optimizers.async_diloco import AsyncDiLoCo
 from tf_elastic.optimizers.async_momentum import AsyncMSGD
 from tf_elastic.optimizers.async_momentum import MDownpour
 from tf_elastic.optimizers.averaged import AveragedSGD
@@ -21,12 +22,14 @@ from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
 from tf_elastic.optimizers.short_training import ShortTrainingWarning
+from tf_elastic.optimizers.sync_sgd import SyncSGD
 from tf_elastic.optimizers.worker_state import CheckpointWarning
 
 __all__ = [
     "ADMM",
     "ADownpour",
     "AveragedSGD",
+    "AsyncDiLoCo",
     "AsyncMSGD",
     "CenterOptimizer",
     "CheckpointWarning",
@@ -43,6 +46,7 @@ __all__ = [
     "MovingAverageSGD",
     "PushOptimizer",
     "ShortTrainingWarning",
+    "SyncSGD",
     "delays",
     "register",
     "schedules",

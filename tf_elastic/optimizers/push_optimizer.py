@@ -200,7 +200,7 @@ class GradientPush(PushOptimizer):
             self._momentum.assign(
                 momentum_control.default_momentum(extended.num_workers)
             )
-        protocol = "round_robin"
+        protocol = self.method.orders[0]
         if extended.overlaps(self.method_name):
             protocol = "overlapped"
         rate, rule = self._learning_rate, self.method.advised_as

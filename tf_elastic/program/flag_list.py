@@ -270,6 +270,15 @@ GROUPS: dict[str, list[Flag]] = {
             "Momentum of the center, in [0, 1).",
         ),
         Flag(
+            "momentum_delay", "integer", None,
+            "Pushes, of which the center's momentum acts with the last.",
+            "as many as workers",
+        ),
+        Flag(
+            "momentum_activation", "number", None,
+            "Share of it that acts with each push, at most 1 / delay.",
+        ),
+        Flag(
             "elasticity", "number", None,
             "The penalty rho on a worker's distance to the center.",
         ),

@@ -18,9 +18,11 @@ from tf_elastic.core.rules.base import Slots
 from tf_elastic.core.rules.base import from_config
 from tf_elastic.core.rules.base import increment
 from tf_elastic.core.rules.base import rule
+from tf_elastic.core.rules.delayed import DelayedNesterov
 from tf_elastic.core.rules.elastic import Elastic
 from tf_elastic.core.rules.elastic import Follow
 from tf_elastic.core.rules.gradients import HeavyBall
+from tf_elastic.core.rules.gradients import MeanGradient
 from tf_elastic.core.rules.gradients import Nesterov
 from tf_elastic.core.rules.increments import Add
 from tf_elastic.core.rules.increments import MeanOfParts
@@ -30,6 +32,7 @@ from tf_elastic.core.rules.means import OuterNesterov
 __all__ = [
     "Add",
     "Context",
+    "DelayedNesterov",
     "Elastic",
     "Follow",
     "GRADIENT",
@@ -37,6 +40,7 @@ __all__ = [
     "INCREMENT",
     "IS_CUT",
     "Mean",
+    "MeanGradient",
     "MeanOfParts",
     "Nesterov",
     "OuterNesterov",

@@ -159,6 +159,66 @@ class Nesterov(HeavyBall):
         return lookahead_point(parent[CENTER], parent[VELOCITY], momentum)
 
 
+@rule("mean_gradient")
+@dataclasses.dataclass(frozen=True)
+class MeanGradient(Rule):
+    r"""Synchronous SGD: one step by the mean of the gradients that came.
+
+    .. math::
+        v \leftarrow \mu v - \frac\eta m \sum_i g^i, \quad
+            \tilde x \leftarrow \tilde x + v
+
+    over the m gradients that are in the sum: all p, or the first m, if more
+    are not waited for.
+
+    Rates: "learning_rate" (eta), "momentum" (mu).
+
+    Reference:
+        Begunov and Tyurin (2026), "Do we need asynchronous SGD?"; Chen et al.
+        (2016), "Revisiting distributed synchronous SGD".
+    """
+
+    sends: ClassVar[str] = GRADIENT
+    moves_by_itself: ClassVar[bool] = True
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = MOMENTUM_RANGES
+
+    def init(self, center: Array) -> dict[str, Array]:
+        """No velocity yet."""
+        return {CENTER: center, VELOCITY: 0 * center}
+
+    def rates_at(self, rates: Rates, context: Context) -> Rates:
+        """Adds the share that each has in the mean."""
+        return {**rates, "share": 1 / context.count}
+
+    def apply(
+        self,
+        parent: Slots[Array],
+        total: Array,
+        rates: Rates,
+        sent: Array | None = None,
+    ) -> dict[str, Array]:
+        """Takes a step; see `Rule.apply`."""
+        del sent
+        moved = momentum_step(
+            parent[CENTER],
+            parent[VELOCITY],
+            rates["share"] * total,
+            rates["learning_rate"],
+            rates["momentum"],
+        )
+        return {CENTER: moved.parameters, VELOCITY: moved.velocity}
+
+    def rest(self, parent: Slots[Array]) -> dict[str, Array]:
+        """No velocity any more; see `Rule.rest`."""
+        return {**parent, VELOCITY: 0 * parent[VELOCITY]}
+
+    def reached(
+        self, size: float, message: float, rates: Rates
+    ) -> float | None:
+        """See `Rule.reached`."""
+        return momentum_reaches(size, rates["share"] * message, rates)
+
+
 def compensated_gradient(
     gradient: Array, point: Array, sent: Array, compensation: Scalar[Array]
 ) -> Array:

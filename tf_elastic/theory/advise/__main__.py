@@ -74,8 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         "measured ones",
     )
     add("--elasticity", type=float, help="rho, of ADMM")
-    add("--outer_learning_rate", type=float, help="of DiLoCo")
-    add("--outer_momentum", type=float, help="of DiLoCo")
+    of_these = "of DiLoCo and AsyncDiLoCo"
+    add("--outer_learning_rate", type=float, help=of_these)
+    add("--outer_momentum", type=float, help=of_these)
     add(
         "--input_shape",
         type=float,

@@ -66,8 +66,8 @@ def advise(
             is pushed to; only "blocking" and "round_robin" heed it, and of
             measured ones the latest in twenty counts.
         elasticity: :math:`\rho > 0`, of ADMM.
-        outer_learning_rate: :math:`\eta_o > 0`, of DiLoCo.
-        outer_momentum: of DiLoCo, in [0, 1).
+        outer_learning_rate: :math:`\eta_o > 0`, of DiLoCo and AsyncDiLoCo.
+        outer_momentum: of these, in [0, 1).
         input_shape: :math:`\lambda > 0` of the Gamma distribution of the
             curvature that a single sample has, for the number of workers that
             help; 1/2 for normal inputs.

@@ -31,7 +31,7 @@ class Rates(NamedTuple):
     beta: Array
     delta: Array
     rho: Array
-    outer: rules.Rates  # of the center's rule
+    outer: rules.Rates  # for the center's rule
 
 
 def radii(setting: Setting, curvatures: Array) -> Array:
@@ -94,14 +94,13 @@ def _rates(setting: Setting, curvatures: Array) -> Rates:
     eta, alpha, beta, delta, rho, outer_eta, outer_mu = (
         n[:, None, None] for n in numbers
     )
-    outer = setting.rule.center_rule.rates_at(
-        {
-            "learning_rate": outer_eta,
-            "momentum": outer_mu,
-            "num_workers": setting.num_workers,
-        },
-        Context(),
-    )
+    outer = {
+        "learning_rate": outer_eta,
+        "momentum": outer_mu,
+        "delay": setting.num_workers,
+        "activation": 0.0,
+        "num_workers": setting.num_workers,
+    }
     h = np.asarray(curvatures)[None, :, None]
     return Rates(h, eta, alpha, beta, delta, rho, outer)
 
@@ -196,8 +195,11 @@ def _together(
         c = core.push(c, share * p * difference, rates.beta, p)
         nearer = core.elastic_difference(_point(setting, rates, x, v), c)
         return [core.pull(x, nearer, rates.alpha), v, c, 0 * w]
-    parent = setting.rule.center_rule.apply(
-        {"center": c, "velocity": w}, share * p * difference, rates.outer
+    center_rule = setting.rule.center_rule
+    parent = center_rule.apply(
+        {"center": c, "velocity": w},
+        share * p * difference,
+        center_rule.rates_at(rates.outer, Context()),
     )
     moved = parent["center"]
     return [moved, v, moved, parent.get("velocity", 0 * w)]
@@ -254,28 +256,32 @@ def _each(
 
 
 def _update_map(setting: Setting, rates: Rates) -> Array:
-    """A round of DOWNPOUR's pushes, in order.
+    """A round of pushes of what was done, in order.
 
     On where each worker has begun, overlapped also on the answer that is on
-    its way, and on the center.
+    its way, on the center and its velocity. What else a center keeps is 0 when
+    a round ends.
     """
-    p = setting.num_workers
+    p, center_rule = setting.num_workers, setting.rule.center_rule
     overlapped = setting.meeting == settings.OVERLAPPED
-    rows = _unit_rows(rates, (2 if overlapped else 1) * p + 1)
-    begun, pending, center = rows[:p], rows[p:-1], rows[-1]
+    rows = _unit_rows(rates, (2 if overlapped else 1) * p + 2)
+    begun, pending, center, velocity = rows[:p], rows[p:-2], rows[-2], rows[-1]
+    parent = center_rule.init(center)
+    if "velocity" in parent:
+        parent["velocity"] = velocity
+    now: rules.Rates = {}
     local = _local_map(setting, rates, setting.communication_period)
     for i in range(p):
         reached, _ = _after(local, begun[i], 0 * begun[i])
         message = core.elastic_difference(reached, begun[i])
-        parent = setting.rule.center_rule.apply(
-            {"center": center}, message, rates.outer
-        )
-        center = parent["center"]
+        now = center_rule.rates_at(rates.outer, Context(float(i), kept=now))
+        parent = center_rule.apply(parent, message, now)
         if overlapped:
-            begun[i], pending[i] = pending[i] + message, center
+            begun[i], pending[i] = pending[i] + message, parent["center"]
         else:
-            begun[i] = center
-    return _stacked([*begun, *pending, center])
+            begun[i] = parent["center"]
+    velocity = parent.get("velocity", 0 * velocity)
+    return _stacked([*begun, *pending, parent["center"], velocity])
 
 
 def _admm_map(setting: Setting, rates: Rates) -> Array:

@@ -87,7 +87,7 @@ def _arguments(setting: Setting) -> list[str]:
         names.append("momentum")
     if rule.exchange == settings.ADMM:
         names.append("elasticity")
-    if setting.name == "DiLoCo":
+    if rule.has_outer_rates:
         names.append("outer_learning_rate")
         if setting.outer_momentum > 0:
             names.append("outer_momentum")

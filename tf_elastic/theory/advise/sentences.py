@@ -29,10 +29,14 @@ def equation(setting: Setting) -> str:
     exchange = setting.rule.exchange
     if exchange == settings.ELASTIC:
         return _ELASTIC_EQUATIONS[setting.meeting]
+    if setting.name == "AsyncDiLoCo":
+        return "Liu et al. (2024), Algorithm 3, momentum once in a round"
     if exchange == settings.UPDATE:
         return "thesis, Algorithm 3; section 6.2"
     if setting.name == "MDownpour":
         return "thesis, Algorithms 4 and 5, with late gradients"
+    if setting.name == "SyncSGD":
+        return "thesis, eq. 2.6, with the mean of all gradients"
     if exchange == settings.GRADIENT:
         return "Liu et al. (2018), eq. 1.3, on a quadratic"
     if exchange == settings.ADMM:
@@ -55,7 +59,7 @@ def stability(
         else "local step"
     )
     trust = _EXACT
-    if setting.name == "Elastic":
+    if setting.name in ("Elastic", "AsyncDiLoCo"):
         trust += " The inner optimizer is taken for SGD."
     if not setting.steady:
         trust += " Delays are taken to be drawn anew at each update."
@@ -138,7 +142,10 @@ def momentum(setting: Setting, best: float | None) -> Statement | None:
     """The best momentum for the delay."""
     if not setting.rule.has_momentum:
         return None
-    late = setting.rule.exchange == settings.GRADIENT
+    late = (
+        setting.rule.exchange == settings.GRADIENT
+        and setting.meeting != settings.GAUSS_SEIDEL
+    )
     if best is None:
         text = "No momentum is stable here, not even 0."
     else:

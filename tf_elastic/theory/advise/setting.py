@@ -48,6 +48,12 @@ class Rule(NamedTuple):
         """Whether a momentum has a meaning."""
         return self.exchange in (ELASTIC, GRADIENT, MEAN)
 
+    @property
+    def has_outer_rates(self) -> bool:
+        """Whether the center's step has a rate and a momentum of its own."""
+        own = (rules.OuterNesterov, rules.DelayedNesterov)
+        return isinstance(self.center_rule, own)
+
 
 _ELASTIC = Rule(
     ELASTIC,
@@ -104,10 +110,24 @@ RULES: dict[str, Rule] = {
         center_rule=rules.Nesterov(),
     ),
     "AsyncMSGD": _GRADIENT,
+    "SyncSGD": Rule(
+        GRADIENT,
+        {"gauss_seidel": GAUSS_SEIDEL, "synchronous": GAUSS_SEIDEL},
+        center_rule=rules.HeavyBall(),  # of the mean of equal gradients
+    ),
     "LocalSGD": _MEAN,
     "DiLoCo": _MEAN._replace(
         period=50,
         center_rule=rules.OuterNesterov(),
+    ),
+    "AsyncDiLoCo": _DOWNPOUR._replace(
+        meetings={
+            "round_robin": ROUND_ROBIN,
+            "blocking": ROUND_ROBIN,
+            "overlapped": OVERLAPPED,
+        },
+        period=50,
+        center_rule=rules.DelayedNesterov(),  # N = p, and c = 0
     ),
     "ADMM": Rule(ADMM, {"round_robin": ROUND_ROBIN, "blocking": ROUND_ROBIN}),
 }
@@ -130,8 +150,8 @@ class Setting(NamedTuple):
     nesterov: bool
     symmetric: bool  # whether beta = p alpha is to be kept
     elasticity: Rate  # rho, of ADMM
-    outer_learning_rate: Rate  # of DiLoCo
-    outer_momentum: Rate  # of DiLoCo
+    outer_learning_rate: Rate  # where the rule `has_outer_rates`
+    outer_momentum: Rate  # likewise
     delays: tuple[int, ...]  # in updates of the center
     weights: tuple[float, ...]  # how often each occurs
     steady: bool  # whether the delays are levels, not drawn at each update
@@ -163,18 +183,20 @@ def expected_staleness(protocol: str, num_workers: int) -> int:
 
     Args:
         protocol: in which a worker gets its answer at once, or, "overlapped",
-            with its next push.
+            with its next push; or "gauss_seidel", in which all meet.
         num_workers: p.
 
     Returns:
         The center's updates between the read and the push: p - 1, overlapped
-        2 p - 1.
+        2 p - 1, and 0 where all meet.
 
     Example:
 
     >>> expected_staleness("blocking", 4), expected_staleness("overlapped", 4)
     (3, 7)
     """
+    if protocol == GAUSS_SEIDEL:
+        return 0
     return (2 if protocol == OVERLAPPED else 1) * num_workers - 1
 
 
@@ -269,8 +291,9 @@ def _delays(
 ) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
     """The delays, how often each occurs, and whether they are levels."""
     pushes = rule.exchange == GRADIENT
-    if staleness is None:
-        expected = expected_staleness(protocol, p) if pushes else 0
+    meeting = rule.meetings[protocol]
+    if staleness is None or (pushes and meeting == GAUSS_SEIDEL):
+        expected = expected_staleness(meeting, p) if pushes else 0
         return (expected,), (1.0,), True
     late = _checks.at_least("staleness", staleness, 0)
     _checks.require(

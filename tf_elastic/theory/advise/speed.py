@@ -65,7 +65,10 @@ def useful_workers(
     exchange = setting.rule.exchange
     if exchange == settings.ELASTIC:
         return _elastic(setting, float(curvatures[-1]), input_shape)
-    if exchange == settings.MEAN:
+    together = setting.meeting == settings.GAUSS_SEIDEL
+    if exchange == settings.MEAN or (
+        exchange == settings.GRADIENT and together
+    ):
         return _mean(setting, float(curvatures[-1]), input_shape)
     if exchange in (settings.UPDATE, settings.GRADIENT):
         return _pushing(setting, curvatures)
