@@ -67,7 +67,8 @@ def check(moves, num_workers):
             alive.add(who)
             mail[who] = None
         assert who in alive, move
-        if move.kind in (kinds.ARRIVE, kinds.DROP):  # As it was made.
+        if move.kind in (kinds.ARRIVE, kinds.DROP, kinds.ANSWER):
+            # As it was made.
             assert move.clock <= clocks[who], move
         else:
             assert move.clock == clocks[who], move
@@ -92,7 +93,7 @@ MAIL = {
     kinds.APPLY: (("read",), "answer"),
     kinds.ARRIVE: (("message",), "answer"),
     kinds.ADD: (("message",), "added"),
-    kinds.ANSWER: (("added",), "answer"),
+    kinds.ANSWER: (("added", None), "answer"),  # None: it was left out.
     kinds.SETTLE: (("answer",), None),
     kinds.SETTLING_STEP: (("answer", "added"), None),
     kinds.VISIT: ((None,), None),

@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_elastic.core import lateness
 from tf_elastic.timeline.virtual import streams
+from tf_elastic.timeline.virtual.moves import ANSWER
 from tf_elastic.timeline.virtual.moves import COLLECT
 from tf_elastic.timeline.virtual.moves import DROP
 from tf_elastic.timeline.virtual.moves import RESTART
@@ -24,6 +25,7 @@ class Center:
         timing: of the cluster.
         num_workers: p, all that there may be.
         seed: of the timeline.
+        answers_difference: see `core.rules.Rule`.
         max_lag: see `core.lateness`; None for no bound.
         max_staleness: a message that is so stale is left out, R in
             arXiv 2501.16168; None for no bound.
@@ -34,6 +36,7 @@ class Center:
         timing: Timing,
         num_workers: int,
         seed: int,
+        answers_difference: bool,
         max_lag: float | None = None,
         max_staleness: int | None = None,
     ) -> None:
@@ -42,6 +45,7 @@ class Center:
         self.present = 0
         # By worker, the version that it was last told.
         self.settled = [0] * num_workers
+        self._answers_difference = answers_difference
         self._max_lag = max_lag
         self._max_staleness = (
             math.inf if max_staleness is None else max_staleness
@@ -108,6 +112,8 @@ class Center:
     ) -> bool:
         """Moves by a message, or leaves it out.
 
+        A worker whose rule wants a point gets the newest one then, too.
+
         Args:
             kind: of the move.
             time: now.
@@ -117,7 +123,7 @@ class Center:
             may_be_late: whether it is asked for the worker's lag.
 
         Returns:
-            Whether it has moved.
+            Whether the worker is answered: else it has to begin again.
         """
         version = self.version
         staleness = version - read
@@ -126,7 +132,11 @@ class Center:
             or staleness >= self._max_staleness
         ):
             self.drop(time, worker, clock, staleness)
-            return False
+            if self._answers_difference:
+                return False
+            self.note(ANSWER, time, worker, clock)
+            self.settled[worker] = version
+            return True
         self.moves.append(
             (time, kind, worker, clock, version, staleness, self.present, 1)
         )

@@ -44,7 +44,14 @@ class Cluster:
         self._workload = workload
         self._seed = seed
         self._merged = merged
-        self.center = Center(timing, num_workers, seed, max_lag, max_staleness)
+        self.center = Center(
+            timing,
+            num_workers,
+            seed,
+            workload.rule.answers_difference,
+            max_lag,
+            max_staleness,
+        )
         self._scheduler = Scheduler()
         self._clocks = [0] * num_workers
         self._exchanges = self._make_exchanges(quorum)

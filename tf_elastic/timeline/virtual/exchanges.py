@@ -82,9 +82,10 @@ class Visits(Exchanges):
                 center.note(STEP, time, worker, clock)
             return
         center.note(STEP, time, worker, clock)
-        read = center.settled[worker]
-        if not center.take(VISIT, time, worker, clock + 1, read):
-            center.restart(time, worker, clock + 1)
+        read, version = center.settled[worker], center.version
+        center.take(VISIT, time, worker, clock + 1, read)
+        if center.version == version:  # It was left out.
+            center.note(SETTLE, time, worker, clock + 1)
 
     def exchange(self, worker: int, time: float, clock: int) -> Exchange:
         """See `Exchanges.exchange`."""
@@ -134,12 +135,9 @@ class BlockingAfter(Exchanges):
         time = yield from center.reach(
             worker, time, load.bytes_up, load.bytes_up + load.bytes_down
         )
-        taken = center.take(ARRIVE, time, worker, clock, read)
+        center.take(ARRIVE, time, worker, clock, read)
         time = yield center.answer_arrives(worker, time, load.bytes_down)
-        if taken:
-            center.note(SETTLE, time, worker, clock)
-        else:
-            center.restart(time, worker, clock)
+        center.note(SETTLE, time, worker, clock)
         return time
 
 
@@ -163,7 +161,7 @@ class Overlapped(Exchanges):
         self._has_sent = [False for _ in everyone]
         # When the answer arrives; None as long as that is not known.
         self._answer_at: list[float | None] = [None for _ in everyone]
-        self._was_taken = [True for _ in everyone]
+        self._is_answered = [True for _ in everyone]
         self._waits = [False for _ in everyone]
         # The version of the point that the worker has gone on from.
         self._held = [0 for _ in everyone]
@@ -186,7 +184,7 @@ class Overlapped(Exchanges):
                 time = yield None
             elif answer_at > time:
                 time = yield answer_at
-            if not self._was_taken[worker]:
+            if not self._is_answered[worker]:
                 center.restart(time, worker, clock)
                 self.begins(worker)
                 return time
@@ -212,7 +210,9 @@ class Overlapped(Exchanges):
         time = yield from center.reach(
             worker, time, load.bytes_up, load.bytes_up + load.bytes_down
         )
-        self._was_taken[worker] = center.take(ARRIVE, time, worker, clock, read)
+        self._is_answered[worker] = center.take(
+            ARRIVE, time, worker, clock, read
+        )
         back = center.answer_arrives(worker, time, load.bytes_down)
         self._answer_at[worker] = back
         if self._waits[worker]:

@@ -17,7 +17,11 @@ synchronous     of all workers MAKE and ADD, then COLLECT; a difference is
 ==============  =======================================================
 
 Where nothing takes time an exchange is one move: VISITING_STEP for a
-difference, VISIT for all else.
+difference, VISIT for all else; unless it is overlapped.
+
+What is left out is DROPped where it would have moved the center. Who waits for
+a difference then begins again, by RESTART, before it steps; to all else comes
+ANSWER as if it had been taken.
 """
 
 from typing import NamedTuple
