@@ -17,6 +17,7 @@ from tf_elastic.timeline.virtual.faults import Pauses
 from tf_elastic.timeline.virtual.faults import Stragglers
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.timing import Timing
+from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Pauses",
     "Stragglers",
     "Timing",
+    "Totals",
     "Trace",
     "VirtualTimeline",
     "Workload",
