@@ -14,6 +14,8 @@ from tests import worker_processes_test as processes
 from tf_elastic.timeline import EventFile
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline import event_file
+from tf_elastic.timeline.verify import entries
+from tf_elastic.timeline.verify import verify
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.recorded import RecordedTimeline
 
@@ -137,6 +139,12 @@ def test_a_real_cluster_is_repeated(runs, method, protocol):
         )
         assert bank.staleness == [stale for _, stale in arrived]
         assert len(arrived) > EXCHANGES
+
+
+@pytest.mark.parametrize(("method", "protocol"), RUNS)
+def test_the_log_of_a_real_cluster_can_have_been_so(runs, method, protocol):
+    found = entries(runs(method, protocol).path)
+    assert [str(violation) for violation in verify(found)] == []
 
 
 def test_the_moves_are_the_same_each_time(runs):

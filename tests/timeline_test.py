@@ -442,7 +442,7 @@ def test_the_program_makes_a_picture(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["/no/such/file"], "/no/such/file is no file, and no command; "),
-        (["plots", "a.jsonl"], "these are table, plot, status."),
+        (["plots", "a.jsonl"], "these are table, plot, status, verify."),
         (["table", "/no/such/file"], "/no/such/file cannot be read: No such"),
         (["plot", "/no/such/file"], "/no/such/file cannot be read: No such"),
         (["status", "/no/such/file"], "/no/such/file cannot be read: No such"),
@@ -466,10 +466,12 @@ def test_the_program_helps(capsys):
         program.main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("table", "plot", "status"))
+    assert all(name in shown for name in ("table", "plot", "status", "verify"))
 
 
-@pytest.mark.parametrize("command", [["table"], ["plot"], ["status"], []])
+@pytest.mark.parametrize(
+    "command", [["table"], ["plot"], ["status"], ["verify"], []]
+)
 def test_a_damaged_line_is_named(command, tmp_path, capsys):
     path = tmp_path / "events.jsonl"
     path.write_text(PUSH.to_json() + '\n{"kind":"joins"}\n')

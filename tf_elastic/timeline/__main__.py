@@ -1,7 +1,8 @@
 """What a cluster's events tell: `python -m tf_elastic.timeline PATH`.
 
-As a table of all that has happened, as a picture, or as the cluster is now.
-Give several paths where each process, or host, has written a file of its own.
+As a table of all that has happened, as a picture, or as the cluster is now; and
+whether it can have been so. Give several paths where each process, or host, has
+written a file of its own.
 """
 
 import argparse
@@ -15,8 +16,9 @@ from tf_elastic.timeline import event_file
 from tf_elastic.timeline import following
 from tf_elastic.timeline import picture
 from tf_elastic.timeline import report
+from tf_elastic.timeline import verify
 
-_COMMANDS = ("table", "plot", "status")
+_COMMANDS = ("table", "plot", "status", "verify")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,14 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.insert(0, "table")
     options = _parser().parse_args(given)
     try:
-        _do(options)
+        return _do(options)
     except extras.MissingExtraError as error:
         return _complain(str(error))
     except (OSError, ValueError) as error:
         return _complain(_reason(error))
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         ("table", "a line for each worker and center server; the default"),
         ("plot", "a picture, over time"),
         ("status", "the cluster as it is now, or was at the end"),
+        ("verify", "whether it can have been so; 1 if it cannot"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("paths", nargs="+", metavar="PATH")
@@ -78,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _do(options: argparse.Namespace) -> None:
+def _do(options: argparse.Namespace) -> int:
     paths = options.paths
     if options.command == "table":
         _say(report.of(event_file.read(*paths)))
@@ -86,10 +88,22 @@ def _do(options: argparse.Namespace) -> None:
         output = options.output or os.path.splitext(paths[0])[0] + ".png"
         picture.plot(event_file.read(*paths), output, ", ".join(paths))
         _say(output)
+    elif options.command == "verify":
+        return _verify(paths)
     else:
         following.follow(
             paths, sys.stdout, time.sleep if options.follow else None
         )
+    return 0
+
+
+def _verify(paths: Sequence[str]) -> int:
+    found = list(verify.entries(*paths))
+    wrong = verify.verify(found)
+    for violation in wrong:
+        _say(str(violation))
+    _say(f"{len(found)} events, {len(wrong) or 'nothing'} wrong.")
+    return 1 if wrong else 0
 
 
 def _reason(error: Exception) -> str:

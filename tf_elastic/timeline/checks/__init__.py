@@ -1,0 +1,1 @@
+"""What must be so in every log of events; see `timeline.verify`."""

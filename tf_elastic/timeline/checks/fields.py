@@ -1,0 +1,168 @@
+"""Which fields an event of each kind has, and what they may be."""
+
+from collections.abc import Iterable
+
+from tf_elastic.timeline import event as events
+from tf_elastic.timeline.checks.violation import Entry
+from tf_elastic.timeline.checks.violation import Report
+from tf_elastic.timeline.event import Event
+
+_ALWAYS = {"kind", "time", "teller", "group"}
+_MEMBER = {"worker", "incarnation", "num_workers"}
+_MESSAGE = {
+    *_MEMBER,
+    *("sequence", "step_sent", "version_read", "version_applied"),
+    *("version_settled", "outcome"),
+}
+_MOVED = {"rates", "bytes", "seconds"}
+_OWN_MESSAGE = {"incarnation", "sequence", "step_sent", "num_workers"}
+
+# What a center server tells, beside `shard`.
+_OF_CENTER = {
+    events.JOIN: _MEMBER,
+    events.LEAVE: {*_MEMBER, "outcome"},
+    events.DEATH: _MEMBER,
+    events.ROUND: {"version_applied", "num_workers", "amount"},
+}
+# What a worker tells, beside `worker`.
+_OF_WORKER: dict[str, set[str]] = {
+    events.ANSWER: {*_OWN_MESSAGE, "seconds", "amount", "outcome"},
+    events.SETTLE: {*_OWN_MESSAGE, "step_applied"},
+    events.START: {"incarnation", "step_applied", "version_read", "settings"},
+    events.END: {"incarnation", "step_applied"},
+    events.EXCHANGE: {*_OWN_MESSAGE, "outcome"},
+    events.WAIT: {"seconds"},
+    events.MISS: {"shard"},
+    events.LOST_HALF: {"amount"},
+    events.FORGOTTEN: {"shard", "amount"},
+    events.RESTART: set(),
+    events.AWAY: {"shard"},
+    events.BACK: {"shard", "seconds", "amount"},
+}
+_MAY = {
+    events.ANSWER: {"version_read", "version_settled"},
+    events.SETTLE: {"version_settled"},
+    events.LOST_HALF: {"shard"},
+    # An older release has not told it.
+    events.EXCHANGE: {"call"},
+}
+# What a process that only looks tells: it has no number.
+_OF_ONLOOKER = {events.AWAY: {"shard"}, events.BACK: _OF_WORKER[events.BACK]}
+_OUTCOMES = {
+    ("center", events.LEAVE): {events.FINISHED, events.LEFT},
+    ("worker", events.ANSWER): {events.APPLIED, events.MISSED},
+    ("worker", events.EXCHANGE): {events.LATE},
+}
+_LEAST = {"incarnation": 1, "sequence": 1, "num_workers": 1}
+_NUMBERS = (
+    *("worker", "group", "shard", "incarnation", "sequence", "step_sent"),
+    *("step_applied", "version_settled", "version_read", "version_applied"),
+    *("num_workers", "bytes", "seconds", "amount"),
+)
+
+
+def check(entry: Entry, report: Report, complete: bool) -> bool:
+    """Looks at one event by itself.
+
+    Args:
+        entry: the event.
+        report: is told what is wrong.
+        complete: whether the log is of a release that tells all of it.
+
+    Returns:
+        Whether it can be looked at among the others.
+    """
+    event = entry.event
+    found: list[str] = []
+    who = event.teller.partition(" ")[0]
+    if not _is_teller(event):
+        found.append(f"{event.teller!r} cannot have told it")
+    elif (sets := _fields(event, who, complete)) is None:
+        found.append(f"a {who} does not tell of a {event.kind}")
+    else:
+        must, may = sets
+        there = {
+            name
+            for name, value in event._asdict().items()
+            if value is not None and name not in _ALWAYS
+        }
+        for name in sorted(must - there):
+            found.append(f"it has no {name}")
+        for name in sorted(there - must - may):
+            found.append(f"it has a {name}")
+    outcomes = _OUTCOMES.get((who, event.kind))
+    if outcomes and event.outcome not in outcomes:
+        found.append(f"its outcome is {event.outcome}")
+    found += _out_of_range(event)
+    for what in found:
+        report(entry, what)
+    return not found
+
+
+def _is_teller(event: Event) -> bool:
+    """Whether who tells is who the event says."""
+    who, _, number = event.teller.partition(" ")
+    if who == "onlooker":
+        return not number and event.worker is None
+    if who not in ("center", "worker"):
+        return False
+    return number == str(event.shard if who == "center" else event.worker)
+
+
+def _fields(
+    event: Event, who: str, complete: bool
+) -> tuple[set[str], set[str]] | None:
+    """The fields that it must have, and that it may have; None: no such."""
+    kind = event.kind
+    if who == "onlooker":
+        return _with(_OF_ONLOOKER.get(kind), ())
+    if who == "worker":
+        must = _with(_OF_WORKER.get(kind), ["worker"])
+        if must is None:
+            return None
+        may = set(_MAY.get(kind, ())) - {"call"}
+        if complete and kind in (events.ANSWER, events.SETTLE):
+            missed = event.outcome == events.MISSED
+            must = must if missed else (must[0] | may, set())
+        return must[0], may
+    if kind == events.BEGIN:
+        of_worker = _MEMBER if event.outcome == events.FIRST else set()
+        return {"shard", "version_applied", "outcome", *of_worker}, set()
+    if kind == events.RESTART:
+        return {"shard", "version_applied"}, set()
+    if kind == events.EXCHANGE:
+        return _of_exchange(event, complete)
+    return _with(_OF_CENTER.get(kind), ["shard"])
+
+
+def _of_exchange(event: Event, complete: bool) -> tuple[set[str], set[str]]:
+    if event.sequence is None and event.call is None:  # It came one way.
+        must = {"shard", "step_applied", "bytes", "rates", "num_workers"}
+        return {*must, "outcome"}, {"worker", "version_applied"}
+    must = {"shard", *_MESSAGE}
+    may = set(_MAY[events.EXCHANGE])
+    if complete:
+        must |= may
+    is_taken = event.outcome == events.APPLIED or (
+        event.outcome == events.LATE and event.rates is not None
+    )
+    return must | (_MOVED if is_taken else set()), may
+
+
+def _with(
+    fields: set[str] | None, more: Iterable[str]
+) -> tuple[set[str], set[str]] | None:
+    return None if fields is None else ({*fields, *more}, set())
+
+
+def _out_of_range(event: Event) -> list[str]:
+    found = []
+    for name in _NUMBERS:
+        value = getattr(event, name)
+        if value is not None and value < _LEAST.get(name, 0):
+            found.append(f"its {name} is {value}")
+    if event.rates is not None:
+        p = event.rates.get("num_workers")
+        if p is not None and p < 1:
+            found.append(f"its rates are of {p} workers")
+    return found
