@@ -294,7 +294,7 @@ class OnBank(ElasticMirroredExtended):
         self.bank = bank
         super().__init__(strategy, ["CPU:0"], None, False, False)
 
-    def make_store(self, create, arguments, has_center):
+    def make_store(self, create, arguments, has_center, is_common):
         return self.bank.make(create, arguments, has_center)
 
 

@@ -44,6 +44,7 @@ from tf_elastic.compat.keras_optimizers import is_clock
 from tf_elastic.compat.keras_optimizers import is_ema_swap
 from tf_elastic.compat.keras_optimizers import is_finite_check
 from tf_elastic.compat.keras_optimizers import is_on_read
+from tf_elastic.compat.keras_optimizers import is_rate
 from tf_elastic.compat.keras_optimizers import is_seed_state
 from tf_elastic.compat.keras_optimizers import leave_saving
 from tf_elastic.compat.keras_optimizers import loss_scale_of
@@ -88,6 +89,7 @@ __all__ = [
     "is_mean",
     "is_on_read",
     "is_per_replica",
+    "is_rate",
     "is_seed_state",
     "is_single_copy_export",
     "is_traced_function",

@@ -42,6 +42,16 @@ def is_clock(creator_kwargs: dict[str, Any]) -> bool:
     )
 
 
+def is_rate(creator_kwargs: dict[str, Any]) -> bool:
+    """Whether it scales: such as `learning_rate`, which is set from outside."""
+    dtype = creator_kwargs.get("dtype")
+    return (
+        is_clock(creator_kwargs)
+        and dtype is not None
+        and bool(tf.as_dtype(dtype).is_floating)
+    )
+
+
 def clock_and_rate(optimizer: keras.optimizers.Optimizer) -> tuple[Any, Any]:
     """An optimizer's count of calls, and what its learning rate is.
 

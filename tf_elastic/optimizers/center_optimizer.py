@@ -136,25 +136,26 @@ class CenterOptimizer(OwnStep):
             extended.prepare_closing(self._exchange)
             closing = self.closing
             if closing is not None:
-                # Attributes for the same reason as below.
+                # An attribute, as below.
                 self._closing_variables = [closing.is_closed, *closing.held]
-        # An attribute, so that a tf.train.Checkpoint finds them (Keras' seed
-        # generators are not among what it finds through the model).
+        # An attribute, so that a tf.train.Checkpoint finds them; of the model
+        # it would not find Keras' seed generators.
         self._untrained_variables = extended.untrained_variables()
 
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:
         """Creates what the update needs. Subclasses add their slots."""
         super().build(variables)
-        self._center_step = self.add_variable(
-            (), dtype="int64", name="center_step"
-        )
         extended = self._distribution_strategy.extended
-        if getattr(extended, "holds_center", True):
-            rule = self.center_rule
-            self._center_slots = worker_copies.center_slots(
-                self, rule, variables
+        with self._of_all_workers():
+            self._center_step = self.add_variable(
+                (), dtype="int64", name="center_step"
             )
-            self._center_numbers = worker_copies.center_numbers(self, rule)
+            if getattr(extended, "holds_center", True):
+                rule = self.center_rule
+                self._center_slots = worker_copies.center_slots(
+                    self, rule, variables
+                )
+                self._center_numbers = worker_copies.center_numbers(self, rule)
 
     @property
     def center_rule(self) -> rules.Rule:
@@ -324,6 +325,7 @@ class CenterOptimizer(OwnStep):
             exchange_across,
             due,
             clock,
+            moment=moment,
             exchange=exchange,
             center_step=self._center_step,
             is_averaged=self.use_ema,

@@ -144,6 +144,8 @@ class ElasticOptimizer(LateAverage):
             self._rates_by_name,
             lambda clock: vector_of(self._cut_numbers()),
             self._center_numbers,
+            self.communication_period,
+            self._calls_per_step(),
         )
 
     def _exchanged_variables(

@@ -56,10 +56,14 @@ class ExchangedVariable(NamedTuple):
 
     def stored(self, worker: int) -> list[tf.Tensor]:
         """What a worker's point is made of."""
-        variables = [self.variable]
+        return [v.store.read(worker) for v in self.stored_in]
+
+    @property
+    def stored_in(self) -> list[tf.Variable]:
+        """The variables that a worker's point is made of."""
         if self.looks_ahead:
-            variables.append(self.velocity)
-        return [v.store.read(worker) for v in variables]
+            return [self.variable, self.velocity]
+        return [self.variable]
 
     def point_of(self, stored: Sequence[tf.Tensor]) -> tf.Tensor:
         """The point made of what `stored` gave, or of parts of it."""
@@ -74,14 +78,26 @@ class ExchangedVariable(NamedTuple):
             sends: what kind; see `core.rules`.
             worker: its index, from 0.
         """
+        slot = None if self.slot is None else self.slot.store.read(worker)
+        return self.message_of(sends, self.stored(worker), slot)
+
+    def message_of(
+        self, sends: str, stored: Sequence[tf.Tensor], slot: tf.Tensor | None
+    ) -> tf.Tensor:
+        """What a worker sends of which one has these values.
+
+        Args:
+            sends: what kind; see `core.rules`.
+            stored: as `stored` gives it.
+            slot: of `slot`; None if there is none.
+        """
         if sends == rules.POINT:
-            return self.point(worker)
-        if self.slot is None:
-            return tf.zeros_like(self.point(worker))
-        slot = self.slot.store.read(worker)
+            return self.point_of(stored)
+        if slot is None:
+            return tf.zeros_like(stored[0])
         if sends == rules.GRADIENT:
             return slot
-        return rules.increment(self.point(worker), slot)
+        return rules.increment(self.point_of(stored), slot)
 
 
 class ExchangeSpec(NamedTuple):
@@ -98,6 +114,8 @@ class ExchangeSpec(NamedTuple):
     numbers: Callable[[tf.Tensor], tf.Tensor]
     # Of `Rule.numbers`, where the center is in this process, the variables.
     kept: Mapping[str, keras.Variable] = {}
+    communication_period: int | None = None  # tau; None: no exchange
+    calls_per_step: int = 1  # of the optimizer, for one local step
 
     @property
     def takes_steps(self) -> bool:

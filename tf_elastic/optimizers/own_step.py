@@ -4,6 +4,7 @@ Keras sums the gradients of all replicas, and has their loss divided by how
 many there are. Here a worker clips and follows its own.
 """
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -108,6 +109,33 @@ class OwnStep(keras.optimizers.Optimizer):
         self._fused(
             step, grads, trainable_variables, learning_rate, replica_device()
         )
+
+    def _of_all_workers(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, one variable is made for all workers of a device."""
+        extended = self._distribution_strategy.extended
+        if getattr(extended, "is_elastic", False):
+            return extended.common_variables()
+        return contextlib.nullcontext()
+
+    def add_optimizer_variables(
+        self,
+        trainable_variables: Sequence[keras.Variable],
+        name: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> list[keras.Variable]:
+        """Adds variables like the model's; see Keras.
+
+        Of the averages of `use_ema`, which are of the center, all workers have
+        the same.
+        """
+        is_ema = self.use_ema and not hasattr(
+            self, "_model_variables_moving_average"
+        )
+        with self._of_all_workers() if is_ema else contextlib.nullcontext():
+            return super().add_optimizer_variables(
+                trainable_variables, name, *args, **kwargs
+            )
 
     def _update_model_variables_moving_average(
         self, trainable_variables: Sequence[keras.Variable]

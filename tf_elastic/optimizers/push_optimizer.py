@@ -108,6 +108,8 @@ class PushOptimizer(CenterOptimizer):
             lambda p, clock, numbers: self.push_rates(p, numbers),
             self._numbers,
             self._center_numbers,
+            self.communication_period,
+            self._calls_per_step(),
         )
 
 

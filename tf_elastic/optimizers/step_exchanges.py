@@ -59,6 +59,7 @@ def exchange_across(
     due: tf.Tensor,
     clock: tf.Tensor,
     *,
+    moment: str,
     exchange: Exchange,
     center_step: keras.Variable,
     is_averaged: bool,
@@ -69,6 +70,7 @@ def exchange_across(
         strategy: of the optimizer.
         due: of each replica whether it is time: the same.
         clock: of each replica its worker's local steps: the same.
+        moment: "before" or "after" the local step.
         exchange: which one.
         center_step: how many there were; counts this one.
         is_averaged: whether an average of the center is taken.
@@ -83,6 +85,7 @@ def exchange_across(
             strategy.extended.refresh_center(exchange)
 
     strategy.extended.exchange_if(
+        moment,
         first_due,
         exchange,
         first_clock,

@@ -53,6 +53,9 @@ class ElasticExtended(Protocol):
     def worker_variables(self) -> contextlib.AbstractContextManager[None]:
         """Inside, variables are created for each worker, without a center."""
 
+    def common_variables(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, workers that share a device share what is created."""
+
     def local_updates(self) -> contextlib.AbstractContextManager[None]:
         """Inside, a replica updates its own worker and waits for nobody."""
 
@@ -97,6 +100,7 @@ class ElasticExtended(Protocol):
 
     def exchange_if(
         self,
+        moment: str,
         due: tf.Tensor,
         exchange: Exchange,
         clock: tf.Tensor,
@@ -105,6 +109,7 @@ class ElasticExtended(Protocol):
     ) -> None:
         """Exchanges if `due`, then calls `then`; in cross-replica context.
 
+        `moment` is "before" or "after" the local step,
         `clock` is the worker's count of local steps, `count` that of the
         exchanges before this one.
         """

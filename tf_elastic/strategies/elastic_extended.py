@@ -60,6 +60,7 @@ class ElasticExtended(compat.MirroredExtended):
         self._thread = threading.local()
         self._created: list[weakref.ref[WorkerVariable]] = []
         self._worker_only = False
+        self._common = False
         self._plain = False
         self._untrained = Untrained(self.elastic_variables)
         self.timer = StepTimer()
@@ -124,6 +125,7 @@ class ElasticExtended(compat.MirroredExtended):
         create: Create,
         arguments: Mapping[str, Any],
         has_center: Callable[[tf.DType], bool],
+        is_common: bool,
     ) -> WorkerStore:
         """Where the workers' values of a new variable will be.
 
@@ -131,7 +133,9 @@ class ElasticExtended(compat.MirroredExtended):
             create: makes one variable on each device, of `arguments`.
             arguments: of a variable creator.
             has_center: whether a variable of a dtype has a center.
+            is_common: whether workers that share a device share it.
         """
+        del is_common
         return DeviceStore.make(create, arguments, has_center)
 
     def _create_variable(
@@ -160,6 +164,7 @@ class ElasticExtended(compat.MirroredExtended):
             or isinstance(colocate_with, WorkerVariable)
             or compat.is_clock(kwargs)
         )
+        is_common = self._common or compat.is_rate(kwargs)
         seed = compat.is_seed_state(kwargs)
         aggregation = (
             kwargs.pop("aggregation", None) or tf.VariableAggregation.NONE
@@ -172,7 +177,7 @@ class ElasticExtended(compat.MirroredExtended):
         def has_center(dtype: tf.DType) -> bool:
             return dtype.is_floating and not worker_only and not seed
 
-        store = self.make_store(create, kwargs, has_center)
+        store = self.make_store(create, kwargs, has_center, is_common)
         if worker_only:
             return WorkerVariable(strategy, store)
         if seed:
@@ -195,6 +200,15 @@ class ElasticExtended(compat.MirroredExtended):
             yield
         finally:
             self._worker_only = before
+
+    @contextlib.contextmanager
+    def common_variables(self) -> Iterator[None]:
+        """Inside, workers that share a device share what is created."""
+        self._common, before = True, self._common
+        try:
+            yield
+        finally:
+            self._common = before
 
     @contextlib.contextmanager
     def plain_variables(self) -> Iterator[None]:

@@ -240,6 +240,7 @@ class ElasticMirroredExtended(ElasticExtended):
 
     def exchange_if(
         self,
+        moment: str,
         due: tf.Tensor,
         exchange: DeviceExchange,
         clock: tf.Tensor,
@@ -249,12 +250,14 @@ class ElasticMirroredExtended(ElasticExtended):
         """Exchanges if `due`, in cross-replica context.
 
         Args:
+            moment: of those of the exchange.
             due: boolean scalar.
             exchange: what `make_exchange` returned.
             clock: local steps of each worker, integer scalar.
             count: exchanges before, integer scalar.
             then: called after the exchange, under the same condition.
         """
+        del moment
 
         def run() -> None:
             begin = time_after([])

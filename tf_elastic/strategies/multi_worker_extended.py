@@ -229,6 +229,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def exchange_if(
         self,
+        moment: str,
         due: tf.Tensor,
         exchange: CenterExchange,
         clock: tf.Tensor,
@@ -238,13 +239,14 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Exchanges if `due`, in cross-replica context.
 
         Args:
+            moment: of those of the exchange.
             due: boolean scalar.
             exchange: what `make_exchange` returned.
             clock: the worker's local steps, integer scalar.
             count: exchanges before; the center has a count of its own.
             then: called after the exchange, under the same condition.
         """
-        del count
+        del moment, count
         session = self._optimizers.session_of(exchange)
         session.exchange_if(due, exchange, clock, then)
 

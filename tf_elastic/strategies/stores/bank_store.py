@@ -89,7 +89,11 @@ class Bank:
         if has_center(live.dtype):
             center = live
             (live,) = create(**workers_arguments(arguments, center))
-        rows = (self.num_workers, *live.shape)
+        # One row more, where a new life of a worker begins anew by itself.
+        keeps_first = (
+            center is None and live.dtype.is_floating and live.shape.rank > 0
+        )
+        rows = (self.num_workers + keeps_first, *live.shape)
         (bank,) = create(
             **{
                 **arguments,
@@ -101,8 +105,8 @@ class Bank:
                 "trainable": False,
             }
         )
-        store = BankStore(self, bank, live, center)
-        self._stores = [each for each in self._stores if each() is not None]
+        store = BankStore(self, bank, live, center, keeps_first)
+        self._stores = [weakref.ref(each) for each in self._alive()]
         self._stores.append(weakref.ref(store))
         return store
 
@@ -121,16 +125,48 @@ class Bank:
                 has changed.
         """
         worker = tf.cast(worker, tf.int64)
-        before = self.turn
         is_one = tf.logical_and(worker >= 0, worker < self.num_workers)
         message = f"The bank has {self.num_workers} workers. Received: worker="
         check = tf.debugging.Assert(is_one, [message, worker])
         with tf.control_dependencies([] if check is None else [check]):
-            for reference in self._stores:
-                store = reference()
-                if store is not None:
-                    store.swap(before, worker)
-            self._turn.assign(worker, read_value=False)
+            self.end_turn()
+            self.begin_turn(worker)
+
+    def end_turn(self) -> None:
+        """Puts the live values back into the rows of whose turn it was.
+
+        Until `begin_turn` all rows are as the workers are.
+        """
+        turn = self.turn
+        for store in self._alive():
+            store.put_live(turn)
+
+    def begin_turn(self, worker: tf.Tensor) -> None:
+        """Makes a worker's values live.
+
+        Args:
+            worker: its number, int64 scalar.
+        """
+        for store in self._alive():
+            store.take_live(worker)
+        self._turn.assign(worker, read_value=False)
+
+    def forget(self, worker: tf.Tensor) -> None:
+        """Sets what a worker has without a center to what it was at first.
+
+        Numbers such as its clock stay. Between `end_turn` and `begin_turn`.
+
+        Args:
+            worker: its number, int64 scalar.
+        """
+        first = tf.constant(self.num_workers, tf.int64)
+        for store in self._alive():
+            if store.keeps_first:
+                store.put(worker, store.row(first))
+
+    def _alive(self) -> list["BankStore"]:
+        stores = [reference() for reference in self._stores]
+        return [store for store in stores if store is not None]
 
 
 class BankStore:
@@ -146,6 +182,7 @@ class BankStore:
         rows: the variable of shape (p, ...), not trainable.
         live: the variable that is trained on, on the same device.
         center: the center, there too; None if there is none.
+        keeps_first: whether a last row has the first value.
     """
 
     def __init__(
@@ -154,7 +191,9 @@ class BankStore:
         rows: tf.Variable,
         live: tf.Variable,
         center: tf.Variable | None,
+        keeps_first: bool,
     ) -> None:
+        self.keeps_first = keeps_first
         self._bank = bank
         self._rows = rows
         self.live = (live,)
@@ -170,22 +209,27 @@ class BankStore:
         """The center if there is one, else whose turn it is."""
         return self.centers or self.live
 
-    def swap(self, before: tf.Tensor, after: tf.Tensor) -> None:
-        """Puts the live value into one row, and takes that of another.
+    def put_live(self, worker: tf.Tensor) -> None:
+        """Puts the live value into a worker's row.
 
         Args:
-            before: the worker whose value is live, int64 scalar.
-            after: the one whose will be.
+            worker: whose it is, int64 scalar.
         """
-        live = self.live[0]
-        self._put(before, live.read_value())
-        live.assign(self._row(after), read_value=False)
+        self.put(worker, self.live[0].read_value())
+
+    def take_live(self, worker: tf.Tensor) -> None:
+        """Makes what is in a worker's row the live value.
+
+        Args:
+            worker: whose it is, int64 scalar.
+        """
+        self.live[0].assign(self.row(worker), read_value=False)
 
     def read(self, worker: int | tf.Tensor) -> tf.Tensor:
         """See `WorkerStore`; the number may be an integer tensor."""
         worker = tf.cast(worker, tf.int64)
         is_live = tf.equal(worker, self._bank.turn)
-        return tf.where(is_live, self.live[0].read_value(), self._row(worker))
+        return tf.where(is_live, self.live[0].read_value(), self.row(worker))
 
     def assign(
         self, worker: int | tf.Tensor, value: TensorLike
@@ -194,7 +238,7 @@ class BankStore:
         live = self.live[0]
         worker = tf.cast(worker, tf.int64)
         value = tf.convert_to_tensor(value, live.dtype)
-        put = self._put(worker, value)
+        put = self.put(worker, value)
         is_live = tf.equal(worker, self._bank.turn)
         kept = tf.where(is_live, value, live.read_value())
         return tf.group(put, live.assign(kept, read_value=False))
@@ -212,7 +256,7 @@ class BankStore:
         """See `WorkerStore`."""
         live = self.live[0]
         value = tf.convert_to_tensor(value, live.dtype)
-        self._for_each(lambda worker: self._put(worker, value))
+        self._for_each(lambda worker: self.put(worker, value))
         live.assign(value, read_value=False)
         self.set_center(value)
 
@@ -225,16 +269,16 @@ class BankStore:
         """See `WorkerStore`; each worker's value is live for its update."""
         live = self.live[0]
         turn = self._bank.turn
-        self._put(turn, live.read_value())
+        self.put(turn, live.read_value())
 
         def update_row(worker: tf.Tensor) -> None:
-            live.assign(self._row(worker), read_value=False)
+            live.assign(self.row(worker), read_value=False)
             with tf.device(live.device):
                 update(0, live)
-            self._put(worker, live.read_value())
+            self.put(worker, live.read_value())
 
         self._for_each(update_row)
-        live.assign(self._row(turn), read_value=False)
+        live.assign(self.row(turn), read_value=False)
         for center in self.centers:
             with tf.device(center.device):
                 update(0, center)
@@ -256,7 +300,12 @@ class BankStore:
 
     # By the resource, since all that `tf.Variable` has for it reads the whole.
 
-    def _row(self, worker: tf.Tensor) -> tf.Tensor:
+    def row(self, worker: tf.Tensor) -> tf.Tensor:
+        """What waits in a worker's row.
+
+        Args:
+            worker: its number, int64 scalar.
+        """
         with tf.device(self._rows.device):
             return tf.raw_ops.ResourceGather(
                 resource=self._rows.handle,
@@ -264,7 +313,13 @@ class BankStore:
                 dtype=self._rows.dtype,
             )
 
-    def _put(self, worker: tf.Tensor, value: tf.Tensor) -> tf.Operation:
+    def put(self, worker: tf.Tensor, value: tf.Tensor) -> tf.Operation:
+        """Sets a worker's row.
+
+        Args:
+            worker: its number, int64 scalar.
+            value: of the variable's shape and dtype.
+        """
         with tf.device(self._rows.device):
             return tf.raw_ops.ResourceScatterUpdate(
                 resource=self._rows.handle, indices=worker, updates=value

@@ -1,0 +1,1 @@
+"""Clusters that are not there: workers that take turns on one device."""

@@ -1,0 +1,433 @@
+"""Exchanges between workers of a bank and their center, move by move.
+
+The moves are those of `timeline.virtual.moves`, the rules `core`'s. Here is
+where the arrays are: a worker is live or in its row, its message and the answer
+in its mail; the center has one copy, on the same device. What is computed is
+one function over all variables for each piece, compiled by XLA if asked for.
+Rows are taken out and put back outside of it: XLA would copy all of them.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic.core import orders
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Rates
+from tf_elastic.core.rules import Rule
+from tf_elastic.optimizers.compiled import compile_for
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.stores import Bank
+from tf_elastic.strategies.virtual.mail import Mail
+from tf_elastic.strategies.virtual.moment import Moment
+from tf_elastic.strategies.virtual.moment import RatesOfMoment
+from tf_elastic.strategies.virtual.places import Place
+from tf_elastic.strategies.virtual.places import Row
+from tf_elastic.strategies.virtual.places import Tensors
+from tf_elastic.strategies.virtual.places import WorkerValues
+
+# Of each variable what the center keeps.
+Parents = list[dict[str, tf.Tensor]]
+# Rates by role: of parameters, of statistics.
+Packed = list[dict[str, tf.Tensor]]
+
+_CENTER = "center"
+
+
+class BankExchange:
+    """A fixed set of variables of the workers of a bank.
+
+    Args:
+        spec: what is exchanged, by which rule and numbers.
+        statistics: see `DeviceExchange`.
+        bank: of the workers.
+        device: where they all are.
+        answers_later: whether a worker goes on before it is answered.
+        p_varies: whether workers come and go.
+        jit_compile: True, False, or "auto".
+    """
+
+    closing = None  # Nothing is shown that does not take place.
+
+    def __init__(
+        self,
+        spec: ExchangeSpec,
+        statistics: Sequence[ElasticVariable],
+        bank: Bank,
+        device: str,
+        *,
+        answers_later: bool,
+        p_varies: bool,
+        jit_compile: bool | str,
+    ) -> None:
+        self.parameters = list(spec.parameters)
+        self.statistics = list(statistics)
+        self._spec = spec
+        self._rule = spec.rule
+        self._bank = bank
+        self._device = device
+        self._answers_later = answers_later
+        self._jit_compile = jit_compile
+        self._variables = [p.variable for p in self.parameters]
+        self._variables += self.statistics
+        shapes = [variable.shape for variable in self._variables]
+        dtypes = [variable.dtype for variable in self._variables]
+        self.mail = Mail(shapes, dtypes, bank.num_workers, device)
+        # One row: what the messages of a round add up to.
+        self.total = Mail(shapes, dtypes, 1, device)
+        self.rates = RatesOfMoment(spec, bank.num_workers, p_varies)
+        self._compiled: dict[str, Callable[..., Any]] = {}
+        # What the optimizer does when the center has moved.
+        self.updated: Callable[[], None] = lambda: None
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """Both: a worker may settle before its step, and tells after it."""
+        return ("before", "after")
+
+    def results(self) -> Tensors:
+        """Small tensors that are there only when all updates are done."""
+        smallest = min(
+            self.parameters, key=lambda p: p.variable.shape.num_elements()
+        ).variable.store
+        return [smallest.live[0].read_value(), smallest.centers[0].read_value()]
+
+    # The moves.
+
+    def visit(self, moment: Moment, place: Place) -> None:
+        """A worker and the center move by each other."""
+        values = self._values(place)
+        packed = self.rates.packed(moment)
+        parents, points = self._call(
+            self._visit,
+            values,
+            self._copies(place),
+            self._parents(),
+            self._sent(values),
+            packed,
+        )
+        self._move_center(parents, packed)
+        self._go(place, points)
+
+    def make(self, moment: Moment) -> None:
+        """A worker's message."""
+        row = Row(moment.worker)
+        values = self._values(row)
+        messages = self._call(self._messages, values)
+        self.mail.put_row(moment.worker, messages)
+        if self._answers_later:
+            self._count_from(row, [stored[0] for stored in values.stored])
+
+    def turn_over(self, moment: Moment) -> None:
+        """It settles by its mail, which is then what was done before."""
+        row = Row(moment.worker)
+        values = self._values(row)
+        messages, points = self._call(
+            self._turned_over, values, self.mail.row(moment.worker)
+        )
+        self.mail.put_row(moment.worker, messages)
+        for parameter, point in zip(self.parameters, points, strict=True):
+            row.set(parameter.variable.store, point)
+        self._count_from(row, points)
+
+    def read(self, moment: Moment) -> None:
+        """A message's delta to the center as it is now."""
+        deltas = self._call(
+            self._deltas, self.mail.row(moment.worker), self._parents()
+        )
+        self.mail.put_row(moment.worker, deltas)
+
+    def apply(self, moment: Moment) -> None:
+        """The center moves by the delta in the mail."""
+        packed = self.rates.packed(moment)
+        parents = self._call(
+            self._applied,
+            self.mail.row(moment.worker),
+            self._parents(),
+            self._sent_of_row(moment.worker),
+            packed,
+        )
+        self._move_center(parents, packed)
+
+    def arrive(self, moment: Moment) -> None:
+        """A message is here: the center moves, and answers."""
+        packed = self.rates.packed(moment)
+        parents, answers = self._call(
+            self._arrived,
+            self.mail.row(moment.worker),
+            self._parents(),
+            self._sent_of_row(moment.worker),
+            packed,
+        )
+        self._move_center(parents, packed)
+        self.mail.put_row(moment.worker, answers)
+
+    def add(self, moment: Moment) -> None:
+        """A message of a round."""
+        first = tf.constant(0, tf.int64)
+        total, deltas = self._call(
+            self._added,
+            self.mail.row(moment.worker),
+            self._parents(),
+            self.total.row(first),
+        )
+        self.total.put_row(first, total)
+        self.mail.put_row(moment.worker, deltas)
+        self.rates.is_of_round(moment.worker)
+
+    def collect(self, moment: Moment) -> None:
+        """The center moves by the sum of a round."""
+        first = tf.constant(0, tf.int64)
+        packed = self.rates.packed(moment)
+        parents, empty = self._call(
+            self._collected, self.total.row(first), self._parents(), packed
+        )
+        self._move_center(parents, packed)
+        self.total.put_row(first, empty)
+
+    def answer(self, moment: Moment) -> None:
+        """The point to go on from."""
+        points = self._call(
+            self._begun, self._parents(), self.rates.packed(moment)
+        )
+        self.mail.put_row(moment.worker, points)
+
+    def settle(self, moment: Moment, place: Place | None = None) -> None:
+        """A worker does what the rule says about its mail."""
+        place = place or Row(moment.worker)
+        points = self._call(
+            self._settled,
+            self._copies(place),
+            self.mail.row(moment.worker)[: len(self.parameters)],
+            self.rates.packed(moment),
+        )
+        self._go(place, points)
+
+    def restart(self, moment: Moment) -> None:
+        """A worker begins at the center, with no velocity."""
+        row = Row(moment.worker)
+        parents = self._parents()
+        points = self._call(self._begun, parents, self.rates.packed(moment))
+        self._go(row, points)
+        self._count_from(row, points)
+        for parameter in self.parameters:
+            if parameter.velocity is not None:
+                store = parameter.velocity.store
+                row.set(store, tf.zeros_like(row.get(store)))
+        for variable, parent in zip(
+            self.statistics, parents[len(self.parameters) :], strict=True
+        ):
+            row.set(variable.store, parent[_CENTER])
+
+    def join(self, moment: Moment) -> None:
+        """A new life of a worker."""
+        self._bank.forget(moment.worker)
+        self.restart(moment)
+
+    # What the moves are made of: where it is.
+
+    def _values(self, place: Place) -> WorkerValues:
+        return WorkerValues.read(place, self.parameters, self.statistics)
+
+    def _copies(self, place: Place) -> Tensors:
+        return [place.get(p.variable.store) for p in self.parameters]
+
+    def _parents(self) -> Parents:
+        """What the center keeps."""
+        parents: Parents = []
+        for parameter in self.parameters:
+            kept = {
+                name: slot.store.live[0].read_value()
+                for name, slot in parameter.parent.items()
+            }
+            center = parameter.variable.store.centers[0].read_value()
+            parents.append({self._rule.shown: center, **kept})
+        for variable in self.statistics:
+            center = variable.store.centers[0].read_value()
+            parents.append({_CENTER: center})
+        return parents
+
+    def _sent_of_row(self, worker: tf.Tensor) -> Tensors | None:
+        """The points that a worker was given, if the rule remembers them."""
+        if not self._rule.remembers:
+            return None
+        return self._sent(self._values(Row(worker)))
+
+    def _sent(self, values: WorkerValues) -> Tensors | None:
+        if not self._rule.remembers:
+            return None
+        return [
+            parameter.point_of(stored)
+            for parameter, stored in zip(
+                self.parameters, values.stored, strict=True
+            )
+        ]
+
+    def _move_center(self, parents: Parents, packed: Packed) -> None:
+        for k, (variable, parent) in enumerate(
+            zip(self._variables, parents, strict=True)
+        ):
+            shown = self._rule_of(k).shown
+            variable.store.centers[0].assign(parent[shown], read_value=False)
+        for parameter, parent in zip(self.parameters, parents, strict=False):
+            for name, slot in parameter.parent.items():
+                slot.store.live[0].assign(parent[name], read_value=False)
+        for name, variable in self._spec.kept.items():
+            variable.assign(packed[0][name])
+        self.updated()
+
+    def _go(self, place: Place, points: Sequence[tf.Tensor]) -> None:
+        for parameter, point in zip(self.parameters, points, strict=True):
+            place.set(parameter.variable.store, point)
+        if not self._answers_later:
+            self._count_from(place, points)
+
+    def _count_from(self, place: Place, points: Sequence[tf.Tensor]) -> None:
+        """What a worker does from here on is its next increment."""
+        if self._rule.sends != rules.INCREMENT:
+            return
+        for parameter, point in zip(self.parameters, points, strict=True):
+            if parameter.slot is not None:
+                place.set(parameter.slot.store, point)
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function of tensors, compiled, on the device."""
+        name = function.__name__
+        with tf.device(self._device):
+            if name not in self._compiled:
+                self._compiled[name] = compile_for(
+                    self._device, function, self._jit_compile
+                )
+            return self._compiled[name](*args)
+
+    # What is computed.
+
+    def _rule_of(self, k: int) -> Rule:
+        is_parameter = k < len(self.parameters)
+        return self._rule if is_parameter else rules.Follow()
+
+    def _rates(self, k: int, packed: Packed) -> Rates:
+        of_role = packed[0 if k < len(self.parameters) else 1]
+        dtype = self._variables[k].dtype
+        cast = {name: tf.cast(rate, dtype) for name, rate in of_role.items()}
+        return {"num_workers": self._bank.num_workers, **cast}
+
+    def _messages(self, values: WorkerValues) -> Tensors:
+        sends = self._rule.sends
+        return [
+            parameter.message_of(sends, stored, slot)
+            for parameter, stored, slot in zip(
+                self.parameters, values.stored, values.slots, strict=True
+            )
+        ] + [tf.identity(value) for value in values.statistics]
+
+    def _deltas(self, messages: Tensors, parents: Parents) -> Tensors:
+        return [
+            self._rule_of(k).delta(message, parents[k])
+            for k, message in enumerate(messages)
+        ]
+
+    def _applied(
+        self,
+        deltas: Tensors,
+        parents: Parents,
+        sent: Tensors | None,
+        packed: Packed,
+    ) -> Parents:
+        return [
+            dict(
+                self._rule_of(k).apply(
+                    parents[k],
+                    delta,
+                    self._rates(k, packed),
+                    sent[k] if sent and k < len(sent) else None,
+                )
+            )
+            for k, delta in enumerate(deltas)
+        ]
+
+    def _arrived(
+        self,
+        messages: Tensors,
+        parents: Parents,
+        sent: Tensors | None,
+        packed: Packed,
+    ) -> tuple[Parents, Tensors]:
+        deltas = self._deltas(messages, parents)
+        moved = self._applied(deltas, parents, sent, packed)
+        if self._rule.answers_difference:
+            return moved, deltas
+        return moved, self._begun(moved, packed)
+
+    def _added(
+        self, messages: Tensors, parents: Parents, total: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        deltas = self._deltas(messages, parents)
+        summed = [
+            orders.summed(pair) for pair in zip(total, deltas, strict=True)
+        ]
+        return summed, deltas
+
+    def _collected(
+        self, total: Tensors, parents: Parents, packed: Packed
+    ) -> tuple[Parents, Tensors]:
+        moved = self._applied(total, parents, None, packed)
+        return moved, [tf.zeros_like(array) for array in total]
+
+    def _begun(self, parents: Parents, packed: Packed) -> Tensors:
+        """Where children begin, or go on from."""
+        return [
+            self._rule.begin(parents[k], self._rates(k, packed))
+            for k in range(len(self.parameters))
+        ]
+
+    def _settled(
+        self, points: Tensors, answers: Tensors, packed: Packed
+    ) -> Tensors:
+        if not self._rule.answers_difference:
+            return [tf.identity(answer) for answer in answers]
+        return [
+            self._rule.settle(point, answer, self._rates(k, packed))
+            for k, (point, answer) in enumerate(
+                zip(points, answers, strict=True)
+            )
+        ]
+
+    def _turned_over(
+        self, values: WorkerValues, answers: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        points = []
+        for k, stored in enumerate(values.stored):
+            sent = values.slots[k]
+            point = answers[k]
+            if sent is not None and self._rule.sends == rules.INCREMENT:
+                point = orders.go_on(point, stored[0], sent)
+            points.append(point)
+        return self._messages(values), points
+
+    def _visit(
+        self,
+        values: WorkerValues,
+        copies: Tensors,
+        parents: Parents,
+        sent: Tensors | None,
+        packed: Packed,
+    ) -> tuple[Parents, Tensors]:
+        after, points = [], []
+        for k, message in enumerate(self._messages(values)):
+            is_parameter = k < len(copies)
+            visited = orders.visit(
+                self._rule_of(k),
+                message,
+                copies[k] if is_parameter else message,
+                parents[k],
+                self._rates(k, packed),
+                sent[k] if sent and is_parameter else None,
+            )
+            after.append(dict(visited.parent))
+            if is_parameter:
+                points.append(visited.point)
+        return after, points

@@ -1,0 +1,66 @@
+"""A row for each worker: what it sends, then what it is answered."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class Mail:
+    """Of each variable an array for each worker, on one device.
+
+    Args:
+        shapes: of the variables.
+        dtypes: of the variables.
+        num_rows: p.
+        device: where it is.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tf.TensorShape],
+        dtypes: Sequence[tf.DType],
+        num_rows: int,
+        device: str,
+    ) -> None:
+        self._device = device
+        with tf.device(device):
+            self.variables = [
+                tf.Variable(
+                    lambda shape=shape, dtype=dtype: tf.zeros(
+                        (num_rows, *shape), dtype
+                    ),
+                    trainable=False,
+                )
+                for shape, dtype in zip(shapes, dtypes, strict=True)
+            ]
+
+    # By the resource, since all that `tf.Variable` has for it reads the whole.
+
+    def get(self, row: tf.Tensor, k: int) -> tf.Tensor:
+        """What is in a row, of one variable.
+
+        Args:
+            row: its number, int64 scalar.
+            k: the variable, by its place.
+        """
+        variable = self.variables[k]
+        with tf.device(self._device):
+            return tf.raw_ops.ResourceGather(
+                resource=variable.handle, indices=row, dtype=variable.dtype
+            )
+
+    def put(self, row: tf.Tensor, k: int, value: tf.Tensor) -> None:
+        """Sets a row, of one variable; arguments as of `get`."""
+        with tf.device(self._device):
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=self.variables[k].handle, indices=row, updates=value
+            )
+
+    def row(self, row: tf.Tensor) -> list[tf.Tensor]:
+        """What is in a row, of all variables."""
+        return [self.get(row, k) for k in range(len(self.variables))]
+
+    def put_row(self, row: tf.Tensor, values: Sequence[tf.Tensor]) -> None:
+        """Sets a row, of all variables."""
+        for k, value in enumerate(values):
+            self.put(row, k, value)

@@ -1,0 +1,141 @@
+"""When a move happens, and by which rates."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
+from tf_elastic.core.rules import Rates
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import in_float64
+
+
+class Moment(NamedTuple):
+    """A `timeline.virtual.moves.Move` as integer scalars, but its time."""
+
+    kind: tf.Tensor
+    worker: tf.Tensor
+    clock: tf.Tensor
+    version: tf.Tensor
+    staleness: tf.Tensor
+    num_workers: tf.Tensor
+    count: tf.Tensor
+
+
+class RatesOfMoment:
+    """The rates of a move, and the numbers of workers that they depend on.
+
+    Args:
+        spec: of the exchange.
+        num_workers: p, of all.
+        p_varies: whether workers come and go.
+    """
+
+    def __init__(
+        self, spec: ExchangeSpec, num_workers: int, p_varies: bool
+    ) -> None:
+        self._spec = spec
+        self._num_workers = num_workers
+        self._p_varies = p_varies
+        first = spec.numbers(tf.constant(0, tf.int64))
+        # A row for each worker, as of its last step; one for a round.
+        self.numbers = tf.Variable(
+            tf.tile(first[tf.newaxis], [num_workers + 1, 1]), trainable=False
+        )
+
+    def note(self, worker: tf.Tensor, clock: tf.Tensor) -> None:
+        """Notes the numbers of the worker whose turn it is.
+
+        Args:
+            worker: its number, int64 scalar.
+            clock: its local steps.
+        """
+        if self._has_numbers:
+            self._put(worker, self._spec.numbers(clock))
+
+    def is_of_round(self, worker: tf.Tensor) -> None:
+        """A worker's numbers count for the round that it is in."""
+        if self._has_numbers:
+            row = self._row(worker)
+            self._put(tf.constant(self._num_workers, tf.int64), row)
+
+    def packed(self, moment: Moment) -> list[dict[str, tf.Tensor]]:
+        """What the rules make of the rates at a moment, in float64.
+
+        Args:
+            moment: of the move.
+
+        Returns:
+            The rates by name of parameters, and of statistics. p is among
+            them only where it varies.
+        """
+        of_round = tf.constant(self._num_workers, tf.int64)
+        row = tf.where(moment.worker < 0, of_round, moment.worker)
+        rates = self._rates(moment, row)
+        now = Context(
+            tf.cast(moment.version, tf.float64),
+            tf.cast(tf.maximum(moment.staleness, 1), tf.float64),
+            tf.cast(moment.count, tf.float64),
+            {
+                name: tf.convert_to_tensor(variable.value)
+                for name, variable in self._spec.kept.items()
+            },
+        )
+        return [
+            {
+                name: in_float64(rate)
+                for name, rate in rule.rates_at(rates, now).items()
+                if name != "num_workers" or self._p_varies
+            }
+            for rule in (self._spec.rule, rules.Follow())
+        ]
+
+    def _rates(self, moment: Moment, row: tf.Tensor) -> Rates:
+        clock = moment.clock // self._spec.calls_per_step
+        numbers = self._row(row)
+        if self._p_varies:
+            return self._rates_on_host(moment.num_workers, clock, numbers)
+        rates = self._spec.rates(self._num_workers, clock, tf.unstack(numbers))
+        return {**rates, "num_workers": self._num_workers}
+
+    def _rates_on_host(
+        self, num_workers: tf.Tensor, clock: tf.Tensor, numbers: tf.Tensor
+    ) -> Rates:
+        """Those of any p, which only plain numbers can tell apart."""
+        spec = self._spec
+        size = self.numbers.shape[1]
+        known = spec.rates(self._num_workers, 0, [0.0] * size)
+        names = [name for name, rate in known.items() if rate is not None]
+
+        def of(p: np.ndarray, clock: np.ndarray, own: np.ndarray) -> np.ndarray:
+            rates = spec.rates(int(p), int(clock), [float(n) for n in own])
+            return np.array([rates[name] for name in names], np.float64)
+
+        found = tf.ensure_shape(
+            tf.numpy_function(of, [num_workers, clock, numbers], tf.float64),
+            [len(names)],
+        )
+        return {
+            **dict.fromkeys(known),
+            **dict(zip(names, tf.unstack(found), strict=True)),
+            "num_workers": tf.cast(num_workers, tf.float64),
+        }
+
+    @property
+    def _has_numbers(self) -> bool:
+        return self.numbers.shape[1] > 0
+
+    def _row(self, row: tf.Tensor) -> tf.Tensor:
+        if not self._has_numbers:
+            return tf.zeros([0], tf.float64)
+        return tf.raw_ops.ResourceGather(
+            resource=self.numbers.handle, indices=row, dtype=tf.float64
+        )
+
+    def _put(self, row: tf.Tensor, values: tf.Tensor | Sequence) -> None:
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=self.numbers.handle, indices=row, updates=values
+        )

@@ -1,0 +1,255 @@
+"""A process that is all workers of a cluster, one after another."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_elastic import compat
+from tf_elastic.core import protocols
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Context
+from tf_elastic.optimizers import registry
+from tf_elastic.optimizers.exchange_spec import Spec
+from tf_elastic.optimizers.strategy_interface import Gradient
+from tf_elastic.strategies.elastic_extended import ElasticExtended
+from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.step import Step
+from tf_elastic.strategies.stores import Bank
+from tf_elastic.strategies.stores import Create
+from tf_elastic.strategies.stores import DeviceStore
+from tf_elastic.strategies.stores import WorkerStore
+from tf_elastic.strategies.virtual.bank_exchange import BankExchange
+from tf_elastic.strategies.virtual.clock import VirtualClock
+from tf_elastic.strategies.virtual.turns import Timeline
+from tf_elastic.timeline.virtual.workload import Workload
+
+# Steps between two exchanges where there are none.
+_NEVER = 2**62
+
+MakeTimeline = Callable[[Workload], Timeline]
+
+
+class VirtualClusterExtended(ElasticExtended):
+    """All workers take turns on one device.
+
+    Args:
+        container_strategy: whose `extended` this is.
+        num_workers: p.
+        device: where they are; None for the first GPU, or the CPU.
+        protocol: one of `core.protocols`; None for each optimizer's own.
+        make_timeline: of what an optimizer exchanges.
+    """
+
+    holds_center = True
+
+    def __init__(
+        self,
+        container_strategy: tf.distribute.Strategy,
+        num_workers: int,
+        device: str | None,
+        protocol: str | None,
+        make_timeline: MakeTimeline,
+    ) -> None:
+        super().__init__(container_strategy, [device or _default_device()])
+        self._bank = Bank(num_workers)
+        self._asked_protocol = protocol
+        self._make_timeline = make_timeline
+        self.clock = VirtualClock(self._bank)
+
+    @property
+    def num_workers(self) -> int:
+        """The number of workers, p."""
+        return self._bank.num_workers
+
+    @property
+    def local_workers(self) -> range:
+        """All of them."""
+        return range(self._bank.num_workers)
+
+    @property
+    def gradient_scale(self) -> float:
+        """Nothing to undo: Keras knows of one replica."""
+        return 1.0 / compat.loss_scale_of(1)
+
+    def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
+        """The gradients of the worker whose turn it is: all there are."""
+        return list(grads)
+
+    def make_store(
+        self,
+        create: Create,
+        arguments: Mapping[str, Any],
+        has_center: Callable[[tf.DType], bool],
+        is_common: bool,
+    ) -> WorkerStore:
+        """See `ElasticExtended`."""
+        if is_common:
+            return DeviceStore.make(create, arguments, has_center)
+        return self._bank.make(create, arguments, has_center)
+
+    # The exchange.
+
+    def protocol_of(self, method: str) -> str:
+        """What was asked for, or the method's own.
+
+        Args:
+            method: the name that the optimizer is registered by.
+
+        Raises:
+            ValueError: what was asked for is none that the method has.
+        """
+        allowed = registry.named(method).protocols
+        protocol = self._asked_protocol or allowed[0]
+        registry.check_choice(method, "protocol", protocol, allowed)
+        return protocol
+
+    def order_of(self, method: str) -> str:
+        """The order that the protocol amounts to; see `theory.ORDERS`."""
+        synchronous = self.protocol_of(method) == "synchronous"
+        return "jacobi" if synchronous else "round_robin"
+
+    def overlaps(self, method: str) -> bool:
+        """Whether what comes back is applied a period later."""
+        return self.protocol_of(method) == "overlapped"
+
+    def make_exchange(
+        self, spec: Spec, jit_compile: bool | str
+    ) -> BankExchange:
+        """Prepares the exchange of an optimizer's parameters.
+
+        Raises:
+            ValueError: a virtual cluster has no such exchange.
+        """
+        if spec.takes_steps:
+            raise ValueError(
+                "In a virtual cluster the workers' steps must not be a part "
+                f"of the exchange. Received: {spec.method}. Use "
+                "`ElasticMirroredStrategy` for it."
+            )
+        protocol = protocols.PROTOCOLS[self.protocol_of(spec.method)](spec.rule)
+        statistics = self.statistics()
+        timeline = self._make_timeline(_workload(spec, statistics, protocol))
+        with self.plain_variables():
+            exchange = BankExchange(
+                spec,
+                statistics,
+                self._bank,
+                self._devices[0],
+                answers_later=protocol.answers_later,
+                p_varies=getattr(timeline, "p_varies", False),
+                jit_compile=jit_compile,
+            )
+        self.clock.begin(timeline)
+        return exchange
+
+    def narrow(
+        self,
+        exchange: BankExchange,
+        spec: Spec,
+        indices: Sequence[int],
+        jit_compile: bool | str,
+    ) -> BankExchange:
+        """The same: all is exchanged, also what a step does not train."""
+        del spec, indices, jit_compile
+        return exchange
+
+    def prepare_closing(self, exchange: BankExchange) -> None:
+        """Nothing: what is under way stays so when training ends."""
+
+    def exchange_if(
+        self,
+        moment: str,
+        due: tf.Tensor,
+        exchange: BankExchange,
+        clock: tf.Tensor,
+        count: tf.Tensor,
+        then: Callable[[], None],
+    ) -> None:
+        """What a step's kind says, whatever is `due`; cross-replica.
+
+        Args:
+            moment: "before" or "after" the step.
+            due: not asked: the timeline knows.
+            exchange: what `make_exchange` returned.
+            clock: local steps of the worker whose turn it is.
+            count: not asked, likewise.
+            then: called after each update of the center.
+        """
+        del due, count
+        exchange.updated = then
+        if moment == "before":
+            self.clock.before_step(exchange)
+        else:
+            exchange.rates.note(self._bank.turn, clock)
+
+    def replicas_have_run(self, step: Step) -> None:
+        """The step is taken: the next worker has its turn."""
+        super().replicas_have_run(step)
+        if not step.optimizers:
+            return
+        if len(step.optimizers) > 1:
+            names = [
+                type(optimizer).__name__ for optimizer, *_ in step.optimizers
+            ]
+            raise ValueError(
+                "In a virtual cluster each training step has to be that of "
+                f"one optimizer. Received: {', '.join(names)} in one step. Use "
+                "`ElasticMirroredStrategy` for several."
+            )
+        exchange = step.optimizers[0][1]
+        arrived = [tensor for own in step.batch for tensor in own]
+        with tf.control_dependencies(arrived):
+            self.clock.after_step(exchange)
+
+    def follow(self, variables: Sequence[ElasticVariable], step: Step) -> None:
+        """Lets centers follow a worker whose period has ended, by a p-th."""
+        optimizer, *_ = step.optimizers[0]
+        rule = rules.Follow()
+        rates = rule.rates_at({"num_workers": self.num_workers}, Context())
+
+        def follow() -> None:
+            for variable in variables:
+                [center], [live] = variable.store.centers, variable.store.live
+                parent = {"center": center.read_value()}
+                delta = rule.delta(live.read_value(), parent)
+                moved = rule.apply(parent, delta, rates)["center"]
+                center.assign(moved, read_value=False)
+
+        tf.cond(optimizer.period_ends(), follow, lambda: None)
+
+
+def _default_device() -> str:
+    return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+
+
+def _workload(
+    spec: Any,
+    statistics: Sequence[ElasticVariable],
+    protocol: protocols.ExchangeProtocol,
+) -> Workload:
+    """What time needs to know of an exchange."""
+    calls = spec.calls_per_step
+    is_before = protocols.GRADIENT in protocol.moments
+    if spec.communication_period is None:
+        period, phase = _NEVER, _NEVER - 1
+    else:
+        period = spec.communication_period * calls
+        phase = calls - 1 if is_before else period - 1
+    variables = [parameter.variable for parameter in spec.parameters]
+    size = sum(
+        variable.shape.num_elements() * variable.dtype.size
+        for variable in [*variables, *statistics]
+    )
+    reads = protocols.READ in protocol.plan(protocol.moments[0])
+    return Workload(
+        rule=spec.rule,
+        protocol=protocol.name,
+        period=period,
+        phase=phase,
+        bytes_up=size,
+        bytes_down=size,
+        bytes_read=size if reads else 0,
+    )
