@@ -10,6 +10,7 @@ from tf_elastic import supported  # noqa: F401
 
 # isort: split
 from tf_elastic.compat.checkpoints import RestoredFrom
+from tf_elastic.compat.checkpoints import Trackable
 from tf_elastic.compat.checkpoints import restored_from
 from tf_elastic.compat.checkpoints import tell_what_is_restored
 from tf_elastic.compat.collectives import MultiWorkerExtended
@@ -68,6 +69,7 @@ __all__ = [
     "NestedLauncher",
     "RestoredFrom",
     "SyncOnReadVariable",
+    "Trackable",
     "UntunedDistributedDataset",
     "at_end_of",
     "build_by_specification",

@@ -72,6 +72,7 @@ class CenterOptimizer(OwnStep):
         self._center_slots: dict[str, list[keras.Variable]] = {}
         self._center_numbers: dict[str, keras.Variable] = {}
         self._closing_variables: list[tf.Variable] = []
+        self._under_way: Any = None  # between workers that take turns
         self._training_length = TrainingLength()
 
     @property
@@ -132,6 +133,7 @@ class CenterOptimizer(OwnStep):
         self._exchanges = StepExchanges(
             extended, self._exchange_spec(variables), self.jit_compile
         )
+        self._under_way = getattr(self._exchange, "under_way", None)
         if (self.communication_period or 1) > 1 and not self.use_ema:
             extended.prepare_closing(self._exchange)
             closing = self.closing

@@ -8,6 +8,7 @@ Rows are taken out and put back outside of it: XLA would copy all of them.
 """
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from tf_elastic.strategies.virtual.places import Place
 from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.strategies.virtual.places import Tensors
 from tf_elastic.strategies.virtual.places import WorkerValues
+from tf_elastic.strategies.virtual.under_way import UnderWay
+from tf_elastic.timeline.virtual import moves
 
 # Of each variable what the center keeps.
 Parents = list[dict[str, tf.Tensor]]
@@ -45,12 +48,14 @@ class BankExchange:
         statistics: see `DeviceExchange`.
         bank: of the workers.
         device: where they all are.
+        kinds: of moves that there may be, of `timeline.virtual.moves`.
         answers_later: whether a worker goes on before it is answered.
         p_varies: whether workers come and go.
         jit_compile: True, False, or "auto".
     """
 
     closing = None  # Nothing is shown that does not take place.
+    under_way: UnderWay | None = None
 
     def __init__(
         self,
@@ -59,10 +64,12 @@ class BankExchange:
         bank: Bank,
         device: str,
         *,
+        kinds: Collection[int],
         answers_later: bool,
         p_varies: bool,
         jit_compile: bool | str,
     ) -> None:
+        self.kinds = kinds
         self.parameters = list(spec.parameters)
         self.statistics = list(statistics)
         self._spec = spec
@@ -76,7 +83,9 @@ class BankExchange:
         shapes = [variable.shape for variable in self._variables]
         dtypes = [variable.dtype for variable in self._variables]
         self.mail = Mail(shapes, dtypes, bank.num_workers, device)
-        # One row: what the messages of a round add up to.
+        # One row: what the messages of a round add up to, if there are any.
+        if moves.ADD not in kinds:
+            shapes = dtypes = []
         self.total = Mail(shapes, dtypes, 1, device)
         self.rates = RatesOfMoment(spec, bank.num_workers, p_varies)
         self._compiled: dict[str, Callable[..., Any]] = {}
@@ -87,6 +96,15 @@ class BankExchange:
     def moments(self) -> tuple[str, ...]:
         """Both: a worker may settle before its step, and tells after it."""
         return ("before", "after")
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that is under way."""
+        return [
+            self.rates.numbers,
+            *self.mail.variables,
+            *self.total.variables,
+        ]
 
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""

@@ -10,15 +10,17 @@ from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.places import Live
 from tf_elastic.strategies.virtual.places import Row
-from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.timeline.virtual import moves
 
 _HOST = "/device:CPU:0"
 _FIELDS = len(Moment._fields)
 
-# What a move does; all others do nothing to what is learned.
+# What a move does to what is learned.
 _DOES: dict[int, Callable[[BankExchange, Moment], None]] = {
+    moves.VISIT: lambda exchange, moment: exchange.visit(
+        moment, Row(moment.worker)
+    ),
     moves.MAKE: BankExchange.make,
     moves.TURN_OVER: BankExchange.turn_over,
     moves.READ: BankExchange.read,
@@ -43,7 +45,7 @@ class VirtualClock:
     def __init__(self, bank: Bank) -> None:
         self._bank = bank
         self._turns: Turns | None = None
-        self._has_prologue = False  # moves before the first step
+        self._may_wait = self._has_early = True
         self._before_first = 0.0  # s, in timelines of earlier optimizers
         with tf.init_scope(), tf.device(_HOST):
             # Steps that were taken, then the step that comes, as a `Move`.
@@ -51,26 +53,31 @@ class VirtualClock:
                 [0] * (1 + _FIELDS), trainable=False, dtype=tf.int64
             )
 
-    def begin(self, timeline: Timeline) -> None:
+    def begin(self, turns: Turns) -> None:
         """Begins at the beginning of a timeline, in eager code.
+
+        Args:
+            turns: of the timeline.
 
         Raises:
             ValueError: it is one of another number of workers, or empty.
         """
         p = self._bank.num_workers
+        timeline = turns.timeline
+        self._may_wait = turns.may_wait
+        self._has_early = turns.has_early
         if timeline.num_workers != p:
             raise ValueError(
                 f"The timeline is one of {timeline.num_workers} workers. "
                 f"Received: num_workers={p}."
             )
         self._before_first = self.seconds
-        self._turns = Turns(timeline)
-        if self._turns.turn(0).step is None:
+        self._turns = turns
+        if turns.turn(0).step is None:
             raise ValueError(
                 f"The timeline has no step of training. Received: {timeline!r}."
             )
-        between, step = self._turns.as_arrays(0)
-        self._has_prologue = len(between) > 0
+        _, step = turns.early(0)
         with tf.init_scope():
             self.state.assign([0, *step])
             self._bank.give_turn_to(int(step[1]))
@@ -93,9 +100,19 @@ class VirtualClock:
         turns = self.turns
         return self._before_first + (0.0 if turns is None else turns.time)
 
+    def go_on_at(self, state: tf.Tensor) -> None:
+        """Goes on where another run has been, of the same timeline.
+
+        Args:
+            state: of the other run.
+        """
+        self._bank.give_turn_to(state[1 + Moment._fields.index("worker")])
+        self.state.assign(state)
+
     def before_step(self, exchange: BankExchange) -> None:
         """The gradient is taken, of the worker whose turn it is."""
-        self._begin_if_first(exchange)
+        if self._may_wait:
+            self._do_late(exchange)
         moment = Moment(*tf.unstack(self.state[1:]))
         tf.switch_case(
             tf.cast(tf.clip_by_value(moment.kind, 0, 2), tf.int32),
@@ -106,61 +123,56 @@ class VirtualClock:
             },
         )
 
-    def _begin_if_first(self, exchange: BankExchange) -> None:
-        """What comes before the first step of all."""
-        if not self._has_prologue:
-            return
+    def _do_late(self, exchange: BankExchange) -> None:
+        """What could wait; nothing of it moves the worker itself."""
+        with tf.device(_HOST):
+            late = tf.numpy_function(
+                self._late, [self.state[0]], tf.int64, stateful=True
+            )
+        late = tf.ensure_shape(late, [None, _FIELDS])
 
-        def begin() -> None:
-            between, _ = self._turn(tf.constant(0, tf.int64))
+        def do() -> None:
             self._bank.end_turn()
-            self._do(exchange, between)
+            self._do(exchange, late)
 
-        is_first = tf.equal(self.state[0], 0)
-        tf.cond(is_first, begin, lambda: None)
+        tf.cond(tf.shape(late)[0] > 0, do, lambda: None)
 
     def after_step(self, exchange: BankExchange) -> None:
         """A step was taken: does all until the next one."""
         number = self.state[0] + 1
-        between, step = self._turn(number)
+        with tf.device(_HOST):
+            early, step = tf.numpy_function(
+                self._early, [number], [tf.int64, tf.int64], stateful=True
+            )
+        step = tf.ensure_shape(step, [_FIELDS])
         self._bank.end_turn()
-        self._do(exchange, between)
+        if self._has_early:
+            self._do(exchange, tf.ensure_shape(early, [None, _FIELDS]))
         self._bank.begin_turn(step[1])
         self.state.assign(
             tf.concat([number[tf.newaxis], step], 0), read_value=False
         )
 
-    def _turn(self, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.device(_HOST):
-            between, step = tf.numpy_function(
-                self._arrays, [number], [tf.int64, tf.int64]
-            )
-        return (
-            tf.ensure_shape(between, [None, _FIELDS]),
-            tf.ensure_shape(step, [_FIELDS]),
-        )
+    def _early(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._known_turns().early(int(number))
 
-    def _arrays(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _late(self, number: np.ndarray) -> np.ndarray:
+        return self._known_turns().late(int(number))
+
+    def _known_turns(self) -> Turns:
         if self._turns is None:
             raise ValueError("No optimizer has trained here.")
-        return self._turns.as_arrays(int(number))
+        return self._turns
 
     def _do(self, exchange: BankExchange, between: tf.Tensor) -> None:
         """Does moves, one after another; all workers are in their rows."""
 
         def body(i: tf.Tensor) -> list[tf.Tensor]:
             moment = Moment(*tf.unstack(between[i]))
-            branches = {
-                kind: _branch(does, exchange, moment)
-                for kind, does in _DOES.items()
-            }
-            branches[moves.VISIT] = lambda: exchange.visit(
-                moment, Row(moment.worker)
-            )
             tf.switch_case(
                 tf.cast(moment.kind, tf.int32),
                 [
-                    branches.get(kind, lambda: None)
+                    _branch(kind, exchange, moment)
                     for kind in range(len(moves.NAMES))
                 ],
             )
@@ -176,8 +188,9 @@ class VirtualClock:
 
 
 def _branch(
-    does: Callable[[BankExchange, Moment], None],
-    exchange: BankExchange,
-    moment: Moment,
+    kind: int, exchange: BankExchange, moment: Moment
 ) -> Callable[[], None]:
+    does = _DOES.get(kind)
+    if does is None or kind not in exchange.kinds:
+        return lambda: None
     return lambda: does(exchange, moment)

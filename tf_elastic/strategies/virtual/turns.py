@@ -1,6 +1,7 @@
 """Whose turn it is: a timeline's moves, grouped by training steps."""
 
 import collections
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +27,8 @@ class Timeline(Protocol):
 class Turn(NamedTuple):
     """What comes between two training steps, and the next one."""
 
-    between: Sequence[Move]
+    early: Sequence[Move]  # before the gradient of the step is taken
+    late: Sequence[Move]  # may wait until it is: the worker does not move
     step: Move | None  # None: the timeline has ended
 
 
@@ -35,16 +37,29 @@ class Turns:
 
     Args:
         timeline: whose moves they are.
+        kinds: of moves that there may be.
+        may_wait: whether moves wait until the next gradient is taken, where
+            they can: a message that is made then is of the statistics of its
+            step, and who looks at the center meanwhile sees it as it is.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(
+        self, timeline: Timeline, kinds: Collection[int], may_wait: bool
+    ) -> None:
         self.timeline = timeline
+        self._kinds = kinds
+        self.may_wait = may_wait
         self._begin()
+
+    @property
+    def has_early(self) -> bool:
+        """Whether anything may come that cannot wait."""
+        return not self.may_wait or getattr(self.timeline, "restarts", True)
 
     def _begin(self) -> None:
         self._moves = self.timeline.moves()
         self._number = -1  # of the newest turn
-        self._newest = Turn((), None)
+        self._newest = Turn((), (), None)
         self.time = 0.0  # s, of the last step before the newest turn
         # How often a message has had how many updates between its worker's
         # reading and itself.
@@ -74,7 +89,7 @@ class Turns:
                     f"{self._number} steps. Train no more than these."
                 )
             self.time = self._newest.step.time
-        between = []
+        between: list[Move] = []
         step = None
         for move in self._moves:
             if move.kind in moves.UPDATES:
@@ -82,26 +97,48 @@ class Turns:
             if move.kind in moves.STEPS:
                 step = move
                 break
+            if move.kind not in self._kinds:
+                raise ValueError(
+                    "The timeline is of another protocol. Received: a move "
+                    f"{moves.NAMES[move.kind]!r}, {move}."
+                )
             between.append(move)
-        self._newest = Turn(between, step)
+        early = self._num_early(between, step)
+        self._newest = Turn(between[:early], between[early:], step)
         self._number += 1
 
-    def as_arrays(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """A turn for a graph.
+    def _num_early(self, between: Sequence[Move], step: Move | None) -> int:
+        """How many moves cannot wait: up to the last that moves the worker."""
+        if not self.may_wait:
+            return len(between)
+        moving = [
+            i + 1
+            for i, move in enumerate(between)
+            if move.kind in moves.MOVING
+            and (step is None or move.worker == step.worker)
+        ]
+        return max(moving, default=0)
+
+    def early(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """What is done before a step, for a graph.
 
         Args:
             number: as of `turn`.
 
         Returns:
-            The moves between, int64 of shape (n, 7), and the step, shape (7,):
-            all of `Move` but the time. Of a step that is not there the kind
-            is -1, and the worker the first.
+            The moves, int64 of shape (n, 7), and the step, shape (7,): all of
+            `Move` but the time. Of a step that is not there the kind is -1,
+            and the worker the first.
         """
         turn = self.turn(number)
         step = turn.step or Move(0.0, -1, 0)
-        return (
-            np.array([move[1:] for move in turn.between], np.int64).reshape(
-                -1, 7
-            ),
-            np.array(step[1:], np.int64),
-        )
+        return _rows(turn.early), np.array(step[1:], np.int64)
+
+    def late(self, number: int) -> np.ndarray:
+        """What is done when its gradient is taken; as of `early`."""
+        return _rows(self.turn(number).late)
+
+
+def _rows(found: Sequence[Move]) -> np.ndarray:
+    rows = np.array([move[1:] for move in found], np.int64)
+    return rows.reshape(-1, len(Move._fields) - 1)

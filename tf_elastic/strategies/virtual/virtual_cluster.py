@@ -1,20 +1,154 @@
 """A cluster of any size, rehearsed on one device in virtual time."""
 
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_elastic.core import protocols
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.virtual_extended import (
     VirtualClusterExtended,
 )
+from tf_elastic.timeline.virtual import presets
+from tf_elastic.timeline.virtual.engine import VirtualTimeline
+from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.workload import Workload
+
+# One that makes the timeline of what an optimizer exchanges, for p workers.
+MakeTimeline = Callable[[Workload, int], Timeline]
 
 
 class VirtualClusterStrategy(ElasticStrategy):
+    r"""Trains as many workers as you like would, on one device.
+
+    Each training step of `fit` is one local step of the worker whose turn it
+    is in *virtual time*: speeds, stragglers, links, the center's queue,
+    failures and protocol are those that you choose. What is computed is what
+    a cluster with these times would compute, with the same rules; the same
+    seeds give the same, to the bit. The center is what `evaluate`, `predict`,
+    `save` and callbacks see, as everywhere.
+
+    `batch_size` is a worker's, and `steps_per_epoch` counts the local steps of
+    all workers together.
+
+    Args:
+        num_workers: p, with those that come late.
+        timing: a `tf_elastic.timeline.virtual.Timing`; the name of one, see
+            `tf_elastic.timeline.virtual.presets`; or a function of (workload,
+            p) that makes a timeline, such as a recorded one. None (default)
+            for equal workers that take a second for a step, and exchanges
+            that take no time.
+        protocol: "overlapped", "blocking" or "synchronous": how workers
+            exchange, as of `ElasticMultiWorkerStrategy`. None (default) for
+            the optimizer's own, the first in its row of docs/methods.md.
+        seed: of all that is drawn of times and failures, an integer >= 0.
+        max_lag: workers that come too late do not move the center: see
+            `ElasticMultiWorkerStrategy`. None (default) for no bound.
+        quorum: of a synchronous round, how many messages end it; the others'
+            are left out. None (default) for all that are present.
+        max_staleness: a message so stale is left out. None for no bound.
+        device: where all workers are, such as "GPU:0". None (default) for the
+            first GPU, or the CPU where there is none.
+
+    Raises:
+        ValueError: an argument is out of its range, or does not go with the
+            others.
+
+    Example:
+
+    ```python
+    strategy = te.strategies.VirtualClusterStrategy(
+        16, timing=Timing(step=Lognormal(0.1, 0.3), latency=0.005)
+    )
+    with strategy.scope():
+        model = te.models.cifar_convnet()
+        model.compile(te.optimizers.EAMSGD(0.005), loss=...)
+    model.fit(train, steps_per_epoch=16 * 100)
+    strategy.virtual_seconds
+    ```
+
+    Memory grows by weights and optimizer state for each worker, and once more
+    by the weights for what is under way.
+
+    Workers' own variables read as those of the worker whose turn it is:
+    `optimizer.iterations` is its clock. What a synchronous round takes in of
+    statistics (of BatchNormalization) is as before its gradients, but for one
+    worker. `use_ema` averages at each local step of anybody.
+    """
+
     def __init__(
-        self, num_workers, *, timing=None, protocol=None, seed=0, device=None
-    ):
-        def make(workload: Workload) -> Timeline:
-            return timing(workload, num_workers)
+        self,
+        num_workers: int,
+        *,
+        timing: Timing | str | MakeTimeline | None = None,
+        protocol: str | None = None,
+        seed: int = 0,
+        max_lag: float | None = None,
+        quorum: int | None = None,
+        max_staleness: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        if protocol is not None and protocol not in _PROTOCOLS:
+            raise ValueError(
+                f"`protocol` must be one of {_PROTOCOLS}, or None. "
+                f"Received: protocol={protocol!r}."
+            )
+        if isinstance(timing, str):
+            timing = presets.preset(timing)
+        if timing is None:
+            timing = Timing(step=1.0)
+        if not (isinstance(timing, Timing) or callable(timing)):
+            raise ValueError(
+                "`timing` must be a `Timing`, the name of one, or a function "
+                f"that makes a timeline. Received: timing={timing!r:.80}."
+            )
+
+        def make_timeline(workload: Workload) -> Timeline:
+            if not isinstance(timing, Timing):
+                return timing(workload, num_workers)
+            return VirtualTimeline(
+                timing,
+                workload,
+                num_workers,
+                seed=seed,
+                max_lag=max_lag,
+                quorum=quorum,
+                max_staleness=max_staleness,
+            )
 
         super().__init__(
-            VirtualClusterExtended(self, num_workers, device, protocol, make)
+            VirtualClusterExtended(
+                self, num_workers, device, protocol, make_timeline
+            )
         )
+
+    @property
+    def virtual_seconds(self) -> float:
+        """Virtual seconds from the beginning to the last step."""
+        return self.extended.clock.seconds
+
+    @property
+    def local_steps(self) -> int:
+        """Steps that all workers have taken together."""
+        return self.extended.clock.steps
+
+    def staleness(self) -> np.ndarray:
+        """How often the center has seen how stale a message.
+
+        Returns:
+            Counts, int64: [k] is of messages before which the center has had
+            k updates since their workers had read it.
+        """
+        turns = self.extended.clock.turns
+        counts = {} if turns is None else turns.staleness
+        found = np.zeros(max(counts, default=-1) + 1, np.int64)
+        for staleness, count in counts.items():
+            found[staleness] = count
+        return found
+
+
+_PROTOCOLS = ("overlapped", "blocking", "synchronous")

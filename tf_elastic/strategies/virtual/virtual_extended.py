@@ -24,6 +24,9 @@ from tf_elastic.strategies.stores import WorkerStore
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.turns import Timeline
+from tf_elastic.strategies.virtual.turns import Turns
+from tf_elastic.strategies.virtual.under_way import UnderWay
+from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.workload import Workload
 
 # Steps between two exchanges where there are none.
@@ -132,17 +135,23 @@ class VirtualClusterExtended(ElasticExtended):
         protocol = protocols.PROTOCOLS[self.protocol_of(spec.method)](spec.rule)
         statistics = self.statistics()
         timeline = self._make_timeline(_workload(spec, statistics, protocol))
+        kinds = moves.KINDS[getattr(timeline, "protocol", protocol.name)]
         with self.plain_variables():
             exchange = BankExchange(
                 spec,
                 statistics,
                 self._bank,
                 self._devices[0],
+                kinds=kinds,
                 answers_later=protocol.answers_later,
                 p_varies=getattr(timeline, "p_varies", False),
                 jit_compile=jit_compile,
             )
-        self.clock.begin(timeline)
+        is_before = protocols.GRADIENT in protocol.moments
+        self.clock.begin(Turns(timeline, kinds, may_wait=is_before))
+        exchange.under_way = UnderWay(
+            exchange.variables, self.clock.state, self.clock.go_on_at
+        )
         return exchange
 
     def narrow(
@@ -252,4 +261,5 @@ def _workload(
         bytes_up=size,
         bytes_down=size,
         bytes_read=size if reads else 0,
+        calls=calls,
     )

@@ -91,6 +91,17 @@ class VirtualTimeline:
         self.max_staleness = max_staleness
         self.merged = merged
 
+    @property
+    def p_varies(self) -> bool:
+        """Whether workers come and go."""
+        return bool(self.timing.deaths or self.timing.joins)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a worker may begin again from the center."""
+        bounds = (self.max_lag, self.quorum, self.max_staleness)
+        return self.p_varies or any(bound is not None for bound in bounds)
+
     def moves(self) -> Iterator[Move]:
         """All moves, from the beginning."""
         cluster = Cluster(

@@ -25,7 +25,7 @@ class InOrder:
     ['make', 'add', 'make', 'add', 'collect', 'settling_step', 'settling_step']
     """
 
-    p_varies = False
+    p_varies = restarts = False
 
     def __init__(
         self, workload: Workload, num_workers: int, order: str
@@ -34,10 +34,16 @@ class InOrder:
         self.num_workers = num_workers
         self._order = order
 
+    @property
+    def protocol(self) -> str:
+        """Whose moves these are."""
+        in_turn = self._order == orders.ROUND_ROBIN
+        return "blocking" if in_turn else "synchronous"
+
     def moves(self) -> Iterator[Move]:
         """All that happens, in order, without an end."""
-        period, phase = self._workload.period, self._workload.phase
-        is_before = self._is_before
+        period, is_before = self._workload.period, self._is_before
+        phase = self._workload.calls - 1 if is_before else period - 1
         clock = version = 0
         while True:
             is_due = clock % period == phase

@@ -52,6 +52,21 @@ NAMES = (
     *("collect", "answer", "settle", "restart", "join", "drop", "die"),
 )
 STEPS = (STEP, SETTLING_STEP, VISITING_STEP)
+# What there may be between steps, by protocol.
+_ALWAYS = (RESTART, JOIN, DROP, DIE)
+KINDS = {
+    "blocking": frozenset(
+        (*_ALWAYS, VISIT, MAKE, READ, APPLY, ARRIVE, SETTLE)
+    ),
+    "overlapped": frozenset(
+        (*_ALWAYS, MAKE, TURN_OVER, ARRIVE, SETTLE, ANSWER)
+    ),
+    "synchronous": frozenset(
+        (*_ALWAYS, MAKE, READ, ADD, COLLECT, ANSWER, SETTLE)
+    ),
+}
+# By these a worker's point moves, between its steps.
+MOVING = (VISIT, TURN_OVER, SETTLE, RESTART, JOIN)
 # By these the center's version grows by one.
 UPDATES = (VISITING_STEP, VISIT, APPLY, ARRIVE, COLLECT)
 

@@ -21,6 +21,7 @@ class Workload(NamedTuple):
     bytes_up: int = 0
     bytes_down: int = 0
     bytes_read: int = 0
+    calls: int = 1  # of the optimizer, for one local step
 
     @property
     def is_before(self) -> bool:
