@@ -9,7 +9,6 @@ from typing import NamedTuple
 from tensorflow.python.checkpoint import restore
 from tensorflow.python.trackable import base
 
-
 # What a checkpoint finds that is an object's attribute. One that has
 # `_serialize_to_tensors` and `_restore_from_tensors` is saved by them.
 Trackable = base.Trackable

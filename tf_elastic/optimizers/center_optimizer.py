@@ -71,8 +71,7 @@ class CenterOptimizer(OwnStep):
         # What the center keeps beside what is shown, where it is here.
         self._center_slots: dict[str, list[keras.Variable]] = {}
         self._center_numbers: dict[str, keras.Variable] = {}
-        self._closing_variables: list[tf.Variable] = []
-        self._under_way: Any = None  # between workers that take turns
+        self._between_steps: list[Any] = []
         self._training_length = TrainingLength()
 
     @property
@@ -133,15 +132,14 @@ class CenterOptimizer(OwnStep):
         self._exchanges = StepExchanges(
             extended, self._exchange_spec(variables), self.jit_compile
         )
-        self._under_way = getattr(self._exchange, "under_way", None)
         if (self.communication_period or 1) > 1 and not self.use_ema:
             extended.prepare_closing(self._exchange)
-            closing = self.closing
-            if closing is not None:
-                # An attribute, as below.
-                self._closing_variables = [closing.is_closed, *closing.held]
-        # An attribute, so that a tf.train.Checkpoint finds them; of the model
-        # it would not find Keras' seed generators.
+        # Attributes, so that a tf.train.Checkpoint finds them; of the model it
+        # would not find Keras' seed generators.
+        if self.closing is not None:
+            self._between_steps = [self.closing.is_closed, *self.closing.held]
+        if self._exchange.under_way is not None:
+            self._between_steps = [self._exchange.under_way]
         self._untrained_variables = extended.untrained_variables()
 
     def _build_variables(self, variables: Sequence[keras.Variable]) -> None:

@@ -34,6 +34,10 @@ class Exchange(Protocol):
         """See `strategies.closing`; None where nothing is closed."""
 
     @property
+    def under_way(self) -> Any:
+        """What workers that take turns have sent, for files; None if none."""
+
+    @property
     def moments(self) -> Sequence[str]:
         """When it happens: "before" a local step, "after" one, or both."""
 

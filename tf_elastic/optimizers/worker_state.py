@@ -57,8 +57,8 @@ def save(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
             store[f"{kind}.{k}.center"] = variable.numpy()
             if id(variable) in held:
                 store[f"{kind}.{k}.held"] = held[id(variable)].numpy()
-    if optimizer._under_way is not None:
-        store.update(optimizer._under_way.values())
+    if optimizer._exchange.under_way is not None:
+        store.update(optimizer._exchange.under_way.values())
     kinds = json.dumps([_kind_of(v) for v in optimizer._untrained_variables])
     store[_KINDS] = np.frombuffer(kinds.encode(), np.uint8)
 
@@ -113,9 +113,9 @@ def load(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
         for variable in _model_variables(optimizer)["trained"]:
             variable.stop_moving(variable.numpy())
         return
-    if optimizer._under_way is not None:
+    if optimizer._exchange.under_way is not None:
         # First of all, since it says whose turn it is.
-        optimizer._under_way.resume(
+        optimizer._exchange.under_way.resume(
             {name: np.asarray(store[name]) for name in names}
         )
     followers = _followers_of(optimizer)

@@ -11,6 +11,7 @@ from tf_elastic.strategies.multi_worker_mirrored import (
 from tf_elastic.strategies.step_times import StepTimes
 from tf_elastic.strategies.views import center_view
 from tf_elastic.strategies.views import worker_view
+from tf_elastic.strategies.virtual.virtual_cluster import VirtualClusterStrategy
 
 __all__ = [
     "ElasticMirroredStrategy",
@@ -18,6 +19,7 @@ __all__ = [
     "Timeouts",
     "MultiWorkerMirroredStrategy",
     "StepTimes",
+    "VirtualClusterStrategy",
     "center_view",
     "worker_view",
 ]

@@ -47,7 +47,7 @@ class CenterExchange:
         protocol: by which they exchange, with the rule.
     """
 
-    closing = None  # the centers are not here
+    closing = under_way = None  # the centers are not here
     # Whether the worker's steps are a part of the exchange.
     takes_steps = False
     # Whether a worker is counted by what the center has from the first.

@@ -37,6 +37,8 @@ class DeviceExchange:
             device can.
     """
 
+    under_way = None  # Nothing is between two steps.
+
     def __init__(
         self,
         parameters: Sequence[ExchangedVariable | AdmmVariable],

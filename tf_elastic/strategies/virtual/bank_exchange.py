@@ -14,10 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_elastic.core import orders
 from tf_elastic.core import rules
-from tf_elastic.core.rules import Rates
-from tf_elastic.core.rules import Rule
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.strategies.elastic_variable import ElasticVariable
@@ -25,17 +22,15 @@ from tf_elastic.strategies.stores import Bank
 from tf_elastic.strategies.virtual.mail import Mail
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.moment import RatesOfMoment
+from tf_elastic.strategies.virtual.pieces import Packed
+from tf_elastic.strategies.virtual.pieces import Parents
+from tf_elastic.strategies.virtual.pieces import Pieces
 from tf_elastic.strategies.virtual.places import Place
 from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.strategies.virtual.places import Tensors
 from tf_elastic.strategies.virtual.places import WorkerValues
 from tf_elastic.strategies.virtual.under_way import UnderWay
 from tf_elastic.timeline.virtual import moves
-
-# Of each variable what the center keeps.
-Parents = list[dict[str, tf.Tensor]]
-# Rates by role: of parameters, of statistics.
-Packed = list[dict[str, tf.Tensor]]
 
 _CENTER = "center"
 
@@ -88,7 +83,10 @@ class BankExchange:
             shapes = dtypes = []
         self.total = Mail(shapes, dtypes, 1, device)
         self.rates = RatesOfMoment(spec, bank.num_workers, p_varies)
-        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._pieces = Pieces(
+            spec.rule, self.parameters, dtypes, bank.num_workers
+        )
+        self._functions: dict[str, Callable[..., Any]] = {}
         # What the optimizer does when the center has moved.
         self.updated: Callable[[], None] = lambda: None
 
@@ -119,8 +117,8 @@ class BankExchange:
         """A worker and the center move by each other."""
         values = self._values(place)
         packed = self.rates.packed(moment)
-        parents, points = self._call(
-            self._visit,
+        parents, points = self._compiled(
+            self._pieces.visited,
             values,
             self._copies(place),
             self._parents(),
@@ -134,7 +132,7 @@ class BankExchange:
         """A worker's message."""
         row = Row(moment.worker)
         values = self._values(row)
-        messages = self._call(self._messages, values)
+        messages = self._compiled(self._pieces.messages, values)
         self.mail.put_row(moment.worker, messages)
         if self._answers_later:
             self._count_from(row, [stored[0] for stored in values.stored])
@@ -143,8 +141,8 @@ class BankExchange:
         """It settles by its mail, which is then what was done before."""
         row = Row(moment.worker)
         values = self._values(row)
-        messages, points = self._call(
-            self._turned_over, values, self.mail.row(moment.worker)
+        messages, points = self._compiled(
+            self._pieces.turned_over, values, self.mail.row(moment.worker)
         )
         self.mail.put_row(moment.worker, messages)
         for parameter, point in zip(self.parameters, points, strict=True):
@@ -153,16 +151,16 @@ class BankExchange:
 
     def read(self, moment: Moment) -> None:
         """A message's delta to the center as it is now."""
-        deltas = self._call(
-            self._deltas, self.mail.row(moment.worker), self._parents()
+        deltas = self._compiled(
+            self._pieces.deltas, self.mail.row(moment.worker), self._parents()
         )
         self.mail.put_row(moment.worker, deltas)
 
     def apply(self, moment: Moment) -> None:
         """The center moves by the delta in the mail."""
         packed = self.rates.packed(moment)
-        parents = self._call(
-            self._applied,
+        parents = self._compiled(
+            self._pieces.applied,
             self.mail.row(moment.worker),
             self._parents(),
             self._sent_of_row(moment.worker),
@@ -173,8 +171,8 @@ class BankExchange:
     def arrive(self, moment: Moment) -> None:
         """A message is here: the center moves, and answers."""
         packed = self.rates.packed(moment)
-        parents, answers = self._call(
-            self._arrived,
+        parents, answers = self._compiled(
+            self._pieces.arrived,
             self.mail.row(moment.worker),
             self._parents(),
             self._sent_of_row(moment.worker),
@@ -186,8 +184,8 @@ class BankExchange:
     def add(self, moment: Moment) -> None:
         """A message of a round."""
         first = tf.constant(0, tf.int64)
-        total, deltas = self._call(
-            self._added,
+        total, deltas = self._compiled(
+            self._pieces.added,
             self.mail.row(moment.worker),
             self._parents(),
             self.total.row(first),
@@ -200,24 +198,27 @@ class BankExchange:
         """The center moves by the sum of a round."""
         first = tf.constant(0, tf.int64)
         packed = self.rates.packed(moment)
-        parents, empty = self._call(
-            self._collected, self.total.row(first), self._parents(), packed
+        parents, empty = self._compiled(
+            self._pieces.collected,
+            self.total.row(first),
+            self._parents(),
+            packed,
         )
         self._move_center(parents, packed)
         self.total.put_row(first, empty)
 
     def answer(self, moment: Moment) -> None:
         """The point to go on from."""
-        points = self._call(
-            self._begun, self._parents(), self.rates.packed(moment)
+        points = self._compiled(
+            self._pieces.begun, self._parents(), self.rates.packed(moment)
         )
         self.mail.put_row(moment.worker, points)
 
     def settle(self, moment: Moment, place: Place | None = None) -> None:
         """A worker does what the rule says about its mail."""
         place = place or Row(moment.worker)
-        points = self._call(
-            self._settled,
+        points = self._compiled(
+            self._pieces.settled,
             self._copies(place),
             self.mail.row(moment.worker)[: len(self.parameters)],
             self.rates.packed(moment),
@@ -228,7 +229,9 @@ class BankExchange:
         """A worker begins at the center, with no velocity."""
         row = Row(moment.worker)
         parents = self._parents()
-        points = self._call(self._begun, parents, self.rates.packed(moment))
+        points = self._compiled(
+            self._pieces.begun, parents, self.rates.packed(moment)
+        )
         self._go(row, points)
         self._count_from(row, points)
         for parameter in self.parameters:
@@ -288,7 +291,7 @@ class BankExchange:
         for k, (variable, parent) in enumerate(
             zip(self._variables, parents, strict=True)
         ):
-            shown = self._rule_of(k).shown
+            shown = self._pieces.rule_of(k).shown
             variable.store.centers[0].assign(parent[shown], read_value=False)
         for parameter, parent in zip(self.parameters, parents, strict=False):
             for name, slot in parameter.parent.items():
@@ -311,141 +314,12 @@ class BankExchange:
             if parameter.slot is not None:
                 place.set(parameter.slot.store, point)
 
-    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls a function of tensors, compiled, on the device."""
+    def _compiled(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls a function of tensors, as one graph, on the device."""
         name = function.__name__
         with tf.device(self._device):
-            if name not in self._compiled:
-                self._compiled[name] = compile_for(
+            if name not in self._functions:
+                self._functions[name] = compile_for(
                     self._device, function, self._jit_compile
                 )
-            return self._compiled[name](*args)
-
-    # What is computed.
-
-    def _rule_of(self, k: int) -> Rule:
-        is_parameter = k < len(self.parameters)
-        return self._rule if is_parameter else rules.Follow()
-
-    def _rates(self, k: int, packed: Packed) -> Rates:
-        of_role = packed[0 if k < len(self.parameters) else 1]
-        dtype = self._variables[k].dtype
-        cast = {name: tf.cast(rate, dtype) for name, rate in of_role.items()}
-        return {"num_workers": self._bank.num_workers, **cast}
-
-    def _messages(self, values: WorkerValues) -> Tensors:
-        sends = self._rule.sends
-        return [
-            parameter.message_of(sends, stored, slot)
-            for parameter, stored, slot in zip(
-                self.parameters, values.stored, values.slots, strict=True
-            )
-        ] + [tf.identity(value) for value in values.statistics]
-
-    def _deltas(self, messages: Tensors, parents: Parents) -> Tensors:
-        return [
-            self._rule_of(k).delta(message, parents[k])
-            for k, message in enumerate(messages)
-        ]
-
-    def _applied(
-        self,
-        deltas: Tensors,
-        parents: Parents,
-        sent: Tensors | None,
-        packed: Packed,
-    ) -> Parents:
-        return [
-            dict(
-                self._rule_of(k).apply(
-                    parents[k],
-                    delta,
-                    self._rates(k, packed),
-                    sent[k] if sent and k < len(sent) else None,
-                )
-            )
-            for k, delta in enumerate(deltas)
-        ]
-
-    def _arrived(
-        self,
-        messages: Tensors,
-        parents: Parents,
-        sent: Tensors | None,
-        packed: Packed,
-    ) -> tuple[Parents, Tensors]:
-        deltas = self._deltas(messages, parents)
-        moved = self._applied(deltas, parents, sent, packed)
-        if self._rule.answers_difference:
-            return moved, deltas
-        return moved, self._begun(moved, packed)
-
-    def _added(
-        self, messages: Tensors, parents: Parents, total: Tensors
-    ) -> tuple[Tensors, Tensors]:
-        deltas = self._deltas(messages, parents)
-        summed = [
-            orders.summed(pair) for pair in zip(total, deltas, strict=True)
-        ]
-        return summed, deltas
-
-    def _collected(
-        self, total: Tensors, parents: Parents, packed: Packed
-    ) -> tuple[Parents, Tensors]:
-        moved = self._applied(total, parents, None, packed)
-        return moved, [tf.zeros_like(array) for array in total]
-
-    def _begun(self, parents: Parents, packed: Packed) -> Tensors:
-        """Where children begin, or go on from."""
-        return [
-            self._rule.begin(parents[k], self._rates(k, packed))
-            for k in range(len(self.parameters))
-        ]
-
-    def _settled(
-        self, points: Tensors, answers: Tensors, packed: Packed
-    ) -> Tensors:
-        if not self._rule.answers_difference:
-            return [tf.identity(answer) for answer in answers]
-        return [
-            self._rule.settle(point, answer, self._rates(k, packed))
-            for k, (point, answer) in enumerate(
-                zip(points, answers, strict=True)
-            )
-        ]
-
-    def _turned_over(
-        self, values: WorkerValues, answers: Tensors
-    ) -> tuple[Tensors, Tensors]:
-        points = []
-        for k, stored in enumerate(values.stored):
-            sent = values.slots[k]
-            point = answers[k]
-            if sent is not None and self._rule.sends == rules.INCREMENT:
-                point = orders.go_on(point, stored[0], sent)
-            points.append(point)
-        return self._messages(values), points
-
-    def _visit(
-        self,
-        values: WorkerValues,
-        copies: Tensors,
-        parents: Parents,
-        sent: Tensors | None,
-        packed: Packed,
-    ) -> tuple[Parents, Tensors]:
-        after, points = [], []
-        for k, message in enumerate(self._messages(values)):
-            is_parameter = k < len(copies)
-            visited = orders.visit(
-                self._rule_of(k),
-                message,
-                copies[k] if is_parameter else message,
-                parents[k],
-                self._rates(k, packed),
-                sent[k] if sent and is_parameter else None,
-            )
-            after.append(dict(visited.parent))
-            if is_parameter:
-                points.append(visited.point)
-        return after, points
+            return self._functions[name](*args)

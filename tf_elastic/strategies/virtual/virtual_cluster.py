@@ -1,19 +1,14 @@
 """A cluster of any size, rehearsed on one device in virtual time."""
 
-import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tf_elastic.core import protocols
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.virtual_extended import (
     VirtualClusterExtended,
 )
-from tf_elastic.timeline.virtual import presets
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.workload import Workload
@@ -37,11 +32,10 @@ class VirtualClusterStrategy(ElasticStrategy):
 
     Args:
         num_workers: p, with those that come late.
-        timing: a `tf_elastic.timeline.virtual.Timing`; the name of one, see
-            `tf_elastic.timeline.virtual.presets`; or a function of (workload,
-            p) that makes a timeline, such as a recorded one. None (default)
-            for equal workers that take a second for a step, and exchanges
-            that take no time.
+        timing: a `tf_elastic.timeline.virtual.Timing`, or a function of
+            (workload, p) that makes a timeline, such as a recorded one. None
+            (default) for equal workers that take a second for a step, and
+            exchanges that take no time.
         protocol: "overlapped", "blocking" or "synchronous": how workers
             exchange, as of `ElasticMultiWorkerStrategy`. None (default) for
             the optimizer's own, the first in its row of docs/methods.md.
@@ -84,7 +78,7 @@ class VirtualClusterStrategy(ElasticStrategy):
         self,
         num_workers: int,
         *,
-        timing: Timing | str | MakeTimeline | None = None,
+        timing: Timing | MakeTimeline | None = None,
         protocol: str | None = None,
         seed: int = 0,
         max_lag: float | None = None,
@@ -97,14 +91,12 @@ class VirtualClusterStrategy(ElasticStrategy):
                 f"`protocol` must be one of {_PROTOCOLS}, or None. "
                 f"Received: protocol={protocol!r}."
             )
-        if isinstance(timing, str):
-            timing = presets.preset(timing)
         if timing is None:
             timing = Timing(step=1.0)
         if not (isinstance(timing, Timing) or callable(timing)):
             raise ValueError(
-                "`timing` must be a `Timing`, the name of one, or a function "
-                f"that makes a timeline. Received: timing={timing!r:.80}."
+                "`timing` must be a `Timing`, or a function that makes a "
+                f"timeline. Received: timing={timing!r:.80}."
             )
 
         def make_timeline(workload: Workload) -> Timeline:

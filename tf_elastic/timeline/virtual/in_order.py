@@ -103,8 +103,8 @@ class InOrder:
         p = self.num_workers
         staleness = 0
         if kind in (moves.VISIT, moves.VISITING_STEP):
-            is_first = int(version < p)
-            staleness = orders.others_since(worker, p, is_first)
+            is_first = float(version < p)
+            staleness = int(orders.others_since(worker, p, is_first))
         count = p if kind == moves.COLLECT else 1
         return Move(
             float(time), kind, worker, clock, version, staleness, p, count

@@ -1,0 +1,182 @@
+"""What an exchange of a bank computes, of tensors alone.
+
+One function over all variables for each piece, so that XLA makes one kernel of
+it.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tf_elastic.core import orders
+from tf_elastic.core import rules
+from tf_elastic.core.rules import Rates
+from tf_elastic.core.rules import Rule
+from tf_elastic.optimizers.exchange_spec import ExchangedVariable
+from tf_elastic.strategies.virtual.places import Tensors
+from tf_elastic.strategies.virtual.places import WorkerValues
+
+# Of each variable what the center keeps.
+Parents = list[dict[str, tf.Tensor]]
+# Rates by role: of parameters, of statistics.
+Packed = list[dict[str, tf.Tensor]]
+
+
+class Pieces:
+    """The pieces for a fixed set of variables.
+
+    Args:
+        rule: of the parameters.
+        parameters: what is exchanged.
+        dtypes: of all variables, the parameters first, then statistics.
+        num_workers: p, where the rates do not tell of another.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        parameters: Sequence[ExchangedVariable],
+        dtypes: Sequence[tf.DType],
+        num_workers: int,
+    ) -> None:
+        self._rule = rule
+        self._parameters = list(parameters)
+        self._dtypes = list(dtypes)
+        self._num_workers = num_workers
+
+    def rule_of(self, k: int) -> Rule:
+        """The rule of a variable, by its place."""
+        is_parameter = k < len(self._parameters)
+        return self._rule if is_parameter else rules.Follow()
+
+    def _rates(self, k: int, packed: Packed) -> Rates:
+        of_role = packed[0 if k < len(self._parameters) else 1]
+        dtype = self._dtypes[k]
+        cast = {name: tf.cast(rate, dtype) for name, rate in of_role.items()}
+        return {"num_workers": self._num_workers, **cast}
+
+    def messages(self, values: WorkerValues) -> Tensors:
+        """What a worker sends, of what it is made of."""
+        sends = self._rule.sends
+        return [
+            parameter.message_of(sends, stored, slot)
+            for parameter, stored, slot in zip(
+                self._parameters, values.stored, values.slots, strict=True
+            )
+        ] + [tf.identity(value) for value in values.statistics]
+
+    def deltas(self, messages: Tensors, parents: Parents) -> Tensors:
+        """What of messages moves the center."""
+        return [
+            self.rule_of(k).delta(message, parents[k])
+            for k, message in enumerate(messages)
+        ]
+
+    def applied(
+        self,
+        deltas: Tensors,
+        parents: Parents,
+        sent: Tensors | None,
+        packed: Packed,
+    ) -> Parents:
+        """The center, moved by deltas."""
+        return [
+            dict(
+                self.rule_of(k).apply(
+                    parents[k],
+                    delta,
+                    self._rates(k, packed),
+                    sent[k] if sent and k < len(sent) else None,
+                )
+            )
+            for k, delta in enumerate(deltas)
+        ]
+
+    def arrived(
+        self,
+        messages: Tensors,
+        parents: Parents,
+        sent: Tensors | None,
+        packed: Packed,
+    ) -> tuple[Parents, Tensors]:
+        """The center, moved by messages, and its answers."""
+        deltas = self.deltas(messages, parents)
+        moved = self.applied(deltas, parents, sent, packed)
+        if self._rule.answers_difference:
+            return moved, deltas
+        return moved, self.begun(moved, packed)
+
+    def added(
+        self, messages: Tensors, parents: Parents, total: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """A round's sum with one message more, and its deltas."""
+        deltas = self.deltas(messages, parents)
+        summed = [
+            orders.summed(pair) for pair in zip(total, deltas, strict=True)
+        ]
+        return summed, deltas
+
+    def collected(
+        self, total: Tensors, parents: Parents, packed: Packed
+    ) -> tuple[Parents, Tensors]:
+        """The center, moved by a round's sum, and an empty sum."""
+        moved = self.applied(total, parents, None, packed)
+        return moved, [tf.zeros_like(array) for array in total]
+
+    def begun(self, parents: Parents, packed: Packed) -> Tensors:
+        """Where children begin, or go on from."""
+        return [
+            self._rule.begin(parents[k], self._rates(k, packed))
+            for k in range(len(self._parameters))
+        ]
+
+    def settled(
+        self, points: Tensors, answers: Tensors, packed: Packed
+    ) -> Tensors:
+        """Where a worker goes that is answered."""
+        if not self._rule.answers_difference:
+            return [tf.identity(answer) for answer in answers]
+        return [
+            self._rule.settle(point, answer, self._rates(k, packed))
+            for k, (point, answer) in enumerate(
+                zip(points, answers, strict=True)
+            )
+        ]
+
+    def turned_over(
+        self, values: WorkerValues, answers: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """Messages of what was done, and where it goes on from there."""
+        points = []
+        for k, stored in enumerate(values.stored):
+            sent = values.slots[k]
+            point = answers[k]
+            if sent is not None and self._rule.sends == rules.INCREMENT:
+                point = orders.go_on(point, stored[0], sent)
+            points.append(point)
+        return self.messages(values), points
+
+    def visited(
+        self,
+        values: WorkerValues,
+        copies: Tensors,
+        parents: Parents,
+        sent: Tensors | None,
+        packed: Packed,
+    ) -> tuple[Parents, Tensors]:
+        """The center and a worker, moved by each other."""
+        after, points = [], []
+        for k, message in enumerate(self.messages(values)):
+            is_parameter = k < len(copies)
+            visited = orders.visit(
+                self.rule_of(k),
+                message,
+                copies[k] if is_parameter else message,
+                parents[k],
+                self._rates(k, packed),
+                sent[k] if sent and is_parameter else None,
+            )
+            after.append(dict(visited.parent))
+            if is_parameter:
+                points.append(visited.point)
+        return after, points
