@@ -116,8 +116,7 @@ class CenterOptimizer(OwnStep):
 
     def _build(self, variables: Sequence[keras.Variable]) -> None:
         extended = self._distribution_strategy.extended
-        if not self.is_elastic:
-            # A saved model may be loaded to be looked at without a strategy.
+        if not self.is_elastic:  # A saved model may be looked at without one.
             center_checks.check_no_scope(self, variables)
             self._build_variables(variables)
             return
@@ -134,8 +133,7 @@ class CenterOptimizer(OwnStep):
         )
         if (self.communication_period or 1) > 1 and not self.use_ema:
             extended.prepare_closing(self._exchange)
-        # Attributes, so that a tf.train.Checkpoint finds them; of the model it
-        # would not find Keras' seed generators.
+        # Attributes, so that a tf.train.Checkpoint finds all of it.
         if self.closing is not None:
             self._between_steps = [self.closing.is_closed, *self.closing.held]
         if self._exchange.under_way is not None:
@@ -320,7 +318,7 @@ class CenterOptimizer(OwnStep):
         ):
             return
         clock, is_step = self.local_clock(moment)
-        due = tf.logical_and(is_step, self._is_due(clock))
+        due = is_step & self._is_due(clock)
         in_cross_replica(
             exchange_across,
             due,
@@ -349,7 +347,7 @@ class CenterOptimizer(OwnStep):
         if self.communication_period is None:
             return tf.constant(False)
         clock, is_step = self.local_clock("after")
-        return tf.logical_and(is_step, clock % self.communication_period == 0)
+        return is_step & (clock % self.communication_period == 0)
 
     # The end of training, and files.
 

@@ -79,9 +79,8 @@ class BankExchange:
         dtypes = [variable.dtype for variable in self._variables]
         self.mail = Mail(shapes, dtypes, bank.num_workers, device)
         # One row: what the messages of a round add up to, if there are any.
-        if moves.ADD not in kinds:
-            shapes = dtypes = []
-        self.total = Mail(shapes, dtypes, 1, device)
+        is_summed = moves.ADD in kinds
+        self.total = Mail(shapes if is_summed else [], dtypes, 1, device)
         self.rates = RatesOfMoment(spec, bank.num_workers, p_varies)
         self._pieces = Pieces(
             spec.rule, self.parameters, dtypes, bank.num_workers

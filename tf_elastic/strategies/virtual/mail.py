@@ -31,7 +31,7 @@ class Mail:
                     ),
                     trainable=False,
                 )
-                for shape, dtype in zip(shapes, dtypes, strict=True)
+                for shape, dtype in zip(shapes, dtypes, strict=False)
             ]
 
     # By the resource, since all that `tf.Variable` has for it reads the whole.
