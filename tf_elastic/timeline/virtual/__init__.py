@@ -16,6 +16,8 @@ from tf_elastic.timeline.virtual.faults import Losses
 from tf_elastic.timeline.virtual.faults import Pauses
 from tf_elastic.timeline.virtual.faults import Stragglers
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.telling import Teller
+from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
@@ -31,9 +33,11 @@ __all__ = [
     "Pareto",
     "Pauses",
     "Stragglers",
+    "Teller",
     "Timing",
     "Totals",
     "Trace",
     "VirtualTimeline",
     "Workload",
+    "events_of",
 ]
