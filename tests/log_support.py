@@ -2,8 +2,12 @@
 
 import concurrent.futures
 import contextlib
+import math
+
+import pytest
 
 from tests import cluster_support as support
+from tf_elastic.cluster import errors
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.timeline import EventFile
 from tf_elastic.timeline import verify
@@ -65,3 +69,111 @@ def record(path, protocol, rule=None, shards=1, period=2, steps=11, p=2):
             worker.client.leave(finished=True)
         file.close()
     return list(verify.entries(path))
+
+
+# What goes wrong, and is told.
+
+
+@pytest.fixture
+def cluster():
+    """`cluster(num_shards)`: center servers of this process."""
+    with contextlib.ExitStack() as end:
+
+        def make(*args, **kwargs):
+            made = support.Cluster(*args, **kwargs)
+            end.callback(made.close)
+            return made
+
+        yield make
+
+
+def told(path):
+    """The events of a file."""
+    return [entry.event for entry in verify.entries(path)]
+
+
+def heard(path, servers, count, **options):
+    """Workers that have begun, whose log is written."""
+    file = EventFile(path)
+    for node in servers.shards:
+        node.events.listen(file)
+    around = iter([Surroundings(events=file) for _ in range(count)])
+    workers = servers.workers(count, support.values, around=around, **options)
+    for worker in workers:
+        worker.exchanger.follow_rates(rates)
+        worker.begin()
+    return workers
+
+
+def exchange(worker):
+    """After a step."""
+    worker.clock += 1
+    worker.exchange()
+
+
+def too_late(path, servers):
+    """The log of a worker that is left out once."""
+    quick, late = heard(path, servers, 2, max_lag=3.0)
+    exchange(late)
+    for _ in range(12):
+        exchange(quick)
+    for _ in range(3):
+        exchange(late)
+    return told(path)
+
+
+def lost_slot(path, servers):
+    """That of a worker that was not heard of, and begins again."""
+    first, second = heard(path, servers, 2)
+    exchange(first)
+    exchange(second)
+    node = servers.shards[0]
+    with node.changed:
+        node.registry.members[1].last_seen = -math.inf
+        node.tick()
+    exchange(first)
+    exchange(second)  # It begins again.
+    exchange(second)
+    return told(path)
+
+
+def lost_half(path, servers, monkeypatch):
+    """That of a worker whose answer does not come: the center has moved."""
+    timeouts = support.PATIENT._replace(heartbeat_s=0.05)
+    [worker] = heard(path, servers, 1, timeouts=timeouts)
+    exchange(worker)
+    session = worker.client.sessions[0]
+    stream = session.connection.stream
+
+    def lost(name, *args):
+        answer = stream(name, *args)
+        if name in ("Push", "Take"):
+            monkeypatch.undo()
+            raise errors.CenterUnavailableError("it is lost")
+        return answer
+
+    monkeypatch.setattr(session.connection, "stream", lost)
+    exchange(worker)
+    support.until(lambda: session.away_since is None)
+    exchange(worker)
+    worker.client.leave(finished=True)
+    return told(path)
+
+
+def second_life(path, servers):
+    """That of a worker whose process is killed, and of the next one."""
+    first, second = heard(path, servers, 2)
+    exchange(first)
+    exchange(second)
+    second.client.leave()
+    exchange(first)
+    around = Surroundings(events=EventFile(path))
+    client = servers.client(1, 2, around=around)
+    client.join(servers.layout, support.values())
+    again = support.Worker(client, support.values(), "blocking", rates)
+    again.exchanger.follow_rates(rates)
+    again.clock = client.clock
+    again.exchanger.begin(again.moment())
+    exchange(again)
+    exchange(first)
+    return told(path)

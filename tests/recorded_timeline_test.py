@@ -10,6 +10,7 @@ from tests import cluster_support as support
 from tests import elastic_multi_worker_job as job
 from tests import elastic_multi_worker_test as elastic
 from tests import replay_support
+from tests import virtual_support
 from tests import worker_processes_test as processes
 from tf_elastic.timeline import EventFile
 from tf_elastic.timeline import event as events
@@ -151,6 +152,7 @@ def test_the_moves_are_the_same_each_time(runs):
     timeline = RecordedTimeline(runs("nesterov", "overlapped").found)
     found = list(timeline.moves())
     assert found == list(timeline.moves())
+    virtual_support.check(found, P)
     times = [move.time for move in found]
     assert times == sorted(times) and times[0] == 0.0
     counted = collections.Counter(

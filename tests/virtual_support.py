@@ -40,8 +40,10 @@ def told(moves):
     return [f"{kinds.NAMES[move.kind]} {move.worker}" for move in moves]
 
 
-def check(moves, num_workers):
+def check(moves, num_workers, forgets=False):
     """Refuses moves that no cluster could make.
+
+    With `forgets` a new life may begin before the end of the one before it.
 
     Times do not go back, versions grow by one, clocks by one with each step of
     a worker, nothing is done by the dead, a message is used once, and a worker
@@ -66,6 +68,9 @@ def check(moves, num_workers):
             assert who not in alive
             alive.add(who)
             mail[who] = None
+            if forgets:
+                assert move.clock <= clocks[who], move
+                clocks[who] = move.clock
         assert who in alive, move
         if move.kind in (kinds.ARRIVE, kinds.DROP, kinds.ANSWER):
             # As it was made.
@@ -98,7 +103,7 @@ MAIL = {
     kinds.SETTLING_STEP: (("answer", "added"), None),
     kinds.VISIT: ((None,), None),
     kinds.VISITING_STEP: ((None,), None),
-    kinds.DROP: ((None, "message", "read"), None),
+    kinds.DROP: ((None, "message", "read", "answer"), None),
     kinds.RESTART: ((None, "added", "answer"), None),
     kinds.DIE: (ANY, None),
 }

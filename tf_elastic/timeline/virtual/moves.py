@@ -42,7 +42,9 @@ COLLECT = 10  # the center moves by the sum of `count` messages; it is empty
 ANSWER = 11  # mail = the point to go on from
 SETTLE = 12  # the worker does what the rule says about its mail
 RESTART = 13  # too late: it begins at the center, with no velocity
-JOIN = 14  # a new life: it begins at the center, its slots at their first
+# A new life: it begins at the center, its slots at their first, its calls as
+# `clock` says: in a record that may be before where it was.
+JOIN = 14
 DROP = 15  # its mail is lost, or left out
 DIE = 16  # nothing of it counts any more
 

@@ -84,6 +84,7 @@ class WorkerRecord:
     # What its own training has told, in order: START, SETTLE, END, RESTART.
     told: list[Line] = dataclasses.field(default_factory=list)
     messages: dict[Number, Message] = dataclasses.field(default_factory=dict)
+    # Of lives that have ended before their part was done.
     deaths: dict[int, Line] = dataclasses.field(default_factory=dict)
 
 
@@ -156,7 +157,7 @@ class Record:
             wait_s = self._wait_s.pop(worker, 0.0)
             told = told._replace(wait_s=wait_s)
             own.told.append(told)
-        if event.kind == events.DEATH:
+        if event.kind == events.DEATH or event.outcome == events.LEFT:
             own.deaths[told.number("incarnation")] = told
         elif event.kind in (events.EXCHANGE, events.ANSWER, events.SETTLE):
             self._take_of_message(own, told)

@@ -73,7 +73,9 @@ class Walk:
                 self._again = True
         while self._unsent:
             yield from self._send(self._unsent.pop(0))
-        yield from self._die()
+        died = self._own.deaths.get(self._life)
+        if died is not None:
+            yield self._stop(moves.DIE, died.event.time)
 
     # What its training tells.
 
@@ -87,8 +89,9 @@ class Walk:
             yield from self._steps(
                 self._calls_at(step, before), line.event.time
             )
-        if life != self._life:
-            yield from self._die()
+        if not again and not self._is_first:
+            died = self._own.deaths.get(self._life, line)
+            yield self._stop(moves.DIE, died.event.time)
         self._life, self._again = life, False
         self._time = line.event.time
         if not again:
@@ -101,11 +104,6 @@ class Walk:
     def _is_over(self, message: Message, life: int) -> bool:
         """Whether a message left before a worker began again."""
         return message.number[0] < life or message.is_late
-
-    def _die(self) -> Iterator[Stop]:
-        line = self._own.deaths.get(self._life)
-        if line is not None:
-            yield self._stop(moves.DIE, line.event.time, None, line)
 
     def _end(self, line: Line) -> Iterator[Stop]:
         step = line.number("step_applied")
@@ -152,10 +150,10 @@ class Walk:
         """What the center does with it."""
         line = message.arrived
         if line is None or message.is_late or message.is_refused:
+            if line is not None or message.is_late or message.is_missed:
+                yield self._stop(moves.DROP, (line or message.first).event.time)
             if message.is_late and not self._ways.rule.answers_difference:
                 yield from self._answer(message)
-            elif line is not None or message.is_late or message.is_missed:
-                yield self._stop(moves.DROP, (line or message.first).event.time)
             return
         event = line.event
         at = line.number("version_applied")
