@@ -442,7 +442,7 @@ def test_the_program_makes_a_picture(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["/no/such/file"], "/no/such/file is no file, and no command; "),
-        (["plots", "a.jsonl"], "these are table, plot, status, verify."),
+        (["plots", "a.jsonl"], "these are table, plot, status, verify, "),
         (["table", "/no/such/file"], "/no/such/file cannot be read: No such"),
         (["plot", "/no/such/file"], "/no/such/file cannot be read: No such"),
         (["status", "/no/such/file"], "/no/such/file cannot be read: No such"),

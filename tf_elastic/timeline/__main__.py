@@ -12,13 +12,15 @@ import time
 from collections.abc import Sequence
 
 from tf_elastic import extras
+from tf_elastic.timeline import compare
 from tf_elastic.timeline import event_file
 from tf_elastic.timeline import following
 from tf_elastic.timeline import picture
 from tf_elastic.timeline import report
+from tf_elastic.timeline import summary
 from tf_elastic.timeline import verify
 
-_COMMANDS = ("table", "plot", "status", "verify")
+_COMMANDS = ("table", "plot", "status", "verify", "compare")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         ("plot", "a picture, over time"),
         ("status", "the cluster as it is now, or was at the end"),
         ("verify", "whether it can have been so; 1 if it cannot"),
+        ("compare", "the numbers of several runs, a file each"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("paths", nargs="+", metavar="PATH")
@@ -90,6 +93,8 @@ def _do(options: argparse.Namespace) -> int:
         _say(output)
     elif options.command == "verify":
         return _verify(paths)
+    elif options.command == "compare":
+        _say(_compared(paths))
     else:
         following.follow(
             paths, sys.stdout, time.sleep if options.follow else None
@@ -104,6 +109,18 @@ def _verify(paths: Sequence[str]) -> int:
         _say(str(violation))
     _say(f"{len(found)} events, {len(wrong) or 'nothing'} wrong.")
     return 1 if wrong else 0
+
+
+def _compared(paths: Sequence[str]) -> str:
+    names = [os.path.basename(path) for path in paths]
+    if len(set(names)) < len(names):
+        names = list(paths)
+    return compare.table(
+        {
+            name: summary.summary(event_file.read(path))
+            for name, path in zip(names, paths, strict=True)
+        }
+    )
 
 
 def _reason(error: Exception) -> str:

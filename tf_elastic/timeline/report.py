@@ -31,7 +31,7 @@ def of(found: Sequence[Event]) -> str:
     return "\n".join(
         [
             f"{len(found)} events in {seconds:.1f} s",
-            *_table([_COLUMNS, *rows]),
+            *table([_COLUMNS, *rows]),
             *(
                 _of_center(k, [e for e in found if e.teller == f"center {k}"])
                 for k in centers
@@ -81,12 +81,18 @@ def _of_center(shard: int, found: Sequence[Event]) -> str:
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns to the right."""
+def table(rows: Sequence[Sequence[str]], left: int = 0) -> list[str]:
+    """The lines of a table, its columns to the right.
+
+    Args:
+        rows: of as many cells each.
+        left: so many columns, the first ones, are to the left.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) for cell, width in zip(row, widths, strict=True)
+            cell.ljust(width) if k < left else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
