@@ -129,6 +129,17 @@ def test_resumes_where_it_was(sampling, steps):
     np.testing.assert_array_equal(resumed_labels, labels[part])
 
 
+def test_in_turn_a_batch_is_one_workers():
+    together = digits(num_workers=4, steps_per_epoch=3)
+    in_turn = digits(num_workers=4, steps_per_epoch=12, in_turn=True)
+    assert in_turn.element_spec[0].shape == (16, 8, 8, 1)
+    assert len(in_turn) == 12 and len(digits(in_turn=True)) == 1437 // 16
+    images, labels = arrays(together)
+    turn_images, turn_labels = arrays(in_turn)
+    np.testing.assert_array_equal(turn_images, images)
+    np.testing.assert_array_equal(turn_labels, labels)
+
+
 def test_labels_go_with_their_images():
     images, labels = arrays(digits(steps_per_epoch=3))
     source = sources.read_digits("train")

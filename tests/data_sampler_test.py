@@ -1,4 +1,4 @@
-"""Both samplers: what each worker draws, and how steps are skipped."""
+"""The samplers: what each worker draws, and how steps are skipped."""
 
 import hypothesis
 import numpy as np
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.drawing import examples
 from tf_elastic.data import loader_sampler
 from tf_elastic.data import loaders
+from tf_elastic.data import turns_sampler
 from tf_elastic.data import uniform_sampler
 
 SETTINGS = examples(40)
@@ -22,7 +23,19 @@ def make(
     num_loaders=3,
     chunk_size=12,
     seed=0,
+    in_turn=False,
 ):
+    if in_turn:
+        of_all = make(
+            kind,
+            num_examples=num_examples,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            num_loaders=num_loaders,
+            chunk_size=chunk_size,
+            seed=seed,
+        )
+        return turns_sampler.TurnsSampler(of_all, num_workers)
     shape = (num_examples, batch_size, num_workers)
     if kind == "uniform":
         return uniform_sampler.UniformSampler(*shape, seed=seed)
@@ -42,6 +55,7 @@ def arguments(draw):
         "num_loaders": draw(st.integers(1, 4)),
         "chunk_size": draw(st.integers(1, 30)),
         "seed": draw(st.integers(0, 2**64)),
+        "in_turn": draw(st.booleans()),
     }
 
 
@@ -75,9 +89,19 @@ def test_copies_are_independent_and_equal(kwargs, steps):
 
 @SETTINGS
 @hypothesis.given(arguments())
+def test_in_turn_each_worker_draws_what_it_draws_otherwise(kwargs):
+    p, batch_size = kwargs["num_workers"], kwargs["batch_size"]
+    together = draw_many(make(**{**kwargs, "in_turn": False}), 10)
+    in_turn = draw_many(make(**{**kwargs, "in_turn": True}), 10 * p)
+    np.testing.assert_array_equal(in_turn.reshape(10, p, batch_size), together)
+
+
+@SETTINGS
+@hypothesis.given(arguments())
 def test_shapes_and_range(kwargs):
     drawn = draw_many(make(**kwargs), 10)
-    assert drawn.shape == (10, kwargs["num_workers"], kwargs["batch_size"])
+    rows = 1 if kwargs["in_turn"] else kwargs["num_workers"]
+    assert drawn.shape == (10, rows, kwargs["batch_size"])
     assert drawn.min() >= 0 and drawn.max() < kwargs["num_examples"]
 
 

@@ -49,7 +49,9 @@ class ElasticMonitor(keras.callbacks.Callback):
     `time/data_s`, `time/compute_s`, `time/exchange_s` (since the point
     before), `throughput/images_per_s` and `throughput/steps_per_s` (over all
     the time since the point before, that of validation too);
-    `validation/loss` and `validation/<metric>` if `fit` validates.
+    `validation/loss` and `validation/<metric>` if `fit` validates. In a
+    virtual cluster also `virtual/virtual_seconds` and so on, over the local
+    steps of all workers together.
 
     Under `ElasticMultiWorkerStrategy` each worker with this callback tells
     the others its loss and counts, and the one with `log_dir` (the chief)
@@ -290,8 +292,10 @@ class ElasticMonitor(keras.callbacks.Callback):
         scalars = {
             f"worker/{name}": value
             for name, value in logs.items()
-            if not name.startswith("val_")
+            if not (name.startswith("val_") or name in probe.VIRTUAL)
         }
+        for name, value in probe.virtual(self.model).items():
+            scalars[f"virtual/{name}"] = value
         distances = probe.elastic_distances(self.model)
         step = probe.center_step(self.model)
         if distances is not None and step is not None:

@@ -13,6 +13,7 @@ from tf_elastic.data import loader_sampler
 from tf_elastic.data import pipelines
 from tf_elastic.data import registered
 from tf_elastic.data import sources
+from tf_elastic.data import turns_sampler
 from tf_elastic.data import uniform_sampler
 from tf_elastic.data import variants
 
@@ -35,6 +36,7 @@ def load(
     skip_steps: int = 0,
     num_loaders: int = 8,
     chunk_size: int = 512,
+    in_turn: bool = False,
 ) -> Any:
     """Loads a data set, sampled and preprocessed as in the thesis.
 
@@ -94,13 +96,17 @@ def load(
         seed: Non-negative int, which fixes the training stream; None takes
             fresh entropy.
         steps_per_epoch: Global batches in an epoch, >= 1; default the number
-            of training images // (`num_workers * batch_size`), at least 1.
+            of training images // (`num_workers * batch_size`), at least 1;
+            with `in_turn`, minibatches, // `batch_size`.
         skip_steps: Number of steps to begin after, >= 0; more than 0 needs a
             `seed`.
         num_loaders: k, >= 1, for "loaders". The thesis' is 8.
         chunk_size: c, in images, >= 1, for "loaders". The thesis' is 512 for
             CIFAR. At most the number of training images / `num_loaders` is
             used, rounded down to whole minibatches (at least one).
+        in_turn: Whether a batch to train on is the minibatch of one worker,
+            of one after another, as `VirtualClusterStrategy` takes them: steps
+            are then those of all workers together. Default False.
 
     Returns:
         A `tf.data.Dataset` for a str; a list of them for a list; for None a
@@ -207,8 +213,11 @@ def load(
                 chunk_size=chunk_size,
                 seed=seed,
             )
-        sampler.skip(skip_steps)
         global_batch_size = num_workers * batch_size
+        if in_turn:
+            sampler = turns_sampler.TurnsSampler(sampler, num_workers)
+            global_batch_size = batch_size
+        sampler.skip(skip_steps)
         steps = steps_per_epoch or max(num_examples // global_batch_size, 1)
         return pipelines.train_pipeline(
             source,

@@ -15,8 +15,46 @@ def training_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
 
 
 def local_steps(model: keras.Model) -> int:
-    """The batches that each worker has been updated with."""
+    """The batches that each worker has been updated with.
+
+    In a virtual cluster, whose workers have their own clocks, all together.
+    """
+    if is_virtual(model):
+        return int(model.distribute_strategy.local_steps)
     return int(_numpy(training_optimizer(model).iterations))
+
+
+def is_virtual(model: keras.Model) -> bool:
+    """Whether the model trains in a virtual cluster."""
+    return hasattr(model.distribute_strategy, "virtual_seconds")
+
+
+# What `virtual` tells, and the samples.
+VIRTUAL = ("virtual_seconds", "local_steps", "samples", "bytes", "goodput")
+
+
+def virtual(
+    model: keras.Model, batch_size: int | None = None
+) -> dict[str, float]:
+    """How far a virtual cluster is, by names of `VIRTUAL`; else nothing.
+
+    Args:
+        model: in training.
+        batch_size: of a worker, to count samples.
+    """
+    if not is_virtual(model):
+        return {}
+    strategy = model.distribute_strategy
+    found = {
+        "virtual_seconds": strategy.virtual_seconds,
+        "local_steps": strategy.local_steps,
+    }
+    if batch_size is not None:
+        found["samples"] = strategy.local_steps * batch_size
+    if strategy.totals is not None:
+        found["bytes"] = strategy.totals.bytes
+        found["goodput"] = strategy.totals.goodput
+    return found
 
 
 def learning_rate(model: keras.Model) -> float:

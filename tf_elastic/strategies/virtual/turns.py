@@ -1,6 +1,7 @@
 """Whose turn it is: a timeline's moves, grouped by training steps."""
 
 import collections
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.totals import Totals
 
 
 class Timeline(Protocol):
@@ -41,12 +43,18 @@ class Turns:
         may_wait: whether moves wait until the next gradient is taken, where
             they can: a message that is made then is of the statistics of its
             step, and who looks at the center meanwhile sees it as it is.
+        new_totals: makes what adds up the moves, from the beginning.
     """
 
     def __init__(
-        self, timeline: Timeline, kinds: Collection[int], may_wait: bool
+        self,
+        timeline: Timeline,
+        kinds: Collection[int],
+        may_wait: bool,
+        new_totals: Callable[[], Totals],
     ) -> None:
         self.timeline = timeline
+        self._new_totals = new_totals
         self._kinds = kinds
         self.may_wait = may_wait
         self._begin()
@@ -64,6 +72,8 @@ class Turns:
         # How often a message has had how many updates between its worker's
         # reading and itself.
         self.staleness: collections.Counter[int] = collections.Counter()
+        # Of the steps before the newest turn, and what has come after them.
+        self.totals = self._new_totals()
 
     def turn(self, number: int) -> Turn:
         """A turn by its number; 0 comes before the first step.
@@ -89,6 +99,7 @@ class Turns:
                     f"{self._number} steps. Train no more than these."
                 )
             self.time = self._newest.step.time
+            self.totals(self._newest.step)
         between: list[Move] = []
         step = None
         for move in self._moves:
@@ -103,6 +114,7 @@ class Turns:
                     f"{moves.NAMES[move.kind]!r}, {move}."
                 )
             between.append(move)
+            self.totals(move)
         early = self._num_early(between, step)
         self._newest = Turn(between[:early], between[early:], step)
         self._number += 1

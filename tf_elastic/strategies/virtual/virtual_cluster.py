@@ -11,6 +11,7 @@ from tf_elastic.strategies.virtual.virtual_extended import (
 )
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.timing import Timing
+from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
 
 # One that makes the timeline of what an optimizer exchanges, for p workers.
@@ -127,6 +128,24 @@ class VirtualClusterStrategy(ElasticStrategy):
     def local_steps(self) -> int:
         """Steps that all workers have taken together."""
         return self.extended.clock.steps
+
+    @property
+    def totals(self) -> Totals | None:
+        """Updates, bytes, goodput and what workers' time was spent on.
+
+        Of the newest optimizer, up to what follows the last step; None before
+        there is one.
+        """
+        turns = self.extended.clock.turns
+        return None if turns is None else turns.totals
+
+    @property
+    def goodput(self) -> float:
+        """The share of local steps whose work has reached the center.
+
+        Of those of which it is known; 1 before there are any.
+        """
+        return 1.0 if self.totals is None else self.totals.goodput
 
     def staleness(self) -> np.ndarray:
         """How often the center has seen how stale a message.

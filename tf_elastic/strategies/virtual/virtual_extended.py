@@ -1,5 +1,6 @@
 """A process that is all workers of a cluster, one after another."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.under_way import UnderWay
 from tf_elastic.timeline.virtual import moves
+from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
 
 # Steps between two exchanges where there are none.
@@ -134,7 +136,8 @@ class VirtualClusterExtended(ElasticExtended):
             )
         protocol = protocols.PROTOCOLS[self.protocol_of(spec.method)](spec.rule)
         statistics = self.statistics()
-        timeline = self._make_timeline(_workload(spec, statistics, protocol))
+        workload = _workload(spec, statistics, protocol)
+        timeline = self._make_timeline(workload)
         kinds = moves.KINDS[getattr(timeline, "protocol", protocol.name)]
         with self.plain_variables():
             exchange = BankExchange(
@@ -148,7 +151,8 @@ class VirtualClusterExtended(ElasticExtended):
                 jit_compile=jit_compile,
             )
         is_before = protocols.GRADIENT in protocol.moments
-        self.clock.begin(Turns(timeline, kinds, may_wait=is_before))
+        totals = functools.partial(Totals, workload, self.num_workers)
+        self.clock.begin(Turns(timeline, kinds, is_before, totals))
         exchange.under_way = UnderWay(
             exchange.variables, self.clock.state, self.clock.go_on_at
         )
