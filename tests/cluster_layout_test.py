@@ -13,6 +13,7 @@ from tf_elastic import version
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.transport import wire
+from tf_elastic.core import rules
 
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
@@ -45,6 +46,21 @@ def test_shards_partition_every_section_evenly(made):
         for k, size in enumerate(sizes):
             where = made.sections.index(section)
             assert made.shard_sizes(k)[where] == size
+
+
+@quick
+@given(st.lists(specs, max_size=8), st.integers(1, 9))
+def test_a_rule_that_looks_at_variables_has_them_whole(variables, num_shards):
+    made = layout.Layout(variables, num_shards, rules.Aligned())
+    for section in made.sections:
+        cuts = [made.cut(section, k) for k in range(num_shards)]
+        positions = [k for cut in cuts for k in range(section.size)[cut]]
+        assert positions == list(range(section.size))
+        if section.role == layout.STATISTICS:
+            assert not made.is_by_variable(section)
+            continue
+        ends = np.cumsum([size_of(variables[k]) for k in section.members])
+        assert {cut.stop for cut in cuts} <= {0, *ends}
 
 
 @quick

@@ -64,6 +64,43 @@ def test_async_diloco_is_algorithm_3(
     support.assert_close(velocity, -expected["momentum"][-1])
 
 
+# The three variables of parameters in `cluster_support`.
+BLOCKS = [slice(0, 12), slice(12, 19), slice(19, 21)]
+
+
+@settings
+def test_heloco_corrects_whole_variables(
+    cluster, num_workers, num_shards, protocol
+):
+    """Whatever the number of servers; two of five hold none."""
+    order = support.schedule(num_workers)
+    expected = reference.heloco(
+        support.gradient,
+        support.INITIAL,
+        blocks=BLOCKS,
+        schedule=order,
+        num_workers=num_workers,
+        communication_period=1,
+        learning_rate=ETA,
+        outer_learning_rate=0.7,
+        outer_momentum=0.9,
+        overlapped=protocol == "overlapped",
+    )
+    assert expected["kinds"][-1].min() > 1
+    center = cluster(5 if num_shards == 2 else 1, rules.Aligned())
+    workers = begun(
+        center,
+        num_workers,
+        support.UPDATE,
+        lambda p: {"learning_rate": 0.7, "momentum": 0.9, "weight": p**-0.5},
+        protocol,
+    )
+    for row, i in enumerate(order, start=1):
+        workers[i].step(ETA)
+        workers[i].visit()
+        assert_row(workers, center, expected, row)
+
+
 @sizes
 def test_sync_sgd_is_a_step_by_the_mean(
     cluster,  # noqa: F811

@@ -147,6 +147,55 @@ def test_a_velocity_that_acts_too_often_for_the_workers_is_refused(strategy):
         model.optimizer.build(model.trainable_variables)
 
 
+# HeLoCo.
+
+
+@pytest.mark.parametrize(
+    ("p", "tau", "options"),
+    [
+        (3, 1, {"jit_compile": True}),
+        pytest.param(2, 4, {"push_weight": 0.8}, marks=pytest.mark.full),
+    ],
+)
+def test_heloco_equals_algorithms_1_and_2(strategy, p, tau, options):
+    """Of each of the two variables by itself."""
+    found, model = train(
+        strategy,
+        lambda: optimizers.HeLoCo(
+            SGD(0.2),
+            communication_period=tau,
+            **{"jit_compile": False, **options},
+        ),
+        p,
+    )
+    expected = reference.heloco(
+        gradient,
+        INITIAL,
+        blocks=[slice(0, quadratic.SPLIT), slice(quadratic.SPLIT, None)],
+        num_workers=p,
+        communication_period=tau,
+        learning_rate=0.2,
+        outer_learning_rate=0.7,
+        outer_momentum=0.9,
+        weight=options.get("push_weight"),
+        schedule=turns(p),
+        together=True,
+    )
+    assert expected["kinds"][-1].min() > 1
+    assert_center(found, after_rounds(expected, "center", p))
+    workers = after_rounds(expected, "workers", p)
+    assert relative_error(found["stored"], workers) < 1e-10
+    velocity = worker_rows(model.optimizer._center_slots["velocity"])
+    momentum = -np.tile(expected["momentum"][-1], (p, 1))
+    assert relative_error(velocity, momentum) < 1e-10
+
+
+@pytest.mark.parametrize("weight", [0, -0.5, 1.5, "all"])
+def test_a_push_weight_is_a_share(weight):
+    with pytest.raises(ValueError, match="`push_weight` must be a number"):
+        optimizers.HeLoCo(push_weight=weight)
+
+
 # Synchronous SGD.
 
 

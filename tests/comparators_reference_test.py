@@ -12,12 +12,21 @@ from tests.family_reference_test import P
 from tests.family_reference_test import by_hand
 from tests.family_reference_test import noisy_gradient
 from tests.reference import pushes
+from tests.reference.heloco import corrected
 
 OUTER = {"outer_learning_rate": 0.7, "outer_momentum": 0.9}
 METHODS = {
     "async_diloco": (
         reference.async_diloco,
         {"communication_period": 4, "momentum_activation": 0.1, **OUTER},
+    ),
+    "heloco": (
+        reference.heloco,
+        {
+            "communication_period": 4,
+            "blocks": [slice(0, 3), slice(3, None)],
+            **OUTER,
+        },
     ),
     "sync_sgd": (reference.sync_sgd, {"momentum": 0.8}),
     "ringmaster": (reference.ringmaster, {"threshold": 2}),
@@ -53,7 +62,8 @@ def test_shapes_start_and_where_gradients_are_taken(name):
     assert [(k % P, k // P) for k in range(rows - 1)] == [
         (worker, step) for worker, step, _ in seen
     ]
-    if name != "async_diloco":  # whose workers begin with their first turn
+    # The workers of these begin with their first turn.
+    if name not in ("async_diloco", "heloco"):
         for k, (worker, _, point) in enumerate(seen):
             np.testing.assert_array_equal(run["workers"][k, worker], point)
 
@@ -190,6 +200,30 @@ def test_async_diloco_by_hand():
     # g = 2: 8 - 2 / 4; g = 4: m = 3, 7.5 - (3 / 2 + 4 / 2) / 2; g = 1.875.
     assert center == [8, 7.5, 5.75, 5.75 - 1.875 / 4]
     assert workers == [center[-1], 5.75]
+
+
+def test_heloco_by_hand():
+    center, workers = hand(
+        reference.heloco,
+        [0, 0],
+        p=1,
+        blocks=[slice(0, 1)],
+        communication_period=1,
+        outer_learning_rate=0.5,
+        outer_momentum=0.5,
+    )
+    # G = 2, m = 1, given 6.5; G = 1.625, m = 1.3125, and they agree.
+    assert center == [8, 6.75, 6.75 - (1.625 + 1.3125 / 2) / 2]
+    assert workers == [center[-1] - 1.3125 / 4]
+
+
+def test_heloco_corrects_what_does_not_agree():
+    found = corrected(np.array([3.0, 4.0]), np.array([0.0, -5.0]))
+    # c = -0.8, confidence 1 / 4, beta 0.1: 8 % of 4 and of 5.
+    np.testing.assert_allclose(found, [3.0, 4.0 - 0.1 * 0.8 * 5], rtol=1e-8)
+    found = corrected(np.array([3.0, 4.0]), np.array([4.0, -2.9]))
+    assert np.linalg.norm(found) == pytest.approx(5.0)
+    assert found[0] > 3.0 and found[1] < 4.0
 
 
 def test_the_first_of_a_round_by_hand():

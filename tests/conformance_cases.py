@@ -192,6 +192,12 @@ CASES = {
         like="DiLoCo(SGD)",
         refused=_INNER_EMA,
     ),
+    "HeLoCo(SGD)": Case(
+        _around(optimizers.HeLoCo, _SGD),
+        wraps=True,
+        like="DiLoCo(SGD)",
+        refused=_INNER_EMA,
+    ),
     "ADMM": Case(
         _alone(optimizers.ADMM, elasticity=1.0, **_PERIOD),
         refused=_refused(optimizers.ADMM),

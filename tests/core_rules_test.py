@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
+from tests.reference.heloco import corrected
 from tf_elastic import core
 from tf_elastic.core import admm
 from tf_elastic.core import orders
@@ -222,6 +223,66 @@ def test_delayed_nesterov_equals_algorithm_3(tau, delay, activation, to_array):
     assert relative_error(found, expected["center"]) < 1e-12
 
 
+HALVES = [slice(0, 2), slice(2, N)]
+
+
+@each_kind
+def test_aligned_equals_the_corrections_of_heloco(to_array):
+    """Each variable by itself; here two of them, one at a time."""
+    expected = reference.heloco(
+        gradient,
+        INITIAL,
+        blocks=HALVES,
+        num_workers=P,
+        communication_period=3,
+        learning_rate=0.2,
+        outer_learning_rate=0.7,
+        outer_momentum=0.9,
+        schedule=UNEVEN,
+        together=True,
+    )
+    assert expected["kinds"][-1].min() > 1  # all three happen
+    rule = rules.Aligned()
+    rates = {"learning_rate": 0.7, "momentum": 0.9, "weight": P**-0.5}
+    state = [rule.init(to_array(INITIAL[part])) for part in HALVES]
+    x, clocks = [INITIAL.copy() for _ in range(P)], [0] * P
+    read = list(x)
+    for k, i in enumerate(UNEVEN):
+        x[i] = x[i] - 0.2 * gradient(i, clocks[i], x[i])
+        clocks[i] += 1
+        if clocks[i] % 3 == 0:
+            way = x[i] - read[i]
+            state = [
+                rule.apply(parent, to_array(way[part]), rates)
+                for part, parent in zip(HALVES, state, strict=True)
+            ]
+            x[i] = read[i] = np.concatenate(
+                [np.array(rule.begin(parent, rates)) for parent in state]
+            )
+        center = np.concatenate([np.array(s["center"]) for s in state])
+        assert relative_error(center, expected["center"][k + 1]) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("way", "velocity"),
+    [
+        ([3.0, 4.0], [0.0, 0.0]),  # there is none yet
+        ([0.0, 0.0], [1.0, 2.0]),
+        ([3.0, 4.0], [4.0, -2.9]),  # hardly forwards
+        ([3.0, 4.0], [4.0, -3.1]),  # hardly backwards
+        ([3.0, 4.0], [-3.0, -4.0]),  # back
+        ([3.0, 4.0], [6.0, 8.0]),  # the same
+        ([3e-9, 4e-9], [-3.0, 1.0]),  # too short to be seen
+        ([3e9, 4e9], [-4.0, 2.9]),  # confident
+    ],
+)
+@each_kind
+def test_a_way_that_is_an_edge_of_the_correction(way, velocity, to_array):
+    found = rules.Aligned().aligned_way(to_array(way), to_array(velocity))
+    expected = corrected(np.array(way), np.array(velocity))
+    np.testing.assert_allclose(np.array(found), expected, 1e-12, 1e-25)
+
+
 def test_a_velocity_may_not_act_more_than_once():
     rule = rules.DelayedNesterov()
     rates = {**RATES, "delay": 4, "activation": 0.25}
@@ -326,6 +387,7 @@ RULES = {
     "outer_nesterov": rules.OuterNesterov(),
     "delayed_nesterov": rules.DelayedNesterov(),
     "mean_gradient": rules.TimeAverage(rules.MeanGradient()),
+    "aligned": rules.TimeAverage(rules.Aligned()),
 }
 
 
@@ -351,8 +413,10 @@ def every_result(to_array, scalar):
         "moving_rate",
         "delay",
         "activation",
+        "weight",
     )
-    values = map(scalar, (0.05, 0.9, 0.25, 0.1, 0.75, 0.25, 1.0, 0.5))
+    numbers = (0.05, 0.9, 0.25, 0.1, 0.75, 0.25, 1.0, 0.5, 0.5)
+    values = map(scalar, numbers)
     given = {**dict(zip(names, values, strict=True)), "num_workers": scalar(2)}
     for name, rule in RULES.items():
         state = rule.init(x)
@@ -458,11 +522,13 @@ def test_rates_are_checked(name):
         "nesterov": {"learning_rate", "momentum", "compensation"},
         "outer_nesterov": {"learning_rate", "momentum"},
         "mean_gradient": {"learning_rate", "momentum"},
+        "aligned": {"learning_rate", "momentum", "weight"},
         "delayed_nesterov": {
             *("learning_rate", "momentum", "delay", "activation")
         },
     }.get(name, set())
     given = {**RATES, "compensation": 0.1, "delay": 2, "activation": 0.5}
+    given["weight"] = 0.5
     rule.check(given)
     for missing in given:
         rest = {k: v for k, v in given.items() if k != missing}
@@ -493,6 +559,7 @@ def test_what_a_rule_keeps_grows_no_further_than_it_says(name):
             "beta": generator.uniform(0, 2),
             "delay": int(generator.integers(1, 3)),
             "activation": generator.uniform(0, 0.5),
+            "weight": generator.uniform(0, 1),
         }
         rates = rule.rates_at(given, Context(2.0, 3.0))
         state = rule.apply(rule.init(center), center[::-1], rates, sent)
@@ -504,7 +571,8 @@ def test_what_a_rule_keeps_grows_no_further_than_it_says(name):
             bounded += 1
             found = max(np.abs(kept).max() for kept in after.values())
             assert found <= most * (1 + 1e-12)
-    assert bounded == (0 if rule.remembers else 200)
+    at_all = rule.remembers or rule.by_variable
+    assert bounded == (0 if at_all else 200)
 
 
 def test_without_compensation_or_delay_a_gradient_is_as_it_is():

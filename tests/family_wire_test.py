@@ -41,6 +41,7 @@ KEYWORDS = {
     "LocalSGD": {"communication_period": PERIOD},
     "DiLoCo": {"communication_period": PERIOD},
     "AsyncDiLoCo": {"communication_period": PERIOD},
+    "HeLoCo": {"communication_period": PERIOD},
     "ADMM": {"communication_period": PERIOD},
 }
 # In every protocol; the others exchange as one of these does.

@@ -125,6 +125,9 @@ CASES = {
         momentum_delay=2,
         momentum_activation=0.2,
     ),
+    "HeLoCo": _around(
+        optimizers.HeLoCo, _sgd, outer_learning_rate=0.5, outer_momentum=0.8
+    ),
     "ADMM": _alone(optimizers.ADMM, elasticity=1.5, communication_period=2),
 }
 

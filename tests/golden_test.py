@@ -40,6 +40,7 @@ ENOUGH = {
     "SyncSGD": ("gauss_seidel",),
     "LocalSGD": (),
     "AsyncDiLoCo": ("overlapped",),
+    "HeLoCo": ("round_robin",),
 }
 
 

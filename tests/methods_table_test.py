@@ -30,6 +30,7 @@ TABLES = {
     "conformance on a cluster": cases.cluster_markdown_table,
 }
 REMEDY = "Run: python -m tests.methods_table_test --write"
+NOT_LINEAR = {"HeLoCo"}
 WIDTH = 100  # of the only layer: its kernel is nearly all that there is
 
 
@@ -90,7 +91,9 @@ def test_a_row_says_something_in_every_column(method):
         method.family,
     }
     assert method.family in registry.FAMILIES
-    assert method.advised_as == method.name
+    # What is not linear has no map.
+    known = None if method.name in NOT_LINEAR else method.name
+    assert method.advised_as == known
     assert "learning_rate" in method.defaults
     assert method.summary == method.cls.__doc__.split("\n")[0]
 

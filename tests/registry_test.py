@@ -605,7 +605,7 @@ def test_what_the_program_knows_needs_no_tensorflow():
         from tf_elastic.program import known_methods, settings
         parsed = settings.parse(["train.py", "--optimizer=AsyncMSGD"])
         assert parsed["optimizer"] == "async_msgd", parsed
-        assert len(known_methods.all_methods()) == 15
+        assert len(known_methods.all_methods()) == 16
         slow = {"tensorflow", "keras", "numpy"}
         assert not slow & set(sys.modules), slow & set(sys.modules)
     """
@@ -630,6 +630,7 @@ VALUES = {
     "nesterov": False,
     "outer_learning_rate": 0.4,
     "outer_momentum": 0.2,
+    "push_weight": 0.6,
     "staleness_scaling": True,
     "symmetric": False,
 }

@@ -49,6 +49,7 @@ from tests.reference.gauss_seidel import downpour_synchronous
 from tests.reference.gauss_seidel import eamsgd_gauss_seidel
 from tests.reference.gauss_seidel import easgd_gauss_seidel
 from tests.reference.gauss_seidel import heavy_ball_gauss_seidel
+from tests.reference.heloco import heloco
 from tests.reference.model_averaging import diloco
 from tests.reference.model_averaging import local_sgd
 from tests.reference.round_robin import eamsgd_round_robin
@@ -77,6 +78,7 @@ __all__ = [
     "easgd_round_robin",
     "easgd_synchronous",
     "easgd_tree",
+    "heloco",
     "heavy_ball_gauss_seidel",
     "heavy_ball_synchronous",
     "local_sgd",

@@ -13,6 +13,7 @@ import numpy as np
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.layout import Section
 from tf_elastic.core.rules import Rule
 from tf_elastic.core.rules.base import CENTER
 
@@ -70,29 +71,45 @@ class Block(NamedTuple):
 def blocks_of(
     layout: Layout,
     slots: Mapping[str, Sequence[np.ndarray]],
-    shard: int = 0,
+    shard: int | None = None,
     at_rest: Sequence[Sequence[int]] = (),
 ) -> Iterator[Block]:
     """Cuts all sections of a center.
+
+    Where a rule looks at whole variables, a block is one.
 
     Args:
         layout: of the model.
         slots: what is held of it, by name an array for each section; of one
             whose rule keeps less an empty one.
-        shard: index of the server that holds it.
+        shard: index of the server that holds it; None for what is done value
+            by value, whatever the rule.
         at_rest: runs of variables that stay; see `layout.runs_of`.
     """
     for k, section in enumerate(layout.sections):
         resting: list[slice] = []
-        if at_rest and section.role == PARAMETERS:
+        if at_rest and shard is not None and section.role == PARAMETERS:
             resting = layout.places(section, shard, at_rest)
-        for part, rests in blocks_between(slots[CENTER][k].size, resting):
+        if shard is not None and layout.is_by_variable(section):
+            cut = _whole_variables(layout, section, shard, resting)
+        else:
+            cut = blocks_between(slots[CENTER][k].size, resting)
+        for part, rests in cut:
             views = {
                 name: arrays[k][part]
                 for name, arrays in slots.items()
                 if arrays[k].size
             }
             yield Block(k, part, layout.rule_of(section), views, rests)
+
+
+def _whole_variables(
+    layout: Layout, section: Section, shard: int, resting: Sequence[slice]
+) -> Iterator[tuple[slice, bool]]:
+    """The variables of a section that a server holds, and whether they rest."""
+    begins = {place.start for place in resting}
+    for part in layout.places(section, shard, [(0, len(layout.variables))]):
+        yield part, part.start in begins
 
 
 def put_block(

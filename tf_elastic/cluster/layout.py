@@ -3,9 +3,12 @@
 The variables that are exchanged are laid end to end, in one *section* for each
 role and dtype. Each of n center servers holds the same share of every section,
 so shards are equal by bytes (to a value), however the model is cut into
-variables.
+variables. Where a rule looks at whole variables, none is cut in two: then a
+shard begins with the first variable that begins in it, and some may be empty.
 """
 
+import bisect
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -115,8 +118,22 @@ class Layout:
 
     def cut(self, section: Section, shard: int) -> slice:
         """The part of a section that a shard holds."""
-        n = self.num_shards
-        return slice(section.size * shard // n, section.size * (shard + 1) // n)
+        return slice(
+            self._border(section, shard), self._border(section, shard + 1)
+        )
+
+    def _border(self, section: Section, shard: int) -> int:
+        """Where a shard begins."""
+        position = section.size * shard // self.num_shards
+        if not self.is_by_variable(section):
+            return position
+        sizes = [_size(self.variables[k].shape) for k in section.members]
+        begins = list(itertools.accumulate(sizes, initial=0))
+        return begins[bisect.bisect_left(begins, position)]
+
+    def is_by_variable(self, section: Section) -> bool:
+        """Whether whole variables of a section move at once."""
+        return self.rule_of(section).by_variable
 
     def shard_sizes(self, shard: int) -> list[int]:
         """The values of each section that a shard holds."""

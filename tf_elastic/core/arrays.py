@@ -6,6 +6,7 @@ no types, so a tensor is anything to a type checker, here and elsewhere; what
 is written `tf.Tensor` is one to a reader.
 """
 
+import functools
 import sys
 import typing
 from typing import TYPE_CHECKING
@@ -64,6 +65,50 @@ class Arithmetic(Protocol):
 
 # A number, a NumPy array, or a TensorFlow tensor: floating, any shape.
 Array = TypeVar("Array", bound=Arithmetic)
+
+
+# Beyond arithmetic, for rules that look at whole variables
+# (`Rule.by_variable`). Whoever brings another kind of array registers it.
+
+
+@functools.singledispatch
+def inner_product(values: Any, others: Any) -> Any:
+    """The sum of the products of two arrays' values, of any shape.
+
+    Args:
+        values: a NumPy array; or of a kind that is registered.
+        others: same shape.
+
+    Returns:
+        A number of double precision; of tensors a scalar one.
+
+    Example:
+
+    >>> import numpy as np
+    >>> inner_product(np.array([[3.0, 4.0]]), np.array([[1.0, 0.5]]))
+    5.0
+    """
+    wide = "float32" if values.dtype.itemsize < 4 else values.dtype
+    products = values.astype(wide) * others.astype(wide, copy=False)
+    return float(products.sum(dtype="float64"))
+
+
+@functools.singledispatch
+def number_for(array: Any, number: Any) -> Any:
+    """A number that an array is multiplied by without another dtype.
+
+    Args:
+        array: a NumPy array; or of a kind that is registered.
+        number: as `inner_product` gives it, and what is computed from it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> number_for(np.ones(2, np.float32), 0.5).dtype
+    dtype('float32')
+    """
+    return array.dtype.type(number)
+
 
 # What multiplies an `Array`: a number, or a scalar of its kind. `theory` has
 # arrays that broadcast.

@@ -10,6 +10,20 @@ import tensorflow as tf
 
 from tf_elastic import core
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import inner_product
+from tf_elastic.core.arrays import number_for
+
+
+@inner_product.register(tf.Tensor)
+def _inner_product(values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    wide = tf.float32 if values.dtype.size < 4 else values.dtype
+    products = tf.cast(values, wide) * tf.cast(others, wide)
+    return tf.cast(tf.reduce_sum(products), tf.float64)
+
+
+@number_for.register(tf.Tensor)
+def _number_for(array: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    return tf.cast(number, array.dtype)
 
 
 def in_float64(number: float | tf.Tensor) -> tf.Tensor:

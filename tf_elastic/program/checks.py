@@ -220,6 +220,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("outer_momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
     ("momentum_delay", lambda v: v >= 1, "at least 1"),
     ("momentum_activation", lambda v: 0 <= v <= 1, "from 0 to 1"),
+    ("push_weight", lambda v: 0 < v <= 1, "in (0, 1]"),
     ("elasticity", lambda v: v >= 0, "at least 0"),
     ("clipnorm", lambda v: v > 0, "more than 0"),
     ("gradient_accumulation_steps", lambda v: v >= 2, "at least 2"),

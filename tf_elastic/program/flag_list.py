@@ -279,6 +279,11 @@ GROUPS: dict[str, list[Flag]] = {
             "Share of it that acts with each push, at most 1 / delay.",
         ),
         Flag(
+            "push_weight", "number", None,
+            "How much of a push counts at the center, in (0, 1].",
+            "1 / sqrt(workers)",
+        ),
+        Flag(
             "elasticity", "number", None,
             "The penalty rho on a worker's distance to the center.",
         ),

@@ -2,10 +2,12 @@
 
 A child is a worker, a parent holds a center. A rule says what the child sends,
 what its parent does with it, and what the child does with the answer. It is
-pure, frozen and made of JSON, and its arithmetic is elementwise: the same rule
-moves NumPy arrays on a center server and tensors on a device.
+pure, frozen and made of JSON, and its arithmetic is elementwise (but for that
+of one that is `by_variable`): the same rule moves NumPy arrays on a center
+server and tensors on a device.
 """
 
+from tf_elastic.core.rules.aligned import Aligned
 from tf_elastic.core.rules.averaged import IS_CUT
 from tf_elastic.core.rules.averaged import TimeAverage
 from tf_elastic.core.rules.base import GRADIENT
@@ -31,6 +33,7 @@ from tf_elastic.core.rules.means import OuterNesterov
 
 __all__ = [
     "Add",
+    "Aligned",
     "Context",
     "DelayedNesterov",
     "Elastic",

@@ -98,6 +98,11 @@ class TimeAverage(Rule):
         return self.of.works_both_ways and not self.from_first_cut
 
     @property
+    def by_variable(self) -> bool:  # type: ignore[override]
+        """As the rule inside."""
+        return self.of.by_variable
+
+    @property
     def remembers(self) -> bool:
         """As the rule inside."""
         return self.of.remembers

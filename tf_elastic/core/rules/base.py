@@ -43,7 +43,8 @@ class Rule:
     """Base class. A subclass is a frozen dataclass, named by `@rule(name)`.
 
     Its fields are numbers, texts, truth values, None, or other rules. Its
-    methods use nothing but arithmetic of arrays; see `Slots` and `Rates`.
+    methods use nothing but arithmetic of arrays, value by value unless it is
+    `by_variable`; see `Slots` and `Rates`.
 
     What a subclass has to write is `apply`, and `sends`; an Adam at the
     center also has `init`.
@@ -63,6 +64,9 @@ class Rule:
     # Whether a point may go down as well as up, and whoever gets it moves by
     # it, without an answer: see `core.one_way`.
     works_both_ways: ClassVar[bool] = False
+    # Whether `apply` looks at all values of a variable at once, and not at each
+    # alone: then center servers cut a model between variables only.
+    by_variable: ClassVar[bool] = False
 
     @property
     def remembers(self) -> bool:
