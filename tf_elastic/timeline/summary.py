@@ -102,6 +102,33 @@ def summary(found: Sequence[Event]) -> Summary:
     )
 
 
+def steady(found: Sequence[Event], skipped: int = 2) -> list[Event]:
+    """The part of a log in which all workers train.
+
+    Graphs are traced before, and some have ended after it.
+
+    Args:
+        found: as of `summary`; on the clocks of one machine.
+        skipped: exchanges of each worker that are left out.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    settled: dict[int, list[float]] = collections.defaultdict(list)
+    for event in found:
+        if event.kind == events.SETTLE and not event.group:
+            settled[event.worker or 0].append(event.time)
+    if min(map(len, settled.values()), default=0) < skipped + 2:
+        counts = {worker: len(settled[worker]) for worker in sorted(settled)}
+        raise ValueError(
+            f"A log must have {skipped + 2} exchanges of each worker that "
+            f"were followed. Received, by workers: {counts}."
+        )
+    begin = max(times[skipped] for times in settled.values())
+    end = min(times[-1] for times in settled.values())
+    return [event for event in found if begin <= event.time <= end]
+
+
 class _Life(NamedTuple):
     """From a worker's start until it is not heard of any more."""
 
@@ -123,10 +150,7 @@ def _lives(found: Iterable[Event]) -> Iterable[_Life]:
             if life is not None:
                 yield _Life(begin, end, last - first)
             life, begin = told, event.time - (event.seconds or 0.0)
-            # An older release has not told where it starts.
-            first = last
-            if event.kind == events.START:
-                first = last = event.step_applied or 0
+            first = last = event.step_applied or event.step_sent or 0
         elif event.kind == events.START and last == first:
             begin = event.time  # It has looked again before its first step.
         last = max(last, event.step_sent or 0, event.step_applied or 0)

@@ -1,0 +1,199 @@
+"""The timing of a virtual cluster that goes as a real one went."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tf_elastic.timeline import event as events
+from tf_elastic.timeline.event import Event
+from tf_elastic.timeline.virtual.durations import Constant
+from tf_elastic.timeline.virtual.durations import Duration
+from tf_elastic.timeline.virtual.durations import LogNormal
+from tf_elastic.timeline.virtual.record import Message
+from tf_elastic.timeline.virtual.record import Record
+from tf_elastic.timeline.virtual.timing import Timing
+
+# Of each worker. In the first ones graphs are traced.
+LEAST = 20
+SKIPPED = 2
+# By more than this the workers' means have to differ, to have laws of their
+# own.
+_UNEVEN = 0.1
+# Of the times between two messages of different workers, those that are
+# shorter are taken for accidents of the clock.
+_SHORTEST = 0.02
+
+
+def calibrate(found: Sequence[Event]) -> Timing:
+    """Fits a timing to the log of a real run.
+
+    Steps are log-normal, with the mean and the variance that the periods
+    between exchanges have; of each worker on its own where their means differ
+    by more than a tenth. What a message takes is split into the service of the
+    center, which is no longer than the shortest time between the messages of
+    two workers, and into two latencies, log-normal likewise. Data that is
+    loaded and bytes that travel are among these: the timing is of the same
+    model, data and machines. Deaths and pauses are left out.
+
+    Args:
+        found: the events of all processes, see `event_file.read`, of one
+            center server.
+
+    Raises:
+        ValueError: a worker has exchanged too seldom, or the log is not whole:
+            see `RecordedTimeline`.
+    """
+    record = Record(found)
+    workers = [
+        _settled(list(own.messages.values()))
+        for _, own in sorted(record.workers.items())
+    ]
+    for worker, messages in enumerate(workers):
+        if len(messages) < LEAST:
+            raise ValueError(
+                f"A timing can be fitted to {SKIPPED + LEAST} exchanges of "
+                f"each worker, of which the first {SKIPPED} are left out. "
+                f"Received: {len(messages) + SKIPPED} of worker {worker}. "
+                "Train for longer, or exchange more often."
+            )
+    protocol = str(record.settings["protocol"])
+    steps = [_Fit.of(_steps(messages, protocol)) for messages in workers]
+    trips = _Fit.of(
+        [
+            trip
+            for messages in workers
+            for trip in _trips(record, messages, protocol)
+        ]
+    )
+    service = min(_shortest_gap(workers), trips.mean / 2)
+    # Both ways.
+    latency = _Fit((trips.mean - service) / 2, trips.variance / 2)
+    return Timing(
+        step=_of_workers(steps), latency=latency.law(), service=service
+    )
+
+
+class _Fit(NamedTuple):
+    """Moments of seconds."""
+
+    mean: float
+    variance: float
+
+    @classmethod
+    def of(cls, sums: Sequence[tuple[int, float]]) -> "_Fit":
+        """Of independent ones of which sums are known.
+
+        Args:
+            sums: (how many, their sum).
+        """
+        counts, seconds = np.array(sums, np.float64).T
+        mean = seconds.sum() / counts.sum()
+        rest = seconds - counts * mean
+        return cls(float(mean), float((rest**2).sum() / counts.sum()))
+
+    def law(self) -> Duration:
+        """A log-normal one of these moments."""
+        if self.mean <= 0:
+            return Constant(0.0)
+        sigma = math.sqrt(math.log1p(self.variance / self.mean**2))
+        return LogNormal(self.mean, sigma) if sigma else Constant(self.mean)
+
+
+def _settled(messages: list[Message]) -> list[Message]:
+    """Those that were answered and followed, without the first ones."""
+    followed = [
+        message
+        for message in messages
+        if message.settled is not None
+        and message.answered is not None
+        and message.arrived is not None
+        and not (message.is_late or message.is_missed)
+    ]
+    followed.sort(key=lambda message: message.number)
+    return followed[SKIPPED:]
+
+
+def _steps(messages: list[Message], protocol: str) -> list[tuple[int, float]]:
+    """Of each period the steps, and their seconds."""
+    found = []
+    for before, after in itertools.pairwise(messages):
+        if before.settled is None or after.settled is None:
+            continue
+        begin = before.settled.event
+        if before.number[0] != after.number[0]:
+            continue  # Another life.
+        if protocol == "overlapped":
+            end = after.settled.event.time - after.settled.wait_s
+            count = after.settled.number("step_applied")
+        else:
+            end = _left_at(after)
+            count = after.step
+        count -= before.settled.number("step_applied")
+        if count > 0 and end > begin.time:
+            found.append((count, end - begin.time))
+    return found
+
+
+def _left_at(message: Message) -> float:
+    """When a worker that waits began to."""
+    told = message.settled
+    if told is None or not told.wait_s:
+        return message.left_at
+    return min(message.left_at, told.event.time - told.wait_s)
+
+
+def _trips(
+    record: Record, messages: list[Message], protocol: str
+) -> list[tuple[int, float]]:
+    """Of each exchange its messages, and the seconds until all was there."""
+    ends = {
+        line.number("version_applied"): line.event.time
+        for line in record.rounds
+    }
+    found = []
+    for message in messages:
+        answered, arrived = message.answered, message.arrived
+        if answered is None or arrived is None or message.settled is None:
+            continue
+        seconds = answered.event.seconds or 0.0
+        if protocol != "overlapped":
+            seconds = max(seconds, message.settled.wait_s)
+        if arrived.event.call == events.DEPOSIT:
+            # Without what it has waited for the others.
+            version = arrived.number("version_applied")
+            end = ends.get(version, arrived.event.time)
+            seconds -= end - arrived.event.time
+        # A difference is read first.
+        is_read = arrived.event.call == events.PUSH
+        if seconds > 0:
+            found.append((1 + is_read, seconds))
+    return found
+
+
+def _shortest_gap(workers: Sequence[list[Message]]) -> float:
+    """The time between messages of two workers, at the center, at least."""
+    arrived = sorted(
+        (message.arrived.event.time, worker)
+        for worker, messages in enumerate(workers)
+        for message in messages
+        if message.arrived is not None
+    )
+    gaps = [
+        after - before
+        for (before, one), (after, other) in itertools.pairwise(arrived)
+        if one != other
+    ]
+    return float(np.quantile(gaps, _SHORTEST)) if gaps else 0.0
+
+
+def _of_workers(fits: Sequence[_Fit]) -> Duration | list[Duration]:
+    """One law for all, or one for each if they differ."""
+    means = [fit.mean for fit in fits]
+    if max(means) - min(means) > _UNEVEN * min(means):
+        return [fit.law() for fit in fits]
+    return _Fit(
+        float(np.mean(means)), float(np.mean([fit.variance for fit in fits]))
+    ).law()
