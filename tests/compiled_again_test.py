@@ -18,12 +18,18 @@ METHODS = {
     "AsyncMSGD": lambda: optimizers.AsyncMSGD(0.02, momentum=0.5),
     "LocalSGD": lambda: optimizers.LocalSGD("sgd", **PERIOD),
     "DiLoCo": lambda: optimizers.DiLoCo("sgd", **PERIOD),
+    "AsyncDiLoCo": lambda: optimizers.AsyncDiLoCo("sgd", **PERIOD),
+    "HeLoCo": lambda: optimizers.HeLoCo("sgd", **PERIOD),
+    "SyncSGD": lambda: optimizers.SyncSGD(0.02, momentum=0.5),
     "ADMM": lambda: optimizers.ADMM(0.02, elasticity=0.5, **PERIOD),
 }
 # (Elastic averaging has one exchange more at the end of each `fit`.)
 GO_ON = [name for name in METHODS if name not in ("ADMM", "EASGD")]
 # Their centers move, or their averages do, when nothing is brought.
-BY_THEMSELVES = ["ADownpour", "MDownpour", "AsyncMSGD", "DiLoCo"]
+BY_THEMSELVES = [
+    *("ADownpour", "MDownpour", "AsyncMSGD", "DiLoCo"),
+    *("AsyncDiLoCo", "HeLoCo", "SyncSGD"),
+]
 
 
 def compile_again(model, method):
@@ -65,7 +71,7 @@ def test_it_goes_on_where_it_was(cluster, worker, method):
 
 
 def own_protocol(method):
-    if method in ("LocalSGD", "DiLoCo"):
+    if method in ("LocalSGD", "DiLoCo", "SyncSGD"):
         return "synchronous"
     return "blocking"
 

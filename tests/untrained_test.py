@@ -60,6 +60,12 @@ FREEZING = {
     "DiLoCo": lambda: optimizers.DiLoCo(
         keras.optimizers.SGD(0.05), communication_period=4
     ),
+    "AsyncDiLoCo": lambda: optimizers.AsyncDiLoCo(
+        keras.optimizers.SGD(0.05), communication_period=4
+    ),
+    "HeLoCo": lambda: optimizers.HeLoCo(
+        keras.optimizers.SGD(0.05), communication_period=4
+    ),
     "ADMM": lambda: optimizers.ADMM(
         0.05, elasticity=0.5, communication_period=2
     ),
@@ -72,7 +78,8 @@ FREEZING = {
         "AsyncMSGD",
         *(
             pytest.param(name, marks=pytest.mark.full)
-            for name in ("EASGD", "EAMSGD", "MVADownpour", "DiLoCo", "ADMM")
+            for name in FREEZING
+            if name != "AsyncMSGD"
         ),
     ],
 )
