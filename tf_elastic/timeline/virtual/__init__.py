@@ -16,6 +16,8 @@ from tf_elastic.timeline.virtual.faults import Losses
 from tf_elastic.timeline.virtual.faults import Pauses
 from tf_elastic.timeline.virtual.faults import Stragglers
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.presets import PRESETS
+from tf_elastic.timeline.virtual.presets import preset
 from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.timing import Timing
@@ -23,6 +25,7 @@ from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
 
 __all__ = [
+    "PRESETS",
     "Constant",
     "Duration",
     "Exponential",
@@ -40,4 +43,5 @@ __all__ = [
     "VirtualTimeline",
     "Workload",
     "events_of",
+    "preset",
 ]
