@@ -19,6 +19,7 @@ def sync_sgd(
     learning_rate,
     momentum=0.0,
     first=None,
+    stops=False,
 ):
     """One step by the mean of the m gradients of a round that come first.
 
@@ -30,7 +31,9 @@ def sync_sgd(
     later with a gradient of a former round is not counted: the gradient is
     dropped, and it begins the round that is open. (Chen et al., 2016, and,
     with `first` = m, Begunov and Tyurin, 2026, m-Synchronous SGD.) Without
-    `first`, m is p.
+    `first`, m is p. With `stops` nobody is late: when a round ends, all others
+    stop what they do and begin the next one; what is not finished is none of
+    their gradients.
 
     `"rounds"` is the number of the open round, `"dropped"` whether arrival k
     was.
@@ -60,7 +63,7 @@ def sync_sgd(
             v = momentum * v - eta * sum(came) / m
             x = x + v
             number += 1
-            for j in waiting:
+            for j in range(p) if stops else waiting:
                 points[j], given_in[j] = x.copy(), number
             came, waiting = [], []
         rows.add(workers=points, center=x, rounds=number, dropped=is_late)

@@ -57,7 +57,9 @@ STEPS = (STEP, SETTLING_STEP, VISITING_STEP)
 # What there may be between steps, by protocol.
 _ALWAYS = (RESTART, JOIN, DROP, DIE)
 KINDS = {
-    "blocking": frozenset((*_ALWAYS, VISIT, MAKE, READ, APPLY, ARRIVE, SETTLE)),
+    "blocking": frozenset(
+        (*_ALWAYS, VISIT, MAKE, READ, APPLY, ARRIVE, ANSWER, SETTLE)
+    ),
     "overlapped": frozenset(
         (*_ALWAYS, MAKE, TURN_OVER, ARRIVE, SETTLE, ANSWER)
     ),
