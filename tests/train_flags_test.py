@@ -228,6 +228,71 @@ WRONG = [
         "--local_workers=2 --model_dir={tmp}/cluster",
         ["holds a run already", "--resume"],
     ),
+    # A virtual cluster.
+    ("--virtual_workers=0", ["--virtual_workers must be at least 1"]),
+    (
+        "--virtual_workers=4 --local_workers=2",
+        ["rehearses a cluster", "starts a real one", "Leave one"],
+    ),
+    (
+        "--virtual_workers=4 --strategy=mirrored",
+        ["--strategy=mirrored is another", "Leave --strategy out"],
+    ),
+    ("--strategy=virtual_cluster", ["Give --virtual_workers=16"]),
+    *(
+        (
+            f"--virtual_workers=4 {flag}",
+            [f"{flag.split('=')[0]} has no effect", why],
+        )
+        for flag, why in (
+            ("--workers=4", "--virtual_workers says how many"),
+            ("--order=jacobi", "--protocol"),
+            ("--compression=int8", "nothing travels"),
+            ("--trusted_network", "nothing travels"),
+            ("--gpu_memory_mb=100", "on one device"),
+            ("--status", "only --local_workers"),
+        )
+    ),
+    *(
+        (flag, [f"{flag.split('=')[0]} has no effect", "--virtual_workers"])
+        for flag in (
+            "--timing=t.json",
+            "--timing_seed=3",
+            "--quorum=2",
+            "--max_staleness=3",
+        )
+    ),
+    ("--virtual_workers=4 --timing_seed=-1", ["--timing_seed must be"]),
+    ("--virtual_workers=4 --max_staleness=0", ["must be at least 1"]),
+    (
+        "--virtual_workers=4 --quorum=2",
+        ["of --protocol=synchronous", "with --protocol=overlapped"],
+    ),
+    (
+        "--virtual_workers=4 --optimizer=sync_sgd --quorum=5",
+        ["at most the 4 workers", "--quorum=5"],
+    ),
+    (
+        "--virtual_workers=4 --optimizer=averaged_sgd",
+        ["sequential", "Use --virtual_workers=1"],
+    ),
+    (
+        "--virtual_workers=4 --optimizer=local_sgd --protocol=blocking",
+        ["has no --protocol=blocking", "--protocol=synchronous"],
+    ),
+    (
+        "--virtual_workers=4 --timing={tmp}/deaths.json",
+        ["`deaths` must name workers from 0 to 3", "worker 7", "deaths.json"],
+    ),
+    (
+        "--virtual_workers=2 --timing={tmp}/joins.json",
+        ["at least one worker that is there", "2 of 2"],
+    ),
+    (
+        "--virtual_workers=4 --timing={tmp}/stop.json",
+        ["There is no 'stop' in a timing", "Did you mean 'step'?"],
+    ),
+    ("--virtual_workers=4 --timing={tmp}/no.json", ["no.json"]),
     # Files.
     ("--resume", ["--resume needs --model_dir"]),
     ("--resume --model_dir={tmp}/no", ["must hold a run", "settings.json"]),
@@ -238,10 +303,19 @@ WRONG = [
 ]
 
 
+TIMINGS = {
+    "deaths.json": {"step": 0.1, "deaths": [[7, 2.0]]},
+    "joins.json": {"step": 0.1, "joins": [[0, 1.0], [1, 1.0]]},
+    "stop.json": {"stop": 0.1},
+}
+
+
 @pytest.mark.parametrize(("args", "parts"), WRONG, ids=[w[0] for w in WRONG])
 def test_a_wrong_flag_says_what_to_do(args, parts, tmp_path, capsys):
     (tmp_path / "old" / "backup").mkdir(parents=True)
     (tmp_path / "cluster" / "centers").mkdir(parents=True)
+    for name, timing in TIMINGS.items():
+        (tmp_path / name).write_text(json.dumps(timing))
     for name in ("single", "mirrored"):
         (tmp_path / name).mkdir()
         begun = {"strategy": "elastic_mirrored", "local_workers": None}
@@ -267,6 +341,7 @@ WRONG_IN_CLUSTER = [
     (tf_config(), "--workers=2", ["--workers has no effect"]),
     (tf_config(), "--local_ps=2", ["only --local_workers"]),
     (tf_config(), "--status", ["only --local_workers"]),
+    (tf_config(), "--virtual_workers=2", ["Received: both", "TF_CONFIG"]),
     (
         tf_config(),
         "--optimizer=averaged_sgd",
@@ -642,4 +717,7 @@ def test_all_flags_are_in_these_tables():
     named |= {"workers", "order", "methods", "advise"}
     named.add("rules")  # See registry_test.py.
     named.add("events")  # See train_cluster_test.py.
+    # See train_virtual_test.py.
+    named |= {"virtual_workers", "timing", "timing_seed", "quorum"}
+    named.add("max_staleness")
     assert named == {flag.name for flag in flag_table.all_flags()}

@@ -48,7 +48,8 @@ def plot_history(
             one value for each epoch. `loss` or `worker_loss` must be there;
             `center_loss`, `accuracy`, `center_accuracy`, `val_loss`,
             `val_accuracy` and `elastic_distance` are drawn if they are.
-            The key `epoch`, if there, numbers the epochs.
+            The key `epoch`, if there, numbers the epochs; with
+            `virtual_seconds` everything is drawn over these.
         path: the file to write, ending in `.png`; its folder is made.
         steps_per_epoch: local steps in an epoch, to draw over local steps
             instead of epochs.
@@ -72,6 +73,8 @@ def plot_history(
     scale = steps_per_epoch or 1
     x = [epoch * scale for epoch in epochs]
     x_label = "local steps of each worker" if steps_per_epoch else "epoch"
+    if "virtual_seconds" in values:
+        x, x_label = values["virtual_seconds"], "virtual seconds"
     panels = _panels(values)
     figure = Figure(
         figsize=(4.6 * len(panels), 3.8), dpi=130, layout="constrained"

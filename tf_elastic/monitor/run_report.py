@@ -17,6 +17,7 @@ from tf_elastic import files
 from tf_elastic import version
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
+from tf_elastic.monitor import virtual_report
 
 # What `build_report` returns, or a part of it; JSON.
 Report = dict[str, Any]
@@ -106,7 +107,7 @@ def build_report(
         A dict that JSON can hold, with the keys "center", "workers", "time",
         "throughput", "settings", "versions" and "files"; of a cluster also
         "cluster", while "workers", "time" and "throughput" are this
-        process'.
+        process'; of a virtual one "virtual".
     """
     center: dict[str, float | None] = {
         f"test_{k}": float(v) for k, v in test.items()
@@ -144,6 +145,7 @@ def build_report(
         },
         "local_steps": probe.local_steps(model),
         **_cluster(model),
+        **virtual_report.of(model, global_batch_size),
         "settings": dict(settings or {}),
         "versions": versions(),
         "files": dict(files or {}),
@@ -184,7 +186,10 @@ def _quantiles(values: np.ndarray) -> dict[str, float] | None:
 
 def _spread(model: keras.Model) -> dict[str, object]:
     """How far the workers are from the center at the end."""
-    count = model.distribute_strategy.num_replicas_in_sync
+    strategy = model.distribute_strategy
+    count = strategy.num_replicas_in_sync
+    if probe.is_virtual(model):
+        count = strategy.num_workers
     distances = probe.elastic_distances(model)
     if distances is None:
         return {"count": count}
@@ -253,13 +258,15 @@ def format_report(report: Report) -> str:
     else:
         rows.append(("center test loss", f"{center['test_loss']:.4f}"))
     if "elastic_distance" in workers:
-        each = "  ".join(f"{d:.3g}" for d in workers["elastic_distance"])
+        each = _spread_text(workers["elastic_distance"])
         share = workers["relative_distance"]
         of_center = "" if share is None else f"   ({share:.1%} of |center|)"
         name = "chief's distance" if "cluster" in report else "worker spread"
         rows.append((name, each + of_center))
         rows.append(("exchanges", f"{center['center_step']}"))
     whose = "the chief" if "cluster" in report else "each worker"
+    if "virtual" in report:
+        whose = "all workers together"
     rows.append(("local steps", f"{report['local_steps']} of {whose}"))
     rows += _time_rows(report["time"])
     speed = report["throughput"]
@@ -276,8 +283,17 @@ def format_report(report: Report) -> str:
         )
     if "cluster" in report:
         rows += _cluster_rows(report["cluster"])
+    if "virtual" in report:
+        rows += virtual_report.rows(report["virtual"])
     rows += report["files"].items()
     return _table(rows)
+
+
+def _spread_text(distances: Sequence[float]) -> str:
+    """Each of them, or where they are many the range."""
+    if len(distances) <= 8:
+        return "  ".join(f"{d:.3g}" for d in distances)
+    return f"{min(distances):.3g} to {max(distances):.3g}"
 
 
 def _cluster_rows(cluster: Report) -> list[tuple[str, str]]:

@@ -58,7 +58,8 @@ def save(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
             if id(variable) in held:
                 store[f"{kind}.{k}.held"] = held[id(variable)].numpy()
     if optimizer._exchange.under_way is not None:
-        store.update(optimizer._exchange.under_way.values())
+        for name, value in optimizer._exchange.under_way.values().items():
+            store[name] = value  # The store of a file has no `update`.
     kinds = json.dumps([_kind_of(v) for v in optimizer._untrained_variables])
     store[_KINDS] = np.frombuffer(kinds.encode(), np.uint8)
 

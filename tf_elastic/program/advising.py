@@ -92,7 +92,7 @@ def _arguments(settings: Settings) -> dict[str, Any]:
             "learning_rate": settings["learning_rate"],
             "num_workers": 1,
         }
-    in_cluster = settings["strategy"] in defaults.CLUSTER
+    in_cluster = settings["strategy"] in (*defaults.CLUSTER, defaults.VIRTUAL)
     chosen = {
         "rule": rule,
         "learning_rate": settings["learning_rate"],

@@ -138,7 +138,10 @@ def make_model(
             metrics=["accuracy"],
             steps_per_execution=settings["steps_per_execution"],
         )
-        with usage.explained("See --beta, --moving_rate and --workers."):
+        hint = "See --beta, --moving_rate and --workers."
+        if settings["strategy"] == defaults.VIRTUAL:
+            hint = "Choose another --optimizer, or leave --virtual_workers out."
+        with usage.explained(hint):
             model.optimizer.build(model.trainable_variables)
     return model
 
@@ -161,7 +164,8 @@ def load_data(
 
     Returns:
         Three data sets. Batches to train on are those of all workers; in a
-        cluster, this worker's, who draws its own.
+        cluster, this worker's, who draws its own; in a virtual one, one
+        worker's after another's.
     """
     from tf_elastic import data
 
@@ -171,6 +175,7 @@ def load_data(
     }
     workers, batch_size = settings["workers"], settings["batch_size"]
     seed = settings["seed"]
+    in_turn = settings["strategy"] == defaults.VIRTUAL
     if settings["strategy"] == "elastic_multi_worker":
         workers, seed = 1, _own_seed(seed, task)
     with usage.explained("See --data_dir and --download."):
@@ -182,6 +187,7 @@ def load_data(
             seed=seed,
             steps_per_epoch=settings["steps_per_epoch"],
             skip_steps=skip_steps,
+            in_turn=in_turn,
             **common,
         )
         return [

@@ -11,6 +11,7 @@ from tf_elastic.program import known_methods
 from tf_elastic.program import rate_cuts
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program import virtual_checks
 from tf_elastic.program.flag_list import Settings
 
 # What the baselines take too, of the flags of methods.
@@ -81,7 +82,7 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             "--local_workers"
         )
         reasons["order"] = "a cluster exchanges by --protocol. Leave it out"
-    else:
+    elif strategy != defaults.VIRTUAL:
         reasons |= dict.fromkeys(
             ("protocol", "compression", "max_lag", "events", "trusted_network"),
             "one process exchanges within itself. Leave it out, or give "
@@ -107,7 +108,7 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             _LOCAL,
             "only --local_workers starts processes. Leave it out",
         )
-    return reasons
+    return reasons | virtual_checks.without_effect(settings)
 
 
 def check_choices(settings: Settings, given: set[str]) -> None:
@@ -119,6 +120,7 @@ def check_choices(settings: Settings, given: set[str]) -> None:
             f"--{name} has no effect here: {reasons[name]}. Received: "
             f"--{name}={settings[name]}."
         )
+    virtual_checks.check_choices(settings)
     in_cluster = "TF_CONFIG" in os.environ
     if settings["local_workers"] is not None:
         if in_cluster:
@@ -186,6 +188,9 @@ def check_sequential(settings: Settings) -> None:
         return
     if settings["local_workers"] is not None:
         received, instead = f"--local_workers={workers}", "--local_workers=1"
+    elif settings["strategy"] == defaults.VIRTUAL:
+        received = f"--virtual_workers={workers}"
+        instead = "--virtual_workers=1"
     elif settings["strategy"] in defaults.CLUSTER:
         received = f"TF_CONFIG with {workers} workers"
         instead = "a cluster of one"
@@ -202,9 +207,13 @@ def check_sequential(settings: Settings) -> None:
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     # Before `workers`, which follows from it.
     ("local_workers", lambda v: v >= 1, "at least 1"),
+    ("virtual_workers", lambda v: v >= 1, "at least 1"),
     ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
     ("max_lag", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
+    ("timing_seed", lambda v: 0 <= v < 2**31, "from 0 to 2**31 - 1"),
+    ("quorum", lambda v: v >= 1, "at least 1"),
+    ("max_staleness", lambda v: v >= 1, "at least 1"),
     ("gpu_memory_mb", lambda v: v >= 1, "at least 1"),
     ("learning_rate", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("learning_rate_decay", lambda v: v >= 0, "at least 0"),

@@ -16,6 +16,7 @@ NUM_TRAIN = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 MIRRORED = ("mirrored", "multi_worker_mirrored")  # the baselines
 CLUSTER = ("elastic_multi_worker", "multi_worker_mirrored")
+VIRTUAL = "virtual_cluster"
 
 # What depends on the data set: (digits, CIFAR). CIFAR's are the thesis'.
 _BY_DATASET = {
@@ -28,6 +29,9 @@ def choose_strategy(settings: Settings) -> None:
     """Sets the strategy, which other defaults depend on."""
     if settings["strategy"] is None:
         in_cluster = "TF_CONFIG" in os.environ
+        if settings["virtual_workers"] is not None:
+            settings["strategy"] = VIRTUAL
+            return
         settings["strategy"] = (
             "elastic_multi_worker"
             if in_cluster or settings["local_workers"] is not None
@@ -50,6 +54,8 @@ def fill_in(settings: Settings, task: "ClusterConfiguration | None") -> None:
             settings[name] = defaults[is_cifar]
     if settings["local_workers"] is not None:
         settings["workers"] = settings["local_workers"]
+    elif settings["virtual_workers"] is not None:
+        settings["workers"] = settings["virtual_workers"]
     elif task is not None:
         settings["workers"] = task.num_workers
     elif settings["workers"] is None:

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from tf_elastic.program import defaults
 from tf_elastic.program import usage
+from tf_elastic.program import virtual_run
 from tf_elastic.program.flag_list import Settings
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def make_devices(settings: Settings) -> list[str]:
+def make_devices(settings: Settings, count: int | None = None) -> list[str]:
     """Sets up a logical device for each worker, before TensorFlow starts.
 
     Args:
         settings: what `settings.parse` returned.
+        count: of devices; None for the workers.
 
     Returns:
         The devices' names, one for each worker.
@@ -26,7 +28,7 @@ def make_devices(settings: Settings) -> list[str]:
     """
     import tensorflow as tf
 
-    count = settings["workers"]
+    count = count or settings["workers"]
     gpus = tf.config.list_physical_devices("GPU")
     if settings["device"] == "gpu" and not gpus:
         raise usage.UsageError(
@@ -100,6 +102,8 @@ def make_strategy(settings: Settings) -> "tf.distribute.Strategy":
 
     if settings["strategy"] in defaults.CLUSTER:
         return _make_cluster_strategy(settings)
+    if settings["strategy"] == defaults.VIRTUAL:
+        return virtual_run.make_strategy(settings, make_devices(settings, 1)[0])
     devices = make_devices(settings)
     if settings["strategy"] == "mirrored":
         # Not NCCL: it knows no logical devices.

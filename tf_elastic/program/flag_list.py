@@ -55,13 +55,14 @@ GROUPS: dict[str, list[Flag]] = {
         Flag(
             "strategy",
             "elastic_mirrored|mirrored|elastic_multi_worker|"
-            "multi_worker_mirrored",
+            "multi_worker_mirrored|virtual_cluster",
             None,
             "elastic_mirrored: each device is a worker with its own "
             "parameters. mirrored: the baseline, TensorFlow's "
             "MirroredStrategy with Keras' SGD; all devices take each step "
             "together. elastic_multi_worker, multi_worker_mirrored: the same "
-            "with processes for devices.",
+            "with processes for devices. virtual_cluster: see "
+            "--virtual_workers.",
             "elastic_mirrored; in a cluster elastic_multi_worker",
         ),
         Flag(
@@ -140,6 +141,36 @@ GROUPS: dict[str, list[Flag]] = {
         Flag(
             "trusted_network", "switch", False,
             "Allow servers that everybody in the network can reach.",
+        ),
+    ],
+    "Virtual cluster": [
+        Flag(
+            "virtual_workers", "integer", None,
+            "Rehearse a cluster of so many workers on one device, in virtual "
+            "time; --protocol, --max_lag and --events are as in a cluster, "
+            "but the events are written at the end.",
+            "none",
+        ),
+        Flag(
+            "timing", "text", None,
+            "How long everything takes, and what fails: a JSON file of a "
+            "`Timing`.",
+            "a second for a step, nothing for an exchange",
+        ),
+        Flag(
+            "timing_seed", "integer", None,
+            "Of times and failures.", "that of --seed",
+        ),
+        Flag(
+            "quorum", "integer", None,
+            "Messages that end a round of --protocol=synchronous; the others' "
+            "are left out.",
+            "of all that are present",
+        ),
+        Flag(
+            "max_staleness", "integer", None,
+            "Updates of others after which what a worker brings is left out.",
+            "none",
         ),
     ],
     METHOD: [
@@ -310,7 +341,8 @@ GROUPS: dict[str, list[Flag]] = {
              "8 for digits, 10 for CIFAR"),
         Flag(
             "steps_per_epoch", "integer", None,
-            "Batches of each worker in an epoch.",
+            "Batches of each worker in an epoch; with --virtual_workers those "
+            "of all workers together.",
             "training images / batch_size",
         ),
         Flag(

@@ -61,13 +61,16 @@ def take_over(settings: Settings, given: set[str]) -> None:
             "anew in another --model_dir."
         ) from error
     _check_local_workers(settings, stored)
+    free = _FREE
+    if stored.get("virtual_workers"):
+        free -= {"protocol"}  # Of what has happened and what will.
     for name, value in stored.items():
         if name not in settings:
             continue
         if name not in given:
             if name not in _NOT_TAKEN_OVER:
                 settings[name] = value
-        elif name not in _FREE and settings[name] != value:
+        elif name not in free and settings[name] != value:
             before = (
                 f"without --{name}"
                 if value is None

@@ -20,6 +20,7 @@ from tf_elastic.program import rate_cuts
 from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
+from tf_elastic.program import virtual_run
 from tf_elastic.program.flag_list import Settings
 from tf_elastic.program.history_file import HistoryFile
 from tf_elastic.timeline import event_file
@@ -84,9 +85,11 @@ def train(
     )
     if settings["model_dir"] and task is None:
         run_folder.write_settings(settings)
+        virtual_run.keep_timing(settings)
     _announce(settings, first_epoch)
 
-    workers_here = 1 if in_cluster else settings["workers"]
+    in_turn = settings["strategy"] == defaults.VIRTUAL
+    workers_here = 1 if in_cluster or in_turn else settings["workers"]
     global_batch = workers_here * settings["batch_size"]
     is_chief = task is None or task.is_chief
     # Under a mirrored strategy all workers evaluate together.
@@ -201,6 +204,8 @@ def _callbacks(
     if settings["verbose"] != "0":
         # Before the monitor, so that its many numbers stay out of the bar.
         callbacks.insert(0, keras.callbacks.ProgbarLogger())
+    if settings["strategy"] == defaults.VIRTUAL:
+        callbacks.insert(0, virtual_run.virtual_time(settings))
     if in_cluster:
         callbacks.append(cluster_run.shared_epochs(settings))
     if settings["rate_cuts"]:
@@ -269,6 +274,10 @@ def _write_files(
     events = event_file.to_file(None)
     if events and settings["strategy"] == "elastic_multi_worker":
         files["events"] = events.path
+    if settings["events"] and settings["strategy"] == defaults.VIRTUAL:
+        with _noted(damages):
+            virtual_run.write_events(settings, model)
+            files["events"] = settings["events"]
     if settings["report"]:
         files["report"] = settings["report"]
     return files, damages
@@ -282,16 +291,20 @@ def _title(settings: Settings) -> str:
     elif settings["optimizer"] == "elastic":
         name = f"Elastic({settings['inner_optimizer']})"
     workers = settings["workers"]
+    kind = "virtual " if settings["strategy"] == defaults.VIRTUAL else ""
     return (
         f"{name} on {settings['dataset']}, {workers} "
-        f"worker{'s' if workers > 1 else ''}"
+        f"{kind}worker{'s' if workers > 1 else ''}"
     )
 
 
 def _announce(settings: Settings, first_epoch: int) -> None:
+    whose = ""
+    if settings["strategy"] == defaults.VIRTUAL:
+        whose = " of all workers together"
     console.say(
         f"{_title(settings)}: batches of {settings['batch_size']}, "
-        f"{settings['steps_per_epoch']} local steps in an epoch, "
+        f"{settings['steps_per_epoch']} local steps{whose} in an epoch, "
         f"{settings['epochs']} epochs."
     )
     if settings["strategy"] not in defaults.MIRRORED:

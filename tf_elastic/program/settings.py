@@ -12,6 +12,7 @@ from tf_elastic.program import resuming
 from tf_elastic.program import tasks
 from tf_elastic.program import usage
 from tf_elastic.program import user_rules
+from tf_elastic.program import virtual_checks
 from tf_elastic.program.flag_list import Settings
 
 
@@ -54,4 +55,5 @@ def parse(argv: Sequence[str]) -> Settings:
     checks.check_sequential(settings)
     checks.check_rates(settings)
     checks.check_files(settings)
+    virtual_checks.check(settings)
     return settings

@@ -151,6 +151,21 @@ class Turns:
         return _rows(self.turn(number).late)
 
 
+def first_steps(timeline: Timeline, count: int) -> Iterator[Move]:
+    """The moves of so many steps, and of what follows them.
+
+    Args:
+        timeline: whose.
+        count: training steps, at least 0.
+    """
+    for move in timeline.moves():
+        if move.kind in moves.STEPS:
+            if not count:
+                return
+            count -= 1
+        yield move
+
+
 def _rows(found: Sequence[Move]) -> np.ndarray:
     rows = np.array([move[1:] for move in found], np.int64)
     return rows.reshape(-1, len(Move._fields) - 1)

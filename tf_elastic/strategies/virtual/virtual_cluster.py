@@ -1,6 +1,7 @@
 """A cluster of any size, rehearsed on one device in virtual time."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.virtual_extended import (
     VirtualClusterExtended,
 )
+from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
@@ -146,6 +148,18 @@ class VirtualClusterStrategy(ElasticStrategy):
         Of those of which it is known; 1 before there are any.
         """
         return 1.0 if self.totals is None else self.totals.goodput
+
+    def events(self) -> Iterator[Event]:
+        """What has happened so far, as a live cluster tells it.
+
+        `python -m tf_elastic.timeline` reads a file of them, one
+        `event.to_json()` a line. Rates are left out.
+
+        Raises:
+            ValueError: there is no optimizer yet, or a record is repeated,
+                which has its own.
+        """
+        return self.extended.events()
 
     def staleness(self) -> np.ndarray:
         """How often the center has seen how stale a message.

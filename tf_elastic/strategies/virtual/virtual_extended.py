@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -26,8 +27,13 @@ from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
+from tf_elastic.strategies.virtual.turns import first_steps
 from tf_elastic.strategies.virtual.under_way import UnderWay
+from tf_elastic.timeline.event import Event
+from tf_elastic.timeline.fingerprint import fingerprint
 from tf_elastic.timeline.virtual import moves
+from tf_elastic.timeline.virtual.engine import VirtualTimeline
+from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
 
@@ -63,6 +69,7 @@ class VirtualClusterExtended(ElasticExtended):
         self._asked_protocol = protocol
         self._make_timeline = make_timeline
         self.clock = VirtualClock(self._bank)
+        self._model = ""  # its fingerprint
 
     @property
     def num_workers(self) -> int:
@@ -138,6 +145,14 @@ class VirtualClusterExtended(ElasticExtended):
         statistics = self.statistics()
         workload = _workload(spec, statistics, protocol)
         timeline = self._make_timeline(workload)
+        self._model = fingerprint(
+            (tuple(variable.shape), variable.dtype.name, role)
+            for role, variables in (
+                ("parameters", [p.variable for p in spec.parameters]),
+                ("statistics", statistics),
+            )
+            for variable in variables
+        )
         kinds = moves.KINDS[getattr(timeline, "protocol", protocol.name)]
         with self.plain_variables():
             exchange = BankExchange(
@@ -157,6 +172,22 @@ class VirtualClusterExtended(ElasticExtended):
             exchange.variables, self.clock.state, self.clock.go_on_at
         )
         return exchange
+
+    def events(self) -> Iterator[Event]:
+        """See `VirtualClusterStrategy`."""
+        turns = self.clock.turns
+        timeline = None if turns is None else turns.timeline
+        if not isinstance(timeline, VirtualTimeline):
+            raise ValueError(
+                "A virtual cluster can tell what has happened by a `Timing`. "
+                f"Received: timeline={timeline!r:.80}. Train by one."
+            )
+        return events_of(
+            timeline,
+            first_steps(timeline, self.clock.steps),
+            model=self._model,
+            accumulation=timeline.workload.calls,
+        )
 
     def narrow(
         self,

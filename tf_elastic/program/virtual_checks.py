@@ -1,0 +1,107 @@
+"""What is refused of a virtual cluster, before TensorFlow starts."""
+
+import os
+from typing import TYPE_CHECKING
+
+from tf_elastic.program import defaults
+from tf_elastic.program import known_methods
+from tf_elastic.program import run_folder
+from tf_elastic.program import usage
+from tf_elastic.program.flag_list import Settings
+
+if TYPE_CHECKING:
+    from tf_elastic.timeline.virtual.timing import Timing
+
+_ONLY_HERE = ("timing", "timing_seed", "quorum", "max_staleness")
+
+
+def without_effect(settings: Settings) -> dict[str, str]:
+    """The flags that mean nothing here, and why, by their names."""
+    if settings["strategy"] != defaults.VIRTUAL:
+        return dict.fromkeys(
+            _ONLY_HERE,
+            "it is of a virtual cluster. Leave it out, or give "
+            "--virtual_workers",
+        )
+    return {
+        "workers": "--virtual_workers says how many there are. Leave it out",
+        "order": "a cluster exchanges by --protocol. Leave it out",
+        "gpu_memory_mb": "all workers are on one device. Leave it out",
+        **dict.fromkeys(
+            ("compression", "trusted_network"),
+            "nothing travels in a virtual cluster. Leave it out, or start a "
+            "real one by --local_workers",
+        ),
+    }
+
+
+def check_choices(settings: Settings) -> None:
+    """Refuses a virtual cluster that is something else, too."""
+    virtual, strategy = settings["virtual_workers"], settings["strategy"]
+    if virtual is None:
+        if strategy == defaults.VIRTUAL:
+            raise usage.UsageError(
+                f"--strategy={strategy} needs a number of workers. Give "
+                "--virtual_workers=16, say."
+            )
+        return
+    if settings["local_workers"] is not None:
+        raise usage.UsageError(
+            "--virtual_workers rehearses a cluster in one process, and "
+            "--local_workers starts a real one. Received: both. Leave one of "
+            "them out."
+        )
+    if strategy != defaults.VIRTUAL:
+        raise usage.UsageError(
+            "--virtual_workers rehearses a cluster, and "
+            f"--strategy={strategy} is another. Leave --strategy out."
+        )
+    if "TF_CONFIG" in os.environ:
+        raise usage.UsageError(
+            "--virtual_workers is all workers in one process, and TF_CONFIG "
+            "says that this is a process of a cluster. Received: both. Leave "
+            "--virtual_workers out, or unset TF_CONFIG."
+        )
+
+
+def check(settings: Settings) -> None:
+    """Refuses a timing that is none, or that does not fit the workers."""
+    if settings["strategy"] != defaults.VIRTUAL:
+        return
+    workers, quorum = settings["workers"], settings["quorum"]
+    method = known_methods.all_methods()[settings["optimizer"]]
+    protocol = settings["protocol"] or method.protocols[0]
+    if quorum is not None and protocol != "synchronous":
+        raise usage.UsageError(
+            "--quorum is of --protocol=synchronous, in which workers meet. "
+            f"Received: --quorum={quorum}, with --protocol={protocol}. Leave "
+            "it out, or add --protocol=synchronous."
+        )
+    if quorum is not None and quorum > workers:
+        raise usage.UsageError(
+            f"--quorum must be at most the {workers} workers. Received: "
+            f"--quorum={quorum}."
+        )
+    timing = read_timing(settings)
+    if timing is not None:
+        with usage.explained(f"Received: --timing={settings['timing']}."):
+            timing.check(workers)
+
+
+def read_timing(settings: Settings) -> "Timing | None":
+    """What --timing names; of a run that is resumed what it was begun with.
+
+    Raises:
+        UsageError: there is no such timing.
+    """
+    name = settings["timing"]
+    if name is None:
+        return None
+    # Here, since NumPy is slow to import.
+    from tf_elastic.timeline.virtual.timing import Timing
+
+    path = os.path.expanduser(name)
+    if settings["resume"]:
+        path = os.path.join(settings["model_dir"], run_folder.TIMING)
+    with usage.explained("See docs/virtual.md for the timings."):
+        return Timing.from_file(path)
