@@ -15,7 +15,7 @@ from tf_elastic.timeline import event_file
 TIMING = {
     "step": {"kind": "lognormal", "mean": 0.1, "sigma": 0.5},
     "latency": 0.02,
-    "deaths": [[1, 0.9]],
+    "deaths": [[1, 0.75]],
     "recovery": 0.3,
 }
 SMALL = (
@@ -88,9 +88,9 @@ def test_its_events_are_those_of_a_cluster(whole):
     assert sum(e.bytes for e in applied) == virtual["bytes"]
     assert {e.worker for e in events} == {0, 1, 2}
     [death] = [e for e in events if e.kind == "death"]
-    assert (death.worker, death.time) == (1, 0.9)
+    assert (death.worker, death.time) == (1, 0.75)
     starts = [e for e in events if e.kind == "start"]
-    assert starts[0].settings["model"].startswith("8 variables, ")
+    assert starts[0].settings["model"].startswith("6 variables, ")
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_bit(whole, tmp_path):

@@ -8,7 +8,7 @@ from tf_elastic.program import defaults
 from tf_elastic.program import known_methods
 from tf_elastic.program import loading
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 # Curvatures from the measured one down to this share of it are looked at.
 _SMALLEST_SHARE = 1e-2

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tf_elastic.program import defaults
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
     import keras

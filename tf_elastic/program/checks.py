@@ -12,7 +12,7 @@ from tf_elastic.program import rate_cuts
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_checks
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 # What the baselines take too, of the flags of methods.
 _OF_SGD = {"momentum", "nesterov"}

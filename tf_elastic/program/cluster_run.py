@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
     from tf_elastic.callbacks import SharedEpochs

@@ -7,7 +7,7 @@ from absl import flags
 
 from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
-from tf_elastic.program.flag_list import Flag
+from tf_elastic.program.flag import Flag
 
 
 def define_flags() -> flags.FlagValues:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
     from tf_elastic.cluster.launch.configuration import ClusterConfiguration

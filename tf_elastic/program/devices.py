@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tf_elastic.program import defaults
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_run
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -3,29 +3,10 @@
 What the methods say of theirs is put in by `flag_table`.
 """
 
-import dataclasses
-from typing import Any
-
 from tf_elastic.core import lateness
 from tf_elastic.core import stagnation
-
-
-@dataclasses.dataclass(frozen=True)
-class Flag:
-    """A flag of the program: its type, its default and its words."""
-
-    name: str
-    # "text", "texts", "integer", "number", "switch", or choices: "a|b|c"
-    kind: str
-    default: Any
-    help: str
-    shown: str | None = None  # in place of the default
-    # What is said of a method that has no such argument.
-    lacking: str = "has none"
-
-
-# The value of each flag by its name; of what type, its kind says.
-Settings = dict[str, Any]
+from tf_elastic.program import virtual_flags
+from tf_elastic.program.flag import Flag
 
 METHOD = "Method"
 # Of these flags those that are no arguments of an optimizer.
@@ -143,36 +124,7 @@ GROUPS: dict[str, list[Flag]] = {
             "Allow servers that everybody in the network can reach.",
         ),
     ],
-    "Virtual cluster": [
-        Flag(
-            "virtual_workers", "integer", None,
-            "Rehearse a cluster of so many workers on one device, in virtual "
-            "time; --protocol, --max_lag and --events are as in a cluster, "
-            "but the events are written at the end.",
-            "none",
-        ),
-        Flag(
-            "timing", "text", None,
-            "How long everything takes, and what fails: a JSON file of a "
-            "`Timing`.",
-            "a second for a step, nothing for an exchange",
-        ),
-        Flag(
-            "timing_seed", "integer", None,
-            "Of times and failures.", "that of --seed",
-        ),
-        Flag(
-            "quorum", "integer", None,
-            "Messages that end a round of --protocol=synchronous; the others' "
-            "are left out.",
-            "of all that are present",
-        ),
-        Flag(
-            "max_staleness", "integer", None,
-            "Updates of others after which what a worker brings is left out.",
-            "none",
-        ),
-    ],
+    "Virtual cluster": virtual_flags.FLAGS,
     METHOD: [
         Flag(
             "optimizer", "text", "eamsgd",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from tf_elastic.program import flag_list
 from tf_elastic.program import known_methods
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Flag
+from tf_elastic.program.flag import Flag
 
 
 def groups() -> dict[str, list[Flag]]:

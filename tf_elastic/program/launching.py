@@ -13,7 +13,7 @@ from tf_elastic.program import event_picture
 from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 from tf_elastic.timeline import event_file
 
 _OF_LAUNCHER = (

@@ -17,7 +17,7 @@ from tf_elastic.program import settings as run_settings
 from tf_elastic.program import tasks
 from tf_elastic.program import usage
 from tf_elastic.program import user_rules
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 
 def main(argv: Sequence[str], introduction: str) -> int:

@@ -7,7 +7,7 @@ import os
 
 from tf_elastic import files
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 BACKUP = "backup"
 CENTERS = "centers"  # snapshots of a cluster's center servers

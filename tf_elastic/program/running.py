@@ -21,7 +21,7 @@ from tf_elastic.program import resuming
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_run
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 from tf_elastic.program.history_file import HistoryFile
 from tf_elastic.timeline import event_file
 

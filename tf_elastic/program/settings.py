@@ -13,7 +13,7 @@ from tf_elastic.program import tasks
 from tf_elastic.program import usage
 from tf_elastic.program import user_rules
 from tf_elastic.program import virtual_checks
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 
 def parse(argv: Sequence[str]) -> Settings:

@@ -9,7 +9,7 @@ from tf_elastic.program import defaults
 from tf_elastic.program import loading
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
     from tf_elastic.cluster.launch.configuration import ClusterConfiguration

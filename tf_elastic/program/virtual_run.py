@@ -8,7 +8,7 @@ from tf_elastic import files
 from tf_elastic.program import run_folder
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_checks
-from tf_elastic.program.flag_list import Settings
+from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
     import keras
