@@ -2,6 +2,7 @@
 
 import concurrent.futures
 
+import numpy as np
 import pytest
 
 from tests import family_support as support
@@ -17,7 +18,9 @@ from tf_elastic.core import rules
 
 @settings
 @pytest.mark.parametrize(
-    ("tau", "delay", "activation"), [(1, None, 0.0), (3, 4, 0.2)]
+    ("tau", "delay", "activation"),
+    [(1, None, 0.0), (3, 4, 0.2), ((2, 1, 4), None, 0.1)],
+    ids=["each step", "periods", "own periods"],
 )
 def test_async_diloco_is_algorithm_3(
     cluster,  # noqa: F811
@@ -28,6 +31,8 @@ def test_async_diloco_is_algorithm_3(
     delay,
     activation,
 ):
+    if isinstance(tau, tuple):
+        tau = tau[:num_workers]
     order = support.schedule(num_workers)
     expected = reference.async_diloco(
         support.gradient,
@@ -57,7 +62,7 @@ def test_async_diloco_is_algorithm_3(
     )
     for row, i in enumerate(order, start=1):
         workers[i].step(ETA)
-        if workers[i].clock % tau == 0:
+        if workers[i].clock % np.broadcast_to(tau, num_workers)[i] == 0:
             workers[i].visit()
         assert_row(workers, center, expected, row)
     velocity = support.slot_of(center, "velocity")

@@ -41,9 +41,11 @@ def async_diloco(
     it goes on at once from where it is; at the end of its next period it adds
     what it has done in that to the theta that has come back. A worker begins
     where theta is at its first turn; `together`, all begin before anybody
-    comes.
+    comes. `communication_period` may be one for each worker: the paper's
+    dynamic local updates, of workers whose speeds are known.
     """
-    p, tau, beta = num_workers, communication_period, outer_momentum
+    p, beta = num_workers, outer_momentum
+    taus = np.broadcast_to(communication_period, p)
     n, c = momentum_delay or p, momentum_activation
     theta = np.array(initial, np.float64)
     m, delta, t = 0 * theta, 0 * theta, 0
@@ -60,7 +62,7 @@ def async_diloco(
             eta = learning_rate(clocks[i])
         x[i] = x[i] - eta * gradient(i, clocks[i], x[i])
         clocks[i] += 1
-        if clocks[i] % tau == 0:
+        if clocks[i] % taus[i] == 0:
             g = begun[i] - x[i]
             if overlapped and back[i] is not None:
                 x[i] = back[i] - g

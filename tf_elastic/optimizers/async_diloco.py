@@ -47,9 +47,11 @@ class AsyncDiLoCo(DiLoCo):
     N pushes of workers that have read the same center are a step of DiLoCo.
 
     The paper's dynamic local updates, :math:`\tau` in proportion to a worker's
-    speed, are not a part of it: here all workers have the same period. In a
-    cluster each process may be given its own `communication_period`, which is
-    as good where speeds are known and constant.
+    speed, are not a part of it: it measures no speed, and on devices of one
+    process all workers have the same period. In a cluster each process may be
+    given a `communication_period` of its own, which is the same where speeds
+    are known and constant. Neither are its period of grace, in which pushes
+    wait for each other, nor its choice of data.
 
     Args:
         inner_optimizer: a `keras.optimizers.Optimizer`, or its name. Default
