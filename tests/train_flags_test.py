@@ -18,6 +18,10 @@ from tf_elastic.program import flag_table
 from tf_elastic.program import launching
 from tf_elastic.program import settings
 from tf_elastic.program import usage
+from tf_elastic.program import virtual_checks
+from tf_elastic.timeline.virtual import Timing
+from tf_elastic.timeline.virtual.presets import PRESETS
+from tf_elastic.timeline.virtual.presets import preset
 
 
 @pytest.fixture(autouse=True)
@@ -258,6 +262,7 @@ WRONG = [
         for flag in (
             "--timing=t.json",
             "--timing_seed=3",
+            "--step_seconds=3",
             "--quorum=2",
             "--max_staleness=3",
         )
@@ -293,6 +298,15 @@ WRONG = [
         ["There is no 'stop' in a timing", "Did you mean 'step'?"],
     ),
     ("--virtual_workers=4 --timing={tmp}/no.json", ["no.json"]),
+    (
+        "--virtual_workers=4 --timing=thesis-cifer",
+        ["Did you mean 'thesis-cifar'?", "or a JSON file"],
+    ),
+    (
+        "--virtual_workers=4 --timing=1gbit",
+        ["the seconds of a local step", "Give --step_seconds=0.1"],
+    ),
+    ("--virtual_workers=4 --step_seconds=0", ["--step_seconds must be"]),
     # Files.
     ("--resume", ["--resume needs --model_dir"]),
     ("--resume --model_dir={tmp}/no", ["must hold a run", "settings.json"]),
@@ -534,6 +548,31 @@ def test_the_strategy_follows_from_where_it_runs(monkeypatch):
     assert alone["workers"] == 2
 
 
+def test_the_timing_of_a_virtual_cluster(tmp_path):
+    def timing(*flags):
+        return virtual_checks.read_timing(parse("--virtual_workers=3", *flags))
+
+    assert timing() == Timing(1.0)
+    assert timing("--step_seconds=0.5") == Timing(0.5)
+    assert timing("--timing=thesis-cifar") == preset("thesis-cifar")
+    path = tmp_path / "own.json"
+    path.write_text('{"step": 2.0, "latency": 0.5}')
+    assert timing(f"--timing={path}") == Timing(2.0, latency=0.5)
+    other = timing(f"--timing={path}", "--step_seconds=3")
+    assert other == Timing(3.0, latency=0.5)
+    far = timing("--timing=two-regions", "--step_seconds=0.1")
+    assert [far.of_worker("latency", w).seconds for w in range(3)] == [
+        *(100e-6, 100e-6),
+        0.04,
+    ]
+
+
+def test_the_names_of_timings_in_the_help_are_all():
+    [flag] = [f for f in flag_table.all_flags() if f.name == "timing"]
+    for name in PRESETS:
+        assert name in flag.help
+
+
 def test_the_mirrored_cluster_needs_no_centers(monkeypatch):
     local = parse("--local_workers=2", "--strategy=multi_worker_mirrored")
     assert local["workers"] == 2
@@ -718,6 +757,6 @@ def test_all_flags_are_in_these_tables():
     named.add("rules")  # See registry_test.py.
     named.add("events")  # See train_cluster_test.py.
     # See train_virtual_test.py.
-    named |= {"virtual_workers", "timing", "timing_seed", "quorum"}
-    named.add("max_staleness")
+    named |= {"virtual_workers", "timing", "timing_seed", "step_seconds"}
+    named |= {"quorum", "max_staleness"}
     assert named == {flag.name for flag in flag_table.all_flags()}

@@ -211,6 +211,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
     ("max_lag", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
+    ("step_seconds", lambda v: 0 < v < float("inf"), "finite, above 0"),
     ("timing_seed", lambda v: 0 <= v < 2**31, "from 0 to 2**31 - 1"),
     ("quorum", lambda v: v >= 1, "at least 1"),
     ("max_staleness", lambda v: v >= 1, "at least 1"),

@@ -85,7 +85,8 @@ def train(
     )
     if settings["model_dir"] and task is None:
         run_folder.write_settings(settings)
-        virtual_run.keep_timing(settings)
+        if settings["strategy"] == defaults.VIRTUAL:
+            virtual_run.keep_timing(settings)
     _announce(settings, first_epoch)
 
     in_turn = settings["strategy"] == defaults.VIRTUAL

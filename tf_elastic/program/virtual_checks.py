@@ -1,5 +1,6 @@
 """What is refused of a virtual cluster, before TensorFlow starts."""
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,10 @@ from tf_elastic.program.flag import Settings
 if TYPE_CHECKING:
     from tf_elastic.timeline.virtual.timing import Timing
 
-_ONLY_HERE = ("timing", "timing_seed", "quorum", "max_staleness")
+_ONLY_HERE = (
+    *("timing", "timing_seed", "step_seconds"),
+    *("quorum", "max_staleness"),
+)
 
 
 def without_effect(settings: Settings) -> dict[str, str]:
@@ -83,25 +87,43 @@ def check(settings: Settings) -> None:
             f"--quorum={quorum}."
         )
     timing = read_timing(settings)
-    if timing is not None:
-        with usage.explained(f"Received: --timing={settings['timing']}."):
-            timing.check(workers)
+    with usage.explained(f"Received: --timing={settings['timing']}."):
+        timing.check(workers)
 
 
-def read_timing(settings: Settings) -> "Timing | None":
-    """What --timing names; of a run that is resumed what it was begun with.
+def read_timing(settings: Settings) -> "Timing":
+    """What the flags say; of a run that is resumed what it was begun with.
 
     Raises:
         UsageError: there is no such timing.
     """
-    name = settings["timing"]
-    if name is None:
-        return None
     # Here, since NumPy is slow to import.
     from tf_elastic.timeline.virtual.timing import Timing
 
-    path = os.path.expanduser(name)
-    if settings["resume"]:
-        path = os.path.join(settings["model_dir"], run_folder.TIMING)
     with usage.explained("See docs/virtual.md for the timings."):
-        return Timing.from_file(path)
+        if settings["resume"]:
+            folder = settings["model_dir"]
+            return Timing.from_file(os.path.join(folder, run_folder.TIMING))
+        return _named(settings)
+
+
+def _named(settings: Settings) -> "Timing":
+    """What --timing and --step_seconds say."""
+    from tf_elastic.timeline.virtual import presets
+    from tf_elastic.timeline.virtual.timing import Timing
+
+    name, step = settings["timing"], settings["step_seconds"]
+    if name is None:
+        return Timing(1.0 if step is None else step)
+    path = os.path.expanduser(name)
+    is_file = name.endswith(".json") or os.path.exists(path)
+    if name in presets.PRESETS or not is_file:
+        hint = "Give one of these, or a JSON file of a `Timing`."
+        if name in presets.PRESETS:
+            hint = "Give --step_seconds=0.1, say."
+        with usage.explained(hint):
+            return presets.preset(
+                name, step=step, num_workers=settings["workers"]
+            )
+    timing = Timing.from_file(path)
+    return timing if step is None else dataclasses.replace(timing, step=step)

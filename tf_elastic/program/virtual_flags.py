@@ -13,9 +13,14 @@ FLAGS = [
     ),
     Flag(
         "timing", "text", None,
-        "How long everything takes, and what fails: a JSON file of a "
-        "`Timing`.",
+        "How long everything takes, and what fails: a name (thesis-cifar, "
+        "thesis-imagenet, one-host-8-gpus, 1gbit, 10gbit, two-regions), or a "
+        "JSON file of a `Timing`.",
         "a second for a step, nothing for an exchange",
+    ),
+    Flag(
+        "step_seconds", "number", None,
+        "Of a local step, in virtual time.", "that of --timing",
     ),
     Flag(
         "timing_seed", "integer", None,

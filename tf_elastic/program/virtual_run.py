@@ -43,9 +43,8 @@ def make_strategy(settings: Settings, device: str) -> "VirtualClusterStrategy":
 def keep_timing(settings: Settings) -> None:
     """Writes the timing beside the settings: its file may change."""
     timing = virtual_checks.read_timing(settings)
-    if timing is not None:
-        path = os.path.join(settings["model_dir"], run_folder.TIMING)
-        files.write_text(path, json.dumps(timing.config(), indent=2) + "\n")
+    path = os.path.join(settings["model_dir"], run_folder.TIMING)
+    files.write_text(path, json.dumps(timing.config(), indent=2) + "\n")
 
 
 def virtual_time(settings: Settings) -> "VirtualTime":
