@@ -26,7 +26,7 @@ UNEVEN = Timing(step=(1.0, 1.13, 1.71, 5.03))
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def trained(make, period=1, **options):
+def trained(make, protocol="blocking", **options):
     """A model after `STEPS` local steps of all, and whose they were."""
     made = []
 
@@ -34,7 +34,6 @@ def trained(make, period=1, **options):
         made.append(VirtualTimeline(UNEVEN, workload, p, **options))
         return made[0]
 
-    protocol = "synchronous" if "quorum" in options else "blocking"
     strategy = strategies.VirtualClusterStrategy(
         P, timing=timeline, protocol=protocol
     )
@@ -93,6 +92,7 @@ def test_ringmaster_ignores_what_is_late(threshold):
 def test_synchronous_sgd_with_the_fastest(first):
     model, schedule, _ = trained(
         lambda: optimizers.SyncSGD(0.05, momentum=0.5, jit_compile=False),
+        protocol="synchronous",
         quorum=first,
     )
     expected = reference.sync_sgd(
@@ -107,6 +107,10 @@ def test_synchronous_sgd_with_the_fastest(first):
     assert_center(model, expected["center"][-1])
 
 
+@pytest.mark.parametrize(
+    "protocol",
+    ["blocking", pytest.param("overlapped", marks=pytest.mark.full)],
+)
 @pytest.mark.parametrize(
     ("make", "method", "options"),
     [
@@ -123,7 +127,7 @@ def test_synchronous_sgd_with_the_fastest(first):
     ],
     ids=["async_diloco", "heloco"],
 )
-def test_diloco_whose_workers_do_not_wait(make, method, options):
+def test_diloco_whose_workers_do_not_wait(make, method, options, protocol):
     model, schedule, _ = trained(
         lambda: make(
             quadratic.keras.optimizers.SGD(0.05),
@@ -131,6 +135,7 @@ def test_diloco_whose_workers_do_not_wait(make, method, options):
             jit_compile=False,
             **options,
         ),
+        protocol,
     )
     blocks = [slice(0, quadratic.SPLIT), slice(quadratic.SPLIT, None)]
     if method is reference.heloco:
@@ -142,6 +147,7 @@ def test_diloco_whose_workers_do_not_wait(make, method, options):
         outer_learning_rate=0.7,
         outer_momentum=0.9,
         together=True,
+        overlapped=protocol == "overlapped",
         **options,
         **settings(schedule),
     )
