@@ -145,13 +145,21 @@ class OwnStep(keras.optimizers.Optimizer):
     def _average_center(self, extended: ElasticExtended) -> None:
         """Takes the center as it is at the end of a step into its average."""
         calls = tf.convert_to_tensor(self._iterations)  # this one among them
-        with extended.center_view():
-            average_center(
-                self._model_variables_moving_average,
-                self._trainable_variables,
-                self.ema_momentum,
-                calls <= self._calls_per_step(),
-            )
+
+        def average() -> None:
+            with extended.center_view():
+                average_center(
+                    self._model_variables_moving_average,
+                    self._trainable_variables,
+                    self.ema_momentum,
+                    calls <= self._calls_per_step(),
+                )
+
+        now = extended.averages_now()
+        if now is None:
+            average()
+        else:
+            tf.cond(now, average, lambda: None)
 
     def _overwrite_model_variables_with_average_value(
         self, trainable_variables: Sequence[keras.Variable]

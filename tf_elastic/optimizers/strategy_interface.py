@@ -141,6 +141,9 @@ class ElasticExtended(Protocol):
     def takes_step(self) -> tf.Tensor | None:
         """Whether this replica's worker takes a step; None: it does."""
 
+    def averages_now(self) -> tf.Tensor | None:
+        """Whether an average over steps takes one now; None: it does."""
+
     def optimizer_applies(
         self,
         optimizer: keras.optimizers.Optimizer,

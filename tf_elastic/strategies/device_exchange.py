@@ -12,14 +12,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_elastic.core import orders
-from tf_elastic.core import rules
-from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.following import follow_mean
 
 Tensors = list[tf.Tensor]
 
@@ -131,15 +129,7 @@ class DeviceExchange:
 
     def follow(self, variables: Sequence[ElasticVariable]) -> None:
         """Moves centers to the mean of what the workers have."""
-        rule = rules.Follow()
-        rates = rule.rates_at({"num_workers": self.num_workers}, Context())
-        for variable in variables:
-            parent = {"center": variable.store.center_at(0).read_value()}
-            deltas = [
-                rule.delta(value, parent) for value in variable.store.values()
-            ]
-            moved = orders.collect(rule, parent, deltas, rates)
-            variable.store.set_center(moved["center"])
+        follow_mean(variables, self.num_workers)
 
     def _set_centers(self, centers: Sequence[tf.Tensor]) -> None:
         for variable, center in zip(self._variables, centers, strict=True):

@@ -81,6 +81,17 @@ class ElasticExtended(compat.MirroredExtended):
         """The step that is being built on this thread, if one is."""
         return getattr(self._thread, "step", None)
 
+    def run_training_step(
+        self, run_once: Callable[..., Any], arguments: Any
+    ) -> Any:
+        """Runs Keras' `train_step` for all workers of this process.
+
+        Args:
+            run_once: runs it on all replicas.
+            arguments: of it.
+        """
+        return run_once(arguments)
+
     def replicas_have_run(self, step: Step) -> None:
         """All devices have taken their step; in cross-replica context."""
         if step.optimizers:
@@ -290,6 +301,14 @@ class ElasticExtended(compat.MirroredExtended):
             None where that is certain.
         """
         return views.has_rows()
+
+    def averages_now(self) -> tf.Tensor | None:
+        """Whether an average over steps takes one now, boolean scalar.
+
+        Returns:
+            None where that is certain.
+        """
+        return None
 
     def optimizer_applies(
         self,

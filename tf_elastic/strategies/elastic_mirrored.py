@@ -19,6 +19,8 @@ from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.rule_exchange import RuleExchange
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.step_times import time_after
+from tf_elastic.strategies.virtual.banked_extended import BankedExtended
+from tf_elastic.strategies.virtual.banked_extended import one_device
 
 
 class ElasticMirroredStrategy(ElasticStrategy):
@@ -56,9 +58,15 @@ class ElasticMirroredStrategy(ElasticStrategy):
             since the last exchange when `fit` ends in the middle of a
             period: as an exchange would leave it that does not take place.
             The next `fit` goes on as if nothing had been.
+        workers_per_device: how many workers share a device; more than 1 for
+            one device only. In each step of `fit` they have their turns, each
+            with its slice of the batch. In loops of your own each call of
+            `run` that trains is the turn of one worker, on all that it is
+            given. Memory grows by weights and optimizer state for each.
 
     Raises:
-        ValueError: `order` is unknown, or a device is given twice.
+        ValueError: `order` is unknown, a device is given twice, or workers
+            cannot share one.
 
     Example:
 
@@ -87,6 +95,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
         order: str | None = None,
         check_conservation: bool = False,
         closing: bool = True,
+        workers_per_device: int = 1,
     ) -> None:
         if order is not None and order not in theory.ORDERS:
             raise ValueError(
@@ -94,10 +103,26 @@ class ElasticMirroredStrategy(ElasticStrategy):
                 f"Received: order={order!r}."
             )
         check_devices(devices)
-        super().__init__(
-            ElasticMirroredExtended(
-                self, devices, order, check_conservation, closing
+        if type(workers_per_device) is not int or workers_per_device < 1:
+            raise ValueError(
+                "`workers_per_device` must be an integer of at least 1. "
+                f"Received: workers_per_device={workers_per_device!r}."
             )
+        if workers_per_device == 1:
+            super().__init__(
+                ElasticMirroredExtended(
+                    self, devices, order, check_conservation, closing
+                )
+            )
+            return
+        if check_conservation:
+            raise ValueError(
+                "`check_conservation` is for workers that have a device each. "
+                f"Received: workers_per_device={workers_per_device}."
+            )
+        device = one_device(devices, workers_per_device)
+        super().__init__(
+            BankedExtended(self, workers_per_device, device, order, closing)
         )
 
 

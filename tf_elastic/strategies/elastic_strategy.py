@@ -1,6 +1,7 @@
 """What users call of all elastic strategies."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -76,11 +77,26 @@ class ElasticStrategy(tf.distribute.MirroredStrategy):
             map(compat.is_per_replica, tf.nest.flatten(arguments))
         ):  # `train_on_batch` and the like
             arguments = compat.split_rows(arguments, self.num_replicas_in_sync)
+        run_once = functools.partial(self._run_once, fn, is_keras, options)
+        if compat.is_train_step(fn):
+            return self.extended.run_training_step(run_once, arguments)
+        return run_once(arguments)
+
+    def _run_once(
+        self,
+        fn: Callable,
+        is_keras: bool,
+        options: Any,
+        arguments: Any,
+        lender: Any = None,
+    ) -> Any:
+        """One step, whose arguments are as `Step` has them."""
         step = Step(
             compat.is_train_step(fn),
             is_keras,
             arguments,
             self.num_replicas_in_sync,
+            lender,
         )
         with self.extended.step_on(step):
             result = super().run(fn, *arguments, options)

@@ -62,6 +62,18 @@ def lend(arguments: Any, flags: Sequence[tf.Tensor | None]) -> Any:
     return tf.nest.pack_sequence_as(arguments, flat)
 
 
+def lend_to(flag: tf.Tensor, arguments: Any, lender: Any) -> Any:
+    """Gives a worker without rows one of the whole batch.
+
+    Args:
+        flag: whether it has rows.
+        arguments: of the function that it runs, a structure.
+        lender: the same structure, of all rows.
+    """
+    own, of_all = tf.nest.flatten(arguments), tf.nest.flatten(lender)
+    return tf.nest.pack_sequence_as(arguments, _or_lent(flag, own, of_all))
+
+
 def _or_lent(
     flag: tf.Tensor, own: Sequence[Any], of_first: Sequence[Any]
 ) -> list[Any]:

@@ -93,6 +93,8 @@ class RuleExchange(DeviceExchange):
     def centers_after(self, clock: tf.Tensor, count: tf.Tensor) -> Tensors:
         """What would be shown if the center took what all have to bring."""
         rates = self._spec.rule.closing(self._rates_of(clock))
+        if self._order == orders.ROUND_ROBIN:  # The center has moved for each.
+            count = count * self.num_workers
         meeting = Meeting(self, rates, count)
         after = self.collected(
             [meeting.differ(i) for i in meeting.children()], meeting.rates_now

@@ -20,6 +20,8 @@ class Step:
         arguments: of the function that each replica runs, a structure that
             may hold per-replica values.
         num_replicas: how many run it.
+        lender: the same structure of the whole batch, where `arguments` is
+            one worker's part, which may have no rows.
     """
 
     def __init__(
@@ -28,7 +30,9 @@ class Step:
         is_keras: bool,
         arguments: Any,
         num_replicas: int,
+        lender: Any = None,
     ) -> None:
+        self._lender = lender
         self.trains = trains
         self._is_keras = is_keras
         # For each replica the tensors that it has got.
@@ -62,7 +66,7 @@ class Step:
             arguments: of the function that they run, a structure that may
                 hold per-replica values.
         """
-        if self._has_lent or not self._is_split:
+        if self._has_lent or not (self._is_split or self._lender):
             return arguments
         self._has_lent = True
         # Not of what `run` got: this may be the graph of another function.
@@ -70,6 +74,9 @@ class Step:
         self._has_rows = [lent_rows.has_rows(tensors) for tensors in batch]
         if all(flag is None for flag in self._has_rows):
             return arguments
+        if self._lender:
+            [flag] = self._has_rows
+            return lent_rows.lend_to(flag, arguments, self._lender)
         return lent_rows.lend(arguments, self._has_rows)
 
     def replica_function(self, function: Callable) -> Callable:

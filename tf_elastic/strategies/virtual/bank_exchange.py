@@ -17,6 +17,7 @@ import tensorflow as tf
 from tf_elastic.core import rules
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.stores import Bank
 from tf_elastic.strategies.virtual.mail import Mail
@@ -44,12 +45,13 @@ class BankExchange:
         bank: of the workers.
         device: where they all are.
         kinds: of moves that there may be, of `timeline.virtual.moves`.
+        is_before: whether workers exchange before their steps.
         answers_later: whether a worker goes on before it is answered.
         p_varies: whether workers come and go.
         jit_compile: True, False, or "auto".
     """
 
-    closing = None  # Nothing is shown that does not take place.
+    closing: Closing | None = None  # See `can_close`.
     under_way: UnderWay | None = None
 
     def __init__(
@@ -60,14 +62,17 @@ class BankExchange:
         device: str,
         *,
         kinds: Collection[int],
+        is_before: bool,
         answers_later: bool,
         p_varies: bool,
         jit_compile: bool | str,
     ) -> None:
         self.kinds = kinds
+        self._is_before = is_before
         self.parameters = list(spec.parameters)
         self.statistics = list(statistics)
         self._spec = spec
+        self.calls_per_step = spec.calls_per_step
         self._rule = spec.rule
         self._bank = bank
         self._device = device
@@ -79,20 +84,24 @@ class BankExchange:
         dtypes = [variable.dtype for variable in self._variables]
         self.mail = Mail(shapes, dtypes, bank.num_workers, device)
         # One row: what the messages of a round add up to, if there are any.
-        is_summed = moves.ADD in kinds
-        self.total = Mail(shapes if is_summed else [], dtypes, 1, device)
+        self.total = Mail([] if self.in_turn else shapes, dtypes, 1, device)
         self.rates = RatesOfMoment(spec, bank.num_workers, p_varies)
         self._pieces = Pieces(
             spec.rule, self.parameters, dtypes, bank.num_workers
         )
         self._functions: dict[str, Callable[..., Any]] = {}
         # What the optimizer does when the center has moved.
-        self.updated: Callable[[], None] = lambda: None
+        self.updated: Callable[[Moment], None] = lambda moment: None
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """Both: a worker may settle before its step, and tells after it."""
-        return ("before", "after")
+        """When a worker may exchange, and after its step, when it tells."""
+        return ("before", "after") if self._is_before else ("after",)
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether each worker's message is an update of its own."""
+        return moves.COLLECT not in self.kinds
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -110,6 +119,39 @@ class BankExchange:
         ).variable.store
         return [smallest.live[0].read_value(), smallest.centers[0].read_value()]
 
+    def can_close(self) -> None:
+        """Prepares to show what an exchange of all would make of centers."""
+        self.closing = Closing(self._variables, [0] * len(self._variables))
+
+    def close(self, moment: Moment) -> None:
+        """Shows it, in eager code.
+
+        Args:
+            moment: now; its worker is one whose rates are those of all.
+        """
+        if self.closing is not None and not self.closing.is_closed.numpy():
+            self._bank.end_turn()
+            total: Tensors = []
+            parents = self._parents()
+            for worker in range(self._bank.num_workers):
+                values = self._values(Row(tf.constant(worker, tf.int64)))
+                messages = self._compiled(self._pieces.messages, values)
+                deltas = self._compiled(self._pieces.deltas, messages, parents)
+                total = [*map(tf.add, total, deltas)] if total else deltas
+            moved = self._compiled(
+                self._pieces.applied,
+                total,
+                parents,
+                None,
+                self.rates.packed(moment, closing=True),
+            )
+            self.closing.show(
+                [
+                    parent[self._pieces.rule_of(k).shown]
+                    for k, parent in enumerate(moved)
+                ]
+            )
+
     # The moves.
 
     def visit(self, moment: Moment, place: Place) -> None:
@@ -124,7 +166,7 @@ class BankExchange:
             self._sent(values),
             packed,
         )
-        self._move_center(parents, packed)
+        self._move_center(parents, packed, moment)
         self._go(place, points)
 
     def make(self, moment: Moment) -> None:
@@ -165,7 +207,7 @@ class BankExchange:
             self._sent_of_row(moment.worker),
             packed,
         )
-        self._move_center(parents, packed)
+        self._move_center(parents, packed, moment)
 
     def arrive(self, moment: Moment) -> None:
         """A message is here: the center moves, and answers."""
@@ -177,7 +219,7 @@ class BankExchange:
             self._sent_of_row(moment.worker),
             packed,
         )
-        self._move_center(parents, packed)
+        self._move_center(parents, packed, moment)
         self.mail.put_row(moment.worker, answers)
 
     def add(self, moment: Moment) -> None:
@@ -203,7 +245,7 @@ class BankExchange:
             self._parents(),
             packed,
         )
-        self._move_center(parents, packed)
+        self._move_center(parents, packed, moment)
         self.total.put_row(first, empty)
 
     def answer(self, moment: Moment) -> None:
@@ -286,7 +328,9 @@ class BankExchange:
             )
         ]
 
-    def _move_center(self, parents: Parents, packed: Packed) -> None:
+    def _move_center(
+        self, parents: Parents, packed: Packed, moment: Moment
+    ) -> None:
         for k, (variable, parent) in enumerate(
             zip(self._variables, parents, strict=True)
         ):
@@ -297,7 +341,7 @@ class BankExchange:
                 slot.store.live[0].assign(parent[name], read_value=False)
         for name, variable in self._spec.kept.items():
             variable.assign(packed[0][name])
-        self.updated()
+        self.updated(moment)
 
     def _go(self, place: Place, points: Sequence[tf.Tensor]) -> None:
         for parameter, point in zip(self.parameters, points, strict=True):

@@ -62,11 +62,14 @@ class RatesOfMoment:
             row = self._row(worker)
             self._put(tf.constant(self._num_workers, tf.int64), row)
 
-    def packed(self, moment: Moment) -> list[dict[str, tf.Tensor]]:
+    def packed(
+        self, moment: Moment, closing: bool = False
+    ) -> list[dict[str, tf.Tensor]]:
         """What the rules make of the rates at a moment, in float64.
 
         Args:
             moment: of the move.
+            closing: whether it is one that does not take place.
 
         Returns:
             The rates by name of parameters, and of statistics. p is among
@@ -75,6 +78,8 @@ class RatesOfMoment:
         of_round = tf.constant(self._num_workers, tf.int64)
         row = tf.where(moment.worker < 0, of_round, moment.worker)
         rates = self._rates(moment, row)
+        if closing:
+            rates = self._spec.rule.closing(rates)
         now = Context(
             tf.cast(moment.version, tf.float64),
             tf.cast(tf.maximum(moment.staleness, 1), tf.float64),

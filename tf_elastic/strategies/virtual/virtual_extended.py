@@ -25,6 +25,7 @@ from tf_elastic.strategies.stores import DeviceStore
 from tf_elastic.strategies.stores import WorkerStore
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
+from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.turns import first_steps
@@ -154,6 +155,9 @@ class VirtualClusterExtended(ElasticExtended):
             for variable in variables
         )
         kinds = moves.KINDS[getattr(timeline, "protocol", protocol.name)]
+        is_before = getattr(
+            timeline, "is_before", protocols.GRADIENT in protocol.moments
+        )
         with self.plain_variables():
             exchange = BankExchange(
                 spec,
@@ -161,11 +165,11 @@ class VirtualClusterExtended(ElasticExtended):
                 self._bank,
                 self._devices[0],
                 kinds=kinds,
+                is_before=is_before,
                 answers_later=protocol.answers_later,
                 p_varies=getattr(timeline, "p_varies", False),
                 jit_compile=jit_compile,
             )
-        is_before = protocols.GRADIENT in protocol.moments
         totals = functools.partial(Totals, workload, self.num_workers)
         self.clock.begin(Turns(timeline, kinds, is_before, totals))
         exchange.under_way = UnderWay(
@@ -223,11 +227,21 @@ class VirtualClusterExtended(ElasticExtended):
             then: called after each update of the center.
         """
         del due, count
-        exchange.updated = then
+        exchange.updated = self.counting(then)
+        if exchange.closing is not None and moment == exchange.moments[0]:
+            exchange.closing.reopen_if_closed()
         if moment == "before":
             self.clock.before_step(exchange)
         else:
             exchange.rates.note(self._bank.turn, clock)
+
+    def counting(self, then: Callable[[], None]) -> Callable[[Moment], None]:
+        """What is done when the center has moved, of what follows an exchange.
+
+        Args:
+            then: the latter.
+        """
+        return lambda moment: then()
 
     def replicas_have_run(self, step: Step) -> None:
         """The step is taken: the next worker has its turn."""

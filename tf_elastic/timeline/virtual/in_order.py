@@ -42,7 +42,7 @@ class InOrder:
 
     def moves(self) -> Iterator[Move]:
         """All that happens, in order, without an end."""
-        period, is_before = self._workload.period, self._is_before
+        period, is_before = self._workload.period, self.is_before
         phase = self._workload.calls - 1 if is_before else period - 1
         clock = version = 0
         while True:
@@ -67,7 +67,7 @@ class InOrder:
             clock += 1
 
     @property
-    def _is_before(self) -> bool:
+    def is_before(self) -> bool:
         """Whether it is the point of the gradient that is exchanged."""
         return (
             self._workload.rule.answers_difference
@@ -85,7 +85,7 @@ class InOrder:
             yield self._move(moves.MAKE, i, clock, time, version)
             yield self._move(moves.ADD, i, clock, time, version)
         yield self._move(moves.COLLECT, -1, clock, time, version)
-        if self._is_before:
+        if self.is_before:
             return
         version += 1
         answers_difference = self._workload.rule.answers_difference
