@@ -85,7 +85,13 @@ class BankExchange:
         self.mail = Mail(shapes, dtypes, bank.num_workers, device)
         # One row: what the messages of a round add up to, if there are any.
         self.total = Mail([] if self.in_turn else shapes, dtypes, 1, device)
-        self.rates = RatesOfMoment(spec, bank.num_workers, p_varies)
+        # Where messages were made, of workers that have gone on since.
+        is_kept = spec.rule.remembers and answers_later
+        parameters = shapes[: len(self.parameters)] if is_kept else []
+        self._sent_from = Mail(parameters, dtypes, bank.num_workers, device)
+        self.rates = RatesOfMoment(
+            spec, bank.num_workers, p_varies, answers_later
+        )
         self._pieces = Pieces(
             spec.rule, self.parameters, dtypes, bank.num_workers
         )
@@ -110,6 +116,7 @@ class BankExchange:
             self.rates.numbers,
             *self.mail.variables,
             *self.total.variables,
+            *self._sent_from.variables,
         ]
 
     def results(self) -> Tensors:
@@ -175,6 +182,7 @@ class BankExchange:
         values = self._values(row)
         messages = self._compiled(self._pieces.messages, values)
         self.mail.put_row(moment.worker, messages)
+        self._sends(moment.worker, values)
         if self._answers_later:
             self._count_from(row, [stored[0] for stored in values.stored])
 
@@ -186,6 +194,7 @@ class BankExchange:
             self._pieces.turned_over, values, self.mail.row(moment.worker)
         )
         self.mail.put_row(moment.worker, messages)
+        self._sends(moment.worker, values)
         for parameter, point in zip(self.parameters, points, strict=True):
             row.set(parameter.variable.store, point)
         self._count_from(row, points)
@@ -312,10 +321,18 @@ class BankExchange:
             parents.append({_CENTER: center})
         return parents
 
+    def _sends(self, worker: tf.Tensor, values: WorkerValues) -> None:
+        """A message leaves, and its worker goes on if it does not wait."""
+        self.rates.is_sent(worker)
+        if self._sent_from.variables:
+            self._sent_from.put_row(worker, self._sent(values) or [])
+
     def _sent_of_row(self, worker: tf.Tensor) -> Tensors | None:
         """The points that a worker was given, if the rule remembers them."""
         if not self._rule.remembers:
             return None
+        if self._sent_from.variables:
+            return self._sent_from.row(worker)
         return self._sent(self._values(Row(worker)))
 
     def _sent(self, values: WorkerValues) -> Tensors | None:

@@ -32,18 +32,31 @@ class RatesOfMoment:
         spec: of the exchange.
         num_workers: p, of all.
         p_varies: whether workers come and go.
+        answers_later: whether a worker goes on before it is answered.
     """
 
     def __init__(
-        self, spec: ExchangeSpec, num_workers: int, p_varies: bool
+        self,
+        spec: ExchangeSpec,
+        num_workers: int,
+        p_varies: bool,
+        answers_later: bool,
     ) -> None:
         self._spec = spec
         self._num_workers = num_workers
         self._p_varies = p_varies
+        self._answers_later = answers_later
+        # A mean is of those who have come.
+        rule = spec.rule
+        self._is_mean = not rule.answers_difference and (
+            rule.sends == rules.POINT
+        )
         first = spec.numbers(tf.constant(0, tf.int64))
-        # A row for each worker, as of its last step; one for a round.
+        # A row for each worker, as of its last step; one for a round; where
+        # workers go on meanwhile one for each, as of its message.
+        rows = num_workers * (1 + answers_later) + 1
         self.numbers = tf.Variable(
-            tf.tile(first[tf.newaxis], [num_workers + 1, 1]), trainable=False
+            tf.tile(first[tf.newaxis], [rows, 1]), trainable=False
         )
 
     def note(self, worker: tf.Tensor, clock: tf.Tensor) -> None:
@@ -55,6 +68,11 @@ class RatesOfMoment:
         """
         if self._has_numbers:
             self._put(worker, self._spec.numbers(clock))
+
+    def is_sent(self, worker: tf.Tensor) -> None:
+        """A worker's numbers are those of the message that leaves now."""
+        if self._has_numbers and self._answers_later:
+            self._put(self._row_of(worker), self._row(worker))
 
     def is_of_round(self, worker: tf.Tensor) -> None:
         """A worker's numbers count for the round that it is in."""
@@ -73,11 +91,9 @@ class RatesOfMoment:
 
         Returns:
             The rates by name of parameters, and of statistics. p is among
-            them only where it varies.
+            them only where it varies, and of a mean.
         """
-        of_round = tf.constant(self._num_workers, tf.int64)
-        row = tf.where(moment.worker < 0, of_round, moment.worker)
-        rates = self._rates(moment, row)
+        rates = self._rates(moment, self._row_of(moment.worker))
         if closing:
             rates = self._spec.rule.closing(rates)
         now = Context(
@@ -93,7 +109,7 @@ class RatesOfMoment:
             {
                 name: in_float64(rate)
                 for name, rate in rule.rates_at(rates, now).items()
-                if name != "num_workers" or self._p_varies
+                if name != "num_workers" or self._p_varies or self._is_mean
             }
             for rule in (self._spec.rule, rules.Follow())
         ]
@@ -101,10 +117,15 @@ class RatesOfMoment:
     def _rates(self, moment: Moment, row: tf.Tensor) -> Rates:
         clock = moment.clock // self._spec.calls_per_step
         numbers = self._row(row)
+        p: int | tf.Tensor = self._num_workers
         if self._p_varies:
-            return self._rates_on_host(moment.num_workers, clock, numbers)
-        rates = self._spec.rates(self._num_workers, clock, tf.unstack(numbers))
-        return {**rates, "num_workers": self._num_workers}
+            p = tf.cast(moment.num_workers, tf.float64)
+            rates = self._rates_on_host(moment.num_workers, clock, numbers)
+        else:
+            rates = self._spec.rates(p, clock, tf.unstack(numbers))
+        if self._is_mean:
+            p = tf.cast(moment.count, tf.float64)
+        return {**rates, "num_workers": p}
 
     def _rates_on_host(
         self, num_workers: tf.Tensor, clock: tf.Tensor, numbers: tf.Tensor
@@ -126,12 +147,19 @@ class RatesOfMoment:
         return {
             **dict.fromkeys(known),
             **dict(zip(names, tf.unstack(found), strict=True)),
-            "num_workers": tf.cast(num_workers, tf.float64),
         }
 
     @property
     def _has_numbers(self) -> bool:
         return self.numbers.shape[1] > 0
+
+    def _row_of(self, worker: tf.Tensor) -> tf.Tensor:
+        """Of a worker's message, by its number; of a round, if that is < 0."""
+        of_round = tf.constant(self._num_workers, tf.int64)
+        of_message = worker
+        if self._answers_later:
+            of_message = of_round + 1 + worker
+        return tf.where(worker < 0, of_round, of_message)
 
     def _row(self, row: tf.Tensor) -> tf.Tensor:
         if not self._has_numbers:

@@ -230,10 +230,9 @@ class VirtualClusterExtended(ElasticExtended):
         exchange.updated = self.counting(then)
         if exchange.closing is not None and moment == exchange.moments[0]:
             exchange.closing.reopen_if_closed()
+        exchange.rates.note(self._bank.turn, clock)
         if moment == "before":
             self.clock.before_step(exchange)
-        else:
-            exchange.rates.note(self._bank.turn, clock)
 
     def counting(self, then: Callable[[], None]) -> Callable[[Moment], None]:
         """What is done when the center has moved, of what follows an exchange.
