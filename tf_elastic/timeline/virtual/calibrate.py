@@ -19,24 +19,22 @@ from tf_elastic.timeline.virtual.timing import Timing
 # Of each worker. In the first ones graphs are traced.
 LEAST = 20
 SKIPPED = 2
-# By more than this the workers' means have to differ, to have laws of their
-# own.
-_UNEVEN = 0.1
-# Of the times between two messages of different workers, those that are
-# shorter are taken for accidents of the clock.
-_SHORTEST = 0.02
+# By more than this the workers' means have to differ, and by more than so many
+# standard errors, to have laws of their own.
+_UNEVEN, _ERRORS = 0.1, 3.0
+_CONSTANT = 1e-6  # of logarithms
 
 
 def calibrate(found: Sequence[Event]) -> Timing:
     """Fits a timing to the log of a real run.
 
-    Steps are log-normal, with the mean and the variance that the periods
-    between exchanges have; of each worker on its own where their means differ
-    by more than a tenth. What a message takes is split into the service of the
-    center, which is no longer than the shortest time between the messages of
-    two workers, and into two latencies, log-normal likewise. Data that is
-    loaded and bytes that travel are among these: the timing is of the same
-    model, data and machines. Deaths and pauses are left out.
+    Steps are log-normal, with the mean and the spread that the periods between
+    exchanges have; of each worker on its own where their means differ by more
+    than a tenth. What a message takes is split into the service of the center,
+    which is no longer than the shortest time between the messages of two
+    workers, and into two latencies, log-normal likewise. Data that is loaded
+    and bytes that travel are among these: the timing is of the same model,
+    data and machines. Deaths and pauses are left out.
 
     Args:
         found: the events of all processes, see `event_file.read`, of one
@@ -61,45 +59,54 @@ def calibrate(found: Sequence[Event]) -> Timing:
             )
     protocol = str(record.settings["protocol"])
     steps = [_Fit.of(_steps(messages, protocol)) for messages in workers]
-    trips = _Fit.of(
-        [
-            trip
-            for messages in workers
-            for trip in _trips(record, messages, protocol)
-        ]
+    trips = [
+        trip
+        for messages in workers
+        for trip in _trips(record, messages, protocol)
+    ]
+    shortest = min(seconds / count for count, seconds in trips)
+    service = min(_shortest_gap(workers), shortest / 2)
+    latency = _Fit.of(
+        [(2 * count, seconds - count * service) for count, seconds in trips]
     )
-    service = min(_shortest_gap(workers), trips.mean / 2)
-    # Both ways.
-    latency = _Fit((trips.mean - service) / 2, trips.variance / 2)
     return Timing(
         step=_of_workers(steps), latency=latency.law(), service=service
     )
 
 
 class _Fit(NamedTuple):
-    """Moments of seconds."""
+    """A log-normal law."""
 
     mean: float
-    variance: float
+    sigma: float  # of the logarithm
+    error: float = 0.0  # of the mean, standard
 
     @classmethod
     def of(cls, sums: Sequence[tuple[int, float]]) -> "_Fit":
-        """Of independent ones of which sums are known.
+        """Of independent seconds of which sums are known.
+
+        The mean is theirs. The spread is that of the logarithms, so that a
+        few that are very long, as of a machine that did something else, do not
+        make the law.
 
         Args:
-            sums: (how many, their sum).
+            sums: (how many, their sum), above 0.
         """
         counts, seconds = np.array(sums, np.float64).T
-        mean = seconds.sum() / counts.sum()
-        rest = seconds - counts * mean
-        return cls(float(mean), float((rest**2).sum() / counts.sum()))
+        mean = float(seconds.sum() / counts.sum())
+        logs = np.log(seconds / counts)
+        # As of one, were they independent and not much unlike.
+        variance = float((counts * (logs - logs.mean()) ** 2).mean())
+        count = float(counts.mean())
+        sigma = math.sqrt(math.log1p(count * math.expm1(variance / count)))
+        error = mean * math.sqrt(math.expm1(sigma**2) / counts.sum())
+        return cls(mean, sigma, error)
 
     def law(self) -> Duration:
-        """A log-normal one of these moments."""
-        if self.mean <= 0:
-            return Constant(0.0)
-        sigma = math.sqrt(math.log1p(self.variance / self.mean**2))
-        return LogNormal(self.mean, sigma) if sigma else Constant(self.mean)
+        """As a duration."""
+        if self.sigma < _CONSTANT:
+            return Constant(self.mean)
+        return LogNormal(self.mean, self.sigma)
 
 
 def _settled(messages: list[Message]) -> list[Message]:
@@ -174,7 +181,11 @@ def _trips(
 
 
 def _shortest_gap(workers: Sequence[list[Message]]) -> float:
-    """The time between messages of two workers, at the center, at least."""
+    """How long the center takes for a message, at most.
+
+    The shortest time between the messages of two workers, without what it
+    would be if they were served in no time.
+    """
     arrived = sorted(
         (message.arrived.event.time, worker)
         for worker, messages in enumerate(workers)
@@ -186,14 +197,17 @@ def _shortest_gap(workers: Sequence[list[Message]]) -> float:
         for (before, one), (after, other) in itertools.pairwise(arrived)
         if one != other
     ]
-    return float(np.quantile(gaps, _SHORTEST)) if gaps else 0.0
+    if not gaps:
+        return 0.0
+    return max(min(gaps) - float(np.mean(gaps)) / len(gaps), 0.0)
 
 
 def _of_workers(fits: Sequence[_Fit]) -> Duration | list[Duration]:
     """One law for all, or one for each if they differ."""
     means = [fit.mean for fit in fits]
-    if max(means) - min(means) > _UNEVEN * min(means):
+    spread, error = max(means) - min(means), max(fit.error for fit in fits)
+    if spread > max(_UNEVEN * min(means), _ERRORS * math.sqrt(2) * error):
         return [fit.law() for fit in fits]
     return _Fit(
-        float(np.mean(means)), float(np.mean([fit.variance for fit in fits]))
+        float(np.mean(means)), float(np.mean([fit.sigma for fit in fits]))
     ).law()
