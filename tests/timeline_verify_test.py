@@ -4,12 +4,16 @@ import pytest
 
 from tests import cluster_support as support
 from tests import log_support
+from tests import virtual_support
 from tf_elastic.core import rules
 from tf_elastic.timeline import Event
 from tf_elastic.timeline import __main__ as program
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline.verify import entries
 from tf_elastic.timeline.verify import verify
+from tf_elastic.timeline.virtual import LogNormal
+from tf_elastic.timeline.virtual import Timing
+from tf_elastic.timeline.virtual import events_of
 
 RULES = {
     "elastic": rules.Elastic(),
@@ -246,3 +250,41 @@ def test_an_older_log_tells_less(logs):
     place = max(k for k, e in enumerate(older) if e.kind == events.EXCHANGE)
     older[place] = older[place]._replace(version_applied=3)
     assert verify(older)
+
+
+# Of a virtual cluster.
+
+TIMINGS = {
+    "even": Timing(1.0),
+    "slow": Timing(LogNormal(1.0, 0.8), latency=0.1, service=0.05),
+    "faulty": Timing(
+        LogNormal(1.0, 0.8),
+        latency=0.1,
+        deaths=0.005,
+        recovery=10.0,
+        joins=[(1, 5.0)],
+    ),
+}
+
+
+def virtual_rates(move):
+    p = max(move.num_workers, 1)
+    return {**log_support.rates(p, 0, ()), "num_workers": p}
+
+
+@pytest.mark.parametrize("rates", [None, virtual_rates])
+@pytest.mark.parametrize("max_lag", [None, 2.0])
+@pytest.mark.parametrize("protocol", log_support.PROTOCOLS)
+@pytest.mark.parametrize("name", ["elastic", "add", "nesterov", "mean"])
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_a_virtual_log_can_have_been_so(timing, name, protocol, max_lag, rates):
+    made = virtual_support.timeline(
+        TIMINGS[timing],
+        4,
+        rule=RULES[name],
+        protocol=protocol,
+        period=2,
+        max_lag=max_lag,
+    )
+    found = events_of(made, virtual_support.first(made, 1500), rates=rates)
+    assert [str(violation) for violation in verify(found)] == []

@@ -6,6 +6,7 @@ written a file of its own.
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -19,8 +20,9 @@ from tf_elastic.timeline import picture
 from tf_elastic.timeline import report
 from tf_elastic.timeline import summary
 from tf_elastic.timeline import verify
+from tf_elastic.timeline.virtual import calibrate
 
-_COMMANDS = ("table", "plot", "status", "verify", "compare")
+_COMMANDS = ("table", "plot", "status", "verify", "compare", "calibrate")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "the cluster as it is now, or was at the end"),
         ("verify", "whether it can have been so; 1 if it cannot"),
         ("compare", "the numbers of several runs, a file each"),
+        ("calibrate", "a timing that goes as this run, for --timing; JSON"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("paths", nargs="+", metavar="PATH")
@@ -95,6 +98,9 @@ def _do(options: argparse.Namespace) -> int:
         return _verify(paths)
     elif options.command == "compare":
         _say(_compared(paths))
+    elif options.command == "calibrate":
+        timing = calibrate.calibrate(event_file.read(*paths))
+        _say(json.dumps(timing.config(), indent=2))
     else:
         following.follow(
             paths, sys.stdout, time.sleep if options.follow else None

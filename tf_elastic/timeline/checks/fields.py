@@ -1,6 +1,7 @@
 """Which fields an event of each kind has, and what they may be."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline.checks.violation import Entry
@@ -14,7 +15,7 @@ _MESSAGE = {
     *("sequence", "step_sent", "version_read", "version_applied"),
     *("version_settled", "outcome"),
 }
-_MOVED = {"rates", "bytes", "seconds"}
+_MOVED = {"bytes", "seconds"}
 _OWN_MESSAGE = {"incarnation", "sequence", "step_sent", "num_workers"}
 
 # What a center server tells, beside `shard`.
@@ -61,13 +62,29 @@ _NUMBERS = (
 )
 
 
-def check(entry: Entry, report: Report, complete: bool) -> bool:
+class Told(NamedTuple):
+    """What a log tells at all."""
+
+    starts: bool  # with what workers start; an older release does not
+    rates: bool  # of exchanges; a rehearsed one need not
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> "Told":
+        """What is told anywhere."""
+        found = [entry.event for entry in entries]
+        return cls(
+            any(event.kind == events.START for event in found),
+            any(event.rates is not None for event in found),
+        )
+
+
+def check(entry: Entry, report: Report, log: Told) -> bool:
     """Looks at one event by itself.
 
     Args:
         entry: the event.
         report: is told what is wrong.
-        complete: whether the log is of a release that tells all of it.
+        log: what is told in it at all.
 
     Returns:
         Whether it can be looked at among the others.
@@ -77,7 +94,7 @@ def check(entry: Entry, report: Report, complete: bool) -> bool:
     who = event.teller.partition(" ")[0]
     if not _is_teller(event):
         found.append(f"{event.teller!r} cannot have told it")
-    elif (sets := _fields(event, who, complete)) is None:
+    elif (sets := _fields(event, who, log)) is None:
         found.append(f"a {who} does not tell of a {event.kind}")
     else:
         must, may = sets
@@ -110,7 +127,7 @@ def _is_teller(event: Event) -> bool:
 
 
 def _fields(
-    event: Event, who: str, complete: bool
+    event: Event, who: str, log: Told
 ) -> tuple[set[str], set[str]] | None:
     """The fields that it must have, and that it may have; None: no such."""
     kind = event.kind
@@ -121,7 +138,7 @@ def _fields(
         if must is None:
             return None
         may = set(_MAY.get(kind, ())) - {"call"}
-        if complete and kind in (events.ANSWER, events.SETTLE):
+        if log.starts and kind in (events.ANSWER, events.SETTLE):
             missed = event.outcome == events.MISSED
             must = must if missed else (must[0] | may, set())
         return must[0], may
@@ -131,22 +148,24 @@ def _fields(
     if kind == events.RESTART:
         return {"shard", "version_applied"}, set()
     if kind == events.EXCHANGE:
-        return _of_exchange(event, complete)
+        return _of_exchange(event, log)
     return _with(_OF_CENTER.get(kind), ["shard"])
 
 
-def _of_exchange(event: Event, complete: bool) -> tuple[set[str], set[str]]:
+def _of_exchange(event: Event, log: Told) -> tuple[set[str], set[str]]:
     if event.sequence is None and event.call is None:  # It came one way.
         must = {"shard", "step_applied", "bytes", "rates", "num_workers"}
         return {*must, "outcome"}, {"worker", "version_applied"}
     must = {"shard", *_MESSAGE}
     may = set(_MAY[events.EXCHANGE])
-    if complete:
+    if log.starts:
         must |= may
     is_taken = event.outcome == events.APPLIED or (
-        event.outcome == events.LATE and event.rates is not None
+        event.outcome == events.LATE and event.bytes is not None
     )
-    return must | (_MOVED if is_taken else set()), may
+    if is_taken:
+        must |= {*_MOVED, *(["rates"] if log.rates else [])}
+    return must, may
 
 
 def _with(

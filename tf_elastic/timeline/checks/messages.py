@@ -99,7 +99,7 @@ class MessageCheck:
                 self._report(
                     entry, f"its worker says it left at step {told.step_sent}"
                 )
-            p = (event.rates or {}).get("num_workers")
+            p = (event.rates or {}).get("num_workers", told.num_workers)
             if p != told.num_workers:
                 self._report(entry, f"its worker says p = {told.num_workers}")
             if event.shard == 0:

@@ -212,7 +212,7 @@ class WorkerCheck:
         elif left.step_sent != event.step_sent:
             self._report(entry, f"its message left at step {left.step_sent}")
         elif left.kind == events.EXCHANGE:
-            self._last = self._held = event.version_settled
+            self._held, self._last = self._last, event.version_settled
         elif left.outcome == events.APPLIED and (
             event.version_settled != left.version_settled
         ):

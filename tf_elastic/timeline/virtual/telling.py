@@ -132,12 +132,13 @@ class Teller:
                 told.append(self._answer(move, own))
         elif move.kind == moves.ADD:
             told.append(self._exchange(move, own, events.APPLIED))
+            own.read_at = move.time
             self._here.append(own)
         elif move.kind == moves.DROP:
             told.append(self._exchange(move, own, events.LATE))
             own.is_late = True
         elif move.kind == moves.ANSWER:
-            own.settled = own.read = move.version
+            own.settled, own.read_at = move.version, move.time
         if move.kind in _SETTLES:
             told += self._settle(move, own)
         elif move.kind == moves.RESTART:
@@ -181,6 +182,7 @@ class Teller:
         load, fields = self._workload, dict[str, Any]()
         settled = move.version
         own.read = move.version - move.staleness
+        own.num_workers = move.num_workers
         if outcome == events.APPLIED:
             settled += 1
             fields["bytes"] = load.bytes_up + load.bytes_down
@@ -253,7 +255,7 @@ class Teller:
             **own.message_fields,
             version_read=own.read,
             version_settled=own.settled,
-            num_workers=move.num_workers,
+            num_workers=own.num_workers,
             seconds=move.time - own.made_at,
             amount=1,
             outcome=events.APPLIED,
@@ -295,7 +297,7 @@ class Teller:
             move.time,
             own,
             **own.message_fields,
-            num_workers=move.num_workers,
+            num_workers=own.num_workers,
             outcome=events.LATE,
         )
 
@@ -322,6 +324,7 @@ class _Worker:
         self.waits_since = 0.0  # if it waits
         self.read_at = 0.0  # when it was last given something
         self.read = 0  # the version that the message was made with
+        self.num_workers = 1  # p, as it came
         self.settled = 0  # the version of the newest answer
 
     @property
