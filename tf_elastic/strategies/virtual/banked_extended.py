@@ -11,9 +11,11 @@ from tf_elastic import compat
 from tf_elastic.core import orders
 from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import Spec
+from tf_elastic.strategies.elastic_extended import ElasticExtended
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.following import follow_mean
 from tf_elastic.strategies.step import Step
+from tf_elastic.strategies.virtual import own_data
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.turns import Timeline
@@ -53,6 +55,14 @@ class BankedExtended(VirtualClusterExtended):
 
     def _in_order(self, workload: Workload) -> Timeline:
         return InOrder(workload, self.num_workers, self.order_of(self._method))
+
+    def _distribute_datasets_from_function(
+        self, dataset_fn: own_data.DatasetFn, options: Any
+    ) -> Any:
+        """One data set for all: its batches are cut."""
+        return ElasticExtended._distribute_datasets_from_function(
+            self, dataset_fn, options
+        )
 
     def order_of(self, method: str) -> str:
         """In which order workers and center move, one of `theory.ORDERS`.

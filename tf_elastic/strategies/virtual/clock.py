@@ -1,6 +1,8 @@
 """The clock of a virtual cluster, in a graph: whose turn is it?"""
 
+import itertools
 from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -99,6 +101,18 @@ class VirtualClock:
         """Virtual seconds, up to the last step."""
         turns = self.turns
         return self._before_first + (0.0 if turns is None else turns.time)
+
+    def coming_workers(self) -> Iterator[int]:
+        """Whose turns will be, from now on.
+
+        Before there is an optimizer, in the order of their numbers.
+        """
+        if self._turns is None:
+            yield from itertools.cycle(range(self._bank.num_workers))
+        else:
+            all_moves = self._turns.timeline.moves()
+            steps = (m.worker for m in all_moves if m.kind in moves.STEPS)
+            yield from itertools.islice(steps, self.steps, None)
 
     def go_on_at(self, state: tf.Tensor) -> None:
         """Goes on where another run has been, of the same timeline.

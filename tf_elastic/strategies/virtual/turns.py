@@ -44,6 +44,7 @@ class Turns:
             they can: a message that is made then is of the statistics of its
             step, and who looks at the center meanwhile sees it as it is.
         new_totals: makes what adds up the moves, from the beginning.
+        tell: is told of each move once, as it comes near; None for nobody.
     """
 
     def __init__(
@@ -52,7 +53,10 @@ class Turns:
         kinds: Collection[int],
         may_wait: bool,
         new_totals: Callable[[], Totals],
+        tell: Callable[[Move], None] | None = None,
     ) -> None:
+        self._tell = tell
+        self._told = 0  # moves
         self.timeline = timeline
         self._new_totals = new_totals
         self._kinds = kinds
@@ -65,7 +69,7 @@ class Turns:
         return not self.may_wait or getattr(self.timeline, "restarts", True)
 
     def _begin(self) -> None:
-        self._moves = self.timeline.moves()
+        self._moves = self._all_moves()
         self._number = -1  # of the newest turn
         self._newest = Turn((), (), None)
         self.time = 0.0  # s, of the last step before the newest turn
@@ -74,6 +78,14 @@ class Turns:
         self.staleness: collections.Counter[int] = collections.Counter()
         # Of the steps before the newest turn, and what has come after them.
         self.totals = self._new_totals()
+
+    def _all_moves(self) -> Iterator[Move]:
+        """Of the timeline; new ones are told of."""
+        for i, move in enumerate(self.timeline.moves()):
+            if self._tell is not None and i >= self._told:
+                self._told = i + 1
+                self._tell(move)
+            yield move
 
     def turn(self, number: int) -> Turn:
         """A turn by its number; 0 comes before the first step.

@@ -1,5 +1,6 @@
 """A cluster of any size, rehearsed on one device in virtual time."""
 
+import os
 from collections.abc import Callable
 from collections.abc import Iterator
 
@@ -11,6 +12,8 @@ from tf_elastic.strategies.virtual.virtual_extended import (
     VirtualClusterExtended,
 )
 from tf_elastic.timeline.event import Event
+from tf_elastic.timeline.event_file import EventFile
+from tf_elastic.timeline.virtual import presets
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
@@ -30,15 +33,21 @@ class VirtualClusterStrategy(ElasticStrategy):
     seeds give the same, to the bit. The center is what `evaluate`, `predict`,
     `save` and callbacks see, as everywhere.
 
+    Any data serves all workers, one batch for each step. For data of each
+    worker's own use `distribute_datasets_from_function`, as in a cluster: the
+    function is called for each worker, with its number as
+    `context.input_pipeline_id`.
+
     `batch_size` is a worker's, and `steps_per_epoch` counts the local steps of
     all workers together.
 
     Args:
         num_workers: p, with those that come late.
-        timing: a `tf_elastic.timeline.virtual.Timing`, or a function of
-            (workload, p) that makes a timeline, such as a recorded one. None
-            (default) for equal workers that take a second for a step, and
-            exchanges that take no time.
+        timing: a `tf_elastic.timeline.virtual.timing.Timing`; the name of
+            one, such as "thesis-cifar", see `timeline.virtual.presets`; or a
+            function of (workload, p) that makes a timeline, such as a
+            recorded one. None (default) for equal workers that take a second
+            for a step, and exchanges that take no time.
         protocol: "overlapped", "blocking" or "synchronous": how workers
             exchange, as of `ElasticMultiWorkerStrategy`. None (default) for
             the optimizer's own, the first in its row of docs/methods.md.
@@ -48,6 +57,9 @@ class VirtualClusterStrategy(ElasticStrategy):
         quorum: of a synchronous round, how many messages end it; the others'
             are left out. None (default) for all that are present.
         max_staleness: a message so stale is left out. None for no bound.
+        events: a path: what happens is appended to this file, as a live
+            cluster tells it, for `python -m tf_elastic.timeline`. None
+            (default) for no file. With the first optimizer.
         device: where all workers are, such as "GPU:0". None (default) for the
             first GPU, or the CPU where there is none.
 
@@ -81,12 +93,13 @@ class VirtualClusterStrategy(ElasticStrategy):
         self,
         num_workers: int,
         *,
-        timing: Timing | MakeTimeline | None = None,
+        timing: Timing | str | MakeTimeline | None = None,
         protocol: str | None = None,
         seed: int = 0,
         max_lag: float | None = None,
         quorum: int | None = None,
         max_staleness: int | None = None,
+        events: str | os.PathLike[str] | None = None,
         device: str | None = None,
     ) -> None:
         if protocol is not None and protocol not in _PROTOCOLS:
@@ -96,10 +109,12 @@ class VirtualClusterStrategy(ElasticStrategy):
             )
         if timing is None:
             timing = Timing(step=1.0)
+        if isinstance(timing, str):
+            timing = presets.preset(timing, num_workers=num_workers)
         if not (isinstance(timing, Timing) or callable(timing)):
             raise ValueError(
-                "`timing` must be a `Timing`, or a function that makes a "
-                f"timeline. Received: timing={timing!r:.80}."
+                "`timing` must be a `Timing`, the name of one, or a function "
+                f"that makes a timeline. Received: timing={timing!r:.80}."
             )
 
         def make_timeline(workload: Workload) -> Timeline:
@@ -117,7 +132,12 @@ class VirtualClusterStrategy(ElasticStrategy):
 
         super().__init__(
             VirtualClusterExtended(
-                self, num_workers, device, protocol, make_timeline
+                self,
+                num_workers,
+                device,
+                protocol,
+                make_timeline,
+                None if events is None else EventFile(events),
             )
         )
 
@@ -153,7 +173,7 @@ class VirtualClusterStrategy(ElasticStrategy):
         """What has happened so far, as a live cluster tells it.
 
         `python -m tf_elastic.timeline` reads a file of them, one
-        `event.to_json()` a line. Rates are left out.
+        `event.to_json()` a line. Rates that follow a variable are left out.
 
         Raises:
             ValueError: there is no optimizer yet, or a record is repeated,

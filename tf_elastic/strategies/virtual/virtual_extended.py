@@ -14,6 +14,7 @@ from tf_elastic.core import protocols
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers import registry
+from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies.elastic_extended import ElasticExtended
@@ -23,6 +24,7 @@ from tf_elastic.strategies.stores import Bank
 from tf_elastic.strategies.stores import Create
 from tf_elastic.strategies.stores import DeviceStore
 from tf_elastic.strategies.stores import WorkerStore
+from tf_elastic.strategies.virtual import own_data
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.moment import Moment
@@ -34,6 +36,9 @@ from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.fingerprint import fingerprint
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
+from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.telling import RatesOf
+from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
@@ -53,6 +58,8 @@ class VirtualClusterExtended(ElasticExtended):
         device: where they are; None for the first GPU, or the CPU.
         protocol: one of `core.protocols`; None for each optimizer's own.
         make_timeline: of what an optimizer exchanges.
+        events: is told what happens, with the first optimizer; None for
+            nobody.
     """
 
     holds_center = True
@@ -64,6 +71,7 @@ class VirtualClusterExtended(ElasticExtended):
         device: str | None,
         protocol: str | None,
         make_timeline: MakeTimeline,
+        events: Callable[[Event], None] | None = None,
     ) -> None:
         super().__init__(container_strategy, [device or _default_device()])
         self._bank = Bank(num_workers)
@@ -71,6 +79,8 @@ class VirtualClusterExtended(ElasticExtended):
         self._make_timeline = make_timeline
         self.clock = VirtualClock(self._bank)
         self._model = ""  # its fingerprint
+        self._rates_of: RatesOf | None = None
+        self._events = events
 
     @property
     def num_workers(self) -> int:
@@ -102,6 +112,15 @@ class VirtualClusterExtended(ElasticExtended):
         if is_common:
             return DeviceStore.make(create, arguments, has_center)
         return self._bank.make(create, arguments, has_center)
+
+    def _distribute_datasets_from_function(
+        self, dataset_fn: own_data.DatasetFn, options: Any
+    ) -> Any:
+        """Each worker has a data set of its own, as in a cluster."""
+        dataset = own_data.taken_in_turn(
+            dataset_fn, self.num_workers, self.clock.coming_workers
+        )
+        return self._experimental_distribute_dataset(dataset, options)
 
     # The exchange.
 
@@ -154,6 +173,7 @@ class VirtualClusterExtended(ElasticExtended):
             )
             for variable in variables
         )
+        self._rates_of = _constant_rates(spec)
         kinds = moves.KINDS[getattr(timeline, "protocol", protocol.name)]
         is_before = getattr(
             timeline, "is_before", protocols.GRADIENT in protocol.moments
@@ -171,11 +191,28 @@ class VirtualClusterExtended(ElasticExtended):
                 jit_compile=jit_compile,
             )
         totals = functools.partial(Totals, workload, self.num_workers)
-        self.clock.begin(Turns(timeline, kinds, is_before, totals))
+        tell = self._teller_of(timeline)
+        self.clock.begin(Turns(timeline, kinds, is_before, totals, tell))
         exchange.under_way = UnderWay(
             exchange.variables, self.clock.state, self.clock.go_on_at
         )
         return exchange
+
+    def _teller_of(self, timeline: Timeline) -> Callable[[Move], None] | None:
+        """Who tells of the moves as they come near, if somebody is told."""
+        told, self._events = self._events, None
+        if told is None or not isinstance(timeline, VirtualTimeline):
+            return None
+        calls = timeline.workload.calls
+        teller = Teller(timeline, self._rates_of, self._model, calls)
+        for event in teller.begin():
+            told(event)
+
+        def tell(move: Move) -> None:
+            for event in teller(move):
+                told(event)
+
+        return tell
 
     def events(self) -> Iterator[Event]:
         """See `VirtualClusterStrategy`."""
@@ -189,6 +226,7 @@ class VirtualClusterExtended(ElasticExtended):
         return events_of(
             timeline,
             first_steps(timeline, self.clock.steps),
+            rates=self._rates_of,
             model=self._model,
             accumulation=timeline.workload.calls,
         )
@@ -280,6 +318,18 @@ class VirtualClusterExtended(ElasticExtended):
 
 def _default_device() -> str:
     return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+
+
+def _constant_rates(spec: ExchangeSpec) -> RatesOf | None:
+    """The rates of an exchange, where they depend on no variable."""
+    if spec.numbers(tf.constant(0, tf.int64)).shape[0]:
+        return None
+
+    def rates_of(move: Move) -> Mapping[str, float | None]:
+        p, clock = move.num_workers, move.clock // spec.calls_per_step
+        return {**spec.rates(p, clock, []), "num_workers": p}
+
+    return rates_of
 
 
 def _workload(
