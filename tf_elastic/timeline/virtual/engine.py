@@ -1,6 +1,7 @@
 """The engine: what happens in a virtual cluster, in the order of time."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
 
@@ -114,11 +115,15 @@ class VirtualTimeline:
             self.max_staleness,
             self.merged,
         )
-        made, goes_on = cluster.center.moves, True
-        while goes_on:
-            goes_on = cluster.advance(_AT_ONCE)
-            yield from map(_move, made)
-            made.clear()
+        return itertools.chain.from_iterable(_parts(cluster))
+
+
+def _parts(cluster: Cluster) -> Iterator[Iterator[Move]]:
+    made, goes_on = cluster.center.moves, True
+    while goes_on:
+        goes_on = cluster.advance(_AT_ONCE)
+        yield map(_move, made)
+        made.clear()
 
 
 # In one call, where a name for each field would take several times as long.

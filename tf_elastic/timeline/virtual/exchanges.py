@@ -75,17 +75,16 @@ class Visits(Exchanges):
     def visit(self, worker: int, time: float, clock: int) -> None:
         """An exchange, at once."""
         center = self.center
-        if self.is_before:
-            read = center.version
-            if not center.take(VISITING_STEP, time, worker, clock, read):
-                center.restart(time, worker, clock)
-                center.note(STEP, time, worker, clock)
-            return
-        center.note(STEP, time, worker, clock)
-        read, version = center.settled[worker], center.version
-        center.take(VISIT, time, worker, clock + 1, read)
-        if center.version == version:  # It was left out.
-            center.note(SETTLE, time, worker, clock + 1)
+        version = center.version
+        if not self.is_before:
+            center.note(STEP, time, worker, clock)
+            read = center.settled[worker]
+            center.take(VISIT, time, worker, clock + 1, read)
+            if center.version == version:  # It was left out.
+                center.note(SETTLE, time, worker, clock + 1)
+        elif not center.take(VISITING_STEP, time, worker, clock, version):
+            center.restart(time, worker, clock)
+            center.note(STEP, time, worker, clock)
 
     def exchange(self, worker: int, time: float, clock: int) -> Exchange:
         """See `Exchanges.exchange`."""

@@ -27,22 +27,22 @@ class Scheduler:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, int, Process]] = []
         self._parked: dict[int, Process] = {}  # by worker
-        # What is to be done once the process that goes on now has yielded.
-        self._stopped: set[int] = set()
-        self._begun: list[tuple[float, int, int, Process]] = []
-        self._woken: list[tuple[float, int]] = []
+        # What is to be done once the process that goes on now has yielded:
+        # who is to be resumed when. None for one that is parked, until then.
+        self._changes: list[tuple[float, int, int, Process | None]] = []
+        self._stopped: set[int] = set()  # before that
 
     def start(self, worker: int, kind: int, process: Process) -> None:
         """Lets a process begin: what it does first, it does at once."""
         time = next(process)
         if time is not None:
-            self._begun.append((time, worker, kind, process))
+            self._changes.append((time, worker, kind, process))
         elif kind == WORKER:
             self._parked[worker] = process
 
     def wake(self, time: float, workers: Collection[int]) -> None:
         """Lets parked workers go on, at a time."""
-        self._woken += [(time, worker) for worker in workers]
+        self._changes += [(time, worker, WORKER, None) for worker in workers]
 
     def stop(self, workers: Collection[int]) -> None:
         """Ends what workers do, and what they have sent on its way."""
@@ -59,7 +59,7 @@ class Scheduler:
             Whether there are processes left that want to go on.
         """
         replace, pop, heap = heapq.heapreplace, heapq.heappop, self._heap
-        begun, woken, stopped = self._begun, self._woken, self._stopped
+        changes, stopped = self._changes, self._stopped
         self._change()
         while heap and len(results) < enough:
             time, worker, kind, process = heap[0]
@@ -70,7 +70,7 @@ class Scheduler:
                 pop(heap)
                 if kind == WORKER:
                     self._parked[worker] = process
-            if begun or woken or stopped:
+            if changes or stopped:
                 self._change()
         return bool(heap)
 
@@ -86,10 +86,7 @@ class Scheduler:
             for worker in stopped:
                 self._parked.pop(worker, None)
             stopped.clear()
-        for entry in self._begun:
-            heapq.heappush(heap, entry)
-        self._begun.clear()
-        for time, worker in self._woken:
-            process = self._parked.pop(worker)
-            heapq.heappush(heap, (time, worker, WORKER, process))
-        self._woken.clear()
+        for time, worker, kind, process in self._changes:
+            goes_on = process or self._parked.pop(worker)
+            heapq.heappush(heap, (time, worker, kind, goes_on))
+        self._changes.clear()

@@ -29,7 +29,7 @@ RECOVERY = 9
 CENTER = 0  # in a worker's place, for a purpose of the center's own
 
 # Numbers are drawn in chunks, few at first: there may be many workers.
-_FIRST, _MOST = 16, 128
+_FIRST, _MOST = 16, 256
 
 
 def generator(seed: int, purpose: int, worker: int) -> np.random.Generator:
