@@ -13,6 +13,13 @@ from tf_elastic.figures import __main__ as figures_main
 from tf_elastic.program import checks
 from tf_elastic.program import main
 from tf_elastic.program import usage
+from tf_elastic.rehearse import __main__ as rehearse_main
+from tf_elastic.rehearse import plan_file
+
+
+def distribution(package):
+    """What is installed for a package."""
+    return {"yaml": "pyyaml"}.get(package, package.replace("_", "-"))
 
 
 @pytest.fixture(params=extras.EXTRAS)
@@ -28,8 +35,8 @@ def test_the_table_is_that_of_setup_cfg():
     config.read(tree.ROOT / "setup.cfg", encoding="utf-8")
     declared = config["options.extras_require"]
     for package, extra in extras.EXTRAS.items():
-        assert declared[extra].split() == [package.replace("_", "-")]
-    everything = {p.replace("_", "-") for p in extras.EXTRAS}
+        assert declared[extra].split() == [distribution(package)]
+    everything = {distribution(package) for package in extras.EXTRAS}
     assert set(declared["all"].split()) == everything
     for name in ("test", "dev"):
         assert everything <= set(declared[name].split())
@@ -69,6 +76,8 @@ def of_the_package(blocked, folder):
         te.monitor.plot_history({"loss": [1.0]}, folder / "run.png")
     elif blocked == "tensorboard":
         te.callbacks.ElasticMonitor(log_dir=folder / "log")
+    elif blocked == "yaml":
+        plan_file.read(str(folder / "plan.yaml"))
     else:
         te.data.load("cifar10", data_dir=folder)
 
@@ -88,6 +97,7 @@ FLAGS = {
 }
 
 
+@pytest.mark.parametrize("blocked", FLAGS, indirect=True)
 def test_the_program_names_it_before_it_begins(blocked, capsys):
     flag = FLAGS[blocked]
     assert main.main(["train.py", flag], "") == 2
@@ -95,6 +105,13 @@ def test_the_program_names_it_before_it_begins(blocked, capsys):
     assert flag.split("=")[0] in told
     assert f"'tf_elastic[{extras.EXTRAS[blocked]}]'" in told
     assert "Traceback" not in told
+
+
+def test_a_rehearsal_names_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert rehearse_main.main(["plan.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "'tf_elastic[rehearse]', or write it as JSON." in told
 
 
 def test_the_figures_name_it(monkeypatch, tmp_path, capsys):

@@ -234,7 +234,7 @@ def declared(section, key):
     """What setup.cfg declares, by the names under which it is imported."""
     config = configparser.ConfigParser()
     config.read(tree.ROOT / "setup.cfg", encoding="utf-8")
-    modules = {"absl_py": "absl", "grpcio": "grpc"}
+    modules = {"absl_py": "absl", "grpcio": "grpc", "pyyaml": "yaml"}
     names = {
         re.match(r"[\w.-]+", line)[0].replace("-", "_")
         for line in config[section][key].split("\n")

@@ -30,6 +30,7 @@ LAYERS = (
     "callbacks",
     "figures",
     "program",
+    "rehearse",
 )
 
 # The one module that writes to the terminal.

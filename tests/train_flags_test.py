@@ -18,7 +18,7 @@ from tf_elastic.program import flag_table
 from tf_elastic.program import launching
 from tf_elastic.program import settings
 from tf_elastic.program import usage
-from tf_elastic.program import virtual_checks
+from tf_elastic.program.virtual_checks import read_timing
 from tf_elastic.timeline.virtual import Timing
 from tf_elastic.timeline.virtual.presets import PRESETS
 from tf_elastic.timeline.virtual.presets import preset
@@ -550,7 +550,7 @@ def test_the_strategy_follows_from_where_it_runs(monkeypatch):
 
 def test_the_timing_of_a_virtual_cluster(tmp_path):
     def timing(*flags):
-        return virtual_checks.read_timing(parse("--virtual_workers=3", *flags))
+        return read_timing(parse("--virtual_workers=3", *flags))
 
     assert timing() == Timing(1.0)
     assert timing("--step_seconds=0.5") == Timing(0.5)
@@ -560,6 +560,14 @@ def test_the_timing_of_a_virtual_cluster(tmp_path):
     assert timing(f"--timing={path}") == Timing(2.0, latency=0.5)
     other = timing(f"--timing={path}", "--step_seconds=3")
     assert other == Timing(3.0, latency=0.5)
+    alone = read_timing(
+        parse(
+            "--virtual_workers=1",
+            "--optimizer=averaged_sgd",
+            f"--timing={path}",
+        )
+    )
+    assert alone == Timing(2.0)
     far = timing("--timing=two-regions", "--step_seconds=0.1")
     assert [far.of_worker("latency", w).seconds for w in range(3)] == [
         *(100e-6, 100e-6),

@@ -291,3 +291,17 @@ def test_what_does_not_fit_the_workers_is_refused(fields, message):
     timing = Timing(**{"step": 1.0, **fields})
     with pytest.raises(ValueError, match=message):
         timing.check(3)
+
+
+def test_without_links_exchanges_take_no_time():
+    timing = Timing(
+        step=0.1,
+        latency=0.01,
+        bandwidth=1e6,
+        center_bandwidth=1e7,
+        service=0.1,
+        losses=Losses(0.1, 1.0),
+        deaths=[(0, 5.0)],
+    )
+    assert timing.without_links == Timing(step=0.1, deaths=[(0, 5.0)])
+    assert timing.without_links.is_instant

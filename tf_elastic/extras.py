@@ -13,6 +13,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "tensorboard": "tensorboard",
     "tensorflow_datasets": "datasets",
+    "yaml": "rehearse",
 }
 
 

@@ -1,6 +1,7 @@
 """--advise: what the theory says of the settings, instead of training."""
 
 import os
+from typing import TYPE_CHECKING
 from typing import Any
 
 from tf_elastic.program import console
@@ -9,6 +10,9 @@ from tf_elastic.program import known_methods
 from tf_elastic.program import loading
 from tf_elastic.program import usage
 from tf_elastic.program.flag import Settings
+
+if TYPE_CHECKING:
+    from tf_elastic import theory
 
 # Curvatures from the measured one down to this share of it are looked at.
 _SMALLEST_SHARE = 1e-2
@@ -32,13 +36,28 @@ def advise(settings: Settings) -> int:
     Raises:
         UsageError: the data is not there, or an argument is refused.
     """
+    name, found = measured(settings)
+    console.say(
+        f"Largest curvature of {name}, not trained yet, on a batch of "
+        f"{settings['batch_size']}: {found.eigenvalue:.4g} (within "
+        f"{found.residual:.1g}). Train, and it changes."
+    )
+    console.say(str(advice_of(settings, found.eigenvalue)))
+    return 0
+
+
+def measured(settings: Settings) -> tuple[str, "theory.curvature.Curvature"]:
+    """The network's name, and its largest curvature before it is trained.
+
+    Raises:
+        UsageError: the data is not there.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with loading.libraries():
         import keras
 
         from tf_elastic import data
         from tf_elastic import monitor
-        from tf_elastic import theory
         from tf_elastic.program import building
     keras.utils.set_random_seed(settings["seed"])
     model = building.make_network(settings)
@@ -56,19 +75,26 @@ def advise(settings: Settings) -> int:
     found = monitor.largest_curvature(
         model, x, y, "sparse_categorical_crossentropy"
     )
-    console.say(
-        f"Largest curvature of {model.name}, not trained yet, on a batch of "
-        f"{settings['batch_size']}: {found.eigenvalue:.4g} (within "
-        f"{found.residual:.1g}). Train, and it changes."
-    )
-    largest = found.eigenvalue
+    return str(model.name), found
+
+
+def advice_of(settings: Settings, largest: float) -> "theory.Advice":
+    """What the theory says; it starts no TensorFlow.
+
+    Args:
+        settings: what `settings.parse` returned.
+        largest: the curvature.
+
+    Raises:
+        UsageError: an argument is refused, or nothing is known of the method.
+    """
+    from tf_elastic import theory
+
     with usage.explained("See `python train.py --help`."):
-        advice = theory.advise(
+        return theory.advise(
             curvature=(_SMALLEST_SHARE * largest, largest),
             **_arguments(settings),
         )
-    console.say(str(advice))
-    return 0
 
 
 def _arguments(settings: Settings) -> dict[str, Any]:

@@ -104,7 +104,10 @@ def read_timing(settings: Settings) -> "Timing":
         if settings["resume"]:
             folder = settings["model_dir"]
             return Timing.from_file(os.path.join(folder, run_folder.TIMING))
-        return _named(settings)
+        timing = _named(settings)
+    if known_methods.all_methods()[settings["optimizer"]].one_worker:
+        return timing.without_links  # Its average is at home.
+    return timing
 
 
 def _named(settings: Settings) -> "Timing":

@@ -142,6 +142,18 @@ class Timing:
         """Whether the center takes no time for a message."""
         return self.center_bandwidth is None and self.service.is_nothing
 
+    @property
+    def without_links(self) -> "Timing":
+        """The same, but exchanges take no time."""
+        return dataclasses.replace(
+            self,
+            latency=0.0,
+            bandwidth=None,
+            center_bandwidth=None,
+            service=0.0,
+            losses=None,
+        )
+
     def check(self, num_workers: int) -> None:
         """Refuses what does not fit a number of workers.
 
