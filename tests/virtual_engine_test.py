@@ -231,6 +231,10 @@ def test_moves_can_be_taken_side_by_side():
         ({"seed": -1}, "`seed`"),
         ({"max_lag": 0}, "`max_lag`"),
         ({"max_staleness": 0}, "`max_staleness`"),
+        (
+            {"max_staleness": 4, "protocol": "synchronous"},
+            "Give `quorum` instead",
+        ),
         ({"quorum": 2}, "`quorum` is of the synchronous"),
         ({"quorum": 4, "protocol": "synchronous"}, "`quorum`"),
         ({"period": 0}, "`period`"),

@@ -78,6 +78,12 @@ class VirtualTimeline:
                 )
         if max_staleness is not None:
             _check_count("max_staleness", max_staleness)
+            if workload.protocol == "synchronous":
+                raise ValueError(
+                    "`max_staleness` is of messages that come one by one: in "
+                    "a synchronous round none is stale. Received: "
+                    f"max_staleness={max_staleness}. Give `quorum` instead."
+                )
         if type(seed) is not int or seed < 0:
             raise ValueError(
                 "`seed` must be an integer that is not negative. "
