@@ -10,6 +10,7 @@ from tests import cluster_support as support
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.timeline import EventFile
+from tf_elastic.timeline import event as events
 from tf_elastic.timeline import verify
 
 PROTOCOLS = ("blocking", "overlapped", "synchronous")
@@ -176,4 +177,25 @@ def second_life(path, servers):
     again.exchanger.begin(again.moment())
     exchange(again)
     exchange(first)
+    return told(path)
+
+
+def set_back(path, servers):
+    """That of a center that begins anew with what it was before."""
+    first, second = heard(path, servers, 2)
+    exchange(first)
+    kept = servers.shards[0].snapshot()
+    for _ in range(4):
+        exchange(first)
+    exchange(second)
+    servers.servers[0].stop(0.0)
+    exchange(first)
+    node = support.new_node()
+    node.events.listen(EventFile(path))
+    node.restore(*kept)
+    servers.serve(0, node)
+    support.until(lambda: sum(e.kind == events.BACK for e in told(path)) >= 1)
+    for _ in range(3):
+        exchange(first)
+        exchange(second)
     return told(path)

@@ -88,6 +88,12 @@ def test_an_increment_whose_answer_is_lost_is_refused(
         RecordedTimeline(found)
 
 
+def test_a_center_that_was_set_back_is_refused(cluster, path):
+    found = log_support.set_back(path, cluster(1))
+    with pytest.raises(ValueError, match="the center has begun anew|set back"):
+        RecordedTimeline(found)
+
+
 def test_a_worker_that_dies_is_dead(cluster, path):
     servers = cluster(1)
     first, second = log_support.heard(path, servers, 2)

@@ -222,6 +222,19 @@ def test_a_process_that_follows_another(cluster, tmp_path):
     assert [str(violation) for violation in verify(found)] == []
 
 
+@pytest.mark.parametrize("name", ["elastic", "add"])
+def test_a_center_that_was_set_back(cluster, tmp_path, name):
+    servers = cluster(1, rule=RULES[name])
+    found = log_support.set_back(tmp_path / "events.jsonl", servers)
+    kinds = {event.kind for event in found}
+    assert kinds >= {events.AWAY, events.BACK, events.FORGOTTEN}
+    assert [e.outcome for e in found if e.kind == events.BEGIN] == [
+        events.FIRST,
+        events.RESTORED,
+    ]
+    assert [str(violation) for violation in verify(found)] == []
+
+
 def test_a_half_that_is_lost(cluster, tmp_path, monkeypatch):
     path = tmp_path / "events.jsonl"
     found = log_support.lost_half(path, cluster(1), monkeypatch)

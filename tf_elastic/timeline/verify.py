@@ -115,6 +115,7 @@ def _check_workers(given: Sequence[Entry], report: Report) -> None:
     counts: dict[int, set[int]] = collections.defaultdict(set)
     servers: dict[int, set[int | None]] = collections.defaultdict(set)
     checks: dict[tuple[int | None, int], WorkerCheck] = {}
+    set_back = _is_set_back(given)
     for entry in given:
         event = entry.event
         if event.teller.startswith("center"):
@@ -134,6 +135,7 @@ def _check_workers(given: Sequence[Entry], report: Report) -> None:
                 lives[event.worker],
                 counts[event.group],
                 len(servers[event.group]),
+                set_back,
             )
         checks[key](entry)
 
@@ -141,6 +143,7 @@ def _check_workers(given: Sequence[Entry], report: Report) -> None:
 def _check_messages(given: Sequence[Entry], report: Report) -> None:
     centers: dict[int, dict[int, int]] = collections.defaultdict(dict)
     checks: dict[tuple[int, int], MessageCheck] = {}
+    set_back = _is_set_back(given)
     for entry in given:
         event = entry.event
         if event.teller.startswith("center"):
@@ -150,7 +153,9 @@ def _check_messages(given: Sequence[Entry], report: Report) -> None:
         if event.worker is not None:
             key = event.worker, event.group
             if key not in checks:
-                checks[key] = MessageCheck(report, centers[event.group])
+                checks[key] = MessageCheck(
+                    report, centers[event.group], set_back
+                )
             checks[key](entry)
     for check in checks.values():
         check.end()
@@ -163,3 +168,13 @@ def _version_after(event: Event) -> int:
         return at + 1
     is_sum = event.call == events.DEPOSIT
     return at if is_sum else max(at, event.version_settled or 0)
+
+
+def _is_set_back(given: Sequence[Entry]) -> bool:
+    """Whether a center server has begun anew."""
+    begun = collections.Counter(
+        entry.event.teller
+        for entry in given
+        if entry.event.kind == events.BEGIN and not entry.event.group
+    )
+    return any(count > 1 for count in begun.values())

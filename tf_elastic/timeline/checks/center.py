@@ -25,6 +25,7 @@ class CenterCheck:
 
     def __post_init__(self) -> None:
         self._version: int | None = None
+        self._forgotten = 0  # the newest version, before it was set back
         self._members = Members(self.report)
         self._brought = 0  # to the round
         self._bytes: dict[str | None, int] = {}
@@ -49,6 +50,7 @@ class CenterCheck:
     def _begin(self, entry: Entry) -> None:
         event = entry.event
         version = event.version_applied or 0
+        self._forgotten = max(self._forgotten, self._version or 0)
         if event.outcome == events.FIRST:
             self._members.check_p(entry)
             self._members.find(entry)
@@ -79,7 +81,7 @@ class CenterCheck:
                 f"it leads from version {at} to {event.version_settled}",
             )
         read = event.version_read or 0
-        if read > at:
+        if read > max(at, self._forgotten):
             self.report(entry, f"version {read} was read before it was there")
         if is_applied:
             self._brought += is_round

@@ -30,10 +30,15 @@ class MessageCheck:
     Args:
         report: is told what is wrong.
         centers: the newest versions of those that tell something.
+        set_back: whether one of them has begun anew: nobody counts then which
+            halves are lost, and which are forgotten.
     """
 
-    def __init__(self, report: Report, centers: Mapping[int, int]) -> None:
+    def __init__(
+        self, report: Report, centers: Mapping[int, int], set_back: bool
+    ) -> None:
         self._report = report
+        self._set_back = set_back
         self._centers = centers
         self._messages: dict[tuple[int, int], _Message] = {}
         self._lost = 0
@@ -74,26 +79,31 @@ class MessageCheck:
                 self._compare(message.answer, message.arrived)
         self._check_end()
         if self._tells:
-            self._count_halves()
+            if not self._set_back:
+                self._count_halves()
             for shard in sorted(self._centers):
                 self._check_clocks(shard)
 
     def _compare(self, answer: Entry, arrived: Sequence[Entry]) -> None:
         told = answer.event
-        came = [e for e in arrived if e.event.outcome in _SEEN]
-        if told.outcome == events.APPLIED:
-            shards = {e.event.shard for e in came}
-            if len(shards) != told.amount:
-                self._report(
-                    answer,
-                    f"{told.amount} servers have answered, and "
-                    f"{len(shards)} have got it",
-                )
+        came = [
+            entry
+            for entry in arrived
+            if entry.event.outcome in _SEEN
+            and not self._is_again(answer, entry)
+        ]
+        if told.outcome == events.MISSED:
+            return
+        shards = {entry.event.shard for entry in came}
+        if len(shards) < (told.amount or 0):
+            self._report(
+                answer,
+                f"{told.amount} servers have answered, and {len(shards)} have "
+                "got it",
+            )
         for entry in came:
             event = entry.event
-            if event.outcome == events.DUPLICATE or (
-                told.outcome == events.MISSED
-            ):
+            if event.outcome == events.DUPLICATE:
                 continue
             if event.step_sent != told.step_sent:
                 self._report(
@@ -104,6 +114,13 @@ class MessageCheck:
                 self._report(entry, f"its worker says p = {told.num_workers}")
             if event.shard == 0:
                 self._compare_versions(entry, answer)
+
+    def _is_again(self, answer: Entry, entry: Entry) -> bool:
+        """Whether a message was not answered, and came with the next one."""
+        told = answer.event
+        is_partial = (told.amount or 0) < len(self._centers)
+        later = (entry.event.step_sent or 0) > (told.step_sent or 0)
+        return is_partial and later
 
     def _compare_versions(self, entry: Entry, answer: Entry) -> None:
         event, told = entry.event, answer.event
@@ -139,11 +156,7 @@ class MessageCheck:
                 if number < last[life]:
                     unanswered += len(applied)
             else:
-                again = [
-                    e
-                    for e in applied
-                    if e.event.step_sent != answer.event.step_sent
-                ]
+                again = [e for e in applied if self._is_again(answer, e)]
                 lost = len(applied) - len(again) - (answer.event.amount or 0)
                 unanswered += max(lost, 0)
                 trailing += max(lost, 0)
@@ -178,7 +191,8 @@ class MessageCheck:
             if answer is None or answer.event.outcome != events.APPLIED:
                 continue
             for entry in message.arrived:
-                if entry.event.shard == shard:
+                is_again = self._is_again(answer, entry)
+                if entry.event.shard == shard and not is_again:
                     high = answer.event.time - entry.event.time
                     low = high - (answer.event.seconds or 0.0)
                     found.append((low, high, entry))

@@ -27,11 +27,18 @@ class WorkerCheck:
         lives: of the worker, that some center server has told of.
         counts: all p that center servers have told of; empty: not known.
         servers: how many center servers tell something; 0: none.
+        set_back: whether one of them has begun anew.
     """
 
     def __init__(
-        self, report: Report, lives: set[int], counts: set[int], servers: int
+        self,
+        report: Report,
+        lives: set[int],
+        counts: set[int],
+        servers: int,
+        set_back: bool,
     ) -> None:
+        self._set_back = set_back
         self._report = report
         self._lives, self._counts = lives, counts
         self._servers = servers
@@ -171,12 +178,13 @@ class WorkerCheck:
             self._held = self._last
         if read is None or settled is None:
             return
-        if read > settled:
+        if read > settled and not self._set_back:
             self._report(
                 entry, f"version {read} was read, and {settled} answered"
             )
         known = {self._last, self._held} - {None}
-        if known and read not in known and not self._may_read(read):
+        is_known = read in known or self._may_read(read) or self._set_back
+        if known and not is_known:
             self._report(
                 entry,
                 f"it is made with version {read}, and the worker had "

@@ -55,7 +55,9 @@ class Message:
     settled: Line | None = None
     is_late: bool = False
     is_refused: bool = False
-    is_made: bool = False  # by the moves so far
+    # By the moves so far.
+    is_made: bool = False
+    is_sent: bool = False
 
     @property
     def step(self) -> int:

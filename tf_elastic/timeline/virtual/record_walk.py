@@ -1,5 +1,6 @@
 """The moves of one worker of a real cluster, in its own order."""
 
+import collections
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,9 +45,11 @@ class Walk:
         self._is_first = True  # life
         self._again = False  # it begins again, and is the same process
         self._life = 0
-        self._unsent = [own.messages[n] for n in sorted(own.messages)]
+        self._unsent = collections.deque(
+            own.messages[number] for number in sorted(own.messages)
+        )
         for message in self._unsent:
-            message.is_made = False
+            message.is_made = message.is_sent = False
 
     def stops(self) -> Iterator[Stop]:
         """Its moves, in order."""
@@ -72,7 +75,7 @@ class Walk:
             else:  # A RESTART, or one that is late.
                 self._again = True
         while self._unsent:
-            yield from self._send(self._unsent.pop(0))
+            yield from self._send(self._unsent.popleft())
         died = self._own.deaths.get(self._life)
         if died is not None:
             yield self._stop(moves.DIE, died.event.time)
@@ -83,7 +86,7 @@ class Walk:
         step, read = line.number("step_applied"), line.number("version_read")
         life, again = line.number("incarnation"), self._again
         while self._unsent and self._is_over(self._unsent[0], life):
-            yield from self._send(self._unsent.pop(0))
+            yield from self._send(self._unsent.popleft())
         if again and not self._is_first:
             before = self._ways.comes_before and step != self._ended_at
             yield from self._steps(
@@ -108,17 +111,18 @@ class Walk:
     def _end(self, line: Line) -> Iterator[Stop]:
         step = line.number("step_applied")
         while self._unsent and self._unsent[0].step < step:
-            yield from self._send(self._unsent.pop(0))
+            yield from self._send(self._unsent.popleft())
         yield from self._steps(self._calls_at(step), line.event.time)
         self._ended_at = step
 
     # Messages.
 
     def _send_until(self, message: Message) -> Iterator[Stop]:
-        while message in self._unsent:
-            yield from self._send(self._unsent.pop(0))
+        while not message.is_sent:
+            yield from self._send(self._unsent.popleft())
 
     def _send(self, message: Message) -> Iterator[Stop]:
+        message.is_sent = True
         before = self._comes_before(message)
         until = self._calls_at(message.step, before)
         yield from self._steps(until, message.left_at, before)

@@ -110,37 +110,40 @@ class RecordedTimeline:
         ready: list[tuple[float, int, Stop]] = []
         version, now, begin = 0, 0.0, None
 
+        def may_happen(place: tuple[int, int]) -> bool:
+            if place[0] != version:
+                return False
+            return place[1] == LOOKS or not looks[version]
+
         def goes_on(worker: int) -> None:
             stop = next(walks[worker], None)
             if stop is None:
                 return
             entry = (stop.move.time, worker, stop)
-            if stop.place is None:
+            if stop.place is None or may_happen(stop.place):
                 heapq.heappush(ready, entry)
             else:
                 waiting[stop.place].append(entry)
 
-        def becomes_ready() -> None:
-            for entry in waiting.pop((version, LOOKS), []):
-                heapq.heappush(ready, entry)
-            if not looks[version]:
-                for entry in waiting.pop((version, MOVES), []):
+        def becomes_ready(place: tuple[int, int]) -> None:
+            if may_happen(place):
+                for entry in waiting.pop(place, []):
                     heapq.heappush(ready, entry)
 
         for worker in walks:
             goes_on(worker)
-        while True:
-            becomes_ready()
-            if not ready:
-                break
+        while ready:
             time, worker, stop = heapq.heappop(ready)
             begin = time if begin is None else begin
             now = max(now, time - begin)
             yield stop.move._replace(time=now, version=version)
-            if stop.place == (version, LOOKS):
-                looks[version] -= 1
-            elif stop.place is not None:
-                version += 1
+            if stop.place is not None:
+                if stop.place[1] == LOOKS:
+                    looks[version] -= 1
+                else:
+                    version += 1
+                    becomes_ready((version, LOOKS))
+                becomes_ready((version, MOVES))
             goes_on(worker)
         self._check_all_done(waiting, version)
 
