@@ -43,8 +43,8 @@ class VirtualClusterStrategy(ElasticStrategy):
 
     Args:
         num_workers: p, with those that come late.
-        timing: a `tf_elastic.timeline.virtual.timing.Timing`; the name of
-            one, such as "thesis-cifar", see `timeline.virtual.presets`; or a
+        timing: a `tf_elastic.timeline.virtual.Timing`; the name of one, such
+            as "thesis-cifar", see `timeline.virtual.presets`; or a
             function of (workload, p) that makes a timeline, such as a
             recorded one. None (default) for equal workers that take a second
             for a step, and exchanges that take no time.
@@ -70,9 +70,8 @@ class VirtualClusterStrategy(ElasticStrategy):
     Example:
 
     ```python
-    strategy = te.strategies.VirtualClusterStrategy(
-        16, timing=Timing(step=Lognormal(0.1, 0.3), latency=0.005)
-    )
+    timing = virtual.Timing(step=virtual.LogNormal(0.1, 0.3), latency=0.005)
+    strategy = te.strategies.VirtualClusterStrategy(16, timing=timing)
     with strategy.scope():
         model = te.models.cifar_convnet()
         model.compile(te.optimizers.EAMSGD(0.005), loss=...)

@@ -4,6 +4,7 @@ When things happen does not depend on what is learned: a `VirtualTimeline` says
 it, by a `Timing`, before anything is trained.
 """
 
+from tf_elastic.timeline.virtual.calibrate import calibrate
 from tf_elastic.timeline.virtual.durations import Constant
 from tf_elastic.timeline.virtual.durations import Duration
 from tf_elastic.timeline.virtual.durations import Exponential
@@ -15,9 +16,11 @@ from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.faults import Losses
 from tf_elastic.timeline.virtual.faults import Pauses
 from tf_elastic.timeline.virtual.faults import Stragglers
+from tf_elastic.timeline.virtual.in_order import InOrder
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.presets import PRESETS
 from tf_elastic.timeline.virtual.presets import preset
+from tf_elastic.timeline.virtual.recorded import RecordedTimeline
 from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.timing import Timing
@@ -29,12 +32,14 @@ __all__ = [
     "Constant",
     "Duration",
     "Exponential",
+    "InOrder",
     "LogNormal",
     "Losses",
     "Move",
     "Normal",
     "Pareto",
     "Pauses",
+    "RecordedTimeline",
     "Stragglers",
     "Teller",
     "Timing",
@@ -42,6 +47,7 @@ __all__ = [
     "Trace",
     "VirtualTimeline",
     "Workload",
+    "calibrate",
     "events_of",
     "preset",
 ]
