@@ -216,5 +216,5 @@ class Overlapped(Exchanges):
         self._answer_at[worker] = back
         if self._waits[worker]:
             self._waits[worker] = False
-            self.scheduler.wake(back, [worker])
+            self.scheduler.wake(back, worker)
         yield None

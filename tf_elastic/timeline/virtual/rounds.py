@@ -75,13 +75,14 @@ class Rounds(Exchanges):
         self._count += 1
         self._end_if_complete(time)
         time = yield None
-        if not self.is_before:
-            center.note(ANSWER, time, worker, clock)
+        if self.is_before:  # It is woken by the answer.
+            center.note(SETTLING_STEP, time, worker, clock)
+            return time
+        center.note(ANSWER, time, worker, clock)
         back = center.answer_arrives(worker, time, load.bytes_down)
         if back > time:
             time = yield back
-        kind = SETTLING_STEP if self.is_before else SETTLE
-        center.note(kind, time, worker, clock)
+        center.note(SETTLE, time, worker, clock)
         return time
 
     def _end_if_complete(self, time: float) -> None:
@@ -89,8 +90,13 @@ class Rounds(Exchanges):
         enough = self._quorum is not None and self._count >= self._quorum
         if not here or not (enough or here == len(self._present)):
             return
-        self.center.collect(time, self._here, self._count)
-        self.scheduler.wake(time, sorted(self._here))
+        center, down = self.center, self.workload.bytes_down
+        center.collect(time, self._here, self._count)
+        for worker in sorted(self._here):
+            wakes_at = time
+            if self.is_before:
+                wakes_at = center.answer_arrives(worker, time, down)
+            self.scheduler.wake(wakes_at, worker)
         left_out = sorted(self._present - self._here)
         self._here, self._count = set(), 0
         if not left_out:
@@ -98,9 +104,7 @@ class Rounds(Exchanges):
         self.scheduler.stop(left_out)
         for worker in left_out:
             if worker in self._on_its_way:
-                self.center.drop(time, worker, self.clocks[worker])
-            back = self.center.answer_arrives(
-                worker, time, self.workload.bytes_down
-            )
+                center.drop(time, worker, self.clocks[worker])
+            back = center.answer_arrives(worker, time, down)
             self._begin_again(worker, back)
         self._on_its_way.difference_update(left_out)

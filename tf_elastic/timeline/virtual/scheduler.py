@@ -40,9 +40,9 @@ class Scheduler:
         elif kind == WORKER:
             self._parked[worker] = process
 
-    def wake(self, time: float, workers: Collection[int]) -> None:
-        """Lets parked workers go on, at a time."""
-        self._changes += [(time, worker, WORKER, None) for worker in workers]
+    def wake(self, time: float, worker: int) -> None:
+        """Lets a parked worker go on, at a time."""
+        self._changes.append((time, worker, WORKER, None))
 
     def stop(self, workers: Collection[int]) -> None:
         """Ends what workers do, and what they have sent on its way."""
