@@ -39,7 +39,7 @@ def logs(tmp_path_factory):
         key = name, protocol, shards
         if key not in made:
             path = folder / f"{name}-{protocol}-{shards}.jsonl"
-            log_support.record(path, protocol, RULES[name], shards)
+            log_support.record(path, protocol, RULES[name], shards, steps=7)
             made[key] = path
         return made[key]
 
