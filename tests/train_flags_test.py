@@ -274,6 +274,10 @@ WRONG = [
         ["of --protocol=synchronous", "with --protocol=overlapped"],
     ),
     (
+        "--virtual_workers=4 --protocol=synchronous --max_staleness=2",
+        ["of workers that do not meet", "--max_staleness=2"],
+    ),
+    (
         "--virtual_workers=4 --optimizer=sync_sgd --quorum=5",
         ["at most the 4 workers", "--quorum=5"],
     ),

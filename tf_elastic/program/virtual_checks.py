@@ -81,6 +81,13 @@ def check(settings: Settings) -> None:
             f"Received: --quorum={quorum}, with --protocol={protocol}. Leave "
             "it out, or add --protocol=synchronous."
         )
+    stale = settings["max_staleness"]
+    if stale is not None and protocol == "synchronous":
+        raise usage.UsageError(
+            "--max_staleness is of workers that do not meet. Received: "
+            f"--max_staleness={stale}, with --protocol=synchronous. Leave it "
+            "out, or choose another --protocol."
+        )
     if quorum is not None and quorum > workers:
         raise usage.UsageError(
             f"--quorum must be at most the {workers} workers. Received: "

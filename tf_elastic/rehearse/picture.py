@@ -9,10 +9,10 @@ from tf_elastic.rehearse import results
 from tf_elastic.rehearse.ranking import Ranked
 
 PICTURE = "errors.png"
-_PANELS = {
-    "virtual_seconds": "virtual seconds",
-    "samples": "samples of all workers",
-    "bytes": "bytes exchanged",
+_PANELS = {  # what is drawn over, its label, and its unit
+    "virtual_seconds": ("virtual seconds", 1.0),
+    "samples": ("samples of all workers", 1.0),
+    "bytes": ("MB exchanged", 1e6),
 }
 # More lines than these cannot be told apart.
 _MOST = 10
@@ -37,15 +37,16 @@ def draw(every: Sequence[Ranked], targets: Sequence[float], out: str) -> str:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 4.2), dpi=120, layout="constrained")
+    figure = Figure(figsize=(13, 4.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(_PANELS), sharey=True)
-    for axes, (name, label) in zip(panels, _PANELS.items(), strict=True):
+    for axes, name in zip(panels, _PANELS, strict=True):
+        label, unit = _PANELS[name]
         for place, one in enumerate(every[:_MOST]):
             for k, run in enumerate(one.runs):
                 history = results.history_of(run, out)
                 axes.plot(
-                    history.get(name, ()),
+                    [value / unit for value in history.get(name, ())],
                     [100 * error for error in results.errors_of(history)],
                     color=f"C{place}",
                     linewidth=1.4,
@@ -59,7 +60,16 @@ def draw(every: Sequence[Ranked], targets: Sequence[float], out: str) -> str:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     panels[0].set_ylabel("test error of the center (%)")
-    panels[-1].legend(frameon=False, fontsize=8)
+    panels[0].set_yscale("log")  # It is shared.
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        lines,
+        labels,
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=8,
+    )
     path = os.path.join(out, PICTURE)
     with files.whole(path) as partial:
         figure.savefig(partial, format="png")

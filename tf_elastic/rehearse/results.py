@@ -134,7 +134,8 @@ class Results:
             FileNotWrittenError: the file is as it was.
         """
         flags = {name: str(value) for name, value in run.flags.items()}
-        self._rows[run.name] = {"run": run.name, **row, **flags}
+        before = self._rows.get(run.name, {})
+        self._rows[run.name] = {**before, "run": run.name, **row, **flags}
         names = list(dict.fromkeys(n for r in self._rows.values() for n in r))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, names, restval="")

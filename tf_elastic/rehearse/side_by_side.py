@@ -78,7 +78,10 @@ class Rehearsal:
 
     def _collect(self, run: Run) -> bool:
         """Whether a run is done; a row that is missing is made."""
-        if self._rows.status(run) != results.DONE:
+        known = self._rows.row(run)
+        is_done = self._rows.status(run) == results.DONE
+        columns = map(results.seconds_name, self._plan.targets)
+        if not is_done or not all(name in known for name in columns):
             row = results.row_of(run, self._out, self._plan.targets)
             if row is None:
                 return False

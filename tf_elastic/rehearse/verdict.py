@@ -73,8 +73,8 @@ def verdict(settings: Settings, curvature: float | None) -> str:
         return "unstable" + (
             f"; {near.argument}={near.value:.3g} is not" if near else ""
         )
-    words = f"stable up to {advice.margin:.2g} times the rate"
+    words = f"stable, rate up to x{advice.margin:.2g}"
     useful = advice.useful_workers
     if useful is not None and useful < settings["workers"]:
-        words += f"; no gain beyond {useful} workers"
+        words += f", gain up to p={useful}"
     return words
