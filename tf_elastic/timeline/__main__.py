@@ -99,7 +99,7 @@ def _do(options: argparse.Namespace) -> int:
     elif options.command == "compare":
         _say(_compared(paths))
     elif options.command == "calibrate":
-        timing = calibrate.calibrate(event_file.read(*paths))
+        timing = calibrate(event_file.read(*paths))
         _say(json.dumps(timing.config(), indent=2))
     else:
         following.follow(
