@@ -16,13 +16,22 @@ from tf_elastic.figures import __main__ as command
 from tf_elastic.figures import catalog
 from tf_elastic.figures import drawing
 
-# Every figure of chapters 3 and 5, and the first of each of the other papers.
+# Every figure of chapters 3 to 5, and those of the other papers.
 NAMES = (
     *(f"thesis-3.{number}" for number in range(1, 4)),
+    *(f"thesis-4.{number}" for number in range(1, 16)),
+    *(f"thesis-table-4.{number}" for number in range(1, 4)),
+    "thesis-table-4.4-cifar",
+    "thesis-table-4.4-imagenet",
     *(f"thesis-5.{number}" for number in range(1, 21)),
     "momentum-1",
+    "momentum-2",
     "sdde-1",
 )
+# See `figures_trained_test`.
+TRAINED = {
+    name for name, figure in figures.all_figures().items() if figure.runs
+}
 # At full size it takes most of a minute: see the tests of its own module.
 SLOW = "momentum-1"
 # An endless time, and the error that diverges by then.
@@ -95,7 +104,9 @@ def test_two_figures_of_one_name_are_refused(monkeypatch):
         catalog.all_figures()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != SLOW])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in {SLOW, *TRAINED}]
+)
 def test_a_figure_is_computed_drawn_and_written(name, tmp_path):
     figure = figures.all_figures()[name]
     table = computed(name)

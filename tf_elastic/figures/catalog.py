@@ -7,10 +7,14 @@ from tf_elastic.figures.figure import Figure
 # Each has its figures in `FIGURES`.
 _MODULES: tuple[str, ...] = (
     "chapter_3",
+    "trained.curves",
+    "trained.levels",
+    "trained.tables",
     "additive",
     "multiplicative",
     "nonconvex",
     "streaming_pca",
+    "trained.momentum",
     "delay_equations",
 )
 

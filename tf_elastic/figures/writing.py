@@ -6,14 +6,20 @@ import os
 from tf_elastic import extras
 from tf_elastic import files
 from tf_elastic.figures.figure import Figure
+from tf_elastic.figures.trained.records import Runs
 
 
-def write(figure: Figure, folder: str | os.PathLike[str]) -> tuple[str, str]:
+def write(
+    figure: Figure,
+    folder: str | os.PathLike[str],
+    runs: Runs | None = None,
+) -> tuple[str, str]:
     """Computes a figure and writes `NAME.png` and `NAME.csv`.
 
     Args:
         figure: one of `all_figures()`.
         folder: where to write; made if it is not there.
+        runs: what was trained, for a figure that has `runs`.
 
     Returns:
         The paths of the picture and of the numbers. The CSV has a line of
@@ -22,15 +28,16 @@ def write(figure: Figure, folder: str | os.PathLike[str]) -> tuple[str, str]:
 
     Raises:
         ImportError: matplotlib is not installed.
+        ValueError: of a figure's runs there is none.
     """
     extras.require("matplotlib", "A figure")
     # Drawn without a display, and without a state that others share.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
+    table = figure.compute(runs or {}) if figure.runs else figure.compute()
     os.makedirs(folder, exist_ok=True)
     stem = os.path.join(os.fspath(folder), figure.name)
-    table = figure.compute()
     columns = [column.tolist() for column in table.values()]
     with (
         files.whole(f"{stem}.csv") as partial,
