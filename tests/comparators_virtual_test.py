@@ -26,11 +26,13 @@ UNEVEN = Timing(step=(1.0, 1.13, 1.71, 5.03))
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def trained(make, protocol="blocking", **options):
+def trained(make, protocol="blocking", match_speeds=False, **options):
     """A model after `STEPS` local steps of all, and whose they were."""
     made = []
 
     def timeline(workload, p):
+        if match_speeds:
+            workload = workload.matched(UNEVEN.steps_a_second(p))
         made.append(VirtualTimeline(UNEVEN, workload, p, **options))
         return made[0]
 
@@ -152,3 +154,33 @@ def test_diloco_whose_workers_do_not_wait(make, method, options, protocol):
         **settings(schedule),
     )
     assert_center(model, expected["center"][-1])
+
+
+def test_local_steps_follow_the_speeds():
+    """Dynamic local updates."""
+    model, schedule, _ = trained(
+        lambda: optimizers.AsyncDiLoCo(
+            quadratic.keras.optimizers.SGD(0.05),
+            communication_period=3,
+            jit_compile=False,
+        ),
+        match_speeds=True,
+    )
+    expected = reference.async_diloco(
+        gradient,
+        INITIAL,
+        communication_period=(3, 2, 1, 1),
+        outer_learning_rate=0.7,
+        outer_momentum=0.9,
+        together=True,
+        **settings(schedule),
+    )
+    assert_center(model, expected["center"][-1])
+
+
+def test_speeds_are_of_a_timing():
+    with pytest.raises(ValueError, match="`match_speeds` needs a `Timing`"):
+        strategies.VirtualClusterStrategy(
+            2, timing=lambda workload, p: None, match_speeds=True
+        )
+    strategies.VirtualClusterStrategy(2, match_speeds=True)

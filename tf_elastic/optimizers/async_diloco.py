@@ -47,11 +47,11 @@ class AsyncDiLoCo(DiLoCo):
     N pushes of workers that have read the same center are a step of DiLoCo.
 
     The paper's dynamic local updates, :math:`\tau` in proportion to a worker's
-    speed, are not a part of it: it measures no speed, and on devices of one
-    process all workers have the same period. In a cluster each process may be
-    given a `communication_period` of its own, which is the same where speeds
-    are known and constant. Neither are its period of grace, in which pushes
-    wait for each other, nor its choice of data.
+    speed, are the strategy's: `VirtualClusterStrategy(match_speeds=True)`. In
+    a cluster, where nobody measures speeds, each process may be given a
+    `communication_period` of its own, which is the same where they are known
+    and constant. The paper's period of grace, in which pushes wait for each
+    other, is not here, nor is its choice of data.
 
     Args:
         inner_optimizer: a `keras.optimizers.Optimizer`, or its name. Default

@@ -1,5 +1,6 @@
 """The newest gradients, and how late the one to be used is."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 
@@ -97,17 +98,27 @@ class GradientRing:
     def _draw(self, step: tf.Tensor) -> tf.Tensor:
         """The delay of a step of this worker, as `Delay.draw` has it."""
         worker = _worker_number()
+        if isinstance(worker, int):
+            late = self._uncut(step, worker)
+        else:
+            everyone = range(tf.distribute.get_strategy().extended.num_workers)
+            late = tf.switch_case(
+                tf.cast(worker, tf.int32),
+                [functools.partial(self._uncut, step, i) for i in everyone],
+            )
+        if self.num_cut is not None:
+            cut = late > self._delay.max_delay
+            _own_copy(self.num_cut).assign_add(tf.cast(cut, tf.int64))
+        return tf.minimum(late, self._delay.max_delay)
+
+    def _uncut(self, step: tf.Tensor, worker: int) -> tf.Tensor:
         if isinstance(self._delay, delays.ListedDelay):
             values = self._delay.values_of(worker)
             # Not by [], for which XLA would compile anew at every step.
             return tf.gather(values, step % len(values))
         words = self._delay.words(tf.cast(step, tf.uint64)[tf.newaxis], worker)
         reached = tf.cast(words, tf.int64) >= self._delay.thresholds
-        late = self._delay.smallest + tf.math.count_nonzero(reached)
-        if self.num_cut is not None:
-            cut = late > self._delay.max_delay
-            _own_copy(self.num_cut).assign_add(tf.cast(cut, tf.int64))
-        return tf.minimum(late, self._delay.max_delay)
+        return self._delay.smallest + tf.math.count_nonzero(reached)
 
     def cut_of_workers(self) -> int:
         """How many delays were cut so far, over all workers; eager."""
@@ -126,10 +137,9 @@ def _own_copy(variable: keras.Variable) -> tf.Variable:
     return native if store is None else store.live[compat.current_replica_id()]
 
 
-def _worker_number() -> int:
-    """This replica's number among all workers; 0 without a strategy."""
+def _worker_number() -> int | tf.Tensor:
+    """This replica's worker's number among all; 0 without a strategy."""
     replica = compat.current_replica_id()
     if replica is None:
         return 0
-    extended = tf.distribute.get_strategy().extended
-    return extended.first_seed_number() + replica
+    return tf.distribute.get_strategy().extended.worker_of(replica)

@@ -138,6 +138,9 @@ class ElasticExtended(Protocol):
     def training_begins(self) -> None:
         """This replica sees its worker from now on, in this step."""
 
+    def worker_of(self, replica: int) -> int | tf.Tensor:
+        """The number of a replica's worker among all workers."""
+
     def takes_step(self) -> tf.Tensor | None:
         """Whether this replica's worker takes a step; None: it does."""
 

@@ -129,6 +129,14 @@ class ElasticExtended(compat.MirroredExtended):
         """What the first device folds into seeds; the next ones follow."""
         return 0
 
+    def worker_of(self, replica: int) -> int | tf.Tensor:
+        """The number of a replica's worker among all workers.
+
+        Args:
+            replica: its index in this process.
+        """
+        return self.first_seed_number() + replica
+
     # Variables.
 
     def make_store(

@@ -57,6 +57,10 @@ class VirtualClusterStrategy(ElasticStrategy):
         quorum: of a synchronous round, how many messages end it; the others'
             are left out. None (default) for all that are present.
         max_staleness: a message so stale is left out. None for no bound.
+        match_speeds: whether slower workers exchange after fewer local steps,
+            so that all do about equally often: worker i of speed v_i after
+            floor(tau v_i / max v), at least one. Default False. Needs a
+            `Timing`.
         events: a path: what happens is appended to this file, as a live
             cluster tells it, for `python -m tf_elastic.timeline`. None
             (default) for no file. With the first optimizer.
@@ -98,6 +102,7 @@ class VirtualClusterStrategy(ElasticStrategy):
         max_lag: float | None = None,
         quorum: int | None = None,
         max_staleness: int | None = None,
+        match_speeds: bool = False,
         events: str | os.PathLike[str] | None = None,
         device: str | None = None,
     ) -> None:
@@ -115,10 +120,17 @@ class VirtualClusterStrategy(ElasticStrategy):
                 "`timing` must be a `Timing`, the name of one, or a function "
                 f"that makes a timeline. Received: timing={timing!r:.80}."
             )
+        if match_speeds and not isinstance(timing, Timing):
+            raise ValueError(
+                "`match_speeds` needs a `Timing`, which has them. Received: "
+                f"timing={timing!r:.80}."
+            )
 
         def make_timeline(workload: Workload) -> Timeline:
             if not isinstance(timing, Timing):
                 return timing(workload, num_workers)
+            if match_speeds:
+                workload = workload.matched(timing.steps_a_second(num_workers))
             return VirtualTimeline(
                 timing,
                 workload,

@@ -92,6 +92,11 @@ class VirtualClusterExtended(ElasticExtended):
         """All of them."""
         return range(self._bank.num_workers)
 
+    def worker_of(self, replica: int) -> tf.Tensor:
+        """The worker whose turn it is, int64 scalar."""
+        del replica  # There is one.
+        return self._bank.turn
+
     @property
     def gradient_scale(self) -> float:
         """Nothing to undo: Keras knows of one replica."""

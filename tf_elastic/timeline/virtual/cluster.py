@@ -92,9 +92,9 @@ class Cluster:
     def _seconds_of(self, worker: int) -> Iterator[float]:
         if not self._can_merge:
             return steps.seconds(self._timing, self._seed, worker)
-        load = self._workload
+        period, phase = self._workload.due_of(worker)
         return steps.merged_seconds(
-            self._timing, self._seed, worker, load.phase + 1, load.period
+            self._timing, self._seed, worker, phase + 1, period
         )
 
     def _begin(self, worker: int, time: float) -> None:
@@ -120,7 +120,7 @@ class Cluster:
         """Steps and exchanges, without an end."""
         center, clocks, clock = self.center, self._clocks, self._clocks[worker]
         add = center.moves.append
-        period, phase = self._workload.period, self._workload.phase
+        period, phase = self._workload.due_of(worker)
         exchange, steps_at_once = self._exchanges.exchange, 1
         visit = None
         if isinstance(self._exchanges, Visits):

@@ -126,6 +126,16 @@ class Timing:
         value = getattr(self, name)
         return value[worker] if isinstance(value, tuple) else value
 
+    def steps_a_second(self, num_workers: int) -> list[float]:
+        """How fast each of p workers is, if nothing goes wrong."""
+        seconds = (
+            self.of_worker("step", worker).average
+            / (self.of_worker("speeds", worker) or 1.0)
+            + self.data.average
+            for worker in range(num_workers)
+        )
+        return [1 / each for each in seconds]
+
     @property
     def is_instant(self) -> bool:
         """Whether an exchange takes no time at all."""

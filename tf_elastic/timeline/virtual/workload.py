@@ -1,5 +1,6 @@
 """What time needs to know of the training that is rehearsed."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tf_elastic.core import protocols
@@ -22,6 +23,36 @@ class Workload(NamedTuple):
     bytes_down: int = 0
     bytes_read: int = 0
     calls: int = 1  # of the optimizer, for one local step
+    # Of each worker its own period, instead of `period`; empty: all the same.
+    own_periods: tuple[int, ...] = ()
+
+    def due_of(self, worker: int) -> tuple[int, int]:
+        """A worker's period and phase."""
+        if not self.own_periods:
+            return self.period, self.phase
+        period = self.own_periods[worker]
+        return period, self.calls - 1 if self.is_before else period - 1
+
+    def matched(self, speeds: Sequence[float]) -> "Workload":
+        """The same, with periods that last about as long for all workers.
+
+        Worker i takes floor(tau v_i / max v) local steps, at least one, between
+        two of its exchanges: dynamic local updates, arXiv 2401.09135.
+
+        Args:
+            speeds: v_i, of each worker, above 0.
+
+        Example:
+
+        >>> from tf_elastic.core import rules
+        >>> load = Workload(rules.Add(), "blocking", period=10, phase=9)
+        >>> load.matched([1.0, 0.55, 0.01]).own_periods
+        (10, 5, 1)
+        """
+        tau = self.period // self.calls
+        fastest = max(speeds)
+        steps = (max(int(tau * speed / fastest), 1) for speed in speeds)
+        return self._replace(own_periods=tuple(n * self.calls for n in steps))
 
     @property
     def is_before(self) -> bool:
@@ -46,6 +77,11 @@ class Workload(NamedTuple):
                 "`period` must be at least 1, and `phase` from 0 to "
                 f"period - 1. Received: period={self.period}, "
                 f"phase={self.phase}."
+            )
+        if any(period < 1 for period in self.own_periods):
+            raise ValueError(
+                "`own_periods` must be at least 1. Received: "
+                f"own_periods={self.own_periods}."
             )
         for name in ("bytes_up", "bytes_down", "bytes_read"):
             if getattr(self, name) < 0:
