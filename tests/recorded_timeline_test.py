@@ -3,6 +3,7 @@
 import collections
 import contextlib
 
+import keras
 import numpy as np
 import pytest
 
@@ -12,12 +13,15 @@ from tests import elastic_multi_worker_test as elastic
 from tests import replay_support
 from tests import virtual_support
 from tests import worker_processes_test as processes
+from tf_elastic import compat
+from tf_elastic import strategies
 from tf_elastic.timeline import EventFile
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline import event_file
 from tf_elastic.timeline.verify import entries
 from tf_elastic.timeline.verify import verify
 from tf_elastic.timeline.virtual import moves
+from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.recorded import RecordedTimeline
 
 cluster, pool = elastic.cluster, processes.pool
@@ -159,3 +163,93 @@ def test_the_moves_are_the_same_each_time(runs):
         move.worker for move in found if move.kind in moves.STEPS
     )
     assert sum(counted.values()) == timeline.num_steps
+
+
+class OneMore:
+    """A log's timeline, and a step that moves no center."""
+
+    def __init__(self, timeline):
+        self.num_workers, self._timeline = timeline.num_workers, timeline
+        self.kinds, self.protocol = timeline.kinds, timeline.protocol
+        self.p_varies = timeline.p_varies
+
+    def moves(self):
+        for move in self._timeline.moves():
+            yield move
+        yield Move(move.time, moves.STEP, 0, self._timeline.num_steps // P)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("method", "protocol"), RUNS)
+def test_training_repeats_a_real_cluster(runs, method, protocol):
+    """By stock `fit`, in a virtual cluster that goes by the log."""
+    run = runs(method, protocol)
+    timeline = RecordedTimeline(run.found)
+    strategy = strategies.VirtualClusterStrategy(
+        P, timing=lambda workload, p: OneMore(timeline), protocol=protocol
+    )
+    with strategy.scope():
+        model = job.Quadratic()
+        model.build((None, job.N))
+        model.set_weights([job.INITIAL[: job.SPLIT], job.INITIAL[job.SPLIT :]])
+        model.compile(
+            job.optimizer_of(method, RUNS[method, protocol])(),
+            loss=lambda _, output: output,
+        )
+    samples = np.array(
+        [
+            job.NOISE[move.worker, move.clock % job.STEPS]
+            for move in OneMore(timeline).moves()
+            if move.kind in moves.STEPS
+        ]
+    )
+    model.fit(
+        samples,
+        np.zeros(len(samples)),
+        batch_size=1,
+        shuffle=False,
+        verbose=0,
+    )
+    center = np.concatenate(
+        [
+            np.ravel(compat.native_variable(v).numpy())
+            for v in model.trainable_variables
+        ]
+    )
+    scale = np.max(np.abs(run.center))
+    np.testing.assert_allclose(center, run.center, rtol=0, atol=1e-9 * scale)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("p", "method", "protocol", "message"),
+    [
+        (3, "nesterov", "blocking", "the number of workers is 2 in the log"),
+        (P, "nesterov", "overlapped", "the protocol is blocking in the log"),
+        (P, "downpour", "blocking", "the rule is {'rule': 'elastic'} in the"),
+    ],
+)
+def test_another_training_does_not_repeat_it(
+    runs, p, method, protocol, message
+):
+    timeline = RecordedTimeline(runs("nesterov", "blocking").found)
+    strategy = strategies.VirtualClusterStrategy(
+        p, timing=lambda workload, p: timeline, protocol=protocol
+    )
+    with pytest.raises(ValueError, match=message), strategy.scope():
+        model = job.Quadratic()
+        model.build((None, job.N))
+        optimizer = job.optimizer_of(method, 2)()
+        optimizer.build(model.trainable_variables)
+
+
+def test_another_model_does_not_repeat_it(runs):
+    """This one is of float32."""
+    timeline = RecordedTimeline(runs("nesterov", "blocking").found)
+    strategy = strategies.VirtualClusterStrategy(
+        P, timing=lambda workload, p: timeline, protocol="blocking"
+    )
+    with pytest.raises(ValueError, match="the model is 2 variables, 5 values"):
+        with strategy.scope():
+            variable = keras.Variable(np.zeros(5, "float32"), dtype="float32")
+            job.optimizer_of("nesterov", 2)().build([variable])

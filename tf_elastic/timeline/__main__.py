@@ -20,7 +20,7 @@ from tf_elastic.timeline import picture
 from tf_elastic.timeline import report
 from tf_elastic.timeline import summary
 from tf_elastic.timeline import verify
-from tf_elastic.timeline.virtual import calibrate
+from tf_elastic.timeline.virtual.calibrate import calibrate
 
 _COMMANDS = ("table", "plot", "status", "verify", "compare", "calibrate")
 

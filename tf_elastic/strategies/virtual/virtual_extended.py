@@ -37,6 +37,7 @@ from tf_elastic.timeline.fingerprint import fingerprint
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.recorded import RecordedTimeline
 from tf_elastic.timeline.virtual.telling import RatesOf
 from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
@@ -179,7 +180,14 @@ class VirtualClusterExtended(ElasticExtended):
             for variable in variables
         )
         self._rates_of = _constant_rates(spec)
-        kinds = moves.KINDS[getattr(timeline, "protocol", protocol.name)]
+        if isinstance(timeline, RecordedTimeline):
+            timeline.check(
+                self.num_workers, protocol.name, spec.rule, self._model
+            )
+        kinds = getattr(timeline, "kinds", None)
+        kinds = (
+            kinds or moves.KINDS[getattr(timeline, "protocol", protocol.name)]
+        )
         is_before = getattr(
             timeline, "is_before", protocols.GRADIENT in protocol.moments
         )

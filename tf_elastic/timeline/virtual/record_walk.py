@@ -85,7 +85,7 @@ class Walk:
     def _start(self, line: Line) -> Iterator[Stop]:
         step, read = line.number("step_applied"), line.number("version_read")
         life, again = line.number("incarnation"), self._again
-        while self._unsent and self._is_over(self._unsent[0], life):
+        while self._unsent and self._is_over(self._unsent[0], life, again):
             yield from self._send(self._unsent.popleft())
         if again and not self._is_first:
             before = self._ways.comes_before and step != self._ended_at
@@ -104,9 +104,9 @@ class Walk:
             yield self._stop(kind, line.event.time, (read, LOOKS), line)
         self._is_first = False
 
-    def _is_over(self, message: Message, life: int) -> bool:
-        """Whether a message left before a worker began again."""
-        return message.number[0] < life or message.is_late
+    def _is_over(self, message: Message, life: int, again: bool) -> bool:
+        """Whether a message left before a worker began, or began again."""
+        return message.number[0] < life or (again and message.is_late)
 
     def _end(self, line: Line) -> Iterator[Stop]:
         step = line.number("step_applied")
@@ -202,7 +202,7 @@ class Walk:
         if (
             follower is not None
             and self._ways.turns_over
-            and follower.step == step != self._ended_at
+            and follower.step == step
             and self._leaves(follower)
         ):
             follower.is_made = True

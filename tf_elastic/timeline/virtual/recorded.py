@@ -48,6 +48,8 @@ class RecordedTimeline:
         rule: of the center.
         model: what its variables look like; see `fingerprint`.
         num_steps: calls of the optimizer, of all workers together.
+        kinds: of moves that there are.
+        p_varies: whether a move is of fewer workers, or more.
     """
 
     def __init__(self, found: Sequence[Event], accumulation: int = 1) -> None:
@@ -67,7 +69,14 @@ class RecordedTimeline:
         self._looks: collections.Counter[int] = collections.Counter()
         self._count_places()
         # What is contradictory is told now, and not in the midst of training.
-        self.num_steps = sum(move.kind in moves.STEPS for move in self.moves())
+        counts = collections.Counter(
+            (move.kind, move.num_workers) for move in self.moves()
+        )
+        self.num_steps = sum(
+            count for (kind, _), count in counts.items() if kind in moves.STEPS
+        )
+        self.kinds = frozenset(kind for kind, _ in counts)
+        self.p_varies = {p for _, p in counts} != {self.num_workers}
 
     def check(
         self, num_workers: int, protocol: str, rule: Rule, model: str
