@@ -304,26 +304,26 @@ def listed() -> list[Registration]:
     )
 
 
-def check_choice(
-    name: str, argument: str, choice: str, allowed: tuple[str, ...]
-) -> None:
-    """Refuses an exchange that a method has not.
+def chosen(name: str, argument: str, asked: str | None) -> str:
+    """The order or protocol that was asked for, or the method's own.
 
     Args:
         name: of the registered class.
-        argument: of the strategy, for the message.
-        choice: what the strategy was given.
-        allowed: what the method has.
+        argument: of the strategy, "order" or "protocol".
+        asked: what the strategy was given; None for the method's first.
 
     Raises:
-        ValueError: `choice` is not among them.
+        ValueError: it is none that the method has.
     """
+    allowed: tuple[str, ...] = getattr(named(name), f"{argument}s")
+    choice = asked or allowed[0]
     if choice not in allowed:
         raise ValueError(
             f"{name} has no `{argument}={choice!r}`: {named(name).refusal}. "
             f"Received: {argument}={choice!r}. Use one of {allowed}, or leave "
             f"`{argument}` out of the strategy."
         )
+    return choice
 
 
 # What is checked.

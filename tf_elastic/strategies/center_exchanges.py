@@ -46,10 +46,7 @@ class CenterExchanges:
         Raises:
             ValueError: what was asked for is none that the method has.
         """
-        allowed = registry.named(method).protocols
-        protocol = self.asked or allowed[0]
-        registry.check_choice(method, "protocol", protocol, allowed)
-        return protocol
+        return registry.chosen(method, "protocol", self.asked)
 
     def first(
         self,

@@ -174,10 +174,7 @@ class ElasticMirroredExtended(ElasticExtended):
         Raises:
             ValueError: the strategy's is none that the method has.
         """
-        allowed = registry.named(method).orders
-        order = self._asked_order or allowed[0]
-        registry.check_choice(method, "order", order, allowed)
-        return order
+        return registry.chosen(method, "order", self._asked_order)
 
     def overlaps(self, method: str) -> bool:
         """Whether what comes back is applied a period later: here never."""

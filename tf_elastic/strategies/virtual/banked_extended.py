@@ -73,10 +73,7 @@ class BankedExtended(VirtualClusterExtended):
         Raises:
             ValueError: the strategy's is none that the method has.
         """
-        allowed = registry.named(method).orders
-        order = self._asked_order or allowed[0]
-        registry.check_choice(method, "order", order, allowed)
-        return order
+        return registry.chosen(method, "order", self._asked_order)
 
     def protocol_of(self, method: str) -> str:
         """That whose moves the order is made of."""

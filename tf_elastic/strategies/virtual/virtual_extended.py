@@ -139,10 +139,7 @@ class VirtualClusterExtended(ElasticExtended):
         Raises:
             ValueError: what was asked for is none that the method has.
         """
-        allowed = registry.named(method).protocols
-        protocol = self._asked_protocol or allowed[0]
-        registry.check_choice(method, "protocol", protocol, allowed)
-        return protocol
+        return registry.chosen(method, "protocol", self._asked_protocol)
 
     def order_of(self, method: str) -> str:
         """The order that the protocol amounts to; see `theory.ORDERS`."""
