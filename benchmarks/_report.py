@@ -1,6 +1,7 @@
-"""What the benchmarks share: arguments, medians in turns, the JSON file."""
+"""What the benchmarks share: arguments, medians in turns, files of results."""
 
 import argparse
+import csv
 import json
 import os
 import platform
@@ -55,6 +56,42 @@ def ratios(numerators, denominators):
     """Median, minimum and maximum of the ratios of calls side by side."""
     each = [a / b for a, b in zip(numerators, denominators, strict=True)]
     return statistics.median(each), min(each), max(each)
+
+
+class Rows:
+    """What was found, in a file of CSV if one is named, for runs to go on.
+
+    Args:
+        path: of the file; empty for none.
+        fields: of a row.
+        key: those of them that say what was run.
+    """
+
+    def __init__(self, path, fields, key):
+        self._path, self._fields, self._key = path, fields, key
+        self.rows = []
+        if path and os.path.exists(path):
+            with open(path, encoding="utf-8", newline="") as file:
+                self.rows = list(csv.DictReader(file))
+        elif path:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerow(fields)
+
+    def has(self, key):
+        """Whether a key's rows are there."""
+        wanted = tuple(map(str, key))
+        return any(
+            tuple(row[name] for name in self._key) == wanted
+            for row in self.rows
+        )
+
+    def add(self, rows):
+        """Keeps rows, {field: value} each."""
+        rows = [{name: str(row[name]) for name in self._fields} for row in rows]
+        self.rows += rows
+        if self._path:
+            with open(self._path, "a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._fields).writerows(rows)
 
 
 def write(args, result):

@@ -4,8 +4,8 @@
         [--workers=2,4,16,64] [--quick]
 
 Workers that are simulated one event after another (`_late_workers`), on the
-digits, where an exchange takes no time. Three questions, in tables of medians
-over seeds (of *share*, the worst) and of the worst of several settings:
+digits, where an exchange takes no time. Questions, in tables of medians over
+seeds (of *share*, the worst) and of the worst of several settings:
 
 *share*: which part of all exchanges a bound leaves out where workers are
 merely uneven. Nothing is learned for that, so the runs are long.
@@ -18,6 +18,12 @@ came back now, with its lag, and what it brings is let in?
 them, under each bound, and the largest rise at one arrival of worker 0, or of
 anybody whose lag is above 3.
 
+*schedule*: over 200 virtual clusters of uneven workers that begin late, stand
+still, die, come again or stop early (`_schedules`): the largest rise of the
+center's loss at one update of a worker that has missed more turns than any
+does where nothing goes wrong, and the largest of all other updates. What is
+left out does not move the center at all.
+
 The default is the least of the bounds that leaves out next to nothing, below
 1e-4 of all exchanges, of workers that are merely uneven (UNEVEN), and below
 1e-2 where steps are heavy-tailed: the higher, the more harm it lets in.
@@ -26,16 +32,15 @@ With --csv each result is appended as it is found, and what the file has is not
 done again.
 """
 
-import csv
 import functools
 import itertools
 import math
-import os
 import statistics
 import time
 
 import _late_workers as simulation
 import _report
+import _schedules
 import numpy as np
 
 from tf_elastic.core import lateness
@@ -51,9 +56,11 @@ SHARE_ARRIVALS = 20_000
 # Worker 0 goes after so many turns, when the loss falls fastest.
 LEAVES_AFTER = 5
 LAGS = (1, 2, 3, 5, 10, 20, 50, 100)
+FIRST_LOSS = _schedules.loss(_schedules.START)
 AWAY_TURNS = 60
 AWAY = f"stopped_{AWAY_TURNS}"
 TURNS = {1: 160, 10: 80}  # by period
+SCHEDULES, QUICK_SCHEDULES = 200, 20
 # Workers times period of *train*, for the time that it takes.
 LARGEST_TRAINED = 160
 UNEVEN = ("equal", "lognormal", "slow_2", "slow_5")
@@ -147,7 +154,41 @@ def train(case, p, method, period, seed):
     }
 
 
-QUESTIONS = {"share": share, "rise": rise, "train": train}
+@functools.cache
+def _followed(seed, bound):
+    return _schedules.followed(_schedules.schedule(seed), bound)
+
+
+def schedule(case, p, method, period, seed):
+    """{bound: (the largest other rise, the largest ordinary one)}.
+
+    In parts of the loss at the beginning.
+    """
+    del case, p, method, period  # The seed has them.
+    found = {named(bound): _followed(seed, bound) for bound in BOUNDS}
+    return {
+        bound: (one.other / FIRST_LOSS, one.ordinary / FIRST_LOSS)
+        for bound, one in found.items()
+    }
+
+
+def schedule_end(case, p, method, period, seed):
+    """{bound: (the center's loss at the end, the share of other updates)}."""
+    del case, p, method, period
+    found = {named(bound): _followed(seed, bound) for bound in BOUNDS}
+    return {
+        bound: (one.loss, one.num_other / (one.num_other + one.num_ordinary))
+        for bound, one in found.items()
+    }
+
+
+QUESTIONS = {
+    "share": share,
+    "rise": rise,
+    "train": train,
+    "schedule": schedule,
+    "schedule_end": schedule_end,
+}
 
 
 def settings(workers, seeds):
@@ -165,9 +206,15 @@ def settings(workers, seeds):
                 for method, period in RATED:
                     if p * period <= LARGEST_TRAINED:
                         yield "train", case, p, method, period, seed
+    for seed in range(SCHEDULES if seeds > 1 else QUICK_SCHEDULES):
+        found = _schedules.schedule(seed)
+        way = found.way
+        of = (found.speeds, found.p, way.name, way.period, seed)
+        yield "schedule", *of
+        yield "schedule_end", *of
 
 
-class Results:
+class Results(_report.Rows):
     """Rows of FIELDS, in a file if one is named.
 
     Args:
@@ -175,28 +222,14 @@ class Results:
     """
 
     def __init__(self, path):
-        self._path = path
-        self.rows = []
-        if path and os.path.exists(path):
-            with open(path, encoding="utf-8", newline="") as file:
-                self.rows = list(csv.DictReader(file))
-        elif path:
-            with open(path, "w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerow(FIELDS)
-        self._done = {tuple(row[k] for k in KEY) for row in self.rows}
+        super().__init__(path, FIELDS, KEY)
 
-    def has(self, key):
-        return tuple(map(str, key)) in self._done
-
-    def add(self, key, found):
-        rows = [
-            dict(zip(FIELDS, map(str, (*key, at, *pair)), strict=True))
+    def found(self, key, found):
+        """Keeps what a question has led to, {at: (value, also)}."""
+        self.add(
+            dict(zip(FIELDS, (*key, at, *pair), strict=True))
             for at, pair in found.items()
-        ]
-        self.rows += rows
-        if self._path:
-            with open(self._path, "a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, FIELDS).writerows(rows)
+        )
 
     def over_seeds(
         self, question, group, field="value", take=statistics.median
@@ -257,6 +290,42 @@ def least_bound(results):
     return next(filter(suffices, sorted(filter(None, BOUNDS))), None)
 
 
+def of_schedules(results):
+    """{(what is told, bound): number} of all schedules."""
+
+    def by_bound(question, field):
+        found = {}
+        for row in results.rows:
+            if row["question"] == question:
+                found.setdefault(row["at"], []).append(float(row[field]))
+        return found
+
+    other = by_bound("schedule", "value")
+    ordinary = by_bound("schedule", "also")
+    ends = by_bound("schedule_end", "value")
+    shares = by_bound("schedule_end", "also")
+    told = {}
+    for at, rises in other.items():
+        pairs = zip(rises, ordinary[at], strict=True)
+        told["above the ordinary", at] = sum(a > b for a, b in pairs)
+        told["that many by chance", at] = sum(shares[at])
+        told["largest other rise", at] = max(rises)
+        told["largest ordinary rise", at] = max(ordinary[at])
+        told["loss at the end, median", at] = statistics.median(ends[at])
+        told["loss at the end, mean", at] = statistics.mean(ends[at])
+    return dict(sorted(told.items(), key=lambda item: ORDER.index(item[0][0])))
+
+
+ORDER = (
+    "above the ordinary",
+    "that many by chance",
+    "largest other rise",
+    "largest ordinary rise",
+    "loss at the end, median",
+    "loss at the end, mean",
+)
+
+
 def report(results):
     bounds = [named(bound) for bound in BOUNDS]
     lags = [f"{lag:g}" for lag in LAGS]
@@ -303,6 +372,18 @@ def report(results):
         bounds,
         ".3f",
     )
+    seeds = {
+        row["seed"] for row in results.rows if row["question"] == "schedule"
+    }
+    table(
+        f"{len(seeds)} schedules: in how many an update of a worker with more "
+        "lag than is ordinary raises the loss by more than any ordinary one, "
+        "and rises in parts of the first loss",
+        ["what"],
+        of_schedules(results),
+        bounds,
+        ".3f",
+    )
     print(
         "\nThe least max_lag that leaves out little enough: "
         f"{named(least_bound(results))}. The default: "
@@ -322,7 +403,7 @@ def main():
     for key in settings(workers, args.seeds):
         if not results.has(key):
             question, *setting = key
-            results.add(key, QUESTIONS[question](*setting))
+            results.found(key, QUESTIONS[question](*setting))
     report(results)
     print(f"\n{time.process_time() - begin:.0f} s of one core")
     _report.write(args, {"rows": results.rows})
