@@ -1,0 +1,167 @@
+"""Three of Keras' examples with another strategy and optimizer, nothing else.
+
+    nice python benchmarks/bench_examples.py [--csv=PATH] [--data_dir=DIR]
+        [--seeds=3] [--examples=image,text,tabular] [--minutes=0]
+        [--ways=stock,2,4,...]
+
+The networks are in `_keras_examples`, with what their data is replaced by.
+Each is trained by stock Keras and Adam on one device; that is what
+`MirroredStrategy` computes on several, with the same global batch. Then as
+p = 2 and p = 4 elastic workers, on the same samples in batches of the same
+size, each worker on its part: `Elastic("adam")` with its defaults in an
+`ElasticMirroredStrategy`. The test accuracy of the center is compared.
+
+*Ways* are "stock", a number of workers, or one with a knob that is turned:
+"4 communication_period=1", "4 learning_rate=0.002".
+
+With --csv each run is appended as it ends, and what the file has is not done
+again; with --minutes none begins after so long.
+"""
+
+import contextlib
+import platform
+import statistics
+import sys
+import time
+
+import _keras_examples
+import _report
+import keras
+import tensorflow as tf
+
+import tf_elastic as te
+
+KEY = ("example", "way", "seed")
+FIELDS = (
+    *KEY,
+    *("data", "batch_size", "epochs", "samples", "accuracy", "loss"),
+    *("processor_s", "python", "tensorflow", "keras"),
+)
+STOCK = "stock"
+WAYS = f"{STOCK},2,4"
+WITHIN = 0.01
+# What is an integer; all other knobs are numbers.
+INTEGERS = ("communication_period",)
+
+
+def knobs_of(way):
+    """{name: number} of "4 name=number name=number"."""
+    found = dict(knob.split("=") for knob in way.split()[1:])
+    return {
+        name: int(value) if name in INTEGERS else float(value)
+        for name, value in found.items()
+    }
+
+
+def compiled(example, data, way):
+    """The example's model: only strategy and optimizer differ."""
+    knobs = {} if way == STOCK else knobs_of(way)
+    learning_rate = knobs.pop("learning_rate", 0.001)
+    scope = contextlib.nullcontext()
+    if way != STOCK:
+        scope = te.strategies.ElasticMirroredStrategy(
+            ["CPU:0"], workers_per_device=int(way.split()[0])
+        ).scope()
+    with scope:
+        optimizer = keras.optimizers.Adam(learning_rate)
+        if way != STOCK:
+            optimizer = te.optimizers.Elastic(optimizer, **knobs)
+        model = example.model(data)
+        model.compile(optimizer, loss=example.loss, metrics=["accuracy"])
+    return model
+
+
+def run(example, data, way, seed):
+    """Trains and tests; see FIELDS."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    begin = time.process_time()
+    model = compiled(example, data, way)
+    history = model.fit(
+        *data.train,
+        batch_size=example.batch_size,
+        epochs=example.epochs,
+        verbose=0,
+    )
+    loss, accuracy = model.evaluate(*data.test, batch_size=500, verbose=0)
+    return {
+        "data": example.data,
+        "batch_size": example.batch_size,
+        "epochs": len(history.epoch),
+        "samples": len(data.train[0]) * example.epochs,
+        "accuracy": round(accuracy, 5),
+        "loss": round(loss, 5),
+        "processor_s": round(time.process_time() - begin, 1),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def report(rows):
+    """Prints the table: accuracies, and differences to stock's, in points."""
+    found = {
+        (row["example"], row["way"], row["seed"]): float(row["accuracy"])
+        for row in rows
+    }
+    print("| example | way | accuracy, % | minus stock, points | verdict |")
+    print("|---" * 5 + "|")
+    for kind, way in dict.fromkeys(key[:2] for key in found):
+        seeds = [key[2] for key in found if key[:2] == (kind, way)]
+        own = [found[kind, way, seed] for seed in seeds]
+        line = f"| {kind} | {way} | " + _told(own, ".1f")
+        both = [s for s in seeds if (kind, STOCK, s) in found]
+        if way == STOCK or not both:
+            print(f"{line} | | |")
+            continue
+        less = [found[kind, way, s] - found[kind, STOCK, s] for s in both]
+        close = abs(statistics.mean(less)) <= WITHIN
+        better = statistics.mean(less) > WITHIN
+        verdict = "within one point" if close else "better"
+        if not close and not better:
+            verdict = "worse"
+        print(f"{line} | {_told(less, '+.1f')} | {verdict} |")
+
+
+def _told(numbers, form):
+    each = ", ".join(format(100 * number, form) for number in numbers)
+    return f"{format(100 * statistics.mean(numbers), form)} ({each})"
+
+
+def main():
+    """Runs what is not in the file yet."""
+    args = _report.parse_args(
+        __doc__,
+        csv="",
+        data_dir="",
+        seeds=3,
+        examples="image,text,tabular",
+        ways=WAYS,
+        minutes=0.0,
+    )
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    rows = _report.Rows(args.csv, FIELDS, KEY)
+    known = _keras_examples.examples(args.data_dir)
+    data = {}
+    begin = time.monotonic()
+    for seed in range(args.seeds):
+        for kind in args.examples.split(","):
+            for way in args.ways.split(","):
+                key = (kind, way, seed)
+                late = args.minutes and (
+                    time.monotonic() - begin > 60 * args.minutes
+                )
+                if rows.has(key) or late:
+                    continue
+                if kind not in data:
+                    data[kind] = known[kind].read()
+                found = run(known[kind], data[kind], way, seed)
+                rows.add([{**dict(zip(KEY, key, strict=True)), **found}])
+                print(key, found, file=sys.stderr, flush=True)
+    report(rows.rows)
+    _report.write(args, {"rows": rows.rows})
+
+
+if __name__ == "__main__":
+    main()
