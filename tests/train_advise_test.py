@@ -50,6 +50,12 @@ def test_the_whole_of_it(capsys):
     assert "Epoch" not in out
 
 
+def test_a_virtual_cluster_has_a_protocol(asked):
+    found = asked("--virtual_workers=3", "--protocol=blocking")
+    assert (found["num_workers"], found["protocol"]) == (3, "blocking")
+    assert asked("--virtual_workers=3")["protocol"] is None
+
+
 def test_the_settings_are_passed_on(asked):
     assert asked(
         "--workers=3", "--order=round_robin", "--beta=0.6", "--nonesterov"

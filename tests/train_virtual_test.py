@@ -11,6 +11,7 @@ from tests.train_run_test import arrays_of
 from tests.train_run_test import read_history
 from tests.train_run_test import run
 from tf_elastic.timeline import event_file
+from tf_elastic.timeline import verify
 
 TIMING = {
     "step": {"kind": "lognormal", "mean": 0.1, "sigma": 0.5},
@@ -84,6 +85,7 @@ def test_its_events_are_those_of_a_cluster(whole):
         for e in events
         if (e.kind, e.outcome) == ("exchange", "applied") and e.shard == 0
     ]
+    assert verify.verify(events) == []
     assert len(applied) == virtual["updates"]
     assert sum(e.bytes for e in applied) == virtual["bytes"]
     assert {e.worker for e in events} == {0, 1, 2}

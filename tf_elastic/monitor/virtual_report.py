@@ -42,7 +42,7 @@ def rows(virtual: dict[str, Any]) -> list[tuple[str, str]]:
         f"{name} {share:.0%}" for name, share in virtual["shares"].items()
     )
     lost = ", ".join(
-        f"{virtual[name]} {name}"
+        f"{name} {virtual[name]}"
         for name in ("dropped", "restarts", "deaths")
         if virtual[name]
     )

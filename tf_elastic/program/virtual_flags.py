@@ -7,8 +7,9 @@ FLAGS = [
     Flag(
         "virtual_workers", "integer", None,
         "Rehearse a cluster of so many workers on one device, in virtual "
-        "time; --protocol, --max_lag and --events are as in a cluster, "
-        "but the events are written at the end.",
+        "time. An epoch is one pass over the data by all of them together. "
+        "--protocol, --max_lag and --events are as in a cluster, but the "
+        "events are written at the end.",
         "none",
     ),
     Flag(

@@ -71,6 +71,8 @@ def _tell(plan: Plan, rows: Results, out: str) -> None:
         console.say("No run is done: there is nothing to rank.")
         return
     console.say(f"\n{ranking.table(every, plan.targets)}\n")
+    if not any(count for one in every for count in one.reached):
+        console.say("No run has come to a target: it is the last error.")
     console.say(f"rows:     {rows.path}")
     try:
         console.say(f"picture:  {picture.draw(every, plan.targets, out)}")
