@@ -58,7 +58,7 @@ class Quadratic(keras.Model):
 
     def call(self, inputs):
         w = tf.concat([tf.convert_to_tensor(v) for v in self.weights], axis=0)
-        hessian_w = tf.linalg.matvec(tf.constant(HESSIAN), w)
+        hessian_w = tf.linalg.matvec(tf.constant(HESSIAN, w.dtype), w)
         return tf.tensordot(w, hessian_w, 1) / 2 - tf.linalg.matvec(inputs, w)
 
 
