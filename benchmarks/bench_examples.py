@@ -11,8 +11,8 @@ p = 2 and p = 4 elastic workers, on the same samples in batches of the same
 size, each worker on its part: `Elastic("adam")` with its defaults in an
 `ElasticMirroredStrategy`. The test accuracy of the center is compared.
 
-*Ways* are "stock", a number of workers, or one with a knob that is turned:
-"4 communication_period=1", "4 learning_rate=0.002".
+*Ways* are "stock", a number of workers, or one of these with a knob that is
+turned: "4 communication_period=1", "4 learning_rate=0.002".
 
 With --csv each run is appended as it ends, and what the file has is not done
 again; with --minutes none begins after so long.
@@ -55,16 +55,17 @@ def knobs_of(way):
 
 def compiled(example, data, way):
     """The example's model: only strategy and optimizer differ."""
-    knobs = {} if way == STOCK else knobs_of(way)
+    kind, *_ = way.split()
+    knobs = knobs_of(way)
     learning_rate = knobs.pop("learning_rate", 0.001)
     scope = contextlib.nullcontext()
-    if way != STOCK:
+    if kind != STOCK:
         scope = te.strategies.ElasticMirroredStrategy(
-            ["CPU:0"], workers_per_device=int(way.split()[0])
+            ["CPU:0"], workers_per_device=int(kind)
         ).scope()
     with scope:
         optimizer = keras.optimizers.Adam(learning_rate)
-        if way != STOCK:
+        if kind != STOCK:
             optimizer = te.optimizers.Elastic(optimizer, **knobs)
         model = example.model(data)
         model.compile(optimizer, loss=example.loss, metrics=["accuracy"])
