@@ -162,7 +162,11 @@ class BankedExtended(VirtualClusterExtended):
         parts = compat.split_rows(arguments, self.num_workers)
         turn = run_once
         if tf.inside_function():  # traced once for all of them
-            turn = tf.function(run_once, autograph=False)
+            turn = tf.function(
+                run_once,
+                autograph=False,
+                experimental_attributes={"_noinline": True},
+            )
         result = None
         for i in range(self.num_workers):
             part = tf.nest.map_structure(
