@@ -114,14 +114,14 @@ def load(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
         for variable in _model_variables(optimizer)["trained"]:
             variable.stop_moving(variable.numpy())
         return
-    if optimizer._exchange.under_way is not None:
-        # First of all, since it says whose turn it is.
-        optimizer._exchange.under_way.resume(
-            {name: np.asarray(store[name]) for name in names}
-        )
     followers = _followers_of(optimizer)
     # What is set with a variable: how, and to what.
     waiting: dict[int, list[tuple[Callable[..., object], np.ndarray]]] = {}
+    if optimizer._exchange.under_way is not None:
+        # First of all, since it says whose turn it is.
+        waiting = optimizer._exchange.under_way.resume(
+            {name: np.asarray(store[name]) for name in names}
+        )
     for k, variable in enumerate(own):
         values = np.asarray(store[f"variable.{k}"])
         if id(variable) in followers:

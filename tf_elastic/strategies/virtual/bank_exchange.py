@@ -30,6 +30,7 @@ from tf_elastic.strategies.virtual.places import Place
 from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.strategies.virtual.places import Tensors
 from tf_elastic.strategies.virtual.places import WorkerValues
+from tf_elastic.strategies.virtual.set_anew import under_way_of
 from tf_elastic.strategies.virtual.under_way import UnderWay
 from tf_elastic.timeline.virtual import moves
 
@@ -48,6 +49,7 @@ class BankExchange:
         is_before: whether workers exchange before their steps.
         answers_later: whether a worker goes on before it is answered.
         p_varies: whether workers come and go.
+        written: see `under_way_of`.
         jit_compile: True, False, or "auto".
     """
 
@@ -65,6 +67,7 @@ class BankExchange:
         is_before: bool,
         answers_later: bool,
         p_varies: bool,
+        written: Callable[[], tf.Tensor],
         jit_compile: bool | str,
     ) -> None:
         self.kinds = kinds
@@ -95,6 +98,10 @@ class BankExchange:
         self._pieces = Pieces(
             spec.rule, self.parameters, dtypes, bank.num_workers
         )
+        mails = self.mail, self.total
+        self._anew = under_way_of(
+            self._variables, self._pieces.rule_of, *mails, written
+        )
         self._functions: dict[str, Callable[..., Any]] = {}
         # What the optimizer does when the center has moved.
         self.updated: Callable[[Moment], None] = lambda moment: None
@@ -112,12 +119,17 @@ class BankExchange:
     @property
     def variables(self) -> list[tf.Variable]:
         """All that is under way."""
-        return [
-            self.rates.numbers,
-            *self.mail.variables,
-            *self.total.variables,
-            *self._sent_from.variables,
-        ]
+        mails = (self.mail, self.total, self._sent_from)
+        return [self.rates.numbers, *(v for m in mails for v in m.variables)]
+
+    @property
+    def by_variable(self) -> dict[int, list[tf.Variable]]:
+        """What is under way of each variable, by its `id`."""
+        mails = (self.mail, self.total, self._sent_from)
+        return {
+            id(variable): [m.variables[k] for m in mails if m.has(k)]
+            for k, variable in enumerate(self._variables)
+        }
 
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""

@@ -48,11 +48,14 @@ class VirtualClock:
         self._bank = bank
         self._turns: Turns | None = None
         self._may_wait = self._has_early = True
-        self._before_first = 0.0  # s, in timelines of earlier optimizers
         with tf.init_scope(), tf.device(_HOST):
             # Steps that were taken, then the step that comes, as a `Move`.
             self.state = tf.Variable(
                 [0] * (1 + _FIELDS), trainable=False, dtype=tf.int64
+            )
+            # s, in timelines of earlier optimizers.
+            self.before_first = tf.Variable(
+                0.0, trainable=False, dtype=tf.float64
             )
 
     def begin(self, turns: Turns) -> None:
@@ -73,7 +76,7 @@ class VirtualClock:
                 f"The timeline is one of {timeline.num_workers} workers. "
                 f"Received: num_workers={p}."
             )
-        self._before_first = self.seconds
+        seconds = self.seconds
         self._turns = turns
         if turns.turn(0).step is None:
             raise ValueError(
@@ -81,6 +84,7 @@ class VirtualClock:
             )
         _, step = turns.early(0)
         with tf.init_scope():
+            self.before_first.assign(seconds)
             self.state.assign([0, *step])
             self._bank.give_turn_to(int(step[1]))
 
@@ -100,7 +104,8 @@ class VirtualClock:
     def seconds(self) -> float:
         """Virtual seconds, up to the last step."""
         turns = self.turns
-        return self._before_first + (0.0 if turns is None else turns.time)
+        before = float(self.before_first.numpy())
+        return before + (0.0 if turns is None else turns.time)
 
     def coming_workers(self) -> Iterator[int]:
         """Whose turns will be, from now on.
@@ -113,6 +118,17 @@ class VirtualClock:
             all_moves = self._turns.timeline.moves()
             steps = (m.worker for m in all_moves if m.kind in moves.STEPS)
             yield from itertools.islice(steps, self.steps, None)
+
+    def written(self) -> tf.Tensor:
+        """See `Turns.written`, as of now."""
+        with tf.device(_HOST):
+            written = tf.numpy_function(
+                lambda number: self._known_turns().written(int(number)),
+                [self.state[0]],
+                tf.int64,
+                stateful=True,
+            )
+        return tf.ensure_shape(written, [self._bank.num_workers])
 
     def go_on_at(self, state: tf.Tensor) -> None:
         """Goes on where another run has been, of the same timeline.

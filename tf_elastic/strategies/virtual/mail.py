@@ -34,6 +34,10 @@ class Mail:
                 for shape, dtype in zip(shapes, dtypes, strict=False)
             ]
 
+    def has(self, k: int) -> bool:
+        """Whether it has a variable, by its place."""
+        return k < len(self.variables)
+
     # By the resource, since all that `tf.Variable` has for it reads the whole.
 
     def get(self, row: tf.Tensor, k: int) -> tf.Tensor:

@@ -26,6 +26,14 @@ class Timeline(Protocol):
         """All that happens, in order; each call begins anew."""
 
 
+_WRITING = frozenset(
+    (
+        *(moves.MAKE, moves.TURN_OVER, moves.READ, moves.APPLY),
+        *(moves.ARRIVE, moves.ADD, moves.ANSWER),
+    )
+)
+
+
 class Turn(NamedTuple):
     """What comes between two training steps, and the next one."""
 
@@ -76,6 +84,9 @@ class Turns:
         # How often a message has had how many updates between its worker's
         # reading and itself.
         self.staleness: collections.Counter[int] = collections.Counter()
+        # By worker, the kind of the move that has written its mail last, of all
+        # up to what is early in the newest turn; -1 for none.
+        self._written = [-1] * self.timeline.num_workers
         # Of the steps before the newest turn, and what has come after them.
         self.totals = self._new_totals()
 
@@ -128,6 +139,9 @@ class Turns:
             between.append(move)
             self.totals(move)
         early = self._num_early(between, step)
+        for move in (*self._newest.late, *between[:early]):
+            if move.kind in _WRITING:
+                self._written[move.worker] = move.kind
         self._newest = Turn(between[:early], between[early:], step)
         self._number += 1
 
@@ -157,6 +171,18 @@ class Turns:
         turn = self.turn(number)
         step = turn.step or Move(0.0, -1, 0)
         return _rows(turn.early), np.array(step[1:], np.int64)
+
+    def written(self, number: int) -> np.ndarray:
+        """What a worker's mail is by now: of which kind its last move was.
+
+        Args:
+            number: as of `turn`, when what is early was done.
+
+        Returns:
+            Kinds of `moves`, int64 of shape (p,); -1 where there is no mail.
+        """
+        self.turn(number)
+        return np.array(self._written, np.int64)
 
     def late(self, number: int) -> np.ndarray:
         """What is done when its gradient is taken; as of `early`."""

@@ -9,12 +9,16 @@ import tensorflow as tf
 
 from tf_elastic import compat
 
+Set = tuple[Callable[[np.ndarray], object], np.ndarray]
+
 
 class UnderWay(compat.Trackable):  # type: ignore[misc]
     """Messages under way, and whose turn it is; a checkpoint finds it.
 
     Args:
         variables: what there is.
+        with_variables: of a model, what of it begins anew when one is set, by
+            `id`.
         state: one of them, which tells whose turn it is.
         give_turn: makes a state the one that is now, with its turn.
     """
@@ -22,6 +26,7 @@ class UnderWay(compat.Trackable):  # type: ignore[misc]
     def __init__(
         self,
         variables: Sequence[tf.Variable],
+        with_variables: Mapping[int, Sequence[tf.Variable]],
         state: tf.Variable,
         give_turn: Callable[[tf.Tensor], None],
     ) -> None:
@@ -29,24 +34,34 @@ class UnderWay(compat.Trackable):  # type: ignore[misc]
             f"UNDER_WAY_{k}": variable
             for k, variable in enumerate([state, *variables])
         }
+        self._with_variables = with_variables
         self._give_turn = give_turn
 
     def values(self) -> dict[str, np.ndarray]:
         """What there is, by name, in eager code."""
         return {name: v.numpy() for name, v in self._variables.items()}
 
-    def resume(self, values: Mapping[str, np.ndarray]) -> None:
+    def resume(self, values: Mapping[str, np.ndarray]) -> dict[int, list[Set]]:
         """Goes on from what `values` gave, in eager code.
 
         What is of another cluster is left: then this one begins anew.
+
+        Returns:
+            What is to be set once more with variables of a model, by their
+            `id`: how, and to what.
         """
         if any(
             name not in values
             or np.shape(values[name]) != tuple(variable.shape)
             for name, variable in self._variables.items()
         ):
-            return
+            return {}
         self._take(values)
+        names = {id(v): name for name, v in self._variables.items()}
+        return {
+            leader: [(v.assign, values[names[id(v)]]) for v in variables]
+            for leader, variables in self._with_variables.items()
+        }
 
     def _take(self, values: Mapping[str, tf.Tensor | np.ndarray]) -> None:
         state, *others = self._variables

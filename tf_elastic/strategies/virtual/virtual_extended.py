@@ -198,13 +198,17 @@ class VirtualClusterExtended(ElasticExtended):
                 is_before=is_before,
                 answers_later=protocol.answers_later,
                 p_varies=getattr(timeline, "p_varies", False),
+                written=self.clock.written,
                 jit_compile=jit_compile,
             )
         totals = functools.partial(Totals, workload, self.num_workers)
         tell = self._teller_of(timeline)
         self.clock.begin(Turns(timeline, kinds, is_before, totals, tell))
         exchange.under_way = UnderWay(
-            exchange.variables, self.clock.state, self.clock.go_on_at
+            [*exchange.variables, self.clock.before_first],
+            exchange.by_variable,
+            self.clock.state,
+            self.clock.go_on_at,
         )
         return exchange
 
