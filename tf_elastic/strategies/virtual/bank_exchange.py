@@ -31,6 +31,7 @@ from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.strategies.virtual.places import Tensors
 from tf_elastic.strategies.virtual.places import WorkerValues
 from tf_elastic.strategies.virtual.set_anew import under_way_of
+from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.under_way import UnderWay
 from tf_elastic.timeline.virtual import moves
 
@@ -55,6 +56,7 @@ class BankExchange:
 
     closing: Closing | None = None  # See `can_close`.
     under_way: UnderWay | None = None
+    turns: Turns | None = None  # of its timeline
 
     def __init__(
         self,

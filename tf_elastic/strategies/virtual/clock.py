@@ -1,5 +1,6 @@
 """The clock of a virtual cluster, in a graph: whose turn is it?"""
 
+import functools
 import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -172,7 +173,10 @@ class VirtualClock:
         number = self.state[0] + 1
         with tf.device(_HOST):
             early, step = tf.numpy_function(
-                self._early, [number], [tf.int64, tf.int64], stateful=True
+                functools.partial(self._early, exchange.turns),
+                [number],
+                [tf.int64, tf.int64],
+                stateful=True,
             )
         step = tf.ensure_shape(step, [_FIELDS])
         self._bank.end_turn()
@@ -183,7 +187,17 @@ class VirtualClock:
             tf.concat([number[tf.newaxis], step], 0), read_value=False
         )
 
-    def _early(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _early(
+        self, turns: Turns | None, number: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if turns is not self._turns:
+            raise ValueError(
+                "A virtual cluster trains by the optimizer that was built last "
+                "in its scope: there virtual time has begun anew. Received: a "
+                "step of another optimizer. Give each a "
+                "`VirtualClusterStrategy` of its own, or compile the model "
+                "again."
+            )
         return self._known_turns().early(int(number))
 
     def _late(self, number: np.ndarray) -> np.ndarray:

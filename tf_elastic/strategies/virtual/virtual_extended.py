@@ -203,7 +203,8 @@ class VirtualClusterExtended(ElasticExtended):
             )
         totals = functools.partial(Totals, workload, self.num_workers)
         tell = self._teller_of(timeline)
-        self.clock.begin(Turns(timeline, kinds, is_before, totals, tell))
+        exchange.turns = Turns(timeline, kinds, is_before, totals, tell)
+        self.clock.begin(exchange.turns)
         exchange.under_way = UnderWay(
             [*exchange.variables, self.clock.before_first],
             exchange.by_variable,
