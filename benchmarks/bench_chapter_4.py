@@ -1,7 +1,7 @@
 """Chapter 4 of the thesis in a virtual cluster: hours, in pieces.
 
     nice python benchmarks/bench_chapter_4.py --csv=PATH --data_dir=DIR
-        [--scale=0.01] [--only=REGEX] [--seconds=600] [--seeds=1]
+        [--scale=0.01] [--only=REGEX] [--seconds=600] [--seeds=1] [--jobs=1]
     python benchmarks/bench_chapter_4.py --csv=PATH --report
 
 Trains the methods of Figures 4.5 to 4.7 and 4.10 with p = 1, 4, 8 and 16 on
@@ -87,25 +87,28 @@ def of_setting(scale, setting):
     return scale._replace(steps=min(times * scale.steps, scales.FULL_STEPS))
 
 
+def say(line):
+    """A look at a center, while the report is to come."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def run(args):
     """Trains what is left to do, until it is done or the time is over."""
-    from tf_elastic.figures.trained import training
+    from tf_elastic.figures.trained import side_by_side
 
     scale = scales.of(args.scale)
-    stop_at = time.monotonic() + args.seconds
-    for setting in ordered(args.seeds):
-        if not re.fullmatch(args.only or ".*", setting.name):
-            continue
-        if time.monotonic() >= stop_at:
-            return
-        training.train(
-            args.csv,
-            setting,
-            of_setting(scale, setting),
-            data_dir=args.data_dir or None,
-            stop_at=stop_at,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
+    side_by_side.train(
+        args.csv,
+        {
+            setting: of_setting(scale, setting)
+            for setting in ordered(args.seeds)
+            if re.fullmatch(args.only or ".*", setting.name)
+        },
+        jobs=args.jobs,
+        data_dir=args.data_dir or None,
+        stop_at=time.monotonic() + args.seconds,
+        say=say,
+    )
 
 
 def report(runs):
@@ -152,6 +155,7 @@ def main():
         only="",
         seconds=600.0,
         seeds=1,
+        jobs=1,
         report=False,
     )
     if not args.report:

@@ -64,10 +64,10 @@ def test_runs_are_chosen_by_name(program, monkeypatch, tmp_path):
     """And one worker alone is trained for longer."""
     trained = {}
 
-    def train(path, setting, scale, **_):
-        trained[setting.name] = scale.steps
+    def train(path, scales, **_):
+        trained.update({s.name: scale.steps for s, scale in scales.items()})
 
-    monkeypatch.setattr("tf_elastic.figures.trained.training.train", train)
+    monkeypatch.setattr("tf_elastic.figures.trained.side_by_side.train", train)
     monkeypatch.setattr(
         sys,
         "argv",

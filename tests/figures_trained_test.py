@@ -1,5 +1,6 @@
 """Figures of what is trained: from records that are made up, and from a try."""
 
+import concurrent.futures
 import itertools
 import math
 
@@ -14,6 +15,7 @@ from tf_elastic.figures.trained import levels
 from tf_elastic.figures.trained import records
 from tf_elastic.figures.trained import scale
 from tf_elastic.figures.trained import settings as known
+from tf_elastic.figures.trained import side_by_side
 from tf_elastic.figures.trained import tables
 from tf_elastic.figures.trained import training
 from tf_elastic.figures.trained.records import Record
@@ -271,6 +273,46 @@ def test_runs_of_other_data_are_not_mixed(tmp_path):
     records.append(path, looks(setting, [0.5])[0])
     with pytest.raises(ValueError, match="of the same data and batch size"):
         training.train(path, setting, small(3))
+
+
+@pytest.mark.full
+def test_processes_side_by_side(tmp_path):
+    """Both write one file."""
+    settings = [Setting("MSGD", 1, 1, rate) for rate in (0.001, 0.0005)]
+    path = str(tmp_path / "runs.csv")
+    side_by_side.train(
+        path, dict.fromkeys(settings, small(3)), jobs=2, say=print
+    )
+    runs = records.read(path)
+    assert set(runs) == set(settings)
+    for seen in runs.values():
+        assert [record.step for record in seen] == [3]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_left_to_do_is_done_in_order(jobs, tmp_path, monkeypatch):
+    rates = (0.001, 0.0005, 0.0001)
+    settings = [Setting("MSGD", 1, 1, rate) for rate in rates]
+    path = str(tmp_path / "runs.csv")
+    for setting, steps in ((settings[0], 2), (settings[1], 3)):
+        for record in looks(setting, [0.5] * steps, data="digits"):
+            records.append(path, record._replace(batch_size=32))
+    begun = []
+    monkeypatch.setattr(
+        training, "train", lambda path, setting, *_, **__: begun.append(setting)
+    )
+    # In place of processes.
+    monkeypatch.setattr(
+        concurrent.futures,
+        "ProcessPoolExecutor",
+        lambda *_: concurrent.futures.ThreadPoolExecutor(1),
+    )
+    scales = dict.fromkeys(settings, small(3))
+    side_by_side.train(path, scales, jobs=jobs, say=print)
+    assert begun == [settings[0], settings[2]]
+    begun.clear()
+    side_by_side.train(path, scales, jobs=jobs, say=print, stop_at=0.0)
+    assert not begun
 
 
 @pytest.mark.full

@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
                 f"NAME must be one of {', '.join(known)}, or 'all'. "
                 f"Received: {name!r}."
             )
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1. Received: {options.jobs}.")
     path = options.data or os.path.join(options.out, "runs.csv")
     try:
         extras.require("matplotlib", "A figure")
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             runs: Runs = {}
             if figure.runs:
                 if asked is not None:
-                    _train(path, figure.runs, asked, options.data_dir)
+                    _train(path, figure.runs, asked, options)
                 runs = records.read(path)
             picture, numbers = figures.write(figure, options.out, runs)
             _say(f"{picture} {numbers} ({time.monotonic() - start:.1f} s)")
@@ -96,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
         "on where it was stopped (default: train nothing)",
     )
     parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="how many runs are trained at once (default: 1)",
+    )
+    parser.add_argument(
         "--data_dir",
         metavar="DIR",
         help="folder of prepared TensorFlow Datasets, with CIFAR-10",
@@ -107,13 +115,18 @@ def _train(
     path: str,
     settings: Sequence[figures.Setting],
     asked: scale.Scale,
-    data_dir: str | None,
+    options: argparse.Namespace,
 ) -> None:
     # TensorFlow is not loaded for what theory draws.
-    from tf_elastic.figures.trained import training
+    from tf_elastic.figures.trained import side_by_side
 
-    for setting in settings:
-        training.train(path, setting, asked, data_dir=data_dir, say=_say)
+    side_by_side.train(
+        path,
+        dict.fromkeys(settings, asked),
+        jobs=options.jobs,
+        data_dir=options.data_dir,
+        say=_say,
+    )
 
 
 def _say(line: str) -> None:

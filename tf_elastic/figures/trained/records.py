@@ -5,6 +5,7 @@ True
 """
 
 import csv
+import fcntl
 import math
 import os
 from collections.abc import Callable
@@ -92,13 +93,16 @@ def read(path: str | os.PathLike[str]) -> dict[Setting, list[Record]]:
 
 
 def append(path: str | os.PathLike[str], record: Record) -> None:
-    """Adds a record to a file, which is made if there is none."""
+    """Adds a record to a file, which is made if there is none.
+
+    Several processes may.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    is_new = not os.path.exists(path) or not os.path.getsize(path)
     with open(path, "a", encoding="utf-8", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         writer = csv.writer(file)
-        if is_new:
+        if not os.path.getsize(path):
             writer.writerow(Record._fields)
         writer.writerow(record)
 
