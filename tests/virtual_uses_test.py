@@ -1,5 +1,6 @@
 """`VirtualClusterStrategy` in the ways that models are trained."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +10,8 @@ from tests.virtual_training_support import NOISE
 from tests.virtual_training_test import SLOW
 from tf_elastic import optimizers
 from tf_elastic import strategies
+from tf_elastic.timeline.virtual import Timing
+from tf_elastic.timeline.virtual import moves
 
 pytestmark = pytest.mark.usefixtures("float64")
 P, STEPS = 3, 23
@@ -82,3 +85,37 @@ def test_an_optimizer_before_the_newest_is_refused():
 def test_steps_of_an_exchange_are_refused():
     with pytest.raises(ValueError, match="ADMM"):
         support.build(cluster(), lambda: optimizers.ADMM(0.05, elasticity=1.0))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "optimizer"),
+    [
+        ("blocking", lambda: optimizers.EASGD(0.05, communication_period=2)),
+        ("blocking", lambda: optimizers.AsyncMSGD(0.05, momentum=0.5)),
+    ],
+    ids=["difference", "gradient"],
+)
+def test_a_step_that_is_skipped_keeps_nobody(protocol, optimizer):
+    """Gradients that are not finite, of a loss that is scaled."""
+    timing = Timing(step=(1.0, 1.3, 1.9), latency=0.2)
+    strategy = strategies.VirtualClusterStrategy(
+        3, timing=timing, protocol=protocol
+    )
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        scaled = keras.optimizers.LossScaleOptimizer(
+            optimizer(), initial_scale=2.0
+        )
+        model.compile(scaled, loss="mse")
+    x = np.random.default_rng(0).normal(size=(24, 2)).astype("float32")
+    x[5], x[11] = np.inf, np.nan
+    model.fit(x, np.zeros((24, 1)), batch_size=1, shuffle=False, verbose=0)
+    assert strategy.local_steps == 24
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    turns = strategy.extended.clock.turns
+    updates = sum(turns.staleness.values())
+    # What comes before the next gradient waits for it.
+    waiting = sum(m.kind in moves.UPDATES for m in turns.turn(24).late)
+    assert int(scaled.inner_optimizer.center_step.numpy()) == updates - waiting
+    clocks = scaled.inner_optimizer.iterations.value.worker_values()
+    assert clocks.sum() == 22

@@ -49,6 +49,10 @@ class Step:
         self._has_lent = False
         self._graph = compat.default_graph()
 
+    def is_of_this_graph(self) -> bool:
+        """Whether what is built now is in the step's graph, in no branch."""
+        return compat.default_graph() is self._graph
+
     def num_rows(self) -> tf.Tensor:
         """The rows of the batch, of all replicas; int64 scalar."""
         rows = tf.constant(0, tf.int64)

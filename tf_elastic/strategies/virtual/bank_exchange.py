@@ -79,6 +79,7 @@ class BankExchange:
         self._spec = spec
         self.calls_per_step = spec.calls_per_step
         self._rule = spec.rule
+        self.sends = spec.rule.sends
         self._bank = bank
         self._device = device
         self._answers_later = answers_later

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from tf_elastic.core import rules
 from tf_elastic.strategies.stores import Bank
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.places import Live
 from tf_elastic.strategies.virtual.places import Row
+from tf_elastic.strategies.virtual.places import forget_gradients
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.timeline.virtual import moves
 
@@ -54,6 +56,9 @@ class VirtualClock:
             self.state = tf.Variable(
                 [0] * (1 + _FIELDS), trainable=False, dtype=tf.int64
             )
+            # How many had been taken before the newest one that was not
+            # skipped.
+            self._taken = tf.Variable(-1, trainable=False, dtype=tf.int64)
             # s, in timelines of earlier optimizers.
             self.before_first = tf.Variable(
                 0.0, trainable=False, dtype=tf.float64
@@ -168,8 +173,30 @@ class VirtualClock:
 
         tf.cond(tf.shape(late)[0] > 0, do, lambda: None)
 
-    def after_step(self, exchange: BankExchange) -> None:
-        """A step was taken: does all until the next one."""
+    def step_is_taken(self) -> None:
+        """It is not skipped, as one is of gradients that are not finite."""
+        self._taken.assign(self.state[0])
+
+    def _make_up(self, exchange: BankExchange) -> None:
+        """A step was skipped: others and exchanges go on without it."""
+        if self._may_wait:
+            self.before_step(exchange)
+        if exchange.sends == rules.GRADIENT:
+            forget_gradients(Live(), exchange.parameters)
+
+    def after_step(self, exchange: BankExchange, may_be_skipped: bool) -> None:
+        """A step was taken: does all until the next one.
+
+        Args:
+            exchange: of the step.
+            may_be_skipped: whether `step_is_taken` tells if it was.
+        """
+        if may_be_skipped:
+            tf.cond(
+                tf.equal(self._taken, self.state[0]),
+                lambda: None,
+                lambda: self._make_up(exchange),
+            )
         number = self.state[0] + 1
         with tf.device(_HOST):
             early, step = tf.numpy_function(

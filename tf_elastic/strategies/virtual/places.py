@@ -46,6 +46,21 @@ class Row:
 Place = Live | Row
 
 
+def forget_gradients(
+    place: Place, parameters: Sequence[ExchangedVariable]
+) -> None:
+    """A worker has no gradient that it could send.
+
+    Args:
+        place: where it is.
+        parameters: of an exchange of gradients.
+    """
+    for parameter in parameters:
+        if parameter.slot is not None:
+            store = parameter.slot.store
+            place.set(store, tf.zeros_like(place.get(store)))
+
+
 class WorkerValues(NamedTuple):
     """What a worker's messages are made of, one entry for each variable."""
 

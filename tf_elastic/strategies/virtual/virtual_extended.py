@@ -82,6 +82,7 @@ class VirtualClusterExtended(ElasticExtended):
         self._model = ""  # its fingerprint
         self._rates_of: RatesOf | None = None
         self._events = events
+        self._may_skip = False  # the step that is being built
 
     @property
     def num_workers(self) -> int:
@@ -286,6 +287,10 @@ class VirtualClusterExtended(ElasticExtended):
         exchange.rates.note(self._bank.turn, clock)
         if moment == "before":
             self.clock.before_step(exchange)
+        else:
+            # In a branch, as of what scales the loss.
+            self._may_skip = not self.step.is_of_this_graph()
+            self.clock.step_is_taken()
 
     def counting(self, then: Callable[[], None]) -> Callable[[Moment], None]:
         """What is done when the center has moved, of what follows an exchange.
@@ -312,7 +317,7 @@ class VirtualClusterExtended(ElasticExtended):
         exchange = step.optimizers[0][1]
         arrived = [tensor for own in step.batch for tensor in own]
         with tf.control_dependencies(arrived):
-            self.clock.after_step(exchange)
+            self.clock.after_step(exchange, self._may_skip)
 
     def follow(self, variables: Sequence[ElasticVariable], step: Step) -> None:
         """Lets centers follow a worker whose period has ended, by a p-th."""
