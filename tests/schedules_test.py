@@ -150,7 +150,7 @@ class Watch(keras.callbacks.Callback):
         self._turns = Turns(
             timeline,
             kinds.KINDS[load.protocol],
-            turns.may_wait,
+            turns.waits,
             lambda: Totals(load, timeline.num_workers),
         )
         self._center = self._read()

@@ -122,7 +122,11 @@ def test_what_a_resumed_run_keeps(whole, capsys, monkeypatch):
         assert f"Received: --{flag}" in error and "keeps its settings" in error
 
 
-def test_a_method_that_has_no_virtual_cluster():
-    _, err = run("--virtual_workers=2", "--optimizer=admm", status=2)
-    assert "must not be a part of the exchange. Received: ADMM" in err
+def test_a_method_whose_steps_are_a_part_of_the_exchange(tmp_path):
+    admm = ("--virtual_workers=2", "--optimizer=admm", "--step_seconds=0.1")
+    short = ("--timing=1gbit", "--epochs=1", "--steps_per_epoch=4")
+    out, _ = run(*admm, *short, "--model_dir=run", cwd=tmp_path)
+    assert "4 of all workers" in out and "goodput" in out
+    _, err = run(*admm, "--max_staleness=3", status=2)
+    assert "a part of ADMM's center counts however old it is" in err
     assert "Choose another --optimizer" in err

@@ -53,11 +53,7 @@ def state(model):
 def in_turn(case):
     """Those that meet one after another in both."""
     method = registry.of_class(type(case.make()))
-    return (
-        case.num_workers > 1
-        and "round_robin" in method.orders
-        and method.name != "ADMM"  # refused
-    )
+    return case.num_workers > 1 and "round_robin" in method.orders
 
 
 DECAY = keras.optimizers.schedules.InverseTimeDecay(0.05, 3, 0.5)
@@ -85,8 +81,22 @@ CASES = {name: case for name, case in cases.CASES.items() if in_turn(case)} | {
             DECAY, momentum=0.5, adjustment="inverse_sqrt", jit_compile=False
         )
     ),
+    "ADMM, each step": cases.Case(
+        lambda: optimizers.ADMM(DECAY, elasticity=0.5, jit_compile=False)
+    ),
+    "ADMM, accumulation": cases.Case(
+        lambda: optimizers.ADMM(
+            DECAY,
+            communication_period=2,
+            gradient_accumulation_steps=2,
+            jit_compile=False,
+        )
+    ),
 }
-IN_MAKE_TEST = {"EAMSGD, first cut", "MVADownpour", "AsyncMSGD", "EASGD"}
+IN_MAKE_TEST = {
+    *("EAMSGD, first cut", "MVADownpour", "AsyncMSGD", "EASGD"),
+    *("ADMM", "ADMM, each step"),
+}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,12 @@ def async_msgd():
     )
 
 
+def admm():
+    return optimizers.ADMM(0.05, communication_period=2, jit_compile=False)
+
+
 WAYS = {
+    "admm-blocking": (admm, "blocking", SLOW),
     "eamsgd-blocking": (eamsgd, "blocking", FAULTY),
     "eamsgd-overlapped": (eamsgd, "overlapped", SLOW),
     "downpour-overlapped": (downpour, "overlapped", FAULTY),

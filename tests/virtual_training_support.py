@@ -112,14 +112,14 @@ class Beside(keras.callbacks.Callback):
             if move.kind in kinds.STEPS:
                 break
             between.append(move)
-        early = len(between)
-        if self.strategy.extended.clock.turns.may_wait:
-            own = [
-                i + 1
-                for i, m in enumerate(between)
-                if m.worker == move.worker and m.kind in kinds.MOVING
-            ]
-            early = max(own, default=0)
+        waits = self.strategy.extended.clock.turns.waits
+        must_not = [
+            i + 1
+            for i, m in enumerate(between)
+            if m.kind not in waits
+            or (m.worker == move.worker and m.kind in kinds.MOVING)
+        ]
+        early = max(must_not, default=0)
         self._do(between[:early])
         self._late, self._next = between[early:], move
 

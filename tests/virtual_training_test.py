@@ -140,6 +140,18 @@ def diloco(tau):
     )
 
 
+def admm(tau):
+    return (
+        lambda: optimizers.ADMM(
+            Decay(),
+            elasticity=0.5,
+            communication_period=tau,
+            jit_compile=False,
+        ),
+        lambda *args: reference.Admm(*args, decay, elasticity=0.5),
+    )
+
+
 def sync_sgd():
     return (
         lambda: optimizers.SyncSGD(Decay(), momentum=0.5, jit_compile=False),
@@ -232,3 +244,15 @@ def test_the_fastest_of_a_round(methods):
     """A quorum: a mean is of those who have come, the others begin again."""
     beside = trained_beside(SLOW, "synchronous", methods, p=3, quorum=2)
     assert beside.seen >= {"collect", "restart", "drop"}
+
+
+@pytest.mark.parametrize("tau", [1, 3])
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_steps_that_are_a_part_of_the_exchange(timing, tau):
+    """A part of ADMM's center counts however late it comes."""
+    beside = trained_beside(TIMINGS[timing], None, admm(tau), max_lag=2.0)
+    assert beside.seen >= {"ask", "answer", "settling_step", "arrive"}
+    assert ("step" in beside.seen) == (tau > 1)
+    assert "drop" not in beside.seen
+    if timing == "faulty":
+        assert beside.seen >= {"die", "join"}

@@ -38,6 +38,10 @@ CASES = {
     "async_msgd-round_robin": lambda: optimizers.AsyncMSGD(
         0.02, momentum=0.5, delay_compensation=0.1, adjustment="inverse_sqrt"
     ),
+    "admm-round_robin": lambda: optimizers.ADMM(0.1, elasticity=0.5),
+    "admm-round_robin-period": lambda: optimizers.ADMM(
+        0.1, elasticity=0.5, communication_period=3
+    ),
     "diloco-gauss_seidel": lambda: optimizers.DiLoCo(
         SGD(0.1, momentum=0.5), communication_period=4
     ),

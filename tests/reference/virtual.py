@@ -328,3 +328,48 @@ class SyncSgd(Cluster):
         self.c = self.c + self.u
         self.total = 0 * self.total
         self.collect_s(move)
+
+
+class Admm(Cluster):
+    """l -= x - c; x = (x - eta g + eta rho (l + c)) / (1 + eta rho).
+
+    With r, the c as it was when the period began. The center is the mean of
+    the parts x - l, as they have last come: q.
+    """
+
+    def __init__(self, *args, elasticity):
+        super().__init__(*args)
+        self.rho = elasticity
+        self.l = np.zeros_like(self.x)
+        self.r, self.q = self.x.copy(), self.x.copy()
+
+    def local_step(self, i):
+        eta = self.rate(i)
+        towards = self.l[i] + self.r[i]
+        self.x[i] = self.x[i] - eta * self.g[i] + eta * self.rho * towards
+        self.x[i] /= 1 + eta * self.rho
+        self.clock[i] += 1
+
+    def ask(self, i, move):
+        pass
+
+    def settling_step(self, i, move):
+        self.r[i] = self.m[i]
+        self.l[i] = self.l[i] - (self.x[i] - self.r[i])
+        self.local_step(i)
+
+    def make(self, i, move):
+        self.m[i] = self.x[i] - self.l[i] - self.q[i]
+        self.make_s(i)
+
+    def arrive(self, i, move):
+        self.c = self.c + self.m[i] / move.num_workers
+        self.arrive_s(i, move)
+        self.q[i] = self.q[i] + self.m[i]
+
+    def settle(self, i, move):
+        pass
+
+    def restart(self, i, move):
+        super().restart(i, move)
+        self.l[i], self.r[i], self.q[i] = 0.0, self.x[i], self.x[i]

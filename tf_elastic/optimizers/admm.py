@@ -144,6 +144,7 @@ class ADMM(PushOptimizer):
             self.elasticity,
             self.communication_period,
             self._numbers,
+            self._calls_per_step(),
         )
 
     def update_step(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import keras
@@ -146,6 +147,10 @@ class AdmmVariable(NamedTuple):
     anchor: tf.Variable  # the center as it was last read
     pushed: tf.Variable  # the worker's part of the center
 
+    # As of an `ExchangedVariable`, which has more.
+    velocity = slot = None
+    parent = MappingProxyType[str, tf.Variable]({})
+
     def point(self, worker: int) -> tf.Tensor:
         """The point x of one worker, of the variable's shape.
 
@@ -153,6 +158,28 @@ class AdmmVariable(NamedTuple):
             worker: index of the worker, from 0.
         """
         return self.variable.store.read(worker)
+
+    @property
+    def stored_in(self) -> list[tf.Variable]:
+        """The variables that a worker's message is made of."""
+        return [self.variable, self.multiplier, self.pushed]
+
+    def message(self, worker: int) -> tf.Tensor:
+        """What a worker's part has changed by, since it was brought.
+
+        Args:
+            worker: its index, from 0.
+        """
+        stored = [v.store.read(worker) for v in self.stored_in]
+        return self.message_of(rules.INCREMENT, stored, None)
+
+    def message_of(
+        self, sends: str, stored: Sequence[tf.Tensor], slot: None
+    ) -> tf.Tensor:
+        """The same of what is stored; see `ExchangedVariable`."""
+        del sends, slot
+        x, multiplier, pushed = stored
+        return core.admm.contribution(x, multiplier) - pushed
 
 
 class AdmmSpec(NamedTuple):
@@ -168,11 +195,25 @@ class AdmmSpec(NamedTuple):
     communication_period: int  # tau
     # The learning rate at a worker's clock: a float64 vector of one.
     numbers: Callable[[tf.Tensor], tf.Tensor]
+    calls_per_step: int = 1  # of the optimizer, for one local step
+
+    # As of an `ExchangeSpec`: the rule keeps no numbers.
+    kept = MappingProxyType[str, keras.Variable]({})
 
     @property
     def takes_steps(self) -> bool:
         """Whether the workers' steps are a part of the exchange."""
         return True
+
+    def rates(
+        self,
+        num_workers: int,
+        clock: int | tf.Tensor,
+        numbers: Sequence[float | tf.Tensor],
+    ) -> rules.Rates:
+        """None: the center moves by a p-th of what is brought."""
+        del num_workers, clock, numbers
+        return {}
 
 
 # What a strategy is told.

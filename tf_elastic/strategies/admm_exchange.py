@@ -73,14 +73,7 @@ class AdmmExchange(DeviceExchange):
 
     def _parts(self, i: int) -> Tensors:
         """What worker i would bring the center now."""
-        return [
-            core.admm.contribution(
-                parameter.point(i),
-                parameter.multiplier.store.read(i),
-            )
-            - parameter.pushed.store.read(i)
-            for parameter in self.parameters
-        ] + [
+        return [parameter.message(i) for parameter in self.parameters] + [
             rules.Follow().delta(
                 variable.store.read(i),
                 {"center": variable.store.center_at(i).read_value()},

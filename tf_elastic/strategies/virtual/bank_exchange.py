@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_elastic.core import rules
 from tf_elastic.optimizers.compiled import compile_for
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.stores import Bank
@@ -60,7 +60,7 @@ class BankExchange:
 
     def __init__(
         self,
-        spec: ExchangeSpec,
+        spec: Spec,
         statistics: Sequence[ElasticVariable],
         bank: Bank,
         device: str,
@@ -73,6 +73,7 @@ class BankExchange:
         jit_compile: bool | str,
     ) -> None:
         self.kinds = kinds
+        self.waits: Collection[int] = kinds if is_before else ()  # See `Turns`.
         self._is_before = is_before
         self.parameters = list(spec.parameters)
         self.statistics = list(statistics)
@@ -363,9 +364,8 @@ class BankExchange:
     def _move_center(
         self, parents: Parents, packed: Packed, moment: Moment
     ) -> None:
-        for k, (variable, parent) in enumerate(
-            zip(self._variables, parents, strict=True)
-        ):
+        pairs = zip(self._variables, parents, strict=True)
+        for k, (variable, parent) in enumerate(pairs):
             shown = self._pieces.rule_of(k).shown
             variable.store.centers[0].assign(parent[shown], read_value=False)
         for parameter, parent in zip(self.parameters, parents, strict=False):

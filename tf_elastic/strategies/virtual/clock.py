@@ -26,17 +26,17 @@ _DOES: dict[int, Callable[[BankExchange, Moment], None]] = {
     moves.VISIT: lambda exchange, moment: exchange.visit(
         moment, Row(moment.worker)
     ),
-    moves.MAKE: BankExchange.make,
-    moves.TURN_OVER: BankExchange.turn_over,
-    moves.READ: BankExchange.read,
-    moves.APPLY: BankExchange.apply,
-    moves.ARRIVE: BankExchange.arrive,
-    moves.ADD: BankExchange.add,
-    moves.COLLECT: BankExchange.collect,
-    moves.ANSWER: BankExchange.answer,
-    moves.SETTLE: BankExchange.settle,
-    moves.RESTART: BankExchange.restart,
-    moves.JOIN: BankExchange.join,
+    moves.MAKE: lambda exchange, moment: exchange.make(moment),
+    moves.TURN_OVER: lambda exchange, moment: exchange.turn_over(moment),
+    moves.READ: lambda exchange, moment: exchange.read(moment),
+    moves.APPLY: lambda exchange, moment: exchange.apply(moment),
+    moves.ARRIVE: lambda exchange, moment: exchange.arrive(moment),
+    moves.ADD: lambda exchange, moment: exchange.add(moment),
+    moves.COLLECT: lambda exchange, moment: exchange.collect(moment),
+    moves.ANSWER: lambda exchange, moment: exchange.answer(moment),
+    moves.SETTLE: lambda exchange, moment: exchange.settle(moment),
+    moves.RESTART: lambda exchange, moment: exchange.restart(moment),
+    moves.JOIN: lambda exchange, moment: exchange.join(moment),
 }
 
 
@@ -75,7 +75,7 @@ class VirtualClock:
         """
         p = self._bank.num_workers
         timeline = turns.timeline
-        self._may_wait = turns.may_wait
+        self._may_wait = bool(turns.waits)
         self._has_early = turns.has_early
         if timeline.num_workers != p:
             raise ValueError(
@@ -145,8 +145,12 @@ class VirtualClock:
         self._bank.give_turn_to(state[1 + Moment._fields.index("worker")])
         self.state.assign(state)
 
-    def before_step(self, exchange: BankExchange) -> None:
-        """The gradient is taken, of the worker whose turn it is."""
+    def before_step(self, exchange: BankExchange) -> Moment:
+        """The gradient is taken, of the worker whose turn it is.
+
+        Returns:
+            The moment of the step.
+        """
         if self._may_wait:
             self._do_late(exchange)
         moment = Moment(*tf.unstack(self.state[1:]))
@@ -158,6 +162,7 @@ class VirtualClock:
                 moves.VISITING_STEP: lambda: exchange.visit(moment, Live()),
             },
         )
+        return moment
 
     def _do_late(self, exchange: BankExchange) -> None:
         """What could wait; nothing of it moves the worker itself."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
-from tf_elastic.optimizers.exchange_spec import ExchangeSpec
+from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.exchange_spec import in_float64
 
 
@@ -37,7 +37,7 @@ class RatesOfMoment:
 
     def __init__(
         self,
-        spec: ExchangeSpec,
+        spec: Spec,
         num_workers: int,
         p_varies: bool,
         answers_later: bool,

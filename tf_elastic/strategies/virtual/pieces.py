@@ -12,6 +12,7 @@ from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.strategies.virtual.places import Tensors
 from tf_elastic.strategies.virtual.places import WorkerValues
@@ -35,7 +36,7 @@ class Pieces:
     def __init__(
         self,
         rule: Rule,
-        parameters: Sequence[ExchangedVariable],
+        parameters: Sequence[ExchangedVariable | AdmmVariable],
         dtypes: Sequence[tf.DType],
         num_workers: int,
     ) -> None:

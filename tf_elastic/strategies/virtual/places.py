@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.stores import BankStore
@@ -72,7 +73,7 @@ class WorkerValues(NamedTuple):
     def read(
         cls,
         place: Place,
-        parameters: Sequence[ExchangedVariable],
+        parameters: Sequence[ExchangedVariable | AdmmVariable],
         statistics: Sequence[ElasticVariable],
     ) -> "WorkerValues":
         """Those of a worker.

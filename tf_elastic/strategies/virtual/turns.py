@@ -48,7 +48,7 @@ class Turns:
     Args:
         timeline: whose moves they are.
         kinds: of moves that there may be.
-        may_wait: whether moves wait until the next gradient is taken, where
+        waits: kinds of moves that wait until the next gradient is taken, where
             they can: a message that is made then is of the statistics of its
             step, and who looks at the center meanwhile sees it as it is.
         new_totals: makes what adds up the moves, from the beginning.
@@ -59,7 +59,7 @@ class Turns:
         self,
         timeline: Timeline,
         kinds: Collection[int],
-        may_wait: bool,
+        waits: Collection[int],
         new_totals: Callable[[], Totals],
         tell: Callable[[Move], None] | None = None,
     ) -> None:
@@ -68,13 +68,15 @@ class Turns:
         self.timeline = timeline
         self._new_totals = new_totals
         self._kinds = kinds
-        self.may_wait = may_wait
+        self.waits = waits
         self._begin()
 
     @property
     def has_early(self) -> bool:
         """Whether anything may come that cannot wait."""
-        return not self.may_wait or getattr(self.timeline, "restarts", True)
+        if not set(self._kinds) <= set(self.waits):
+            return True
+        return bool(getattr(self.timeline, "restarts", True))
 
     def _begin(self) -> None:
         self._moves = self._all_moves()
@@ -146,16 +148,19 @@ class Turns:
         self._number += 1
 
     def _num_early(self, between: Sequence[Move], step: Move | None) -> int:
-        """How many moves cannot wait: up to the last that moves the worker."""
-        if not self.may_wait:
-            return len(between)
-        moving = [
+        """How many moves cannot wait: up to the last that must not."""
+        if self._number < 0 and self.waits:
+            return 0  # All is as the worker is, that begins.
+        must_not = [
             i + 1
             for i, move in enumerate(between)
-            if move.kind in moves.MOVING
-            and (step is None or move.worker == step.worker)
+            if move.kind not in self.waits
+            or (
+                move.kind in moves.MOVING
+                and (step is None or move.worker == step.worker)
+            )
         ]
-        return max(moving, default=0)
+        return max(must_not, default=0)
 
     def early(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """What is done before a step, for a graph.

@@ -56,7 +56,8 @@ class VirtualClusterStrategy(ElasticStrategy):
             `ElasticMultiWorkerStrategy`. None (default) for no bound.
         quorum: of a synchronous round, how many messages end it; the others'
             are left out. None (default) for all that are present.
-        max_staleness: a message so stale is left out. None for no bound.
+        max_staleness: a message so stale is left out. None for no bound. Not of
+            ADMM, whose center is of all parts, however late they come.
         match_speeds: whether slower workers exchange after fewer local steps,
             so that all do about equally often: worker i of speed v_i after
             floor(tau v_i / max v), at least one. Default False. Needs a

@@ -25,6 +25,7 @@ from tf_elastic.strategies.stores import Create
 from tf_elastic.strategies.stores import DeviceStore
 from tf_elastic.strategies.stores import WorkerStore
 from tf_elastic.strategies.virtual import own_data
+from tf_elastic.strategies.virtual.admm_bank_exchange import AdmmBankExchange
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.moment import Moment
@@ -154,17 +155,7 @@ class VirtualClusterExtended(ElasticExtended):
     def make_exchange(
         self, spec: Spec, jit_compile: bool | str
     ) -> BankExchange:
-        """Prepares the exchange of an optimizer's parameters.
-
-        Raises:
-            ValueError: a virtual cluster has no such exchange.
-        """
-        if spec.takes_steps:
-            raise ValueError(
-                "In a virtual cluster the workers' steps must not be a part "
-                f"of the exchange. Received: {spec.method}. Use "
-                "`ElasticMirroredStrategy` for it."
-            )
+        """Prepares the exchange of an optimizer's parameters."""
         protocol = protocols.PROTOCOLS[self.protocol_of(spec.method)](spec.rule)
         statistics = self.statistics()
         workload = _workload(spec, statistics, protocol)
@@ -190,7 +181,8 @@ class VirtualClusterExtended(ElasticExtended):
             timeline, "is_before", protocols.GRADIENT in protocol.moments
         )
         with self.plain_variables():
-            exchange = BankExchange(
+            exchange_of = AdmmBankExchange if spec.takes_steps else BankExchange
+            exchange = exchange_of(
                 spec,
                 statistics,
                 self._bank,
@@ -204,7 +196,7 @@ class VirtualClusterExtended(ElasticExtended):
             )
         totals = functools.partial(Totals, workload, self.num_workers)
         tell = self._teller_of(timeline)
-        exchange.turns = Turns(timeline, kinds, is_before, totals, tell)
+        exchange.turns = Turns(timeline, kinds, exchange.waits, totals, tell)
         self.clock.begin(exchange.turns)
         exchange.under_way = UnderWay(
             [*exchange.variables, self.clock.before_first],
@@ -254,9 +246,11 @@ class VirtualClusterExtended(ElasticExtended):
         indices: Sequence[int],
         jit_compile: bool | str,
     ) -> BankExchange:
-        """The same: all is exchanged, also what a step does not train."""
-        del spec, indices, jit_compile
-        return exchange
+        """The exchange of a step that trains some of the variables only."""
+        del spec, jit_compile
+        if isinstance(exchange, AdmmBankExchange):
+            return exchange.training(indices)
+        return exchange  # All is exchanged, also what a step does not train.
 
     def prepare_closing(self, exchange: BankExchange) -> None:
         """Nothing: what is under way stays so when training ends."""
@@ -274,20 +268,27 @@ class VirtualClusterExtended(ElasticExtended):
 
         Args:
             moment: "before" or "after" the step.
-            due: not asked: the timeline knows.
+            due: whether a step is taken; when the timeline knows.
             exchange: what `make_exchange` returned.
             clock: local steps of the worker whose turn it is.
             count: not asked, likewise.
-            then: called after each update of the center.
+            then: called after each update of the center, or each step that is
+                a part of an exchange.
         """
-        del due, count
-        exchange.updated = self.counting(then)
+        del count
+        if isinstance(exchange, AdmmBankExchange):
+            exchange.stepped = self.counting(then)
+        else:
+            exchange.updated = self.counting(then)
         if exchange.closing is not None and moment == exchange.moments[0]:
             exchange.closing.reopen_if_closed()
         exchange.rates.note(self._bank.turn, clock)
-        if moment == "before":
+        if isinstance(exchange, AdmmBankExchange):
+            step = self.clock.before_step(exchange)
+            tf.cond(due, lambda: exchange.step(step, clock), lambda: None)
+        elif moment == "before":
             self.clock.before_step(exchange)
-        else:
+        if moment == "after":
             # In a branch, as of what scales the loss.
             self._may_skip = not self.step.is_of_this_graph()
             self.clock.step_is_taken()
@@ -373,13 +374,15 @@ def _workload(
     if registry.named(spec.method).one_worker:
         size = 0  # It keeps its average itself: nothing travels.
     reads = protocols.READ in protocol.plan(protocol.moments[0])
+    reads = reads or spec.takes_steps
     return Workload(
         rule=spec.rule,
         protocol=protocol.name,
         period=period,
         phase=phase,
         bytes_up=size,
-        bytes_down=size,
+        bytes_down=0 if spec.takes_steps else size,  # A part is not answered.
         bytes_read=size if reads else 0,
         calls=calls,
+        takes_steps=spec.takes_steps,
     )

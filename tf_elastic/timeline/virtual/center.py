@@ -134,8 +134,7 @@ class Center:
             self.drop(time, worker, clock, staleness)
             if self._answers_difference:
                 return False
-            self.note(ANSWER, time, worker, clock)
-            self.settled[worker] = version
+            self.answer(time, worker, clock)
             return True
         self.moves.append(
             (time, kind, worker, clock, version, staleness, self.present, 1)
@@ -151,6 +150,11 @@ class Center:
         self.moves.append(
             (time, DROP, worker, clock, at, staleness, present, 1)
         )
+
+    def answer(self, time: float, worker: int, clock: int) -> None:
+        """Tells a worker the point to go on from."""
+        self.note(ANSWER, time, worker, clock)
+        self.settled[worker] = self.version
 
     def restart(self, time: float, worker: int, clock: int) -> None:
         """A worker goes on from the center as it is now."""

@@ -10,6 +10,7 @@ from tf_elastic.timeline.virtual.exchanges import BlockingAfter
 from tf_elastic.timeline.virtual.exchanges import BlockingBefore
 from tf_elastic.timeline.virtual.exchanges import Exchanges
 from tf_elastic.timeline.virtual.exchanges import Overlapped
+from tf_elastic.timeline.virtual.exchanges import Parts
 from tf_elastic.timeline.virtual.exchanges import Visits
 from tf_elastic.timeline.virtual.moves import DIE
 from tf_elastic.timeline.virtual.moves import JOIN
@@ -83,6 +84,8 @@ class Cluster:
             return Rounds(*given, quorum, self._begin_again)
         if load.protocol == "overlapped":
             return Overlapped(*given)
+        if load.takes_steps:
+            return Parts(*given)
         if self._timing.is_instant:
             return Visits(*given)
         return (

@@ -34,7 +34,7 @@ class VirtualTimeline:
             goes on from the center: R of Ringmaster ASGD, arXiv 2501.16168.
             None for no bound.
         merged: an exchange at a time: no steps are listed but those that an
-            exchange is part of.
+            exchange is part of. (Of ADMM all are.)
 
     Raises:
         ValueError: an argument is out of its range, or does not go with the
@@ -83,6 +83,12 @@ class VirtualTimeline:
                     "`max_staleness` is of messages that come one by one: in "
                     "a synchronous round none is stale. Received: "
                     f"max_staleness={max_staleness}. Give `quorum` instead."
+                )
+            if workload.takes_steps:
+                raise ValueError(
+                    "`max_staleness` is of messages whose place the next one "
+                    "takes: a part of ADMM's center counts however old it is. "
+                    f"Received: max_staleness={max_staleness}. Leave it out."
                 )
         if type(seed) is not int or seed < 0:
             raise ValueError(

@@ -11,6 +11,7 @@ from tf_elastic.core import protocols
 from tf_elastic.timeline.virtual.center import Center
 from tf_elastic.timeline.virtual.moves import APPLY
 from tf_elastic.timeline.virtual.moves import ARRIVE
+from tf_elastic.timeline.virtual.moves import ASK
 from tf_elastic.timeline.virtual.moves import MAKE
 from tf_elastic.timeline.virtual.moves import READ
 from tf_elastic.timeline.virtual.moves import SETTLE
@@ -137,6 +138,36 @@ class BlockingAfter(Exchanges):
         center.take(ARRIVE, time, worker, clock, read)
         time = yield center.answer_arrives(worker, time, load.bytes_down)
         center.note(SETTLE, time, worker, clock)
+        return time
+
+
+class Parts(Exchanges):
+    """ADMM: a worker reads as a period begins, and brings its part at its end.
+
+    A part counts however late it comes.
+    """
+
+    def exchange(self, worker: int, time: float, clock: int) -> Exchange:
+        """See `Exchanges.exchange`; of every step."""
+        center, load = self.center, self.workload
+        period, step = load.period_of(worker), STEP
+        if clock % period == load.calls - 1:
+            center.note(ASK, time, worker, clock)
+            time = yield from center.reach(worker, time, 0, load.bytes_read)
+            center.answer(time, worker, clock)
+            time = yield center.answer_arrives(worker, time, load.bytes_read)
+            step = SETTLING_STEP
+        center.note(step, time, worker, clock)
+        self.clocks[worker] = clock = clock + 1
+        if clock % period == 0:
+            center.note(MAKE, time, worker, clock)
+            read = center.settled[worker]
+            time = yield from center.reach(
+                worker, time, load.bytes_up, load.bytes_up + load.bytes_down
+            )
+            center.take(ARRIVE, time, worker, clock, read, False)
+            time = yield center.answer_arrives(worker, time, load.bytes_down)
+            center.note(SETTLE, time, worker, clock)
         return time
 
 

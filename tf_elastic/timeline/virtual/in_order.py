@@ -1,5 +1,6 @@
 """Equal workers that meet whenever an exchange is due, in a given order."""
 
+import itertools
 from collections.abc import Iterator
 
 from tf_elastic.core import orders
@@ -42,6 +43,9 @@ class InOrder:
 
     def moves(self) -> Iterator[Move]:
         """All that happens, in order, without an end."""
+        if self._workload.takes_steps:
+            yield from self._in_parts()
+            return
         period, is_before = self._workload.period, self.is_before
         phase = self._workload.calls - 1 if is_before else period - 1
         clock = version = 0
@@ -65,6 +69,26 @@ class InOrder:
                 in_turn = self._order == orders.ROUND_ROBIN
                 version += self.num_workers if in_turn else 1
             clock += 1
+
+    def _in_parts(self) -> Iterator[Move]:
+        """The same, if steps are a part of the exchange: one by one."""
+        load, version = self._workload, 0
+        read = [0] * self.num_workers
+        for clock in itertools.count():
+            begins = clock % load.period == load.calls - 1
+            ends = (clock + 1) % load.period == 0
+            now = clock + 1
+            for i in range(self.num_workers):
+                if begins:
+                    yield self._move(moves.ANSWER, i, clock, now, version)
+                    read[i] = version
+                step = moves.SETTLING_STEP if begins else moves.STEP
+                yield self._move(step, i, clock, now, version)
+                if ends:
+                    yield self._move(moves.MAKE, i, now, now, version)
+                    arrives = self._move(moves.ARRIVE, i, now, now, version)
+                    yield arrives._replace(staleness=version - read[i])
+                    version += 1
 
     @property
     def is_before(self) -> bool:

@@ -10,6 +10,8 @@ The same moves serve all protocols, in the order of time:
 ==============  =======================================================
 blocking        a difference: MAKE, READ, APPLY, SETTLING_STEP; all else:
                 STEP, MAKE, ARRIVE, SETTLE
+of ADMM         ASK, ANSWER, SETTLING_STEP as a period begins, then STEPs; as it
+                ends MAKE, ARRIVE, SETTLE
 overlapped      STEP, SETTLE and MAKE of a point (of what was done: TURN_OVER),
                 then ARRIVE while the worker goes on
 synchronous     of all workers MAKE and ADD, then COLLECT; a difference is
@@ -47,18 +49,20 @@ RESTART = 13  # too late: it begins at the center, with no velocity
 JOIN = 14
 DROP = 15  # its mail is lost, or left out
 DIE = 16  # nothing of it counts any more
+ASK = 17  # it waits for the point to go on from
 
 NAMES = (
     *("step", "settling_step", "visiting_step"),
     *("visit", "make", "turn_over", "read", "apply", "arrive", "add"),
     *("collect", "answer", "settle", "restart", "join", "drop", "die"),
+    "ask",
 )
 STEPS = (STEP, SETTLING_STEP, VISITING_STEP)
 # What there may be between steps, by protocol.
 _ALWAYS = (RESTART, JOIN, DROP, DIE)
 KINDS = {
     "blocking": frozenset(
-        (*_ALWAYS, VISIT, MAKE, READ, APPLY, ARRIVE, ANSWER, SETTLE)
+        (*_ALWAYS, VISIT, MAKE, READ, APPLY, ARRIVE, ASK, ANSWER, SETTLE)
     ),
     "overlapped": frozenset(
         (*_ALWAYS, MAKE, TURN_OVER, ARRIVE, SETTLE, ANSWER)

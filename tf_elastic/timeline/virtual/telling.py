@@ -113,7 +113,7 @@ class Teller:
             return [self._round(move)]
         own = self._workers[move.worker]
         told = []
-        if move.kind in _MAKES and not self._is_overlapped:
+        if move.kind in _WAITS and not self._is_overlapped:
             own.waits_since = move.time
         if move.kind == moves.TURN_OVER:
             told += self._settle(move, own)
@@ -187,7 +187,7 @@ class Teller:
             settled += 1
             fields["bytes"] = load.bytes_up + load.bytes_down
             fields["seconds"] = move.time - own.read_at
-            if self._call == events.PUSH and move.kind != moves.APPLY:
+            if move.kind == moves.VISITING_STEP:
                 fields["seconds"] = 0.0  # It was read at once.
             if self._rates is not None:
                 fields["rates"] = self._rates(move)
@@ -209,6 +209,8 @@ class Teller:
     def _call(self) -> str:
         if self._workload.protocol == "synchronous":
             return events.DEPOSIT
+        if self._workload.takes_steps:
+            return events.PUSH
         if not self._workload.rule.answers_difference:
             return events.TAKE
         return events.EXCHANGE if self._is_overlapped else events.PUSH
@@ -263,6 +265,9 @@ class Teller:
 
     def _settle(self, move: Move, own: "_Worker") -> list[Event]:
         told = []
+        if self._workload.takes_steps:  # Nothing is answered.
+            own.message = None
+            return self._wait(move, own)
         if own.is_late:
             told.append(self._late_message(move, own))
         elif not self._is_overlapped:
@@ -351,6 +356,7 @@ class _Worker:
 
 _MOVES = (moves.VISIT, moves.VISITING_STEP, moves.APPLY, moves.ARRIVE)
 _MAKES = (moves.MAKE, moves.TURN_OVER, moves.VISIT, moves.VISITING_STEP)
+_WAITS = (*_MAKES, moves.ASK)
 _SETTLES = (
     *(moves.VISIT, moves.VISITING_STEP),
     *(moves.SETTLING_STEP, moves.SETTLE),

@@ -52,6 +52,9 @@ class Totals:
         self._workload = workload
         self._is_overlapped = workload.protocol == "overlapped"
         self._is_synchronous = workload.protocol == "synchronous"
+        self._may_leave_out_visits = (
+            workload.protocol == "blocking" and not workload.takes_steps
+        )
         self._round_ended_at = 0.0
         self.seconds = 0.0
         self.steps = self.updates = self.bytes = 0
@@ -104,7 +107,7 @@ class Totals:
 
     def _count_bytes(self, move: Move) -> None:
         load = self._workload
-        if move.kind == moves.READ:
+        if move.kind == (moves.ANSWER if load.takes_steps else moves.READ):
             self.bytes += load.bytes_read
         elif move.kind in _BROUGHT:
             self.bytes += load.bytes_up + load.bytes_down
@@ -122,7 +125,7 @@ class Totals:
             self.dropped += 1
             self._lost += own.brings
             own.brings = 0
-        elif kind == moves.ANSWER and self._workload.protocol == "blocking":
+        elif kind == moves.ANSWER and self._may_leave_out_visits:
             # Of a visit that was left out: nothing was made for it.
             self._lost += clock - own.given
             own.given = clock
@@ -186,6 +189,7 @@ _THEN = {
     moves.STEP: _COMPUTING,
     moves.SETTLING_STEP: _COMPUTING,
     moves.VISITING_STEP: _COMPUTING,
+    moves.ASK: _EXCHANGING,
     moves.MAKE: _EXCHANGING,
     moves.ADD: _WAITING,
     moves.SETTLE: _COMPUTING,

@@ -25,9 +25,18 @@ class Workload(NamedTuple):
     calls: int = 1  # of the optimizer, for one local step
     # Of each worker its own period, instead of `period`; empty: all the same.
     own_periods: tuple[int, ...] = ()
+    # Whether steps are a part of the exchange, as ADMM's are: a worker reads
+    # as a period begins, and brings its part as it ends. It has no phase.
+    takes_steps: bool = False
+
+    def period_of(self, worker: int) -> int:
+        """A worker's period."""
+        return self.own_periods[worker] if self.own_periods else self.period
 
     def due_of(self, worker: int) -> tuple[int, int]:
-        """A worker's period and phase."""
+        """Which of a worker's calls it exchanges at: period and phase."""
+        if self.takes_steps:
+            return 1, 0
         if not self.own_periods:
             return self.period, self.phase
         period = self.own_periods[worker]
