@@ -92,8 +92,8 @@ def test_the_faulty_cluster_is_as_its_plan_says(monkeypatch):
     ]
     gigabit = preset("1gbit", step=1.0).of_worker("bandwidth", 0)
     assert timing.center_bandwidth == timing.bandwidth
-    assert timing.bandwidth == round(gigabit * sizes[0] / sizes[1])
-    assert round(sizes[1] / sizes[0]) == 69
+    assert timing.bandwidth == round(gigabit * sizes[0] / sizes[1] / 5)
+    assert round(5 * sizes[1] / sizes[0]) == 343
     # Each worker's, so that one of eight dies in a minute.
     assert 8 * timing.deaths == pytest.approx(1 / 60, rel=0.01)
     assert timing.config()["recovery"] == 20.0

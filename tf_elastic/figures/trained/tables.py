@@ -115,18 +115,17 @@ def virtual_seconds(
     return spent.computing / repeats, spent.exchanging / repeats
 
 
-def draw(
-    table: Table, figure: "matplotlib.figure.Figure", rows: int = 40
-) -> None:
+def draw(table: Table, figure: "matplotlib.figure.Figure") -> None:
     """The rows of a table as text."""
+    from matplotlib.transforms import Bbox
+
     axes = figure.subplots()
     axes.set_axis_off()
-    cells = [
-        [_text(value) for value in row]
-        for row in zip(*table.values(), strict=True)
-    ][:rows]
+    rows = zip(*table.values(), strict=True)
     drawn = axes.table(
-        cells, colLabels=[n.replace("_", " ") for n in table], loc="center"
+        [[_text(value) for value in row] for row in rows],
+        colLabels=[name.replace("_", " ") for name in table],
+        bbox=Bbox.unit(),
     )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8)
@@ -138,16 +137,14 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _rates(
-    number: int, caption: str, wanted: Sequence[Setting], height: float
-) -> Figure:
+def _rates(number: int, caption: str, wanted: Sequence[Setting]) -> Figure:
     once = tuple(dict.fromkeys(wanted))
     return Figure(
         f"thesis-table-4.{number}",
         caption,
         functools.partial(tried, wanted=once),
         draw,
-        (8.0, height),
+        (8.0, 1.0 + 0.2 * len(once)),
         once,
     )
 
@@ -161,14 +158,12 @@ FIGURES = (
         "Learning rates tried on CIFAR with p = 4, tau = 1, and what came of "
         "them.",
         list(settings(tuple(METHODS), 4, 1)),
-        7.0,
     ),
     _rates(
         2,
         "Learning rates tried on CIFAR with p = 4, 8, 16, and what came of "
         "them.",
         [s for p in (4, 8, 16) for s in settings(_SECTION_4_2, p)],
-        12.0,
     ),
     _rates(
         3,
@@ -179,7 +174,6 @@ FIGURES = (
             for p in (4, 8)
             for s in settings(_OF_IMAGENET, p, experiment=IMAGENET)
         ],
-        4.0,
     ),
     *(
         Figure(
