@@ -357,6 +357,7 @@ def test_muloco_is_nesterovs_step_by_the_mean_of_muons(strategy):
     assert_same(model.get_weights(), center)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "wrapper",
     [

@@ -236,6 +236,7 @@ def small(steps):
     return scale.of("tiny")._replace(steps=steps, every=3, test_images=200)
 
 
+@pytest.mark.full
 def test_a_run_that_was_stopped_goes_on_to_the_bit(tmp_path):
     """Here with a larger scale, too."""
     setting = Setting("EAMSGD", 3, 2, 0.005, seed=1)

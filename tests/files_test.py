@@ -86,6 +86,7 @@ def figure(path, is_large):
         types.SimpleNamespace(
             name=path.name,
             size=(1, 1),
+            runs=None,
             compute=lambda: {"x": np.zeros(size)},
             draw=lambda table, canvas: None,
         ),

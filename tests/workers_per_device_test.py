@@ -46,6 +46,11 @@ CASES = {
         SGD(0.1, momentum=0.5), communication_period=4
     ),
 }
+# The others are in `test-all`.
+QUICK = (
+    *("easgd-jacobi", "easgd-gauss_seidel", "eamsgd-round_robin"),
+    *("ema-jacobi", "async_msgd-round_robin"),
+)
 # Whose last batch has fewer rows than there are workers.
 SHORT = ("easgd-jacobi", "eamsgd-round_robin")
 
@@ -96,7 +101,13 @@ def found(model, history):
     }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        case if case in QUICK else pytest.param(case, marks=pytest.mark.full)
+        for case in CASES
+    ],
+)
 def test_it_equals_as_many_devices(case):
     order = case.split("-")[1]
     rows = P * ROWS * 5 + (2 if case in SHORT else 0)
