@@ -8,6 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic.strategies.stores.device_store import workers_arguments
+from tf_elastic.strategies.stores.rows import read_row
+from tf_elastic.strategies.stores.rows import write_row
 from tf_elastic.strategies.stores.worker_store import Create
 from tf_elastic.strategies.stores.worker_store import TensorLike
 
@@ -298,20 +300,13 @@ class BankStore:
             parallel_iterations=1,
         )
 
-    # By the resource, since all that `tf.Variable` has for it reads the whole.
-
     def row(self, worker: tf.Tensor) -> tf.Tensor:
         """What waits in a worker's row.
 
         Args:
             worker: its number, int64 scalar.
         """
-        with tf.device(self._rows.device):
-            return tf.raw_ops.ResourceGather(
-                resource=self._rows.handle,
-                indices=worker,
-                dtype=self._rows.dtype,
-            )
+        return read_row(self._rows, worker)
 
     def put(self, worker: tf.Tensor, value: tf.Tensor) -> tf.Operation:
         """Sets a worker's row.
@@ -320,7 +315,4 @@ class BankStore:
             worker: its number, int64 scalar.
             value: of the variable's shape and dtype.
         """
-        with tf.device(self._rows.device):
-            return tf.raw_ops.ResourceScatterUpdate(
-                resource=self._rows.handle, indices=worker, updates=value
-            )
+        return write_row(self._rows, worker, value)

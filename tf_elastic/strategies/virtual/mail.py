@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tf_elastic.strategies.stores.rows import read_row
+from tf_elastic.strategies.stores.rows import write_row
+
 
 class Mail:
     """Of each variable an array for each worker, on one device.
@@ -22,7 +25,6 @@ class Mail:
         num_rows: int,
         device: str,
     ) -> None:
-        self._device = device
         with tf.device(device):
             self.variables = [
                 tf.Variable(
@@ -38,8 +40,6 @@ class Mail:
         """Whether it has a variable, by its place."""
         return k < len(self.variables)
 
-    # By the resource, since all that `tf.Variable` has for it reads the whole.
-
     def get(self, row: tf.Tensor, k: int) -> tf.Tensor:
         """What is in a row, of one variable.
 
@@ -47,18 +47,11 @@ class Mail:
             row: its number, int64 scalar.
             k: the variable, by its place.
         """
-        variable = self.variables[k]
-        with tf.device(self._device):
-            return tf.raw_ops.ResourceGather(
-                resource=variable.handle, indices=row, dtype=variable.dtype
-            )
+        return read_row(self.variables[k], row)
 
     def put(self, row: tf.Tensor, k: int, value: tf.Tensor) -> None:
         """Sets a row, of one variable; arguments as of `get`."""
-        with tf.device(self._device):
-            tf.raw_ops.ResourceScatterUpdate(
-                resource=self.variables[k].handle, indices=row, updates=value
-            )
+        write_row(self.variables[k], row, value)
 
     def row(self, row: tf.Tensor) -> list[tf.Tensor]:
         """What is in a row, of all variables."""

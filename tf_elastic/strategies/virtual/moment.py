@@ -1,6 +1,5 @@
 """When a move happens, and by which rates."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,8 @@ from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.exchange_spec import in_float64
+from tf_elastic.strategies.stores.rows import read_row
+from tf_elastic.strategies.stores.rows import write_row
 
 
 class Moment(NamedTuple):
@@ -67,18 +68,20 @@ class RatesOfMoment:
             clock: its local steps.
         """
         if self._has_numbers:
-            self._put(worker, self._spec.numbers(clock))
+            write_row(self.numbers, worker, self._spec.numbers(clock))
 
     def is_sent(self, worker: tf.Tensor) -> None:
         """A worker's numbers are those of the message that leaves now."""
         if self._has_numbers and self._answers_later:
-            self._put(self._row_of(worker), self._row(worker))
+            write_row(self.numbers, self._row_of(worker), self._row(worker))
 
     def is_of_round(self, worker: tf.Tensor) -> None:
         """A worker's numbers count for the round that it is in."""
         if self._has_numbers:
             row = self._row(worker)
-            self._put(tf.constant(self._num_workers, tf.int64), row)
+            write_row(
+                self.numbers, tf.constant(self._num_workers, tf.int64), row
+            )
 
     def packed(
         self, moment: Moment, closing: bool = False
@@ -164,11 +167,4 @@ class RatesOfMoment:
     def _row(self, row: tf.Tensor) -> tf.Tensor:
         if not self._has_numbers:
             return tf.zeros([0], tf.float64)
-        return tf.raw_ops.ResourceGather(
-            resource=self.numbers.handle, indices=row, dtype=tf.float64
-        )
-
-    def _put(self, row: tf.Tensor, values: tf.Tensor | Sequence) -> None:
-        tf.raw_ops.ResourceScatterUpdate(
-            resource=self.numbers.handle, indices=row, updates=values
-        )
+        return read_row(self.numbers, row)
