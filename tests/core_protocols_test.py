@@ -299,11 +299,16 @@ class TreeNode:
 
 
 @pytest.mark.parametrize(
-    ("up", "down", "leaf"), [(4, 2, None), (2, 6, None), (6, 6, 2)]
+    "scheme",
+    [
+        topology.up_down(4, 2),
+        topology.up_down(2, 6),
+        topology.multi_scale(2, 6),
+    ],
 )
-def test_one_way_is_algorithm_6(up, down, leaf):
+def test_one_way_is_algorithm_6(scheme):
     """Both communication schemes of section 6.1.1, three levels."""
-    tree = topology.tree(2, 2, up, down, leaf)
+    tree = topology.tree(2, 2, scheme)
     parents = {edge.child: edge.parent for edge in tree.edges}
     settings = {
         "up_periods": {edge.child: edge.up_period for edge in tree.edges},
@@ -396,52 +401,3 @@ def test_a_rule_that_needs_answers_goes_not_one_way(rule):
 def test_a_period_that_is_none(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}"):
         protocols.OneWay(rules.Elastic(), **{name: value})
-
-
-# Who exchanges with whom.
-
-
-def test_a_star_and_trees():
-    star = topology.star(3, 10)
-    assert star.root == "root"
-    assert star.leaves == ("0", "1", "2")
-    assert star.edge_of("1") == ("1", "root", 10, None)
-    tree = topology.tree(3, 2, 100, 100, 10)
-    assert len(tree.leaves) == 9
-    assert tree.children("root") == ("0", "1", "2")
-    assert tree.edge_of("2") == ("2", "root", 100, 100)
-    assert tree.edge_of("2.1") == ("2.1", "2", 10, 10)
-    assert topology.tree(1, 3, 5).nodes == ("root", "0", "0.0", "0.0.0")
-
-
-def test_a_topology_in_a_file(tmp_path):
-    import json
-
-    path = tmp_path / "tree.json"
-    path.write_text(json.dumps(topology.tree(2, 2, 4, 8).to_json()))
-    assert topology.from_file(path).edges == topology.tree(2, 2, 4, 8).edges
-    path.write_text("[[1]]")
-    with pytest.raises(ValueError, match="tree.json is no topology"):
-        topology.from_file(path)
-
-
-@pytest.mark.parametrize(
-    ("edges", "message"),
-    [
-        ([], "the root. Received: none"),
-        ([("a", "r", 1), ("a", "s", 1)], "several for \\['a'\\]"),
-        ([("a", "r", 1), ("b", "s", 1)], "\\['r', 's'\\]"),
-        ([("a", "b", 1), ("b", "a", 1), ("c", "r", 1)], "a loop at 'a'"),
-        ([("a", "r", 0)], "up_period=0 of 'a'"),
-        ([("a", "r", 1, 2.5)], "down_period=2.5 of 'a'"),
-    ],
-)
-def test_what_is_no_tree(edges, message):
-    with pytest.raises(ValueError, match=message):
-        topology.Topology([topology.Edge(*edge) for edge in edges])
-
-
-def test_arguments_of_a_tree():
-    for wrong in ({"degree": 0, "depth": 1}, {"degree": 2, "depth": 1.5}):
-        with pytest.raises(ValueError, match="an integer >= 1"):
-            topology.tree(**wrong, up_period=1)

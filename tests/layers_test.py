@@ -52,7 +52,7 @@ def test_core_theory_and_timeline_know_no_tensorflow(path):
     allowed = {
         "core": {"numpy"},
         "theory": {"numpy", "scipy"},
-        "timeline": {"numpy", "absl", "matplotlib"},
+        "timeline": {"numpy", "absl", "matplotlib", "yaml"},
     }
     layer = tree.layer_of_file(path)
     if layer not in allowed:

@@ -37,7 +37,7 @@ INITIAL = np.linspace(-1.0, 2.0, N)
 LAYOUT = layout.Layout(
     [layout.VariableSpec("w", (N,), "float64", layout.PARAMETERS)], 1
 )
-TREE = topology.tree(2, 2, UP, DOWN)
+TREE = topology.tree(2, 2, topology.up_down(UP, DOWN))
 PARENTS = {edge.child: edge.parent for edge in TREE.edges}
 
 # What becomes of a message.
