@@ -771,4 +771,6 @@ def test_all_flags_are_in_these_tables():
     # See train_virtual_test.py.
     named |= {"virtual_workers", "timing", "timing_seed", "step_seconds"}
     named |= {"quorum", "max_staleness"}
+    # See tree_flags_test.py.
+    named |= {"tree", "scheme", "periods", "most_waiting"}
     assert named == {flag.name for flag in flag_table.all_flags()}

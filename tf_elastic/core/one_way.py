@@ -14,6 +14,9 @@ from tf_elastic.core.rules.base import Rates
 from tf_elastic.core.rules.base import Rule
 from tf_elastic.core.rules.base import Slots
 
+# Messages that wait on an edge, each way; of more the oldest is lost.
+DEFAULT_MOST_WAITING = 4
+
 
 def check_rule(rule: Rule) -> None:
     """Refuses a rule whose messages need an answer.
@@ -43,6 +46,19 @@ def check_periods(up_period: int | None, down_period: int | None) -> None:
                 f"`{name}` must be an integer >= 1. Received: "
                 f"{name}={period!r}."
             )
+
+
+def check_most_waiting(most_waiting: object) -> None:
+    """Refuses a number of waiting messages that is none.
+
+    Raises:
+        ValueError: it is no integer of at least 1.
+    """
+    if type(most_waiting) is not int or most_waiting < 1:
+        raise ValueError(
+            "`most_waiting` must be an integer >= 1: 1 for the newest message "
+            f"alone. Received: most_waiting={most_waiting!r:.80}."
+        )
 
 
 def rates(moving_rate: float) -> Rates:

@@ -1,5 +1,6 @@
 """Who exchanges with whom, and how often."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -245,6 +246,47 @@ def answered(leaf_period: int, upper_period: int | None = None) -> Scheme:
     """
     levels = (leaf_period, upper_period or leaf_period)
     return Scheme("answered", tuple(Periods(up, None) for up in levels))
+
+
+SCHEMES: dict[str, Callable[[int, int], Scheme]] = {
+    "multi_scale": multi_scale,
+    "up_down": up_down,
+    "answered": answered,
+}
+DEFAULT_SCHEME = "up_down"  # of the two the one that diverges less often
+# The second period of a scheme, of the first: the thesis' 100 of 10, 10 of 1
+# and 80 of 8.
+SECOND_PERIOD = 10
+
+
+def scheme(name: str, first: int, second: int | None = None) -> Scheme:
+    """A scheme by its name.
+
+    Args:
+        name: one of SCHEMES.
+        first: its first period, in steps.
+        second: its second one; None for ten times the first.
+
+    Raises:
+        TopologyError: there is none of this name, or a period is none.
+
+    Example:
+
+    >>> scheme("up_down", 1) == up_down(up_period=1, down_period=10)
+    True
+    """
+    if name not in SCHEMES:
+        raise TopologyError(
+            f"`scheme` must be one of {', '.join(SCHEMES)}. Received: "
+            f"scheme={name!r:.80}."
+        )
+    periods = (first, SECOND_PERIOD * first if second is None else second)
+    if any(type(period) is not int or period < 1 for period in periods):
+        raise TopologyError(
+            f"`periods` must be two integers >= 1, of the scheme {name!r}. "
+            f"Received: periods={periods!r}."
+        )
+    return SCHEMES[name](*periods)
 
 
 def from_parents(parents: Mapping[str, str], scheme: Scheme) -> Topology:

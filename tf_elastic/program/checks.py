@@ -10,6 +10,7 @@ from tf_elastic.program import flag_table
 from tf_elastic.program import known_methods
 from tf_elastic.program import rate_cuts
 from tf_elastic.program import run_folder
+from tf_elastic.program import tree_checks
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_checks
 from tf_elastic.program.flag import Settings
@@ -108,6 +109,7 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             _LOCAL,
             "only --local_workers starts processes. Leave it out",
         )
+    reasons |= tree_checks.without_effect(settings)
     return reasons | virtual_checks.without_effect(settings)
 
 
@@ -208,6 +210,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     # Before `workers`, which follows from it.
     ("local_workers", lambda v: v >= 1, "at least 1"),
     ("virtual_workers", lambda v: v >= 1, "at least 1"),
+    ("most_waiting", lambda v: v >= 1, "at least 1"),
     ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
     ("max_lag", lambda v: 0 <= v < float("inf"), "finite, at least 0"),

@@ -10,6 +10,7 @@ from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import resuming
 from tf_elastic.program import tasks
+from tf_elastic.program import tree_checks
 from tf_elastic.program import usage
 from tf_elastic.program import user_rules
 from tf_elastic.program import virtual_checks
@@ -56,4 +57,5 @@ def parse(argv: Sequence[str]) -> Settings:
     checks.check_rates(settings)
     checks.check_files(settings)
     virtual_checks.check(settings)
+    tree_checks.check(settings)
     return settings

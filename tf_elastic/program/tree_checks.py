@@ -1,0 +1,96 @@
+"""What the flags of a tree say, and what is refused of them."""
+
+import os
+from typing import TYPE_CHECKING
+
+from tf_elastic.program import defaults
+from tf_elastic.program import usage
+from tf_elastic.program.flag import Settings
+
+if TYPE_CHECKING:
+    from tf_elastic.timeline.wanted_tree import WantedTree
+
+# Strategies that there are trees of, and what starts them.
+WITH_TREES: dict[str, str] = {}
+_OF_A_TREE = ("scheme", "periods", "most_waiting")
+# What is of stars alone, in a virtual cluster.
+_OF_VIRTUAL_STARS = ("max_lag", "quorum", "max_staleness")
+
+
+def without_effect(settings: Settings) -> dict[str, str]:
+    """The flags that mean nothing here, and why, by their names."""
+    if settings["strategy"] not in WITH_TREES:
+        instead = " or ".join(WITH_TREES.values())
+        return dict.fromkeys(
+            ("tree", *_OF_A_TREE),
+            f"--strategy={settings['strategy']} knows no trees. Leave it out"
+            + (instead and f", or give {instead}"),
+        )
+    if settings["tree"] is None:
+        return dict.fromkeys(
+            _OF_A_TREE,
+            "it is of a tree. Leave it out, or give --tree=4, say",
+        )
+    reasons = {
+        "protocol": "a tree exchanges by --scheme. Leave it out, or leave "
+        "--tree out"
+    }
+    if settings["strategy"] == defaults.VIRTUAL:
+        reasons |= dict.fromkeys(
+            _OF_VIRTUAL_STARS,
+            "nobody is left out in a virtual tree. Leave it out, or leave "
+            "--tree out",
+        )
+    return reasons
+
+
+def wanted_tree(settings: Settings) -> "WantedTree | None":
+    """The tree that the flags ask for; None without --tree.
+
+    Raises:
+        UsageError: they ask for none that there can be.
+    """
+    if settings["tree"] is None:
+        return None
+    # Here, since its layer is slow to import.
+    from tf_elastic.timeline import wanted_tree
+
+    with usage.explained(
+        f"Received: --tree={settings['tree']}, --scheme={settings['scheme']}, "
+        f"--periods={settings['periods']}."
+    ):
+        return wanted_tree.wanted(
+            os.path.expanduser(settings["tree"]),
+            settings["scheme"],
+            _periods(settings["periods"]),
+        )
+
+
+def check(settings: Settings) -> None:
+    """Refuses a tree that cannot be over so many workers.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    wanted = wanted_tree(settings)
+    if wanted is None:
+        return
+    period = settings["communication_period"]
+    steps = int(period) if period and period != "none" else None
+    with usage.explained(
+        f"Received: --tree={settings['tree']}, with {settings['workers']} "
+        "workers."
+    ):
+        wanted.over([""] * settings["workers"], steps)
+
+
+def _periods(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(
+            "--periods must be two integers with a comma between them, such "
+            f"as 1,10. Received: --periods={text}."
+        )
+    return tuple(map(int, parts))
