@@ -10,14 +10,11 @@ def parse(*args):
     return settings.parse(["train.py", *args])
 
 
-@pytest.mark.parametrize("flag", ["tree=2", "scheme=up_down", "periods=1,10"])
+@pytest.mark.parametrize(
+    "flag", ["tree=2", "scheme=up_down", "periods=1,10", "most_waiting=1"]
+)
 def test_one_process_is_no_tree(flag):
     with pytest.raises(
         usage.UsageError, match="strategy=elastic_mirrored knows no trees"
     ):
         parse(f"--{flag}")
-
-
-def test_something_has_to_wait():
-    with pytest.raises(usage.UsageError, match="--most_waiting must be"):
-        parse("--most_waiting=0")
