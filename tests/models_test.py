@@ -7,7 +7,11 @@ import pytest
 import tf_elastic.data
 from tf_elastic import models
 
-BUILDERS = [models.cifar_convnet, models.digits_convnet]
+BUILDERS = [
+    models.cifar_convnet,
+    models.cifar_lowrank_convnet,
+    models.digits_convnet,
+]
 
 
 def test_cifar_convnet_is_the_thesis_network():
@@ -41,6 +45,34 @@ def test_cifar_convnet_is_the_thesis_network():
         if isinstance(layer, keras.layers.Dropout)
     ]
     assert dropout.rate == 0.5
+
+
+def test_cifar_lowrank_convnet_is_the_thesis_network():
+    model = models.cifar_lowrank_convnet()
+    found = [
+        (
+            layer.output.shape[1:],
+            getattr(layer, "kernel_size", None),
+            getattr(layer, "activation", None) is keras.activations.relu,
+        )
+        for layer in model.layers
+        if layer.weights
+    ]
+    # torch's (width, height) of kernels is Keras' (height, width).
+    assert found == [
+        ((32, 32, 10), (5, 1), False),
+        ((32, 32, 96), (1, 5), True),
+        ((16, 16, 51), (5, 1), False),
+        ((16, 16, 128), (1, 5), True),
+        ((8, 8, 51), (5, 1), False),
+        ((8, 8, 256), (1, 5), True),
+        ((4, 4, 64), (1, 1), True),
+        ((256,), None, True),
+        ((10,), None, False),
+    ]
+    assert model.count_params() == 442_000
+    kinds = [type(layer).__name__ for layer in model.layers[-5:]]
+    assert kinds == ["Flatten", "Dropout", "Dense", "Dropout", "Dense"]
 
 
 @pytest.mark.parametrize("build", BUILDERS)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import train
 from tests import source_tree as tree
 from tests.drawing import examples
+from tf_elastic.program import building
 from tf_elastic.program import command_line
 from tf_elastic.program import devices
 from tf_elastic.program import flag_table
@@ -472,6 +473,14 @@ def test_defaults_depend_on_the_data_set(tmp_path):
     assert (cifar["learning_rate"], cifar["momentum"]) == (0.005, 0.99)
     assert cifar["batch_size"] == 128
     assert cifar["steps_per_epoch"] == 50_000 // 128
+    flags = "--dataset=cifar10", f"--data_dir={tmp_path}"
+    lowrank = parse(*flags, "--variant=lowrank")
+    assert lowrank["batch_size"] == 16
+    assert lowrank["steps_per_epoch"] == 50_000 // 16
+    assert building.make_network(cifar).name == "cifar_convnet"
+    assert building.make_network(lowrank).name == "cifar_lowrank_convnet"
+    with pytest.raises(usage.UsageError, match="--variant"):
+        parse("--variant=lowrank")
 
 
 def test_sequential_methods_have_one_worker():
@@ -689,6 +698,7 @@ ALONE = [
     {"optimizer": "admm", "elasticity": 0.5},
     {"dataset": "cifar10", "data_dir": "DATA", "download": True},
     {"dataset": "cifar100", "data_dir": "DATA", "download": True},
+    {"dataset": "cifar10", "download": True, "variant": "lowrank"},
 ]
 
 

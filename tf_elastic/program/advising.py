@@ -68,6 +68,7 @@ def measured(settings: Settings) -> tuple[str, "theory.curvature.Curvature"]:
             batch_size=settings["batch_size"],
             seed=settings["seed"],
             steps_per_epoch=1,
+            variant=settings["variant"],
             data_dir=settings["data_dir"],
             download=settings["download"],
         )

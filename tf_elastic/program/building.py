@@ -120,7 +120,11 @@ def make_network(settings: Settings) -> "keras.Model":
 
     if settings["dataset"] == "digits":
         return models.digits_convnet(seed=settings["seed"])
-    return models.cifar_convnet(
+    is_lowrank = settings["variant"] == "lowrank"
+    network = (
+        models.cifar_lowrank_convnet if is_lowrank else models.cifar_convnet
+    )
+    return network(
         num_classes=defaults.NUM_CLASSES[settings["dataset"]],
         seed=settings["seed"],
     )
@@ -170,6 +174,7 @@ def load_data(
     from tf_elastic import data
 
     common = {
+        "variant": settings["variant"],
         "data_dir": settings["data_dir"],
         "download": settings["download"],
     }

@@ -27,7 +27,7 @@ def without_effect(settings: Settings) -> dict[str, str]:
     reasons = rate_cuts.without_effect(settings)
     if settings["dataset"] == "digits":
         reasons |= dict.fromkeys(
-            ("data_dir", "download"),
+            ("variant", "data_dir", "download"),
             "the digits come with the package. Leave it out, or choose "
             "--dataset=cifar10",
         )

@@ -18,10 +18,11 @@ MIRRORED = ("mirrored", "multi_worker_mirrored")  # the baselines
 CLUSTER = ("elastic_multi_worker", "multi_worker_mirrored")
 VIRTUAL = "virtual_cluster"
 
-# What depends on the data set: (digits, CIFAR). CIFAR's are the thesis'.
-_BY_DATASET = {
-    "batch_size": (32, 128),
-    "epochs": (8, 10),
+# What depends on the data: (digits, CIFAR, CIFAR-lowrank). CIFAR's are the
+# thesis'.
+_BY_DATA = {
+    "batch_size": (32, 128, 16),
+    "epochs": (8, 10, 10),
 }
 
 
@@ -47,11 +48,12 @@ def fill_in(settings: Settings, task: "ClusterConfiguration | None") -> None:
         task: the `ClusterConfiguration` of this process, or None.
     """
     is_cifar = settings["dataset"] != "digits"
+    which = is_cifar + (settings["variant"] == "lowrank")
     method = known_methods.all_methods()[settings["optimizer"]]
     _fill_in_method(settings, method)
-    for name, defaults in _BY_DATASET.items():
+    for name, defaults in _BY_DATA.items():
         if settings[name] is None:
-            settings[name] = defaults[is_cifar]
+            settings[name] = defaults[which]
     if settings["local_workers"] is not None:
         settings["workers"] = settings["local_workers"]
     elif settings["virtual_workers"] is not None:

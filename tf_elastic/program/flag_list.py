@@ -24,6 +24,13 @@ GROUPS: dict[str, list[Flag]] = {
             "read as TensorFlow Datasets prepares it.",
         ),
         Flag(
+            "variant", "crop|lowrank", None,
+            "How CIFAR is prepared, and which network learns it: crop, the "
+            "thesis' chapter 4, or lowrank, its chapter 6 (32 x 32, "
+            "standardised, drawn with replacement, batches of 16).",
+            "crop",
+        ),
+        Flag(
             "data_dir", "text", None,
             "Folder that holds the prepared folder 'cifar10' or 'cifar100'.",
             "~/tensorflow_datasets",
