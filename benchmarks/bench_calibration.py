@@ -1,15 +1,17 @@
-"""Whether a timing that is fitted to one real run predicts others.
+"""Whether a timing that is fitted to a real run predicts others.
 
     python benchmarks/bench_calibration.py --folder=DIR [--runs=5]
-        [--steps=500] [--minutes=0]
+        [--steps=500] [--minutes=0] [--fitted=0]
 
 Two workers with one core each, their center server, a small network. From the
-log of one run (blocking, tau = 10) a timing is fitted; it predicts steps a
-second, mean staleness and the share of the time that training waits, of runs
-with other periods and protocols, beside as many real runs of each. Each run is
-written to DIR/runs.csv when it is over, and is not done again; with
-`--minutes` no run is begun after so many. DIR/predicted.csv is the comparison.
-In a run all ways come one after another, in the same processes.
+log of one run, `--fitted`, a timing is fitted; it predicts steps a second, mean
+staleness and the share of the time that training waits, of runs with other
+periods and protocols, beside as many real runs of each. Twice: from the part of
+the run with one way (blocking, tau = 10), and from three (blocking with
+tau = 10 and 2, overlapped with tau = 2). Each run is written to DIR/runs.csv
+when it is over, and is not done again; with `--minutes` no run is begun after
+so many. DIR/predicted.csv is the comparison. In a run all ways come one after
+another, in the same processes.
 """
 
 import csv
@@ -24,6 +26,7 @@ import _report
 
 from tf_elastic.cluster.launch.local import LocalCluster
 from tf_elastic.core import rules
+from tf_elastic.timeline import event as events
 from tf_elastic.timeline import event_file
 from tf_elastic.timeline.summary import steady
 from tf_elastic.timeline.summary import summary
@@ -34,13 +37,16 @@ from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.calibrate import calibrate
 
 WORKERS = 2
-FITTED = ("blocking", 10)
 WAYS = (
-    FITTED,
-    *(("blocking", 2), ("blocking", 40)),
+    *(("blocking", 10), ("blocking", 2), ("blocking", 40)),
     *(("overlapped", 2), ("overlapped", 10)),
     *(("synchronous", 2), ("synchronous", 10)),
 )
+# What a timing is fitted to.
+FITTED = {
+    "one": (("blocking", 10),),
+    "three": (("blocking", 10), ("blocking", 2), ("overlapped", 2)),
+}
 NUMBERS = ("steps_per_s", "mean_staleness", "wait_share")
 DEADLINE_S = 180.0
 
@@ -129,18 +135,21 @@ def real(folder, run, steps):
 
 
 def by_way(own):
-    """The events of a run, by way; the first one's are whole."""
+    """The events of a run, by way; each has the center's beginning."""
     found = event_file.read(own / "events.jsonl")
     times = [
         json.loads((own / f"times-{worker}.json").read_text("utf-8"))
         for worker in range(WORKERS)
     ]
+    center = [event for event in found if event.kind == events.BEGIN][:1]
     ways = {}
     for told in zip(*times, strict=True):
-        begin = max(begin for *_, begin, _ in told) if ways else 0.0
+        begin = max(begin for *_, begin, _ in told)
         end = min(end for *_, end in told)
-        ways[told[0][0], told[0][1]] = [
-            event for event in found if begin <= event.time <= end
+        ways[told[0][0], told[0][1]] = center + [
+            event
+            for event in found
+            if begin <= event.time <= end and event.kind != events.BEGIN
         ]
     return ways
 
@@ -196,30 +205,30 @@ def measure(folder, runs, steps, minutes):
                     print(*way, run, row, flush=True)
 
 
-def compare(folder, steps):
+def compare(folder, steps, run):
     """Writes and shows what was predicted beside what was."""
-    timing = calibrate(by_way(folder / "run-0")[FITTED])
-    print(f"timing: {timing.config()}")
-    done = read(folder / "runs.csv")
+    done, ways = read(folder / "runs.csv"), by_way(folder / f"run-{run}")
     rows = []
-    for protocol, period in WAYS:
-        # Of a long one: what is to be expected.
-        guessed = numbers(predicted(timing, protocol, period, 20 * steps))
-        for name, guess in zip(NUMBERS, guessed, strict=True):
-            real = sorted(
-                float(row[name])
-                for key, row in done.items()
-                if key[:2] == (protocol, period)
-            )
-            if real:
-                middle = real[len(real) // 2]
-                inside = real[0] <= guess <= real[-1]
-                rows.append(
-                    [protocol, period, name, len(real), real[0], middle]
-                    + [real[-1], guess, "yes" if inside else "no"]
+    for fit, fitted in FITTED.items():
+        timing = calibrate(*(ways[way] for way in fitted))
+        print(f"fitted to {fit}: {timing.config()}")
+        for way in WAYS:
+            # Of a long one: what is to be expected.
+            guessed = numbers(predicted(timing, *way, 20 * steps))
+            for name, guess in zip(NUMBERS, guessed, strict=True):
+                real = sorted(
+                    float(row[name])
+                    for key, row in done.items()
+                    if key[:2] == way
                 )
-    header = ["protocol", "period", "number", "runs", "least", "middle"]
-    header += ["most", "predicted", "inside"]
+                inside = real[0] <= guess <= real[-1]
+                seen = real[0], real[len(real) // 2], real[-1]
+                rows.append(
+                    [fit, *way, "yes" if way in fitted else "no", name]
+                    + [len(real), *seen, guess, "yes" if inside else "no"]
+                )
+    header = ["fit", "protocol", "period", "fitted", "number", "runs"]
+    header += ["least", "middle", "most", "predicted", "inside"]
     path = folder / "predicted.csv"
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
@@ -230,14 +239,14 @@ def compare(folder, steps):
 
 def main():
     args = _report.parse_args(
-        __doc__, folder="", runs=5, steps=500, minutes=0.0
+        __doc__, folder="", runs=5, steps=500, minutes=0.0, fitted=0
     )
     if not args.folder:
         sys.exit("Give a folder: --folder=DIR.")
     folder = pathlib.Path(args.folder)
     folder.mkdir(parents=True, exist_ok=True)
     measure(folder, args.runs, args.steps, args.minutes)
-    compare(folder, args.steps)
+    compare(folder, args.steps, args.fitted)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ p = 2 and p = 4 elastic workers, on the same samples in batches of the same
 size, each worker on its part: `Elastic("adam")` with its defaults in an
 `ElasticMirroredStrategy`. The test accuracy of the center is compared.
 
-*Ways* are "stock", a number of workers, or one of these with a knob that is
-turned: "4 communication_period=1", "4 learning_rate=0.002".
+*Ways* are "stock", a number of workers, or one of these with knobs that are
+turned: "4 communication_period=1", "4 learning_rate=0.002". `method=DiLoCo` is
+another of the package's optimizers around Adam, with its defaults, `order` is
+the strategy's; a way with `epochs=8` is compared with "stock epochs=8".
 
 With --csv each run is appended as it ends, and what the file has is not done
 again; with --minutes none begins after so long.
@@ -40,33 +42,44 @@ FIELDS = (
 STOCK = "stock"
 WAYS = f"{STOCK},2,4"
 WITHIN = 0.01
-# What is an integer; all other knobs are numbers.
-INTEGERS = ("communication_period",)
+# What is no number with a point: all other knobs are.
+KINDS = {
+    **{"communication_period": int, "epochs": int},
+    **{"method": str, "order": str},
+}
 
 
 def knobs_of(way):
-    """{name: number} of "4 name=number name=number"."""
+    """{name: value} of "4 name=value name=value"."""
     found = dict(knob.split("=") for knob in way.split()[1:])
     return {
-        name: int(value) if name in INTEGERS else float(value)
-        for name, value in found.items()
+        name: KINDS.get(name, float)(value) for name, value in found.items()
     }
+
+
+def stock_of(way):
+    """What a way is compared with: stock's, for as many epochs."""
+    epochs = knobs_of(way).get("epochs")
+    return f"{STOCK} epochs={epochs}" if epochs else STOCK
 
 
 def compiled(example, data, way):
     """The example's model: only strategy and optimizer differ."""
     kind, *_ = way.split()
     knobs = knobs_of(way)
+    knobs.pop("epochs", None)
     learning_rate = knobs.pop("learning_rate", 0.001)
+    order = knobs.pop("order", None)
+    method = getattr(te.optimizers, knobs.pop("method", "Elastic"))
     scope = contextlib.nullcontext()
     if kind != STOCK:
         scope = te.strategies.ElasticMirroredStrategy(
-            ["CPU:0"], workers_per_device=int(kind)
+            ["CPU:0"], order=order, workers_per_device=int(kind)
         ).scope()
     with scope:
         optimizer = keras.optimizers.Adam(learning_rate)
         if kind != STOCK:
-            optimizer = te.optimizers.Elastic(optimizer, **knobs)
+            optimizer = method(optimizer, **knobs)
         model = example.model(data)
         model.compile(optimizer, loss=example.loss, metrics=["accuracy"])
     return model
@@ -78,10 +91,11 @@ def run(example, data, way, seed):
     keras.utils.set_random_seed(seed)
     begin = time.process_time()
     model = compiled(example, data, way)
+    epochs = knobs_of(way).get("epochs", example.epochs)
     history = model.fit(
         *data.train,
         batch_size=example.batch_size,
-        epochs=example.epochs,
+        epochs=epochs,
         verbose=0,
     )
     loss, accuracy = model.evaluate(*data.test, batch_size=500, verbose=0)
@@ -89,7 +103,7 @@ def run(example, data, way, seed):
         "data": example.data,
         "batch_size": example.batch_size,
         "epochs": len(history.epoch),
-        "samples": len(data.train[0]) * example.epochs,
+        "samples": len(data.train[0]) * epochs,
         "accuracy": round(accuracy, 5),
         "loss": round(loss, 5),
         "processor_s": round(time.process_time() - begin, 1),
@@ -111,11 +125,12 @@ def report(rows):
         seeds = [key[2] for key in found if key[:2] == (kind, way)]
         own = [found[kind, way, seed] for seed in seeds]
         line = f"| {kind} | {way} | " + _told(own, ".1f")
-        both = [s for s in seeds if (kind, STOCK, s) in found]
-        if way == STOCK or not both:
+        stock = stock_of(way)
+        both = [s for s in seeds if (kind, stock, s) in found]
+        if way == stock or not both:
             print(f"{line} | | |")
             continue
-        less = [found[kind, way, s] - found[kind, STOCK, s] for s in both]
+        less = [found[kind, way, s] - found[kind, stock, s] for s in both]
         close = abs(statistics.mean(less)) <= WITHIN
         better = statistics.mean(less) > WITHIN
         verdict = "within one point" if close else "better"

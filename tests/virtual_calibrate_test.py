@@ -1,5 +1,7 @@
 """A timing from a log: what made the log is found again, and predicts."""
 
+import json
+
 import pytest
 
 from tests import log_support
@@ -63,6 +65,44 @@ def test_workers_of_other_speeds_have_laws_of_their_own():
     )
 
 
+def test_several_logs_tell_what_an_exchange_takes_of_its_worker():
+    timing = Timing(
+        LogNormal(1.0, 0.2),
+        latency=0.05,
+        service=0.02,
+        overhead=0.5,
+        overlapped_overhead=2.0,
+    )
+    ways = [("blocking", 2), ("blocking", 8), ("overlapped", 4)]
+    logs = [
+        log(timing, protocol=protocol, period=period, seed=seed)
+        for seed, (protocol, period) in enumerate(ways)
+    ]
+    found = calibrate(*logs)
+    assert found.step.mean == pytest.approx(1.0, rel=0.01)
+    assert found.step.sigma == pytest.approx(0.2, rel=0.1)
+    assert found.overhead.seconds == pytest.approx(0.5, rel=0.05)
+    assert found.overlapped_overhead.seconds == pytest.approx(2.0, rel=0.05)
+    assert found.latency.mean == pytest.approx(0.05, abs=0.02)
+    # Who has no overlapped one knows nothing of its own.
+    found = calibrate(*logs[:2])
+    assert found.overhead.seconds == pytest.approx(0.5, rel=0.05)
+    assert found.overlapped_overhead is None
+    # One alone, or two of the same period, have it among their steps.
+    for few in (logs[:1], [logs[0], log(timing, period=2, seed=9)]):
+        found = calibrate(*few)
+        assert found.overhead.is_nothing
+        assert found.step.mean == pytest.approx(1.25, rel=0.02)
+
+
+def test_logs_of_other_runs_are_refused():
+    logs = [log(count=1000), log(count=1000, rule=support.ADD)]
+    with pytest.raises(ValueError, match="the same rule"):
+        calibrate(*logs)
+    with pytest.raises(ValueError, match="as many workers. Received: 4 and 2"):
+        calibrate(log(count=1000), log(count=1000, p=2))
+
+
 @pytest.mark.parametrize("protocol", ["blocking", "overlapped", "synchronous"])
 @pytest.mark.parametrize("period", [1, 4])
 def test_another_run_is_predicted(protocol, period):
@@ -98,6 +138,13 @@ def test_the_program_writes_a_timing(tmp_path, capsys):
     assert program.main(["calibrate", str(path)]) == 0
     (tmp_path / "timing.json").write_text(capsys.readouterr().out)
     found = Timing.from_file(tmp_path / "timing.json")
+    assert found.step.mean == pytest.approx(1.0, rel=0.1)
+    also = tmp_path / "also.jsonl"
+    also.write_text(
+        "".join(e.to_json() + "\n" for e in log(count=5000, period=5))
+    )
+    assert program.main(["calibrate", str(path), "--also", str(also)]) == 0
+    found = Timing.from_config(json.loads(capsys.readouterr().out))
     assert found.step.mean == pytest.approx(1.0, rel=0.1)
     path.write_text("")
     assert program.main(["calibrate", str(path)]) == 2

@@ -159,6 +159,33 @@ def test_an_overlapped_worker_waits_for_an_answer_that_is_not_there(latency):
     assert settle.time == pytest.approx(1.0 + 2 * latency)
 
 
+@pytest.mark.parametrize("latency", [0.0, 0.1])
+def test_an_overhead_comes_before_the_next_step(latency):
+    timing = Timing(1.0, latency=latency, overhead=0.25)
+    made = timeline(timing, 1, rule=ADD, period=2)
+    steps = [m.time for m in first(made, 20) if m.kind in kinds.STEPS]
+    if latency == 0:
+        steps = [m.time for m in first(made, 20) if m.kind != kinds.VISIT]
+    there = 2.0 + 2 * latency + 0.25
+    expected = [1.0, 2.0, there + 1.0, there + 2.0, 2 * there + 1.0]
+    np.testing.assert_allclose(steps[:5], expected)
+    merged = timeline(timing, 1, rule=ADD, period=2, merged=True)
+    ends = [m.time for m in first(merged, 20) if m.kind == kinds.STEP]
+    np.testing.assert_allclose(ends[:2], [2.0, there + 2.0])
+
+
+def test_the_overhead_of_an_overlapped_exchange_is_its_own():
+    timing = Timing(1.0, overhead=0.25, overlapped_overhead=0.5)
+    for protocol, overhead in (
+        ("blocking", 0.25),
+        ("synchronous", 0.25),
+        ("overlapped", 0.5),
+    ):
+        moves = first(timeline(timing, 1, rule=ADD, protocol=protocol), 20)
+        steps = [m.time for m in moves if m.kind == kinds.STEP]
+        assert steps[1] - steps[0] == 1.0 + overhead
+
+
 # All of them.
 
 

@@ -51,6 +51,13 @@ def test_each_step_is_a_visit_where_nothing_takes_time():
     assert {m.staleness for m in moves} == {0}
 
 
+def test_an_overhead_is_of_an_exchange_and_not_of_each_step():
+    timing = Timing(1.0, overhead=0.25)
+    moves = first(timeline(timing, 1, period=3), 40)
+    steps = [m.time for m in moves if m.kind in kinds.STEPS]
+    assert steps[:5] == [1.0, 2.0, 3.0, 4.25, 5.25]
+
+
 def test_a_period_begins_and_ends():
     moves = first(timeline(1.0, 1, period=3), 24)
     steps = by(0, *BEGINS, "step", "step", *ENDS)

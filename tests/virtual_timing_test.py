@@ -173,6 +173,8 @@ WHOLE = Timing(
     bandwidth=[1e9, 2e9],
     center_bandwidth=1e9,
     service=0.0001,
+    overhead=0.001,
+    overlapped_overhead=Exponential(0.002),
     losses=Losses(0.01, 0.2),
     pauses=Pauses(0.01, Exponential(5.0)),
     deaths=[(1, 30.0), (0, 20.0), (1, 40.0)],
@@ -223,6 +225,8 @@ def test_a_whole_timing_fits_its_workers():
         ({"deaths": [(0.5, 1.0)]}, "integers from 0"),
         ({"joins": [(0, 0.0)]}, "`joins.time`"),
         ({"recovery": -1.0}, "`recovery`"),
+        ({"overhead": -1.0}, "`overhead`"),
+        ({"overlapped_overhead": -1.0}, "`overlapped_overhead`"),
     ],
 )
 def test_a_timing_that_cannot_be_is_refused(fields, message):
@@ -300,6 +304,8 @@ def test_without_links_exchanges_take_no_time():
         bandwidth=1e6,
         center_bandwidth=1e7,
         service=0.1,
+        overhead=0.1,
+        overlapped_overhead=0.2,
         losses=Losses(0.1, 1.0),
         deaths=[(0, 5.0)],
     )

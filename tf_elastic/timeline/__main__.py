@@ -77,6 +77,17 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="FILE.png",
                 help="where to (default: beside the first PATH)",
             )
+        if name == "calibrate":
+            command.add_argument(
+                "--also",
+                nargs="+",
+                action="append",
+                default=[],
+                metavar="PATH",
+                help="another run of the same with another period, or "
+                "overlapped: tells what an exchange takes of a worker's own "
+                "processor; may be given several times",
+            )
         if name == "status":
             command.add_argument(
                 "--follow",
@@ -99,7 +110,8 @@ def _do(options: argparse.Namespace) -> int:
     elif options.command == "compare":
         _say(_compared(paths))
     elif options.command == "calibrate":
-        timing = calibrate(event_file.read(*paths))
+        runs = [paths, *options.also]
+        timing = calibrate(*(event_file.read(*run) for run in runs))
         _say(json.dumps(timing.config(), indent=2))
     else:
         following.follow(

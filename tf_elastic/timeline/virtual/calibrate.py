@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -23,10 +24,12 @@ SKIPPED = 2
 # standard errors, to have laws of their own.
 _UNEVEN, _ERRORS = 0.1, 3.0
 _CONSTANT = 1e-6  # of logarithms
+# By this factor periods have to differ to tell what an exchange takes.
+_OTHER_PERIOD = 1.5
 
 
-def calibrate(found: Sequence[Event]) -> Timing:
-    """Fits a timing to the log of a real run.
+def calibrate(found: Sequence[Event], *others: Sequence[Event]) -> Timing:
+    """Fits a timing to the log of a real run, or to those of several.
 
     Steps are log-normal, with the mean and the spread that the periods between
     exchanges have; of each worker on its own where their means differ by more
@@ -36,42 +39,154 @@ def calibrate(found: Sequence[Event]) -> Timing:
     and bytes that travel are among these: the timing is of the same model,
     data and machines. Deaths and pauses are left out.
 
+    What an exchange takes of its worker's own processor, `Timing.overhead`, is
+    among the steps of one period's log. Logs of two periods tell it: the time
+    between exchanges is then a line over the steps in it. A log of overlapped
+    exchanges beside them tells `Timing.overlapped_overhead`, which is large
+    where processes share cores.
+
     Args:
         found: the events of all processes, see `event_file.read`, of one
             center server.
+        *others: those of other runs of the same model, data and machines.
 
     Raises:
-        ValueError: a worker has exchanged too seldom, or the log is not whole:
-            see `RecordedTimeline`.
+        ValueError: a worker has exchanged too seldom, a log is not whole
+            (see `RecordedTimeline`), or the logs are not of the same model,
+            rule and number of workers.
     """
-    record = Record(found)
-    workers = [
-        _settled(list(own.messages.values()))
-        for _, own in sorted(record.workers.items())
+    logs = [_Log.of(each) for each in (found, *others)]
+    _check_alike(logs)
+    overheads = _overheads(logs)
+    steps = [
+        _Fit.of([step for each in own for step in each])
+        for own in zip(
+            *(log.without(overheads[log.is_overlapped]) for log in logs),
+            strict=True,
+        )
     ]
-    for worker, messages in enumerate(workers):
-        if len(messages) < LEAST:
-            raise ValueError(
-                f"A timing can be fitted to {SKIPPED + LEAST} exchanges of "
-                f"each worker, of which the first {SKIPPED} are left out. "
-                f"Received: {len(messages) + SKIPPED} of worker {worker}. "
-                "Train for longer, or exchange more often."
-            )
-    protocol = str(record.settings["protocol"])
-    steps = [_Fit.of(_steps(messages, protocol)) for messages in workers]
-    trips = [
-        trip
-        for messages in workers
-        for trip in _trips(record, messages, protocol)
-    ]
+    # Beside steps that go on a message takes longer.
+    waited = [log for log in logs if not log.is_overlapped] or logs
+    trips = [trip for log in waited for trip in log.trips]
     shortest = min(seconds / count for count, seconds in trips)
-    service = min(_shortest_gap(workers), shortest / 2)
+    service = min(*(log.shortest_gap for log in waited), shortest / 2)
     latency = _Fit.of(
         [(2 * count, seconds - count * service) for count, seconds in trips]
     )
+    both_known = {log.is_overlapped for log in logs} == {False, True}
     return Timing(
-        step=_of_workers(steps), latency=latency.law(), service=service
+        step=_of_workers(steps),
+        latency=latency.law(),
+        service=service,
+        overhead=overheads[False],
+        overlapped_overhead=overheads[True] if both_known else None,
     )
+
+
+class _Log(NamedTuple):
+    """What is taken from one log."""
+
+    settings: dict[str, Any]
+    # Of each worker and period: its steps, and their seconds.
+    periods: list[list[tuple[int, float]]]
+    trips: list[tuple[int, float]]  # see `_trips`
+    shortest_gap: float
+
+    @classmethod
+    def of(cls, found: Sequence[Event]) -> "_Log":
+        record = Record(found)
+        workers = [
+            _settled(list(own.messages.values()))
+            for _, own in sorted(record.workers.items())
+        ]
+        for worker, messages in enumerate(workers):
+            if len(messages) < LEAST:
+                raise ValueError(
+                    f"A timing can be fitted to {SKIPPED + LEAST} exchanges "
+                    f"of each worker, of which the first {SKIPPED} are left "
+                    f"out. Received: {len(messages) + SKIPPED} of worker "
+                    f"{worker}. Train for longer, or exchange more often."
+                )
+        protocol = str(record.settings["protocol"])
+        return cls(
+            record.settings,
+            [_steps(messages, protocol) for messages in workers],
+            [
+                trip
+                for messages in workers
+                for trip in _trips(record, messages, protocol)
+            ],
+            _shortest_gap(workers),
+        )
+
+    @property
+    def is_overlapped(self) -> bool:
+        return bool(self.settings["protocol"] == "overlapped")
+
+    @property
+    def mean_period(self) -> tuple[float, float]:
+        """Steps, and their seconds."""
+        every = np.array([each for own in self.periods for each in own])
+        steps, seconds = every.mean(0)
+        return float(steps), float(seconds)
+
+    def without(self, overhead: float) -> list[list[tuple[int, float]]]:
+        """The periods, without what is no step; half is one at least."""
+        return [
+            [(n, max(seconds - overhead, seconds / 2)) for n, seconds in own]
+            for own in self.periods
+        ]
+
+
+def _check_alike(logs: Sequence[_Log]) -> None:
+    first = logs[0]
+    for log in logs[1:]:
+        for name in ("model", "rule"):
+            if log.settings[name] != first.settings[name]:
+                raise ValueError(
+                    f"Logs that a timing is fitted to must have the same "
+                    f"{name}. Received: {first.settings[name]!r:.80} and "
+                    f"{log.settings[name]!r:.80}."
+                )
+        if len(log.periods) != len(first.periods):
+            raise ValueError(
+                "Logs that a timing is fitted to must have as many workers. "
+                f"Received: {len(first.periods)} and {len(log.periods)}."
+            )
+
+
+def _overheads(logs: Sequence[_Log]) -> tuple[float, float]:
+    """Seconds of an exchange that is waited for, and of an overlapped one."""
+    waited = [log for log in logs if not log.is_overlapped]
+    step, overhead = _line([log.mean_period for log in waited or logs])
+    over = [
+        seconds - count * step
+        for count, seconds in (
+            log.mean_period for log in logs if log.is_overlapped
+        )
+    ]
+    if not waited or not over:
+        return overhead, overhead
+    return overhead, max(float(np.mean(over)), 0.0)
+
+
+def _line(periods: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Slope and offset of seconds over steps, none below 0.
+
+    The relative errors are made small. Where all periods are nearly as long
+    there is no offset.
+    """
+    counts, seconds = np.array(periods).T
+    of_one = float(seconds.sum() / counts.sum())
+    if counts.max() < _OTHER_PERIOD * counts.min():
+        return of_one, 0.0
+    lines = np.stack([counts, np.ones_like(counts)], 1) / seconds[:, None]
+    (slope, offset), *_ = np.linalg.lstsq(
+        lines, np.ones_like(seconds), rcond=None
+    )
+    if offset < 0 or slope <= 0:
+        return of_one, 0.0
+    return float(slope), float(offset)
 
 
 class _Fit(NamedTuple):

@@ -130,17 +130,22 @@ class Cluster:
             visit = self._exchanges.visit
         if self._can_merge:
             clock, steps_at_once = phase, period
-        is_listed = not self._merged
+        is_listed, overheads = not self._merged, self._overheads(worker)
+        load = self._workload
+        due = load.period_of(worker) if load.takes_steps else 1
         for seconds in self._seconds[worker]:
             time = yield time + seconds
             if clock % period != phase:
                 if is_listed:
                     at, present = center.version, center.present
                     add((time, STEP, worker, clock, at, 0, present, 1))
-            elif visit is not None:
-                visit(worker, time, clock)
             else:
-                time = yield from exchange(worker, time, clock)
+                if visit is not None:
+                    visit(worker, time, clock)
+                else:
+                    time = yield from exchange(worker, time, clock)
+                if overheads is not None and (clock + 1) % due == 0:
+                    time += next(overheads)
             clocks[worker] = clock = clock + steps_at_once
 
     def _live(self, worker: int, joins_at: float | None) -> Process:
@@ -162,6 +167,12 @@ class Cluster:
             time = yield time + next(recoveries)
             self._begin(worker, time)
         yield None
+
+    def _overheads(self, worker: int) -> Iterator[float] | None:
+        overhead = self._timing.overhead_of(self._workload.protocol)
+        if overhead.is_nothing:
+            return None
+        return streams.of(overhead, self._seed, streams.OVERHEAD, worker)
 
     def _recoveries(self, worker: int) -> Iterator[float] | None:
         recovery = self._timing.recovery

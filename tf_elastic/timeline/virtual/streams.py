@@ -25,6 +25,7 @@ PAUSE_BEGINS = 6
 PAUSE = 7
 DEATH = 8
 RECOVERY = 9
+OVERHEAD = 10
 
 CENTER = 0  # in a worker's place, for a purpose of the center's own
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tf_elastic.timeline.virtual import durations
 from tf_elastic.timeline.virtual import names
+from tf_elastic.timeline.virtual.durations import Duration
 from tf_elastic.timeline.virtual.durations import check_number
 from tf_elastic.timeline.virtual.faults import Losses
 from tf_elastic.timeline.virtual.faults import Pauses
@@ -17,7 +18,8 @@ from tf_elastic.timeline.virtual.faults import Stragglers
 _FAULTS = {kind.what: kind for kind in (Stragglers, Losses, Pauses)}
 # One of all workers, or one for each.
 _OF_WORKERS = ("step", "latency", "bandwidth", "speeds")
-_DURATIONS = ("step", "data", "latency", "service", "recovery")
+_OPTIONAL = ("overlapped_overhead", "recovery")  # None says something.
+_DURATIONS = ("step", "data", "latency", "service", "overhead", *_OPTIONAL)
 _BANDWIDTHS = ("bandwidth", "center_bandwidth")
 
 
@@ -44,6 +46,10 @@ class Timing:
         center_bandwidth: bytes a second that the center takes and gives, all
             workers and both ways together; None for no bound.
         service: of a message at the center, beside its bytes.
+        overhead: of an exchange, that its worker's own processor takes beside
+            what is waited for; its next step is there as much later.
+        overlapped_overhead: the same where the worker goes on meanwhile, with
+            what the message takes from the steps; None for `overhead`.
         losses: messages that are sent again.
         pauses: times at which a worker stands still.
         deaths: a rate, of each worker a second; or pairs (worker, time).
@@ -69,6 +75,8 @@ class Timing:
     bandwidth: float | Sequence[float] | None = None
     center_bandwidth: float | None = None
     service: Any = 0.0
+    overhead: Any = 0.0
+    overlapped_overhead: Any = None
     losses: Losses | None = None
     pauses: Pauses | None = None
     deaths: float | Sequence[tuple[int, float]] = ()
@@ -87,7 +95,7 @@ class Timing:
                 self._set(
                     name, tuple(durations.duration(v, name) for v in value)
                 )
-            elif value is not None or name != "recovery":
+            elif value is not None or name not in _OPTIONAL:
                 self._set(name, durations.duration(value, name))
         for step in self._each("step"):
             if step.is_nothing:
@@ -136,9 +144,15 @@ class Timing:
         )
         return [1 / each for each in seconds]
 
+    def overhead_of(self, protocol: str) -> Duration:
+        """What an exchange takes of its worker's own processor."""
+        own = self.overlapped_overhead if protocol == "overlapped" else None
+        found: Duration = self.overhead if own is None else own
+        return found
+
     @property
     def is_instant(self) -> bool:
-        """Whether an exchange takes no time at all."""
+        """Whether a message and its answer take no time at all."""
         return (
             all(latency.is_nothing for latency in self._each("latency"))
             and self.bandwidth is None
@@ -161,6 +175,8 @@ class Timing:
             bandwidth=None,
             center_bandwidth=None,
             service=0.0,
+            overhead=0.0,
+            overlapped_overhead=None,
             losses=None,
         )
 
