@@ -223,15 +223,26 @@ class Stay(keras.callbacks.Callback):
 class Worker:
     """What the test may ask for."""
 
-    def begin(self, config, protocol, float64=True, events=None):
-        """A new strategy, as a new process would make it."""
+    def begin(
+        self, config, protocol, float64=True, events=None, devices=1, **kwargs
+    ):
+        """A new strategy, as a new process would make it.
+
+        Of several devices only the first one in a process can be.
+        """
         os.environ["TF_CONFIG"] = json.dumps(config)
+        if devices > 1:
+            tf.config.set_logical_device_configuration(
+                tf.config.list_physical_devices("CPU")[0],
+                [tf.config.LogicalDeviceConfiguration()] * devices,
+            )
+            kwargs["devices"] = [f"CPU:{i}" for i in range(devices)]
         kind = "float64" if float64 else "float32"
         keras.config.set_floatx(kind)
         keras.config.set_dtype_policy(kind)
         keras.utils.set_random_seed(1)
         self.strategy = strategies.ElasticMultiWorkerStrategy(
-            protocol=protocol, timeouts=PATIENT, events=events
+            protocol=protocol, timeouts=PATIENT, events=events, **kwargs
         )
 
     def quadratic(self, method, tau, run_eagerly=True):
@@ -250,6 +261,13 @@ class Worker:
             point(self.model).tolist(),
             center(self.strategy).tolist() if then_center else None,
         ]
+
+    def node_step(self, rows):
+        """One step of several workers; their points after it."""
+        self.model.train_on_batch(np.array(rows), np.zeros(len(rows)))
+        served(self.strategy)
+        points = self.model.optimizer.worker_points()
+        return np.concatenate(points, axis=1).tolist()
 
     def fit(self, steps):
         """Stock `fit`, as quickly as it goes; the worker's point after it."""

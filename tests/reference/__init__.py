@@ -42,6 +42,7 @@ from tests.reference.averages import moving_average_sgd
 from tests.reference.averages import square_root_decay
 from tests.reference.center_momentum import async_msgd
 from tests.reference.center_momentum import mdownpour
+from tests.reference.device_tree import device_tree
 from tests.reference.downpour import downpour
 from tests.reference.first_gradients import ringmaster
 from tests.reference.first_gradients import sync_sgd
@@ -65,6 +66,7 @@ __all__ = [
     "averaged_sgd",
     "async_diloco",
     "async_msgd",
+    "device_tree",
     "diloco",
     "downpour",
     "downpour_synchronous",

@@ -1,6 +1,7 @@
 """Which exchange with the center an optimizer's rule and protocol ask for."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from tf_elastic.core import protocols
 from tf_elastic.optimizers import registry
@@ -65,13 +66,25 @@ class CenterExchanges:
             ValueError: the method has no such exchange.
         """
         kind = protocols.PROTOCOLS[self.protocol_of(spec.method)]
-        where = {
-            "protocol": kind(spec.rule),
-            "statistics": statistics,
-            "devices": self._devices,
-            "num_shards": self._num_shards,
-            "jit_compile": jit_compile,
-        }
+        return self.made(
+            spec,
+            protocol=kind(spec.rule),
+            statistics=statistics,
+            devices=self._devices,
+            num_shards=self._num_shards,
+            jit_compile=jit_compile,
+        )
+
+    def made(self, spec: Spec, **where: Any) -> CenterExchange:
+        """The exchange that a rule asks for.
+
+        Args:
+            spec: what the optimizer exchanges, by which rule.
+            **where: of `CenterExchange`.
+
+        Raises:
+            ValueError: the method has no such exchange.
+        """
         if spec.rule.answers_difference:
             return ElasticCenterExchange(spec, **where)
         self._check_not_compressed(spec.method)

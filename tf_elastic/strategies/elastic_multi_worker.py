@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic import theory
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import codec
@@ -11,11 +12,15 @@ from tf_elastic.cluster.worker import exchanger
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.reliable_fanout import Counts
 from tf_elastic.core import lateness
+from tf_elastic.strategies.device_tree import DeviceTreeExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.multi_worker_extended import (
     ElasticMultiWorkerExtended,
 )
+
+# What the devices of a process may be to each other.
+INSIDE = ("mirrored", "elastic")
 
 
 class ElasticMultiWorkerStrategy(ElasticStrategy):
@@ -28,9 +33,9 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
     `evaluate`, `predict`, `validation_data`, `save` and all callbacks see the
     center. Stock `fit` is all there is to call.
 
-    The devices of a process are mirrored inside it: its gradients are summed
-    over them at each step, so for Keras this is a local strategy, and the
-    batch size is that of one worker.
+    The devices of a process are mirrored inside it (but see `inside`): its
+    gradients are summed over them at each step, so for Keras this is a local
+    strategy, and the batch size is that of one worker.
 
     Any process may die. The others go on; a worker that is started again
     begins from the center, and its clock goes on. While a center server is
@@ -71,6 +76,20 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         events: a file to append to what happens, one JSON object a line (see
             `timeline.Event`); processes of one host may share it. None for
             the environment variable `TF_ELASTIC_EVENTS`, or no file.
+        inside: what the devices of this process are to each other:
+            `"mirrored"` (default): one worker, as above;
+            `"elastic"`: workers of their own. They exchange with a center
+            that only this process has, the local one, each
+            `communication_period` steps; and that one, as a worker, with the
+            cluster's each `outer_period` steps. So the process is an inner
+            node of a tree (chapter 6), and inside alpha = beta / (d + 1),
+            of d devices. The batch is shared out among them. For methods
+            whose rule works both ways: elastic averaging.
+        order: of the devices inside, if they are elastic; see
+            `ElasticMirroredStrategy`.
+        outer_period: local steps between two exchanges of the local center
+            with the cluster's, a multiple of `communication_period`. None for
+            10 times that.
 
     Raises:
         ClusterConfigurationError: `TF_CONFIG` is missing or wrong.
@@ -111,8 +130,12 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         closing: bool = True,
         max_lag: float | None = lateness.DEFAULT_MAX_LAG,
         events: str | None = None,
+        inside: str = "mirrored",
+        order: str | None = None,
+        outer_period: int | None = None,
     ) -> None:
         lateness.check_max_lag(max_lag)
+        _check_inside(inside, order, outer_period)
         if protocol is not None and protocol not in exchanger.PROTOCOLS:
             raise ValueError(
                 f"`protocol` must be one of {exchanger.PROTOCOLS}, or None. "
@@ -143,18 +166,23 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 f"{self.configuration.task}. Start it by `python -m "
                 "tf_elastic.cluster.ps`."
             )
+        settings = {
+            "protocol": protocol,
+            "compression": compression,
+            "devices": devices,
+            "timeouts": timeouts,
+            "security": security or Security.from_environment(),
+            "closing": closing,
+            "max_lag": max_lag,
+            "events": events,
+        }
         super().__init__(
-            ElasticMultiWorkerExtended(
-                self,
-                self.configuration,
-                protocol,
-                compression,
-                devices,
-                timeouts,
-                security or Security.from_environment(),
-                closing,
-                max_lag,
-                events,
+            DeviceTreeExtended(
+                self, self.configuration, order, outer_period, **settings
+            )
+            if inside == "elastic"
+            else ElasticMultiWorkerExtended(
+                self, self.configuration, **settings
             )
         )
 
@@ -215,3 +243,35 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         the last ones are not pulled harder.) Training afterwards is refused.
         """
         self.extended.stop(finished=False)
+
+
+def _check_inside(
+    inside: str, order: str | None, outer_period: int | None
+) -> None:
+    if inside not in INSIDE:
+        raise ValueError(
+            f"`inside` must be one of {INSIDE}. Received: inside={inside!r}."
+        )
+    if order is not None and order not in theory.ORDERS:
+        raise ValueError(
+            f"`order` must be one of {theory.ORDERS}, or None. "
+            f"Received: order={order!r}."
+        )
+    if outer_period is not None and (
+        type(outer_period) is not int or outer_period < 1
+    ):
+        raise ValueError(
+            "`outer_period` must be an integer >= 1, or None. "
+            f"Received: outer_period={outer_period!r}."
+        )
+    given = [
+        f"{name}={value!r}"
+        for name, value in (("order", order), ("outer_period", outer_period))
+        if value is not None
+    ]
+    if given and inside != "elastic":
+        raise ValueError(
+            "`order` and `outer_period` are of devices that are workers. "
+            f"Received: {', '.join(given)} with inside={inside!r}. Leave "
+            'them out, or say `inside="elastic"`.'
+        )

@@ -40,6 +40,8 @@ class RuleExchange(DeviceExchange):
         order: one of `core.orders.ORDERS`.
         check_conservation: whether every exchange is checked.
         statistics, devices, jit_compile: see `DeviceExchange`.
+        has_parent: whether the center is itself a child of another one: then
+            alpha = beta / (p + 1), as an inner node of a tree has it.
     """
 
     def __init__(
@@ -50,9 +52,12 @@ class RuleExchange(DeviceExchange):
         statistics: Sequence[ElasticVariable],
         devices: Sequence[str],
         jit_compile: bool | str,
+        has_parent: bool = False,
     ) -> None:
         super().__init__(spec.parameters, statistics, devices, jit_compile)
         self._spec = spec
+        # With how many the center exchanges.
+        self._num_neighbors = self.num_workers + has_parent
         self._order = order
         self._check_conservation = check_conservation
         self._by_role: dict[str, Rule] = {
@@ -104,11 +109,11 @@ class RuleExchange(DeviceExchange):
     def _rates_of(self, clock: tf.Tensor) -> Rates:
         numbers = self._spec.numbers(clock)
         rates = self._spec.rates(
-            self.num_workers,
+            self._num_neighbors,
             clock,
             tf.unstack(numbers, num=numbers.shape[0]),
         )
-        return {**rates, "num_workers": self.num_workers}
+        return {**rates, "num_workers": self._num_neighbors}
 
     def rates_at(self, rates: Rates, context: Context) -> RatesByRole:
         """What each role's rule makes of rates, by role."""
@@ -291,7 +296,7 @@ class RuleExchange(DeviceExchange):
         dtype = self._variables[k].dtype
         of_role = packed[0 if self._role(k) == PARAMETERS else 1]
         return {
-            "num_workers": self.num_workers,
+            "num_workers": self._num_neighbors,
             **{name: tf.cast(rate, dtype) for name, rate in of_role.items()},
         }
 
