@@ -19,7 +19,7 @@ from tests.conformance_support import state
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
-from tf_elastic.optimizers import registry
+from tf_elastic.optimizers import registration_checks
 
 
 def each_optimizer(use, refused=False):
@@ -347,7 +347,7 @@ def test_every_order_is_there_or_refused(name):
     if case.num_workers == 1:
         return
     method = case.make().method
-    for order in registry.ORDERS:
+    for order in registration_checks.ORDERS:
         if order in method.orders:
             optimizer = one_weight(case.make, order=order)
             assert optimizer.built

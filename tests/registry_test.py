@@ -23,6 +23,7 @@ from tests.quadratic_support import gradient
 from tf_elastic import optimizers
 from tf_elastic import user_code
 from tf_elastic.optimizers import register
+from tf_elastic.optimizers import registration_checks as checks
 from tf_elastic.optimizers import registry
 from tf_elastic.program import building
 from tf_elastic.program import known_methods
@@ -343,7 +344,7 @@ def test_a_wrong_argument_is_named_at_once(argument, value, parts):
 
 
 def test_a_refusal_of_nothing_is_refused():
-    everything = {"orders": registry.ORDERS, "protocols": registry.PROTOCOLS}
+    everything = {"orders": checks.ORDERS, "protocols": checks.PROTOCOLS}
     with pytest.raises(ValueError, match="every order and protocol is there"):
         register(**{**WHOLE, **everything})(own_class())
     whole = {**WHOLE, **everything, "refusal": None}

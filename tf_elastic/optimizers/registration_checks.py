@@ -17,7 +17,7 @@ from tf_elastic.optimizers.constructor_flags import Argument
 from tf_elastic.optimizers.constructor_flags import arguments_of
 
 if TYPE_CHECKING:
-    from tf_elastic.optimizers.registry import Registration
+    from tf_elastic.optimizers.registration import Registration
 
 # Orders in which the workers of one process and their center move.
 ORDERS = tuple(core.orders.ORDERS)

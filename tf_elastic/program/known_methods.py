@@ -16,7 +16,7 @@ from typing import Any
 from typing import NamedTuple
 
 if TYPE_CHECKING:
-    from tf_elastic.optimizers.registry import Registration
+    from tf_elastic.optimizers.registration import Registration
 
 PATH = pathlib.Path(__file__).with_name("methods.json")
 _REGISTRY = "tf_elastic.optimizers.registry"

@@ -3,6 +3,7 @@
 import textwrap
 
 from tf_elastic.optimizers import registry
+from tf_elastic.optimizers.registration import Registration
 
 _INDENT = " " * 4
 _SHOWN = ("rule", "stable", "use", "reference")
@@ -45,7 +46,7 @@ def text() -> str:
     )
 
 
-def _at_the_center(method: registry.Registration) -> str:
+def _at_the_center(method: Registration) -> str:
     per_worker = method.center_memory_per_worker
     return f"{method.center_memory} P" + (
         f" + {per_worker} P for each worker" if per_worker else ""

@@ -2,7 +2,7 @@
 
 The moves are those of `timeline.virtual.moves`, the rules `core`'s. Here is
 where the arrays are: a worker is live or in its row, its message and the answer
-in its mail; the center has one copy, on the same device. What is computed is
+in its mail; the center is `BankCenter`. What is computed is
 one function over all variables for each piece, compiled by XLA if asked for.
 Rows are taken out and put back outside of it: XLA would copy all of them.
 """
@@ -20,6 +20,7 @@ from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.closing import Closing
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.stores import Bank
+from tf_elastic.strategies.virtual.bank_center import BankCenter
 from tf_elastic.strategies.virtual.mail import Mail
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.moment import RatesOfMoment
@@ -30,12 +31,11 @@ from tf_elastic.strategies.virtual.places import Place
 from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.strategies.virtual.places import Tensors
 from tf_elastic.strategies.virtual.places import WorkerValues
+from tf_elastic.strategies.virtual.sent_points import SentPoints
 from tf_elastic.strategies.virtual.set_anew import under_way_of
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.under_way import UnderWay
 from tf_elastic.timeline.virtual import moves
-
-_CENTER = "center"
 
 
 class BankExchange:
@@ -77,7 +77,6 @@ class BankExchange:
         self._is_before = is_before
         self.parameters = list(spec.parameters)
         self.statistics = list(statistics)
-        self._spec = spec
         self.calls_per_step = spec.calls_per_step
         self._rule = spec.rule
         self.sends = spec.rule.sends
@@ -92,10 +91,8 @@ class BankExchange:
         self.mail = Mail(shapes, dtypes, bank.num_workers, device)
         # One row: what the messages of a round add up to, if there are any.
         self.total = Mail([] if self.in_turn else shapes, dtypes, 1, device)
-        # Where messages were made, of workers that have gone on since.
-        is_kept = spec.rule.remembers and answers_later
-        parameters = shapes[: len(self.parameters)] if is_kept else []
-        self._sent_from = Mail(parameters, dtypes, bank.num_workers, device)
+        self._sent = SentPoints(spec, bank.num_workers, device, answers_later)
+        self._center = BankCenter(spec, self.statistics)
         self.rates = RatesOfMoment(
             spec, bank.num_workers, p_varies, answers_later
         )
@@ -123,13 +120,13 @@ class BankExchange:
     @property
     def variables(self) -> list[tf.Variable]:
         """All that is under way."""
-        mails = (self.mail, self.total, self._sent_from)
+        mails = (self.mail, self.total, self._sent.mail)
         return [self.rates.numbers, *(v for m in mails for v in m.variables)]
 
     @property
     def by_variable(self) -> dict[int, list[tf.Variable]]:
         """What is under way of each variable, by its `id`."""
-        mails = (self.mail, self.total, self._sent_from)
+        mails = (self.mail, self.total, self._sent.mail)
         return {
             id(variable): [m.variables[k] for m in mails if m.has(k)]
             for k, variable in enumerate(self._variables)
@@ -137,10 +134,7 @@ class BankExchange:
 
     def results(self) -> Tensors:
         """Small tensors that are there only when all updates are done."""
-        smallest = min(
-            self.parameters, key=lambda p: p.variable.shape.num_elements()
-        ).variable.store
-        return [smallest.live[0].read_value(), smallest.centers[0].read_value()]
+        return self._center.smallest()
 
     def can_close(self) -> None:
         """Prepares to show what an exchange of all would make of centers."""
@@ -155,7 +149,7 @@ class BankExchange:
         if self.closing is not None and not self.closing.is_closed.numpy():
             self._bank.end_turn()
             total: Tensors = []
-            parents = self._parents()
+            parents = self._center.read()
             for worker in range(self._bank.num_workers):
                 values = self._values(Row(tf.constant(worker, tf.int64)))
                 messages = self._compiled(self._pieces.messages, values)
@@ -168,12 +162,7 @@ class BankExchange:
                 None,
                 self.rates.packed(moment, closing=True),
             )
-            self.closing.show(
-                [
-                    parent[self._pieces.rule_of(k).shown]
-                    for k, parent in enumerate(moved)
-                ]
-            )
+            self.closing.show(self._center.shown(moved))
 
     # The moves.
 
@@ -185,8 +174,8 @@ class BankExchange:
             self._pieces.visited,
             values,
             self._copies(place),
-            self._parents(),
-            self._sent(values),
+            self._center.read(),
+            self._sent.of(values),
             packed,
         )
         self._move_center(parents, packed, moment)
@@ -218,7 +207,9 @@ class BankExchange:
     def read(self, moment: Moment) -> None:
         """A message's delta to the center as it is now."""
         deltas = self._compiled(
-            self._pieces.deltas, self.mail.row(moment.worker), self._parents()
+            self._pieces.deltas,
+            self.mail.row(moment.worker),
+            self._center.read(),
         )
         self.mail.put_row(moment.worker, deltas)
 
@@ -228,8 +219,8 @@ class BankExchange:
         parents = self._compiled(
             self._pieces.applied,
             self.mail.row(moment.worker),
-            self._parents(),
-            self._sent_of_row(moment.worker),
+            self._center.read(),
+            self._sent.kept(moment.worker),
             packed,
         )
         self._move_center(parents, packed, moment)
@@ -240,8 +231,8 @@ class BankExchange:
         parents, answers = self._compiled(
             self._pieces.arrived,
             self.mail.row(moment.worker),
-            self._parents(),
-            self._sent_of_row(moment.worker),
+            self._center.read(),
+            self._sent.kept(moment.worker),
             packed,
         )
         self._move_center(parents, packed, moment)
@@ -253,7 +244,7 @@ class BankExchange:
         total, deltas = self._compiled(
             self._pieces.added,
             self.mail.row(moment.worker),
-            self._parents(),
+            self._center.read(),
             self.total.row(first),
         )
         self.total.put_row(first, total)
@@ -267,7 +258,7 @@ class BankExchange:
         parents, empty = self._compiled(
             self._pieces.collected,
             self.total.row(first),
-            self._parents(),
+            self._center.read(),
             packed,
         )
         self._move_center(parents, packed, moment)
@@ -276,7 +267,7 @@ class BankExchange:
     def answer(self, moment: Moment) -> None:
         """The point to go on from."""
         points = self._compiled(
-            self._pieces.begun, self._parents(), self.rates.packed(moment)
+            self._pieces.begun, self._center.read(), self.rates.packed(moment)
         )
         self.mail.put_row(moment.worker, points)
 
@@ -294,7 +285,7 @@ class BankExchange:
     def restart(self, moment: Moment) -> None:
         """A worker begins at the center, with no velocity."""
         row = Row(moment.worker)
-        parents = self._parents()
+        parents = self._center.read()
         points = self._compiled(
             self._pieces.begun, parents, self.rates.packed(moment)
         )
@@ -304,10 +295,10 @@ class BankExchange:
             if parameter.velocity is not None:
                 store = parameter.velocity.store
                 row.set(store, tf.zeros_like(row.get(store)))
-        for variable, parent in zip(
-            self.statistics, parents[len(self.parameters) :], strict=True
+        for variable, value in zip(
+            self.statistics, self._center.statistics_of(parents), strict=True
         ):
-            row.set(variable.store, parent[_CENTER])
+            row.set(variable.store, value)
 
     def join(self, moment: Moment) -> None:
         """A new life of a worker."""
@@ -322,57 +313,15 @@ class BankExchange:
     def _copies(self, place: Place) -> Tensors:
         return [place.get(p.variable.store) for p in self.parameters]
 
-    def _parents(self) -> Parents:
-        """What the center keeps."""
-        parents: Parents = []
-        for parameter in self.parameters:
-            kept = {
-                name: slot.store.live[0].read_value()
-                for name, slot in parameter.parent.items()
-            }
-            center = parameter.variable.store.centers[0].read_value()
-            parents.append({self._rule.shown: center, **kept})
-        for variable in self.statistics:
-            center = variable.store.centers[0].read_value()
-            parents.append({_CENTER: center})
-        return parents
-
     def _sends(self, worker: tf.Tensor, values: WorkerValues) -> None:
         """A message leaves, and its worker goes on if it does not wait."""
         self.rates.is_sent(worker)
-        if self._sent_from.variables:
-            self._sent_from.put_row(worker, self._sent(values) or [])
-
-    def _sent_of_row(self, worker: tf.Tensor) -> Tensors | None:
-        """The points that a worker was given, if the rule remembers them."""
-        if not self._rule.remembers:
-            return None
-        if self._sent_from.variables:
-            return self._sent_from.row(worker)
-        return self._sent(self._values(Row(worker)))
-
-    def _sent(self, values: WorkerValues) -> Tensors | None:
-        if not self._rule.remembers:
-            return None
-        return [
-            parameter.point_of(stored)
-            for parameter, stored in zip(
-                self.parameters, values.stored, strict=True
-            )
-        ]
+        self._sent.keep(worker, values)
 
     def _move_center(
         self, parents: Parents, packed: Packed, moment: Moment
     ) -> None:
-        pairs = zip(self._variables, parents, strict=True)
-        for k, (variable, parent) in enumerate(pairs):
-            shown = self._pieces.rule_of(k).shown
-            variable.store.centers[0].assign(parent[shown], read_value=False)
-        for parameter, parent in zip(self.parameters, parents, strict=False):
-            for name, slot in parameter.parent.items():
-                slot.store.live[0].assign(parent[name], read_value=False)
-        for name, variable in self._spec.kept.items():
-            variable.assign(packed[0][name])
+        self._center.write(parents, packed)
         self.updated(moment)
 
     def _go(self, place: Place, points: Sequence[tf.Tensor]) -> None:
