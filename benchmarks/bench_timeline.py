@@ -12,6 +12,11 @@ and the message is on its way while the worker goes on. *queue*: every step
 exchanges, and the center serves one after another, at a tenth of what it can.
 *rounds*: all meet after every step. *tau = 10*: ten steps for each exchange.
 
+Trees, of degree 4 (p = 16) or 16: *up_down*, with the periods 1 and 10, and
+*multi_scale*, 10 and 100, where nothing but steps takes time; *slow*, the
+former with latencies, and links of all nodes that serve one message after
+another. For these the rows that are needed for points under way, too.
+
 *merged*: an exchange at a time with tau = 10: how many local steps a second,
 and how long so many take, with the start of the engine.
 """
@@ -24,13 +29,16 @@ import time
 import _report
 
 from tf_elastic.core import rules
+from tf_elastic.core import topology
 from tf_elastic.timeline.virtual import Exponential
 from tf_elastic.timeline.virtual import Timing
+from tf_elastic.timeline.virtual import TreeTimeline
 from tf_elastic.timeline.virtual import VirtualTimeline
 from tf_elastic.timeline.virtual import Workload
 
 WORKERS = (16, 256, 4096)
 PERIOD = 10
+DEGREES = {16: (4, 2), 256: (16, 2), 4096: (16, 3)}  # and depth
 ELASTIC, ADD = rules.Elastic(), rules.Add()
 STEP = Exponential(1.0)
 
@@ -49,6 +57,27 @@ def timelines(p):
             ("tau = 10", at_once, Workload(ELASTIC, "blocking", PERIOD)),
         )
     }
+
+
+def trees(p):
+    """The same of trees."""
+    links = {"bandwidth": 1e5, "node_bandwidth": 1e5, "center_bandwidth": 1e5}
+    slow = Timing(STEP, latency=0.1, **links)
+    often, seldom = topology.up_down(1, 10), topology.multi_scale(10, 100)
+    load = Workload(ELASTIC, "blocking", bytes_up=1000, bytes_down=1000)
+    return {
+        name: TreeTimeline(timing, load, topology.tree(*DEGREES[p], scheme))
+        for name, timing, scheme in (
+            ("up_down", Timing(STEP), often),
+            ("multi_scale", Timing(STEP), seldom),
+            ("slow", slow, often),
+        )
+    }
+
+
+def rows_of(timeline, events):
+    """How many rows the points under way need."""
+    return 1 + max(m.row for m in itertools.islice(timeline.moves(), events))
 
 
 def goes_on(timeline, p, events):
@@ -89,27 +118,36 @@ def main():
     args = _report.parse_args(
         __doc__, repeats=7, events=200_000, steps=1_000_000
     )
-    rates, seconds = {}, {}
+    rates, seconds, rows = {}, {}, {}
     for p in WORKERS:
         functions = {
             name: goes_on(timeline, p, args.events)
-            for name, timeline in timelines(p).items()
+            for name, timeline in (timelines(p) | trees(p)).items()
+        }
+        rows[p] = {
+            name: rows_of(timeline, args.events)
+            for name, timeline in trees(p).items()
         }
         rates[p] = _report.in_turns(functions, args.repeats)
         seconds[p] = _report.in_turns(
             {"merged": merged(p, args.steps)}, args.repeats
         )["merged"]
         for name, found in rates[p].items():
-            print(f"p = {p:4}, {name:10} {told(found, ',.0f')} events a second")
+            needs = f"; {rows[p][name]} rows" if name in rows[p] else ""
+            print(
+                f"p = {p:4}, {name:11} {told(found, ',.0f')} events a second"
+                f"{needs}"
+            )
         found = [args.steps / s for s in seconds[p]]
         print(
-            f"p = {p:4}, merged     {told(found, ',.0f')} steps a second; "
+            f"p = {p:4}, merged      {told(found, ',.0f')} steps a second; "
             f"{args.steps:,} take {told(seconds[p], '.2f')} s"
         )
     _report.write(
         args,
         {
             "events_a_second": rates,
+            "rows": rows,
             "merged_seconds": seconds,
             "steps": args.steps,
         },

@@ -20,6 +20,7 @@ from tf_elastic.timeline.virtual import moves
 
 _HOST = "/device:CPU:0"
 _FIELDS = len(Moment._fields)
+_OF_STEP = _FIELDS - 1  # It is in no row.
 
 # What a move does to what is learned.
 _DOES: dict[int, Callable[[BankExchange, Moment], None]] = {
@@ -54,7 +55,7 @@ class VirtualClock:
         with tf.init_scope(), tf.device(_HOST):
             # Steps that were taken, then the step that comes, as a `Move`.
             self.state = tf.Variable(
-                [0] * (1 + _FIELDS), trainable=False, dtype=tf.int64
+                [0] * (1 + _OF_STEP), trainable=False, dtype=tf.int64
             )
             # How many had been taken before the newest one that was not
             # skipped.
@@ -210,7 +211,7 @@ class VirtualClock:
                 [tf.int64, tf.int64],
                 stateful=True,
             )
-        step = tf.ensure_shape(step, [_FIELDS])
+        step = tf.ensure_shape(step, [_OF_STEP])
         self._bank.end_turn()
         if self._has_early:
             self._do(exchange, tf.ensure_shape(early, [None, _FIELDS]))

@@ -24,6 +24,7 @@ class Moment(NamedTuple):
     staleness: tf.Tensor
     num_workers: tf.Tensor
     count: tf.Tensor
+    row: tf.Tensor | int = -1  # None but a tree's have one.
 
 
 class RatesOfMoment:

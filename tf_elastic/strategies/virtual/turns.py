@@ -169,13 +169,13 @@ class Turns:
             number: as of `turn`.
 
         Returns:
-            The moves, int64 of shape (n, 7), and the step, shape (7,): all of
-            `Move` but the time. Of a step that is not there the kind is -1,
-            and the worker the first.
+            The moves, int64 of shape (n, 8), all of `Move` but the time, and
+            the step, shape (7,), without a row. Of a step that is not there
+            the kind is -1, and the worker the first.
         """
         turn = self.turn(number)
         step = turn.step or Move(0.0, -1, 0)
-        return _rows(turn.early), np.array(step[1:], np.int64)
+        return _rows(turn.early), np.array(step[1:-1], np.int64)
 
     def written(self, number: int) -> np.ndarray:
         """What a worker's mail is by now: of which kind its last move was.

@@ -25,6 +25,8 @@ from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
+from tf_elastic.timeline.virtual.tree_engine import TreeTimeline
+from tf_elastic.timeline.virtual.tree_totals import TreeTotals
 from tf_elastic.timeline.virtual.workload import Workload
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "Timing",
     "Totals",
     "Trace",
+    "TreeTimeline",
+    "TreeTotals",
     "VirtualTimeline",
     "Workload",
     "calibrate",

@@ -8,6 +8,8 @@ import numpy as np
 
 from tf_elastic.core import lateness
 from tf_elastic.timeline.virtual import streams
+from tf_elastic.timeline.virtual.durations import Duration
+from tf_elastic.timeline.virtual.faults import Losses
 from tf_elastic.timeline.virtual.moves import ANSWER
 from tf_elastic.timeline.virtual.moves import COLLECT
 from tf_elastic.timeline.virtual.moves import DROP
@@ -15,7 +17,7 @@ from tf_elastic.timeline.virtual.moves import RESTART
 from tf_elastic.timeline.virtual.timing import Timing
 
 # The fields of a `Move`.
-Fields = tuple[float, int, int, int, int, int, int, int]
+Fields = tuple[float, int, int, int, int, int, int, int, int]
 
 
 class Center:
@@ -137,7 +139,7 @@ class Center:
             self.answer(time, worker, clock)
             return True
         self.moves.append(
-            (time, kind, worker, clock, version, staleness, self.present, 1)
+            (time, kind, worker, clock, version, staleness, self.present, 1, -1)
         )
         self.version = self.settled[worker] = version + 1
         return True
@@ -148,7 +150,7 @@ class Center:
         """Leaves a message out."""
         at, present = self.version, self.present
         self.moves.append(
-            (time, DROP, worker, clock, at, staleness, present, 1)
+            (time, DROP, worker, clock, at, staleness, present, 1, -1)
         )
 
     def answer(self, time: float, worker: int, clock: int) -> None:
@@ -164,7 +166,7 @@ class Center:
     def note(self, kind: int, time: float, worker: int, clock: int) -> None:
         """Adds a move that changes no version."""
         self.moves.append(
-            (time, kind, worker, clock, self.version, 0, self.present, 1)
+            (time, kind, worker, clock, self.version, 0, self.present, 1, -1)
         )
 
     def collect(self, time: float, workers: set[int], count: int) -> None:
@@ -176,7 +178,7 @@ class Center:
             count: messages in the sum.
         """
         at, present = self.version, self.present
-        self.moves.append((time, COLLECT, -1, 0, at, 0, present, count))
+        self.moves.append((time, COLLECT, -1, 0, at, 0, present, count, -1))
         self.version += 1
         for worker in workers:
             self.settled[worker] = self.version
@@ -193,21 +195,33 @@ class Links:
 
     def __init__(self, timing: Timing, num_workers: int, seed: int) -> None:
         every = range(num_workers)
-        self.delays = [_delays(timing, seed, worker) for worker in every]
+        self.delays = [
+            delays(timing.of_worker("latency", w), timing.losses, seed, w)
+            for w in every
+        ]
         bounds = [timing.of_worker("bandwidth", worker) for worker in every]
         self.per_byte = [0.0 if b is None else 1 / b for b in bounds]
 
 
-def _delays(timing: Timing, seed: int, worker: int) -> Iterator[float]:
-    latency = timing.of_worker("latency", worker)
-    losses = timing.losses
+def delays(
+    latency: Duration, losses: Losses | None, seed: int, link: int
+) -> Iterator[float]:
+    """How long it takes a link's first bytes, with those that are lost.
+
+    Args:
+        latency: one way.
+        losses: of messages; None for none.
+        seed: of the timeline.
+        link: its number.
+    """
     if losses is None or losses.chance == 0:
-        return streams.of(latency, seed, streams.LATENCY, worker)
-    draw = streams.sampler(latency, seed, streams.LATENCY, worker)
-    rng = streams.generator(seed, streams.LOSS, worker)
+        return streams.of(latency, seed, streams.LATENCY, link)
+    chance, again = losses.chance, losses.resend_after
+    draw = streams.sampler(latency, seed, streams.LATENCY, link)
+    rng = streams.generator(seed, streams.LOSS, link)
 
     def delay(count: int) -> np.ndarray:
-        lost = rng.geometric(1 - losses.chance, count) - 1
-        return np.asarray(draw(count) + lost * losses.resend_after)
+        lost = rng.geometric(1 - chance, count) - 1
+        return np.asarray(draw(count) + lost * again)
 
     return streams.one_by_one(delay)

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 from tf_elastic.timeline.virtual import steps
 from tf_elastic.timeline.virtual import streams
 from tf_elastic.timeline.virtual.center import Center
-from tf_elastic.timeline.virtual.durations import Exponential
 from tf_elastic.timeline.virtual.exchanges import BlockingAfter
 from tf_elastic.timeline.virtual.exchanges import BlockingBefore
 from tf_elastic.timeline.virtual.exchanges import Exchanges
 from tf_elastic.timeline.virtual.exchanges import Overlapped
 from tf_elastic.timeline.virtual.exchanges import Parts
 from tf_elastic.timeline.virtual.exchanges import Visits
+from tf_elastic.timeline.virtual.lives import Lives
+from tf_elastic.timeline.virtual.lives import dies
 from tf_elastic.timeline.virtual.moves import DIE
 from tf_elastic.timeline.virtual.moves import JOIN
 from tf_elastic.timeline.virtual.moves import STEP
 from tf_elastic.timeline.virtual.rounds import Rounds
-from tf_elastic.timeline.virtual.scheduler import LIFE
 from tf_elastic.timeline.virtual.scheduler import WORKER
 from tf_elastic.timeline.virtual.scheduler import Process
 from tf_elastic.timeline.virtual.scheduler import Scheduler
@@ -53,21 +53,17 @@ class Cluster:
             max_lag,
             max_staleness,
         )
+        self.moves = self.center.moves
         self._scheduler = Scheduler()
         self._clocks = [0] * num_workers
         self._exchanges = self._make_exchanges(quorum)
         # A worker that is stopped in between has taken some of its steps.
-        self._can_merge = merged and quorum is None and not _dies(timing)
+        self._can_merge = merged and quorum is None and not dies(timing)
         self._seconds = [
             self._seconds_of(worker) for worker in range(num_workers)
         ]
-        late = dict(timing.joins)
-        for worker in range(num_workers):
-            if worker not in late:
-                self._begin(worker, 0.0)
-            if worker in late or _dies(timing):
-                life = self._live(worker, late.get(worker))
-                self._scheduler.start(worker, LIFE, life)
+        lives = Lives(timing, seed, self._scheduler, self._begin, self._end)
+        lives.start(num_workers)
 
     def advance(self, enough: int) -> bool:
         """Goes on until there are so many moves.
@@ -109,6 +105,13 @@ class Cluster:
         self._exchanges.begins(worker)
         self._scheduler.start(worker, WORKER, self._work(worker, time))
 
+    def _end(self, worker: int, time: float) -> None:
+        """A worker dies, and what it has sent is lost."""
+        self.center.present -= 1
+        self.center.note(DIE, time, worker, self._clocks[worker])
+        self._scheduler.stop([worker])
+        self._exchanges.leaves(worker, time)
+
     def _begin_again(self, worker: int, time: float) -> None:
         """A worker leaves what it does; it is at the center at a time."""
         process = self._work_again(worker, time)
@@ -138,7 +141,7 @@ class Cluster:
             if clock % period != phase:
                 if is_listed:
                     at, present = center.version, center.present
-                    add((time, STEP, worker, clock, at, 0, present, 1))
+                    add((time, STEP, worker, clock, at, 0, present, 1, -1))
             else:
                 if visit is not None:
                     visit(worker, time, clock)
@@ -148,63 +151,8 @@ class Cluster:
                     time += next(overheads)
             clocks[worker] = clock = clock + steps_at_once
 
-    def _live(self, worker: int, joins_at: float | None) -> Process:
-        """A worker comes, dies, and comes again."""
-        time = 0.0
-        if joins_at is not None:
-            time = yield joins_at
-            self._begin(worker, time)
-        recoveries = self._recoveries(worker)
-        deaths = _Deaths(self._timing, self._seed, worker)
-        while (dies_at := deaths.after(time)) is not None:
-            time = yield dies_at
-            self.center.present -= 1
-            self.center.note(DIE, time, worker, self._clocks[worker])
-            self._scheduler.stop([worker])
-            self._exchanges.leaves(worker, time)
-            if recoveries is None:
-                break
-            time = yield time + next(recoveries)
-            self._begin(worker, time)
-        yield None
-
     def _overheads(self, worker: int) -> Iterator[float] | None:
         overhead = self._timing.overhead_of(self._workload.protocol)
         if overhead.is_nothing:
             return None
         return streams.of(overhead, self._seed, streams.OVERHEAD, worker)
-
-    def _recoveries(self, worker: int) -> Iterator[float] | None:
-        recovery = self._timing.recovery
-        if recovery is None:
-            return None
-        return streams.of(recovery, self._seed, streams.RECOVERY, worker)
-
-
-class _Deaths:
-    """When a worker dies: at its times, or by a rate.
-
-    Args:
-        timing: of the cluster.
-        seed: of the timeline.
-        worker: which.
-    """
-
-    def __init__(self, timing: Timing, seed: int, worker: int) -> None:
-        self._listed: list[float] = []
-        self._lives: Iterator[float] | None = None
-        if not isinstance(timing.deaths, int | float):
-            self._listed = [t for w, t in timing.deaths if w == worker]
-        elif timing.deaths:
-            life = Exponential(1 / timing.deaths)
-            self._lives = streams.of(life, seed, streams.DEATH, worker)
-
-    def after(self, time: float) -> float | None:
-        """When a worker dies that lives at a time; None for never."""
-        if self._lives is not None:
-            return time + next(self._lives)
-        return next((t for t in self._listed if t > time), None)
-
-
-def _dies(timing: Timing) -> bool:
-    return bool(timing.deaths)

@@ -4,8 +4,10 @@ import functools
 import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Protocol
 
 from tf_elastic.core import lateness
+from tf_elastic.timeline.virtual.center import Fields
 from tf_elastic.timeline.virtual.cluster import Cluster
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.timing import Timing
@@ -90,11 +92,7 @@ class VirtualTimeline:
                     "takes: a part of ADMM's center counts however old it is. "
                     f"Received: max_staleness={max_staleness}. Leave it out."
                 )
-        if type(seed) is not int or seed < 0:
-            raise ValueError(
-                "`seed` must be an integer that is not negative. "
-                f"Received: seed={seed!r:.80}."
-            )
+        check_seed(seed)
         self.timing = timing
         self.workload = workload
         self.num_workers = num_workers
@@ -127,11 +125,25 @@ class VirtualTimeline:
             self.max_staleness,
             self.merged,
         )
-        return itertools.chain.from_iterable(_parts(cluster))
+        return in_parts(cluster)
 
 
-def _parts(cluster: Cluster) -> Iterator[Iterator[Move]]:
-    made, goes_on = cluster.center.moves, True
+class Advancing(Protocol):
+    """What makes moves, some at a time."""
+
+    moves: list[Fields]  # that were made and not taken yet
+
+    def advance(self, enough: int) -> bool:
+        """Makes so many; whether there may be more."""
+
+
+def in_parts(cluster: Advancing) -> Iterator[Move]:
+    """All moves that are made, one by one."""
+    return itertools.chain.from_iterable(_parts(cluster))
+
+
+def _parts(cluster: Advancing) -> Iterator[Iterator[Move]]:
+    made, goes_on = cluster.moves, True
     while goes_on:
         goes_on = cluster.advance(_AT_ONCE)
         yield map(_move, made)
@@ -141,6 +153,19 @@ def _parts(cluster: Cluster) -> Iterator[Iterator[Move]]:
 # In one call, where a name for each field would take several times as long.
 _move: Callable[[tuple[float | int, ...]], Move]
 _move = functools.partial(tuple.__new__, Move)
+
+
+def check_seed(seed: object) -> None:
+    """Refuses a seed that is none.
+
+    Raises:
+        ValueError: it is no integer of at least 0.
+    """
+    if type(seed) is not int or seed < 0:
+        raise ValueError(
+            "`seed` must be an integer that is not negative. "
+            f"Received: seed={seed!r:.80}."
+        )
 
 
 def _check_count(name: str, value: object) -> None:

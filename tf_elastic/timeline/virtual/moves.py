@@ -21,6 +21,17 @@ synchronous     of all workers MAKE and ADD, then COLLECT; a difference is
 Where nothing takes time an exchange is one move: VISITING_STEP for a
 difference, VISIT for all else; unless it is overlapped.
 
+In a tree points go one way, each in a *row* of its own, from SEND until all
+that it was for have followed it. Who waits for an answer gets it likewise, in
+the same row:
+
+==============  =======================================================
+one way         a worker STEPs, SENDs and FOLLOWs; inner nodes NODE_UP,
+                NODE_DOWN and follow; the root ROOT_DOWN and follows
+answered        STEP, SEND, NODE_FROM_CHILD, NODE_DOWN, FOLLOW; so does a node
+                with its parent
+==============  =======================================================
+
 What is left out is DROPped where it would have moved the center. Who waits for
 a difference then begins again, by RESTART, before it steps; to all else comes
 ANSWER as if it had been taken.
@@ -51,11 +62,29 @@ DROP = 15  # its mail is lost, or left out
 DIE = 16  # nothing of it counts any more
 ASK = 17  # it waits for the point to go on from
 
+# In a tree. A point goes into a row:
+SEND = 18  # a worker's, to its parent
+NODE_UP = 19  # an inner node's, to its parent
+NODE_DOWN = 20  # an inner node's, to `count` children
+ROOT_DOWN = 21  # the root's
+# A node moves by the point in a row, after its own step.
+FOLLOW = 22  # a worker by its parent's
+NODE_FROM_PARENT = 23  # an inner node by its parent's
+NODE_FROM_CHILD = 24  # an inner node by a child's
+ROOT_FROM_CHILD = 25  # the root by a child's
+# Of more than may wait on an edge the oldest is lost, and all of a worker that
+# dies; `worker` is the edge's child, `count` 1 on the way up, 0 on that down.
+NOT_SENT = 26  # before it has left
+NOT_SEEN = 27  # after it has arrived
+
 NAMES = (
     *("step", "settling_step", "visiting_step"),
     *("visit", "make", "turn_over", "read", "apply", "arrive", "add"),
     *("collect", "answer", "settle", "restart", "join", "drop", "die"),
     "ask",
+    *("send", "node_up", "node_down", "root_down"),
+    *("follow", "node_from_parent", "node_from_child", "root_from_child"),
+    *("not_sent", "not_seen"),
 )
 STEPS = (STEP, SETTLING_STEP, VISITING_STEP)
 # What there may be between steps, by protocol.
@@ -70,24 +99,33 @@ KINDS = {
     "synchronous": frozenset(
         (*_ALWAYS, MAKE, READ, ADD, COLLECT, ANSWER, SETTLE)
     ),
+    "tree": frozenset((JOIN, DIE, *range(SEND, NOT_SEEN + 1))),
 }
 # By these a worker's point moves, between its steps.
-MOVING = (VISIT, TURN_OVER, SETTLE, RESTART, JOIN)
+MOVING = (VISIT, TURN_OVER, SETTLE, RESTART, JOIN, FOLLOW)
 # By these the center's version grows by one.
-UPDATES = (VISITING_STEP, VISIT, APPLY, ARRIVE, COLLECT)
+UPDATES = (VISITING_STEP, VISIT, APPLY, ARRIVE, COLLECT, ROOT_FROM_CHILD)
 
 
 class Move(NamedTuple):
     """One thing that is done."""
 
     time: float  # s, since the beginning
-    kind: int  # STEP to DIE
-    worker: int = -1  # from 0; -1: of no single one (COLLECT)
+    kind: int  # STEP to NOT_SEEN
+    # From 0; -1: of no single one (COLLECT). In a tree inner nodes come after
+    # the workers, and the root last; see `Nodes`.
+    worker: int = -1
     # The worker's calls of its optimizer, before a step its own among none:
-    # the first step has 0. Of a message on its way, as it was made.
+    # the first step has 0. Of a message on its way, as it was made. An inner
+    # node's own steps are counted as if it were a worker.
     clock: int = 0
-    version: int = 0  # updates of the center before this move
-    staleness: int = 0  # of them since the worker's read, of UPDATES
+    # Updates of the center before this move; of an inner node its own.
+    version: int = 0
+    # Of them since the worker's read, of UPDATES; in a tree since the child
+    # was told, or the point that is followed has left.
+    staleness: int = 0
     num_workers: int = 1  # p, the workers present
-    # Messages in the sum, of COLLECT. (A tuple has a `count()`.)
+    # Messages in the sum, of COLLECT; see above for trees. (A tuple has a
+    # `count()`.)
     count: int = 1  # type: ignore[assignment]
+    row: int = -1  # that a point is in, in a tree

@@ -15,12 +15,26 @@ from tf_elastic.timeline.virtual.timing import Timing
 
 def seconds(timing: Timing, seed: int, worker: int) -> Iterator[float]:
     """What each step of a worker takes, pauses among it, without an end."""
-    each = _sampler(timing, seed, worker)
-    if isinstance(each, float):
-        undisturbed: Iterator[float] = itertools.repeat(each)
-    else:
-        undisturbed = streams.one_by_one(each)
+    undisturbed = _one_by_one(_sampler(timing, seed, worker))
     return _with_pauses(undisturbed, timing.pauses, seed, worker)
+
+
+def of_node(timing: Timing, seed: int, node: int, like: int) -> Iterator[float]:
+    """What each step of an inner node of a tree takes: as long as a worker's.
+
+    Args:
+        timing: of all.
+        seed: of all.
+        node: its number, which no worker has.
+        like: the worker.
+    """
+    return _one_by_one(_sampler(timing, seed, node, like))
+
+
+def _one_by_one(each: Sampler | float) -> Iterator[float]:
+    if isinstance(each, float):
+        return itertools.repeat(each)
+    return streams.one_by_one(each)
 
 
 def merged_seconds(
@@ -80,10 +94,16 @@ def _disturbed(
         yield taken
 
 
-def _sampler(timing: Timing, seed: int, worker: int) -> Sampler | float:
-    """Draws the seconds of steps; or a number, if all take the same."""
-    step = timing.of_worker("step", worker)
-    speed = timing.of_worker("speeds", worker) or 1.0
+def _sampler(
+    timing: Timing, seed: int, worker: int, like: int | None = None
+) -> Sampler | float:
+    """Draws the seconds of steps; or a number, if all take the same.
+
+    Of a worker, or of a node that is as fast as one.
+    """
+    like = worker if like is None else like
+    step = timing.of_worker("step", like)
+    speed = timing.of_worker("speeds", like) or 1.0
     data, stragglers = timing.data, timing.stragglers
     is_constant = isinstance(step, Constant) and isinstance(data, Constant)
     if is_constant and stragglers is None:

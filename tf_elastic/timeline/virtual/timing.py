@@ -18,9 +18,12 @@ from tf_elastic.timeline.virtual.faults import Stragglers
 _FAULTS = {kind.what: kind for kind in (Stragglers, Losses, Pauses)}
 # One of all workers, or one for each.
 _OF_WORKERS = ("step", "latency", "bandwidth", "speeds")
-_OPTIONAL = ("overlapped_overhead", "recovery")  # None says something.
+# One of all inner nodes of a tree, or one for each level.
+_OF_LEVELS = ("node_latency", "node_bandwidth")
+# None says something.
+_OPTIONAL = ("node_latency", "overlapped_overhead", "recovery")
 _DURATIONS = ("step", "data", "latency", "service", "overhead", *_OPTIONAL)
-_BANDWIDTHS = ("bandwidth", "center_bandwidth")
+_BANDWIDTHS = ("bandwidth", "center_bandwidth", "node_bandwidth")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Timing:
     message goes by its worker's link, whose first byte arrives after
     `latency`, and is then served by the center, one after another as they
     arrive. It is done with when it is served and its last byte is there.
+
+    In a tree `center_bandwidth` is the root's, and an inner node's own link
+    serves all its messages likewise, one after another, both ways together.
+    Of inner nodes there may be one number for all, or a sequence: of those
+    just below the root, of those below them, and so on; the last one is of
+    all further levels.
 
     Args:
         step: of a worker's local step: gradient and update. One for all
@@ -45,7 +54,12 @@ class Timing:
             bound. One for all, or a sequence of one for each.
         center_bandwidth: bytes a second that the center takes and gives, all
             workers and both ways together; None for no bound.
-        service: of a message at the center, beside its bytes.
+        service: of a message at the center, beside its bytes; in a tree at
+            each node that is no worker.
+        node_latency: in a tree, one way between an inner node and its parent;
+            None for the (first) `latency`.
+        node_bandwidth: in a tree, bytes a second that an inner node takes and
+            gives; None for no bound.
         overhead: of an exchange, that its worker's own processor takes beside
             what is waited for; its next step is there as much later.
         overlapped_overhead: the same where the worker goes on meanwhile, with
@@ -77,6 +91,8 @@ class Timing:
     service: Any = 0.0
     overhead: Any = 0.0
     overlapped_overhead: Any = None
+    node_latency: Any = None
+    node_bandwidth: float | Sequence[float] | None = None
     losses: Losses | None = None
     pauses: Pauses | None = None
     deaths: float | Sequence[tuple[int, float]] = ()
@@ -85,10 +101,16 @@ class Timing:
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        for name in _OF_WORKERS:
+        for name in (*_OF_WORKERS, *_OF_LEVELS):
             value = getattr(self, name)
             if _is_sequence(value):
                 self._set(name, tuple(value))
+        for name in _OF_LEVELS:
+            if getattr(self, name) == ():
+                raise ValueError(
+                    f"`{name}` must be one for all inner nodes, or one for "
+                    f"each level. Received: {name}=(), of no level."
+                )
         for name in _DURATIONS:
             value = getattr(self, name)
             if isinstance(value, tuple):
@@ -134,6 +156,20 @@ class Timing:
         value = getattr(self, name)
         return value[worker] if isinstance(value, tuple) else value
 
+    def of_level(self, name: str, level: int) -> Any:
+        """The `node_latency` or `node_bandwidth` of inner nodes.
+
+        Args:
+            name: of the field.
+            level: edges between the root and the nodes, at least 1.
+        """
+        value = getattr(self, name)
+        if value is None and name == "node_latency":
+            return self._each("latency")[0]
+        if isinstance(value, tuple):
+            return value[min(level, len(value)) - 1]
+        return value
+
     def steps_a_second(self, num_workers: int) -> list[float]:
         """How fast each of p workers is, if nothing goes wrong."""
         seconds = (
@@ -154,9 +190,14 @@ class Timing:
     def is_instant(self) -> bool:
         """Whether a message and its answer take no time at all."""
         return (
-            all(latency.is_nothing for latency in self._each("latency"))
+            all(
+                latency.is_nothing
+                for name in ("latency", "node_latency")
+                for latency in self._each(name)
+            )
             and self.bandwidth is None
             and self.center_bandwidth is None
+            and self.node_bandwidth is None
             and self.service.is_nothing
             and (self.losses is None or self.losses.chance == 0)
         )
@@ -177,6 +218,8 @@ class Timing:
             service=0.0,
             overhead=0.0,
             overlapped_overhead=None,
+            node_latency=None,
+            node_bandwidth=None,
             losses=None,
         )
 

@@ -190,6 +190,8 @@ _THEN = {
     moves.SETTLING_STEP: _COMPUTING,
     moves.VISITING_STEP: _COMPUTING,
     moves.ASK: _EXCHANGING,
+    moves.SEND: _EXCHANGING,  # In a tree, if it is answered.
+    moves.FOLLOW: _COMPUTING,
     moves.MAKE: _EXCHANGING,
     moves.ADD: _WAITING,
     moves.SETTLE: _COMPUTING,
