@@ -116,6 +116,14 @@ def test_a_question_takes_its_way_there_and_back():
     ]
 
 
+def test_a_message_may_take_of_its_workers_time():
+    timing = Timing(1.0, overhead=0.5)
+    tree = topology.tree(2, 1, topology.up_down(2, 100))
+    moves = first(timeline(timing, tree), 60)
+    steps = [m.time for m in moves if (m.kind, m.worker) == (kinds.STEP, 1)]
+    assert steps[:5] == [1.0, 2.0, 3.5, 4.5, 6.0]
+
+
 def test_the_link_above_an_inner_node_is_its_own():
     tree = topology.tree(2, 2, topology.up_down(1, 100))
     near = Timing(1.0, node_latency=0.25)
