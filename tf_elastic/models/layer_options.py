@@ -21,20 +21,23 @@ def split_seed(seed: int | None, count: int) -> list[int | None]:
     return [int(state) >> 1 for state in states]  # Keras wants 31 bits.
 
 
-def layer_options(seed: int | None, l2: float) -> dict[str, object]:
+def layer_options(
+    seed: int | None, l2: float, bias: float = 0.0
+) -> dict[str, object]:
     """Returns the arguments shared by convolutions and dense layers.
 
     Args:
         seed: Seed of the weights, or None.
         l2: lambda, >= 0, of the term lambda/2 * ||x||^2 over weights and
             biases. Keras' `L2(c)` is c * ||x||^2, hence the half.
+        bias: Where all biases start.
 
     Returns:
         Keyword arguments for a Keras layer.
     """
     options: dict[str, object] = {
         "kernel_initializer": keras.initializers.GlorotUniform(seed=seed),
-        "bias_initializer": "zeros",
+        "bias_initializer": keras.initializers.Constant(bias),
     }
     if l2:
         options["kernel_regularizer"] = keras.regularizers.L2(l2 / 2)
