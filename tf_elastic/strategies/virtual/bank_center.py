@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
+from tf_elastic.core.rules.base import CENTER
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.virtual.pieces import Packed
 from tf_elastic.strategies.virtual.pieces import Parents
 from tf_elastic.strategies.virtual.places import Tensors
-
-SHOWN_OF_STATISTICS = "center"
 
 
 class BankCenter:
@@ -39,7 +38,7 @@ class BankCenter:
             parents.append({self._shown: center, **kept})
         for variable in self._statistics:
             center = variable.store.centers[0].read_value()
-            parents.append({SHOWN_OF_STATISTICS: center})
+            parents.append({CENTER: center})
         return parents
 
     def statistics_of(self, parents: Parents) -> Tensors:
@@ -49,7 +48,12 @@ class BankCenter:
             parents: what `read` gave.
         """
         own = parents[len(self._parameters) :]
-        return [parent[SHOWN_OF_STATISTICS] for parent in own]
+        return [parent[CENTER] for parent in own]
+
+    def points(self) -> Tensors:
+        """The centers of the parameters, whatever is shown."""
+        parents = self.read()[: len(self._parameters)]
+        return [parent[CENTER] for parent in parents]
 
     def shown(self, parents: Parents) -> Tensors:
         """What is evaluated and saved, of all variables.

@@ -27,6 +27,7 @@ from tf_elastic.strategies.virtual.moment import RatesOfMoment
 from tf_elastic.strategies.virtual.pieces import Packed
 from tf_elastic.strategies.virtual.pieces import Parents
 from tf_elastic.strategies.virtual.pieces import Pieces
+from tf_elastic.strategies.virtual.places import Live
 from tf_elastic.strategies.virtual.places import Place
 from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.strategies.virtual.places import Tensors
@@ -163,6 +164,19 @@ class BankExchange:
                 self.rates.packed(moment, closing=True),
             )
             self.closing.show(self._center.shown(moved))
+
+    def distance(self) -> tf.Tensor:
+        """How far the worker whose turn it is is from the center, L2."""
+        values = self._values(Live())
+        points = [
+            parameter.point_of(stored)
+            for parameter, stored in zip(
+                self.parameters, values.stored, strict=True
+            )
+        ]
+        return self._compiled(
+            self._pieces.distance, points, self._center.points()
+        )
 
     # The moves.
 

@@ -64,6 +64,8 @@ class VirtualClock:
             self.before_first = tf.Variable(
                 0.0, trainable=False, dtype=tf.float64
             )
+        # What a policy has decided, and has seen; None if there is none.
+        self.decided: list[tf.Variable] | None = None
 
     def begin(self, turns: Turns) -> None:
         """Begins at the beginning of a timeline, in eager code.
@@ -85,6 +87,7 @@ class VirtualClock:
             )
         seconds = self.seconds
         self._turns = turns
+        self._begin_to_decide(turns)
         if turns.turn(0).step is None:
             raise ValueError(
                 f"The timeline has no step of training. Received: {timeline!r}."
@@ -94,6 +97,21 @@ class VirtualClock:
             self.before_first.assign(seconds)
             self.state.assign([0, *step])
             self._bank.give_turn_to(int(step[1]))
+
+    def _begin_to_decide(self, turns: Turns) -> None:
+        decisions, self.decided = turns.decisions, None
+        if decisions is None:
+            return
+        decisions.begin()
+        with tf.init_scope(), tf.device(_HOST):
+            self.decided = [
+                tf.Variable(value, trainable=False, shape=shape)
+                for value, shape in zip(
+                    decisions.state,
+                    ([None], [self._bank.num_workers, 3]),
+                    strict=True,
+                )
+            ]
 
     @property
     def steps(self) -> int:
@@ -143,6 +161,14 @@ class VirtualClock:
         Args:
             state: of the other run.
         """
+        if self.decided is not None:
+            with tf.device(_HOST):
+                tf.numpy_function(
+                    lambda *decided: self._known_turns().resume(*decided),
+                    [variable.read_value() for variable in self.decided],
+                    [],
+                    stateful=True,
+                )
         self._bank.give_turn_to(state[1 + Moment._fields.index("worker")])
         self.state.assign(state)
 
@@ -204,14 +230,7 @@ class VirtualClock:
                 lambda: self._make_up(exchange),
             )
         number = self.state[0] + 1
-        with tf.device(_HOST):
-            early, step = tf.numpy_function(
-                functools.partial(self._early, exchange.turns),
-                [number],
-                [tf.int64, tf.int64],
-                stateful=True,
-            )
-        step = tf.ensure_shape(step, [_OF_STEP])
+        early, step = self._next(exchange, number)
         self._bank.end_turn()
         if self._has_early:
             self._do(exchange, tf.ensure_shape(early, [None, _FIELDS]))
@@ -220,9 +239,28 @@ class VirtualClock:
             tf.concat([number[tf.newaxis], step], 0), read_value=False
         )
 
+    def _next(
+        self, exchange: BankExchange, number: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What comes early before a step, and the step; see `Turns.early`."""
+        looks = self.decided is not None
+        seen = [exchange.distance()] if looks else []
+        with tf.device(_HOST):
+            early, step, *decided = tf.numpy_function(
+                functools.partial(self._early, exchange.turns),
+                [number, *seen],
+                [tf.int64, tf.int64, *([tf.uint8, tf.float64] * looks)],
+                stateful=True,
+            )
+        if self.decided is not None:
+            for variable, value in zip(self.decided, decided, strict=True):
+                value = tf.ensure_shape(value, variable.shape)
+                variable.assign(value, read_value=False)
+        return early, tf.ensure_shape(step, [_OF_STEP])
+
     def _early(
-        self, turns: Turns | None, number: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, turns: Turns | None, number: np.ndarray, *seen: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         if turns is not self._turns:
             raise ValueError(
                 "A virtual cluster trains by the optimizer that was built last "
@@ -231,7 +269,11 @@ class VirtualClock:
                 "`VirtualClusterStrategy` of its own, or compile the model "
                 "again."
             )
-        return self._known_turns().early(int(number))
+        own = self._known_turns()
+        if not seen:
+            return own.early(int(number))
+        own.see(int(number) - 1, float(seen[0]))
+        return *own.early(int(number)), *own.decisions.state
 
     def _late(self, number: np.ndarray) -> np.ndarray:
         return self._known_turns().late(int(number))
@@ -243,15 +285,22 @@ class VirtualClock:
 
     def _do(self, exchange: BankExchange, between: tf.Tensor) -> None:
         """Does moves, one after another; all workers are in their rows."""
+        # A graph for each kind that does something, and none for all others:
+        # each takes what any of them needs.
+        kinds = sorted(_DOES.keys() & exchange.kinds)
+        branch_of = [
+            kinds.index(kind) if kind in kinds else len(kinds)
+            for kind in range(len(moves.NAMES))
+        ]
 
         def body(i: tf.Tensor) -> list[tf.Tensor]:
             moment = Moment(*tf.unstack(between[i]))
+            does = [
+                functools.partial(_DOES[kind], exchange, moment)
+                for kind in kinds
+            ]
             tf.switch_case(
-                tf.cast(moment.kind, tf.int32),
-                [
-                    _branch(kind, exchange, moment)
-                    for kind in range(len(moves.NAMES))
-                ],
+                tf.gather(branch_of, moment.kind), [*does, lambda: None]
             )
             return [i + 1]
 
@@ -262,12 +311,3 @@ class VirtualClock:
             [tf.constant(0)],
             parallel_iterations=1,
         )
-
-
-def _branch(
-    kind: int, exchange: BankExchange, moment: Moment
-) -> Callable[[], None]:
-    does = _DOES.get(kind)
-    if does is None or kind not in exchange.kinds:
-        return lambda: None
-    return lambda: does(exchange, moment)

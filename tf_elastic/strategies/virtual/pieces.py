@@ -56,6 +56,14 @@ class Pieces:
         cast = {name: tf.cast(rate, dtype) for name, rate in of_role.items()}
         return {"num_workers": self._num_workers, **cast}
 
+    def distance(self, points: Tensors, centers: Tensors) -> tf.Tensor:
+        """|x - center| of a worker, over all parameters, float64 scalar."""
+        squares = [
+            tf.reduce_sum(tf.square(tf.cast(point - center, tf.float64)))
+            for point, center in zip(points, centers, strict=True)
+        ]
+        return tf.sqrt(tf.add_n(squares))
+
     def messages(self, values: WorkerValues) -> Tensors:
         """What a worker sends, of what it is made of."""
         sends = self._rule.sends

@@ -12,6 +12,7 @@ import numpy as np
 
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.policies import Decisions
 from tf_elastic.timeline.virtual.totals import Totals
 
 
@@ -70,6 +71,28 @@ class Turns:
         self._kinds = kinds
         self.waits = waits
         self._begin()
+
+    @property
+    def decisions(self) -> Decisions | None:
+        """Of a policy that looks at values; None if there is none."""
+        return getattr(self.timeline, "decisions", None)
+
+    def see(self, number: int, distance: float) -> None:
+        """Tells the policy of a step that was taken.
+
+        Args:
+            number: of the step, from 0: of the newest turn.
+            distance: of its worker, see `timeline.virtual.Seen`.
+        """
+        step, decisions = self.turn(number).step, self.decisions
+        if step is not None and decisions is not None:
+            decisions.see(step.worker, step.clock + 1, distance)
+
+    def resume(self, made: np.ndarray, seen: np.ndarray) -> None:
+        """Goes on by what another run has decided; as `Decisions.resume`."""
+        if self.decisions is not None:
+            self.decisions.resume(made, seen)
+            self._begin()
 
     @property
     def has_early(self) -> bool:

@@ -52,7 +52,7 @@ class UnderWay(compat.Trackable):  # type: ignore[misc]
         """
         if any(
             name not in values
-            or np.shape(values[name]) != tuple(variable.shape)
+            or not variable.shape.is_compatible_with(np.shape(values[name]))
             for name, variable in self._variables.items()
         ):
             return {}
@@ -82,7 +82,7 @@ class UnderWay(compat.Trackable):  # type: ignore[misc]
         self, restored_tensors: dict[str, tf.Tensor]
     ) -> tf.Operation:
         if restored_tensors and all(
-            restored_tensors[name].shape == variable.shape
+            variable.shape.is_compatible_with(restored_tensors[name].shape)
             for name, variable in self._variables.items()
         ):
             self._take(restored_tensors)

@@ -15,6 +15,7 @@ from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.event_file import EventFile
 from tf_elastic.timeline.virtual import presets
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
+from tf_elastic.timeline.virtual.policies import Policy
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
@@ -58,6 +59,10 @@ class VirtualClusterStrategy(ElasticStrategy):
             are left out. None (default) for all that are present.
         max_staleness: a message so stale is left out. None for no bound. Not of
             ADMM, whose center is of all parts, however late they come.
+        policy: which exchanges take place, by what is seen of the workers,
+            such as `timeline.virtual.SkipSmallMoves(0.5)`. It needs a
+            `Timing`, a method that exchanges points or what was done, and
+            another protocol than "synchronous". None (default) for all.
         match_speeds: whether slower workers exchange after fewer local steps,
             so that all do about equally often: worker i of speed v_i after
             floor(tau v_i / max v), at least one. Default False. Needs a
@@ -103,6 +108,7 @@ class VirtualClusterStrategy(ElasticStrategy):
         max_lag: float | None = None,
         quorum: int | None = None,
         max_staleness: int | None = None,
+        policy: Policy | None = None,
         match_speeds: bool = False,
         events: str | os.PathLike[str] | None = None,
         device: str | None = None,
@@ -126,6 +132,12 @@ class VirtualClusterStrategy(ElasticStrategy):
                 "`match_speeds` needs a `Timing`, which has them. Received: "
                 f"timing={timing!r:.80}."
             )
+        if policy is not None and not isinstance(timing, Timing):
+            raise ValueError(
+                "`policy` needs a `Timing`. Received: "
+                f"timing={timing!r:.80}. Give the policy to the timeline that "
+                "it makes, if that is a `VirtualTimeline`."
+            )
 
         def make_timeline(workload: Workload) -> Timeline:
             if not isinstance(timing, Timing):
@@ -140,6 +152,7 @@ class VirtualClusterStrategy(ElasticStrategy):
                 max_lag=max_lag,
                 quorum=quorum,
                 max_staleness=max_staleness,
+                policy=policy,
             )
 
         super().__init__(

@@ -197,9 +197,14 @@ class VirtualClusterExtended(ElasticExtended):
         totals = functools.partial(Totals, workload, self.num_workers)
         tell = self._teller_of(timeline)
         exchange.turns = Turns(timeline, kinds, exchange.waits, totals, tell)
-        self.clock.begin(exchange.turns)
+        with self.plain_variables():
+            self.clock.begin(exchange.turns)
         exchange.under_way = UnderWay(
-            [*exchange.variables, self.clock.before_first],
+            [
+                *exchange.variables,
+                self.clock.before_first,
+                *(self.clock.decided or ()),
+            ],
             exchange.by_variable,
             self.clock.state,
             self.clock.go_on_at,

@@ -1,7 +1,8 @@
 """Clusters that are not there: what would happen in one, and when.
 
 When things happen does not depend on what is learned: a `VirtualTimeline` says
-it, by a `Timing`, before anything is trained.
+it, by a `Timing`, before anything is trained; step by step, if there is a
+`Policy` that looks at values.
 """
 
 from tf_elastic.timeline.virtual.calibrate import calibrate
@@ -18,6 +19,9 @@ from tf_elastic.timeline.virtual.faults import Pauses
 from tf_elastic.timeline.virtual.faults import Stragglers
 from tf_elastic.timeline.virtual.in_order import InOrder
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.policies import Policy
+from tf_elastic.timeline.virtual.policies import Seen
+from tf_elastic.timeline.virtual.policies import SkipSmallMoves
 from tf_elastic.timeline.virtual.presets import PRESETS
 from tf_elastic.timeline.virtual.presets import preset
 from tf_elastic.timeline.virtual.recorded import RecordedTimeline
@@ -41,7 +45,10 @@ __all__ = [
     "Normal",
     "Pareto",
     "Pauses",
+    "Policy",
     "RecordedTimeline",
+    "Seen",
+    "SkipSmallMoves",
     "Stragglers",
     "Teller",
     "Timing",

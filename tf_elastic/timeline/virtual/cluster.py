@@ -16,6 +16,7 @@ from tf_elastic.timeline.virtual.lives import dies
 from tf_elastic.timeline.virtual.moves import DIE
 from tf_elastic.timeline.virtual.moves import JOIN
 from tf_elastic.timeline.virtual.moves import STEP
+from tf_elastic.timeline.virtual.policies import MayExchange
 from tf_elastic.timeline.virtual.rounds import Rounds
 from tf_elastic.timeline.virtual.scheduler import WORKER
 from tf_elastic.timeline.virtual.scheduler import Process
@@ -27,7 +28,9 @@ from tf_elastic.timeline.virtual.workload import Workload
 class Cluster:
     """All that happens in a virtual cluster, from its beginning.
 
-    The arguments are those of `VirtualTimeline`, checked.
+    The arguments are those of `VirtualTimeline`, checked; `may_exchange` is
+    asked before each exchange but those of a worker that has just come, if
+    there is a policy.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class Cluster:
         quorum: int | None,
         max_staleness: int | None,
         merged: bool,
+        may_exchange: MayExchange | None = None,
     ) -> None:
         self._timing = timing
         self._workload = workload
         self._seed = seed
         self._merged = merged
+        self._may_exchange = may_exchange
         self.center = Center(
             timing,
             num_workers,
@@ -134,11 +139,16 @@ class Cluster:
         if self._can_merge:
             clock, steps_at_once = phase, period
         is_listed, overheads = not self._merged, self._overheads(worker)
+        begun, asks = clock, self._may_exchange
         load = self._workload
         due = load.period_of(worker) if load.takes_steps else 1
         for seconds in self._seconds[worker]:
             time = yield time + seconds
-            if clock % period != phase:
+            if clock % period != phase or (
+                asks is not None
+                and clock > begun
+                and not asks(worker, clock, time)
+            ):
                 if is_listed:
                     at, present = center.version, center.present
                     add((time, STEP, worker, clock, at, 0, present, 1, -1))

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from tf_elastic.core import lateness
+from tf_elastic.core import rules
 from tf_elastic.timeline.virtual.center import Fields
 from tf_elastic.timeline.virtual.cluster import Cluster
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.policies import Decisions
+from tf_elastic.timeline.virtual.policies import Policy
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.workload import Workload
 
@@ -37,6 +40,9 @@ class VirtualTimeline:
             None for no bound.
         merged: an exchange at a time: no steps are listed but those that an
             exchange is part of. (Of ADMM all are.)
+        policy: which exchanges take place, by what is seen of the workers;
+            see `timeline.virtual.policies`. Of messages that come one by one.
+            None for all that are due.
 
     Raises:
         ValueError: an argument is out of its range, or does not go with the
@@ -64,6 +70,7 @@ class VirtualTimeline:
         quorum: int | None = None,
         max_staleness: int | None = None,
         merged: bool = False,
+        policy: Policy | None = None,
     ) -> None:
         _check_count("num_workers", num_workers)
         workload.check()
@@ -92,6 +99,8 @@ class VirtualTimeline:
                     "takes: a part of ADMM's center counts however old it is. "
                     f"Received: max_staleness={max_staleness}. Leave it out."
                 )
+        if policy is not None:
+            _check_policy(policy, workload, merged)
         check_seed(seed)
         self.timing = timing
         self.workload = workload
@@ -101,6 +110,9 @@ class VirtualTimeline:
         self.quorum = quorum
         self.max_staleness = max_staleness
         self.merged = merged
+        self.decisions = (
+            None if policy is None else Decisions(policy, num_workers)
+        )
 
     @property
     def p_varies(self) -> bool:
@@ -114,7 +126,11 @@ class VirtualTimeline:
         return self.p_varies or any(bound is not None for bound in bounds)
 
     def moves(self) -> Iterator[Move]:
-        """All moves, from the beginning."""
+        """All moves, from the beginning.
+
+        With a policy as far as all steps that are asked about were taken.
+        """
+        decisions = self.decisions
         cluster = Cluster(
             self.timing,
             self.workload,
@@ -124,8 +140,9 @@ class VirtualTimeline:
             self.quorum,
             self.max_staleness,
             self.merged,
+            None if decisions is None else decisions.from_the_first(),
         )
-        return in_parts(cluster)
+        return in_parts(cluster, _AT_ONCE if decisions is None else 1)
 
 
 class Advancing(Protocol):
@@ -137,15 +154,20 @@ class Advancing(Protocol):
         """Makes so many; whether there may be more."""
 
 
-def in_parts(cluster: Advancing) -> Iterator[Move]:
-    """All moves that are made, one by one."""
-    return itertools.chain.from_iterable(_parts(cluster))
+def in_parts(cluster: Advancing, at_once: int = _AT_ONCE) -> Iterator[Move]:
+    """All moves that are made, one by one.
+
+    Args:
+        cluster: what makes them.
+        at_once: how many are made before the first of them is given.
+    """
+    return itertools.chain.from_iterable(_parts(cluster, at_once))
 
 
-def _parts(cluster: Advancing) -> Iterator[Iterator[Move]]:
+def _parts(cluster: Advancing, at_once: int) -> Iterator[Iterator[Move]]:
     made, goes_on = cluster.moves, True
     while goes_on:
-        goes_on = cluster.advance(_AT_ONCE)
+        goes_on = cluster.advance(at_once)
         yield map(_move, made)
         made.clear()
 
@@ -165,6 +187,37 @@ def check_seed(seed: object) -> None:
         raise ValueError(
             "`seed` must be an integer that is not negative. "
             f"Received: seed={seed!r:.80}."
+        )
+
+
+def _check_policy(policy: Policy, workload: Workload, merged: bool) -> None:
+    if not callable(getattr(policy, "exchanges", None)):
+        raise ValueError(
+            "`policy` must have a method `exchanges`, as of "
+            "`timeline.virtual.Policy`. "
+            f"Received: policy={policy!r:.80}."
+        )
+    if workload.protocol == "synchronous":
+        raise ValueError(
+            "`policy` is of messages that come one by one: in a synchronous "
+            "round all wait for each other. Received: "
+            f"protocol={workload.protocol!r}. Use another protocol."
+        )
+    if workload.rule.sends == rules.GRADIENT:
+        raise ValueError(
+            "`policy` is of workers that move between their exchanges: a "
+            "gradient that is not sent is lost. Received: "
+            f"rule={workload.rule!r:.80}. Leave it out."
+        )
+    if workload.takes_steps:
+        raise ValueError(
+            "`policy` does not go with ADMM, whose steps are a part of its "
+            f"exchanges. Received: policy={policy!r:.80}. Leave it out."
+        )
+    if merged:
+        raise ValueError(
+            "`policy` looks at each step, and `merged` lists none but those "
+            f"of exchanges. Received: merged={merged}. Leave one of them out."
         )
 
 
