@@ -16,7 +16,7 @@ from tests.timeless_client import Clock
 from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
-from tf_elastic.cluster.center.one_way_exchanges import OneWaySettings
+from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.center.server import CenterServer
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import addresses

@@ -11,7 +11,7 @@ from tests import reference
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.center.node_threads import NodeThreads
-from tf_elastic.cluster.center.one_way_exchanges import OneWaySettings
+from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.edge_queues import EdgeQueues
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.worker.patience import Timeouts

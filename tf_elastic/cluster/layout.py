@@ -140,6 +140,14 @@ class Layout:
         cuts = [self.cut(section, shard) for section in self.sections]
         return [cut.stop - cut.start for cut in cuts]
 
+    def empty_parts(self, shard: int) -> list[np.ndarray]:
+        """Arrays to receive what a shard holds of each section."""
+        sizes = self.shard_sizes(shard)
+        return [
+            np.empty(size, np_dtype(section.dtype))
+            for section, size in zip(self.sections, sizes, strict=True)
+        ]
+
     def parts(self, flat: Sequence[np.ndarray], shard: int) -> list[np.ndarray]:
         """The views of whole sections that concern a shard.
 

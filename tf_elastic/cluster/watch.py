@@ -20,6 +20,8 @@ Statuses = Sequence[Mapping[str, Any] | None]
 
 # Among a worker's notes: whether it is in the midst of training.
 TRAINS = "trains"
+# In a tree: how long its steps are, in seconds.
+STEP_S = "step_s"
 
 
 class Staleness(NamedTuple):

@@ -77,7 +77,43 @@ def rates(moving_rate: float) -> Rates:
     {'moving_rate': 0.25, 'beta': 0.25, 'num_workers': 1}
     """
     both = elastic_rates(1, moving_rate=moving_rate)
-    return {**both._asdict(), "num_workers": 1}
+    return rates_by(both.moving_rate)
+
+
+def rates_by(moving_rate: Array) -> Rates:
+    """As `rates`, for an alpha that was checked: a number or a tensor."""
+    return {"moving_rate": moving_rate, "beta": moving_rate, "num_workers": 1}
+
+
+def node_rate(
+    num_children: int,
+    beta: float | None = None,
+    moving_rate: float | None = None,
+) -> float:
+    r"""Alpha of a node: :math:`\alpha = \beta / (d + 1)`.
+
+    It has d children and a parent to move to. A leaf takes that of its
+    parent, and so do all that are below that one.
+
+    Args:
+        num_children: d, at least 1.
+        beta: of the optimizer; None for 0.9, as in the thesis.
+        moving_rate: of the optimizer, if it was given: alpha of all nodes.
+
+    Raises:
+        ValueError: a rate is negative or not finite.
+
+    Example:
+
+    >>> round(node_rate(16), 5), node_rate(2, moving_rate=0.1)
+    (0.05294, 0.1)
+
+    Reference:
+        Zhang (2016), section 6.1.2.
+    """
+    if moving_rate is not None:
+        return moving_rate
+    return elastic_rates(num_children + 1, beta=beta).moving_rate
 
 
 def from_child(

@@ -5,6 +5,7 @@ from tf_elastic.strategies.elastic_mirrored import ElasticMirroredStrategy
 from tf_elastic.strategies.elastic_multi_worker import (
     ElasticMultiWorkerStrategy,
 )
+from tf_elastic.strategies.elastic_tree import ElasticTreeStrategy
 from tf_elastic.strategies.multi_worker_mirrored import (
     MultiWorkerMirroredStrategy,
 )
@@ -16,6 +17,7 @@ from tf_elastic.strategies.virtual.virtual_cluster import VirtualClusterStrategy
 __all__ = [
     "ElasticMirroredStrategy",
     "ElasticMultiWorkerStrategy",
+    "ElasticTreeStrategy",
     "Timeouts",
     "MultiWorkerMirroredStrategy",
     "StepTimes",

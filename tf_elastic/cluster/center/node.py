@@ -24,7 +24,7 @@ from tf_elastic.cluster.center.node_exchanges import NodeExchanges
 from tf_elastic.cluster.center.node_parts import News
 from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.center.one_way_exchanges import OneWayExchanges
-from tf_elastic.cluster.center.one_way_exchanges import OneWaySettings
+from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
@@ -73,10 +73,11 @@ class Node:
         self.empty_twin = functools.partial(
             Node, index, num_shards, lease_s, grace_s, max_workers, now=now
         )
+        chiefs = one_way.chiefs if one_way else (0,)
         self._parts = parts = NodeParts(
             num_shards,
             CenterState(index),
-            WorkerRegistry(lease_s, now, max_workers),
+            WorkerRegistry(lease_s, now, max_workers, chiefs),
             now,
             events or stream.of_center(index, group, now),
         )

@@ -30,6 +30,8 @@ class NodeParts:
     )
     refusals: int = 0  # of workers with another model
     last_refusal: str = ""
+    # That others than this node's workers have trained on, in a tree.
+    samples_elsewhere: int = 0
 
     def news(self, member: Registration | None = None) -> News:
         """What every answer tells, as of now; JSON.
@@ -45,7 +47,9 @@ class NodeParts:
             "version": self.state.version,
             "ready": self.state.arrays is not None,
             "num_workers": self.registry.num_workers,
-            "total_samples": self.registry.total_samples,
+            "total_samples": (
+                self.registry.total_samples + self.samples_elsewhere
+            ),
             "round": self.rounds.round,
             "instruction": self.registry.instruction._asdict(),
             "refusals": self.refusals,

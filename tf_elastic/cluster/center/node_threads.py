@@ -1,15 +1,17 @@
 """The threads of a node in a tree: its own steps, and the way to its parent."""
 
-import threading
-from collections.abc import Callable
+import statistics
 
-from absl import logging
-
+from tf_elastic.cluster import errors
 from tf_elastic.cluster.center.node import Node
+from tf_elastic.cluster.watch import STEP_S
+from tf_elastic.cluster.watch import TRAINS
+from tf_elastic.cluster.worker.edge_threads import EdgeRounds
+from tf_elastic.cluster.worker.edge_threads import RoundThreads
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
 
-_LISTEN_S = 1.0
+_JOIN_S = 2.0  # until what a node has for its parent is looked at again
 
 
 class NodeThreads:
@@ -19,8 +21,10 @@ class NodeThreads:
     as a leaf's, "just to apply the moving average".
 
     Args:
-        node: that takes part in a tree, and has joined its parent.
-        step_s: seconds of one of its own steps, > 0.
+        node: that takes part in a tree. It joins its parent as soon as it
+            knows of a model, unless it has.
+        step_s: seconds of one of its own steps, > 0, as long as its children
+            have not told of theirs.
         timeouts: of the way to its parent.
         around: time and threads, the same as the upstream's; None for the
             usual ones.
@@ -40,29 +44,28 @@ class NodeThreads:
             raise ValueError(
                 f"`step_s` must be above 0. Received: step_s={step_s!r}."
             )
-        self.failure: Exception | None = None  # why it can't go on
         self._node = node
-        self._upstream = node.one_way.upstream
-        self._step_s = step_s
+        self._upstream = upstream = node.one_way.upstream
+        self._default_s = step_s
         self._timeouts = timeouts or Timeouts()
-        self._stopped = (around or Surroundings()).stopped
-        rounds: dict[str, Callable[[], None]] = {"steps": self._step}
-        if self._upstream is not None:
-            rounds.update(carry=self._carry, hear=self._hear, beat=self._beat)
-        self._threads = [
-            threading.Thread(
-                target=self._repeat,
-                args=(do,),
-                name=f"node-{name}",
-                daemon=True,
-            )
-            for name, do in rounds.items()
-        ]
+        self._around = around or Surroundings()
+        self._stopped = stopped = self._around.stopped
+        self._join_s = 0.0
+        rounds = {"steps": self._step}
+        if upstream is not None:
+            edge = EdgeRounds(upstream, self._timeouts, stopped, self._pass_on)
+            rounds.update(edge.by_name(), joins=self._join)
+            self._join_s = edge.longest_s
+        self._threads = RoundThreads(f"center {node.index}", rounds, stopped)
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it can't go on."""
+        return self._threads.failure
 
     def start(self) -> None:
         """Begins."""
-        for thread in self._threads:
-            thread.start()
+        self._threads.start()
 
     def stop(self, finished: bool = False) -> None:
         """Ends all threads, and leaves the parent. Never raises.
@@ -71,47 +74,56 @@ class NodeThreads:
             finished: whether the node has done its part.
         """
         self._stopped.set()
-        patience_s = self._timeouts.control_s
         if self._upstream is not None:
             self._upstream.leaves.set()  # Nobody is to wait for it.
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(_LISTEN_S + patience_s)
+        self._threads.join(self._join_s + self.step_s)
         if self._upstream is not None:
-            self._upstream.leave(finished, patience_s)
+            self._upstream.leave(finished, self._timeouts.control_s)
 
     def is_alive(self) -> bool:
         """Whether all threads live."""
-        return all(thread.is_alive() for thread in self._threads)
+        return self._threads.is_alive()
 
-    def _repeat(self, do: Callable[[], None]) -> None:
-        while not self._stopped.is_set():
-            try:
-                do()
-            except Exception as error:
-                self.failure = error
-                logging.error("center %d: %s.", self._node.index, error)
-                return
+    @property
+    def step_s(self) -> float:
+        """How long its own step is: the median of its children's, so far."""
+        told = [
+            float(member.notes[STEP_S])
+            for member in self._node.registry.members_present()
+            if STEP_S in member.notes
+        ]
+        return statistics.median(told) if told else self._default_s
 
     def _step(self) -> None:
-        if not self._stopped.wait(self._step_s):
-            self._node.one_way.turn()
+        step_s = self.step_s
+        if not self._stopped.wait(step_s):
+            self._node.one_way.turn(step_s)
 
-    def _carry(self) -> None:
+    def _join(self) -> None:
+        """Joins the parent, once; later the way there does by itself."""
         upstream = self._upstream
-        if upstream is None or upstream.is_away:
+        there = upstream is None or upstream.joined
+        if there or self._node.state.layout is None:
             self._stopped.wait(self._timeouts.heartbeat_s)
-        elif not upstream.carry():
-            upstream.leaves.wait(self._timeouts.heartbeat_s)
-
-    def _hear(self) -> None:
-        upstream = self._upstream
-        if upstream is None or upstream.is_away:
+            return
+        try:
+            self._node.one_way.join_parent(self._around.patience(_JOIN_S))
+        except (errors.CenterUnavailableError, *errors.BEGUN_ANEW):
             self._stopped.wait(self._timeouts.heartbeat_s)
-        else:
-            upstream.hear(_LISTEN_S)
 
-    def _beat(self) -> None:
-        if not self._stopped.wait(self._timeouts.heartbeat_s):
-            if self._upstream is not None:
-                self._upstream.beat()
+    def _pass_on(self) -> None:
+        """Down goes what the parent has told, up how the children are."""
+        node, upstream = self._node, self._upstream
+        if upstream is None:
+            return
+        trains = any(
+            member.notes.get(TRAINS)
+            for member in node.registry.members_present()
+        )
+        upstream.notes = {STEP_S: self.step_s, TRAINS: trains}
+        with node.changed:
+            upstream.progress(node.one_way.clock, node.registry.total_samples)
+            node.one_way.hear_from_above()
+            own = node.registry.instruction
+        if own.number > upstream.parent.news.instruction.number:
+            upstream.instruct(own)

@@ -8,42 +8,27 @@ a point that has come does by the rule.
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center.center_state import Arrays
+from tf_elastic.cluster.center.late_children import LateChildren
 from tf_elastic.cluster.center.node_parts import News
 from tf_elastic.cluster.center.node_parts import NodeParts
+from tf_elastic.cluster.center.one_way_settings import OneWaySettings
+from tf_elastic.cluster.center.ways_down import WaysDown
 from tf_elastic.cluster.edge_queues import EdgeQueues
+from tf_elastic.cluster.watch import STEP_S
+from tf_elastic.cluster.watch import TRAINS
+from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.upstream import Upstream
-from tf_elastic.core import lateness
 from tf_elastic.core import one_way
 from tf_elastic.core import protocols
 from tf_elastic.core.protocols import PARENT
 from tf_elastic.core.protocols import OneWay
+from tf_elastic.core.rules import Rates
 from tf_elastic.timeline import event as happened
-
-
-class OneWaySettings(NamedTuple):
-    """How a node takes part.
-
-    Attributes:
-        moving_rate: alpha, by which it moves to whatever comes; at least 0.
-            The thesis has 0.9 / (d + 1), of d children.
-        up_period: its own steps between two messages to its parent, >= 1.
-        down_period: between two messages to its children, >= 1.
-        most_waiting: messages that wait on each edge; see `EdgeQueues`.
-        max_lag: how late a child's message may come, in turns of all other
-            neighbours; None for no bound. See `core.lateness`.
-    """
-
-    moving_rate: float
-    up_period: int
-    down_period: int
-    most_waiting: int = 4
-    max_lag: float | None = lateness.DEFAULT_MAX_LAG
 
 
 class OneWayExchanges:
@@ -63,6 +48,7 @@ class OneWayExchanges:
     ) -> None:
         self.clock = 0  # the node's own steps
         self.upstream = upstream
+        self._parts = parts
         self._state = parts.state
         self._registry = parts.registry
         self._changed = parts.changed
@@ -70,18 +56,22 @@ class OneWayExchanges:
         self._doubled = 0
         self._not_followed = 0
         self._late = 0
-        # Of each child: the version when it was last followed; and the message
-        # from which it has to begin again, if it was late.
-        self._settled: dict[int, int] = {}
-        self._restarts: dict[int, int] = {}
+        self._late_children = LateChildren(parts.state.index)
         self._settings = settings
         if settings is not None:
-            one_way.check_periods(settings.up_period, settings.down_period)
-            lateness.check_max_lag(settings.max_lag)
+            settings.check()
         most = settings.most_waiting if settings else 1
         self._outbox = EdgeQueues(most)
         self._inbox = upstream.inbox if upstream else EdgeQueues(most)
-        self._rates = one_way.rates(settings.moving_rate if settings else 0.0)
+        self._elastic: Mapping[str, float | None] | None = None
+        self._step_s = 0.0
+        # Whether a child was followed since the last message to the parent;
+        # and whether any has trained.
+        self._has_heard = self._has_trained = False
+        self._ways_down = WaysDown(
+            f"center {parts.state.index}",
+            settings.most_stretch if settings else 1,
+        )
 
     # Calls of children. They raise what `NodeExchanges`' do.
 
@@ -94,6 +84,8 @@ class OneWayExchanges:
         clock: int,
         samples: int,
         values: Arrays,
+        elastic: Mapping[str, float | None] | None = None,
+        step_s: float | None = None,
     ) -> News:
         """Takes where a child is, for the node's next turn.
 
@@ -110,6 +102,9 @@ class OneWayExchanges:
             clock: the child's own steps.
             samples: that it, and all below it, have trained on.
             values: its points; the node's from now on.
+            elastic: the optimizer's "beta" and "moving_rate", by which nodes
+                move if nothing else is set.
+            step_s: how long the child's steps are; None if not known.
 
         Returns:
             Nothing: it has come.
@@ -124,6 +119,10 @@ class OneWayExchanges:
                 self._tell(worker, values, happened.DUPLICATE)
                 return {}
             member.sequence = number
+            if elastic is not None:
+                self._take_rates(elastic)
+            if step_s is not None:
+                member.notes[STEP_S] = step_s
             if self._is_late(worker, followed, settings.max_lag):
                 self._late += 1
                 self._tell(worker, values, happened.LATE)
@@ -131,28 +130,30 @@ class OneWayExchanges:
                 self._inbox.put(worker, values)
             return {}
 
+    def _take_rates(self, elastic: Mapping[str, float | None]) -> None:
+        settings = self._checked()
+        try:
+            settings.rates(elastic, 1)
+        except ValueError as error:
+            raise errors.MessageError(str(error)) from error
+        self._elastic = elastic
+
+    @property
+    def rates(self) -> Rates:
+        """By what it moves to whatever comes, as of now."""
+        children = max(self._registry.num_workers, 1)
+        return self._checked().rates(self._elastic, children)
+
     def _is_late(
         self, worker: int, followed: int, max_lag: float | None
     ) -> bool:
         """Whether a child is; if that is new, it is to begin again."""
-        if worker in self._restarts:
-            if followed < self._restarts[worker]:
-                return True
-            self.settle(worker)
-        version = self._state.version
-        missed = version - self._settled.setdefault(worker, version)
+        late, version = self._late_children, self._state.version
+        if late.still_begins(worker, followed, version):
+            return True
         neighbours = len(self._registry.present) + bool(self.upstream)
-        if not lateness.is_late(missed, neighbours, max_lag):
+        if not late.is_late(worker, version, neighbours, max_lag):
             return False
-        logging.warning(
-            "child %d of center %d is late: its neighbours have moved the "
-            "center %d times since it was last followed. It is left out, and "
-            "begins again from the center. Smaller periods or a larger "
-            "max_lag prevent that.",
-            worker,
-            self._state.index,
-            missed,
-        )
         self._restart(worker)
         return True
 
@@ -160,13 +161,13 @@ class OneWayExchanges:
         """A child is to begin again from here."""
         values = [array.copy() for array in self._state.values]
         self._outbox.forget(worker)
-        self._restarts[worker] = self._outbox.put(worker, values, restart=True)
+        number = self._outbox.put(worker, values, restart=True)
+        self._late_children.begins_again(worker, number)
         self._changed.notify_all()
 
     def settle(self, worker: int) -> None:
         """A child begins at the center, and is on time."""
-        self._settled[worker] = self._state.version
-        self._restarts.pop(worker, None)
+        self._late_children.settle(worker, self._state.version)
 
     def listen(
         self, worker: int, incarnation: int, after: int, wait_s: float
@@ -187,8 +188,15 @@ class OneWayExchanges:
             NothingSentError: nothing was sent.
         """
         with self._changed:
-            self._checked()
+            settings = self._checked()
             self._registry.admit(worker, incarnation)
+            self._ways_down.asks(
+                worker,
+                after,
+                self._parts.now(),
+                settings.down_period * self._step_s,
+                self._outbox.overflowed(),
+            )
             found = self._changed.wait_for(
                 lambda: self._outbox.first(worker, after), wait_s
             )
@@ -198,6 +206,7 @@ class OneWayExchanges:
                     f"center {self._state.index} has sent worker {worker} "
                     f"nothing within {wait_s:g} s"
                 )
+            self._ways_down.hands_out(worker, found.number, self._parts.now())
             news = {"number": found.number, "restart": found.restart}
             return news, found.values
 
@@ -205,8 +214,8 @@ class OneWayExchanges:
         """Forgets what waits for a child, and of it."""
         self._outbox.forget(worker)
         self._inbox.forget(worker)
-        self._settled.pop(worker, None)
-        self._restarts.pop(worker, None)
+        self._late_children.forget(worker)
+        self._ways_down.forget(worker)
 
     def _checked(self) -> OneWaySettings:
         """The settings of a node that takes part."""
@@ -224,10 +233,15 @@ class OneWayExchanges:
 
     # The node itself.
 
-    def turn(self) -> None:
+    def turn(self, step_s: float = 0.0) -> None:
         """One of the node's own steps: it sends, then follows what has come.
 
-        It waits for nobody. Until it has first values it does nothing.
+        It waits for nobody. Until it has first values it does nothing. If
+        all its children have stopped training it sends what it has followed
+        at once: nothing more may come.
+
+        Args:
+            step_s: how long its steps are, in seconds; 0 if not known.
 
         Raises:
             MessageError: it takes no part, or its rule needs answers.
@@ -236,9 +250,10 @@ class OneWayExchanges:
             if self._state.arrays is None:
                 return
             settings = self._checked()
+            self._step_s = step_s
             protocol = OneWay(
                 self._state.rule,
-                settings.up_period if self.upstream else None,
+                self._up_period if self.upstream else None,
                 settings.down_period,
                 self._registry.present,
             )
@@ -246,6 +261,9 @@ class OneWayExchanges:
                 protocols.GRADIENT, self.clock, self._inbox.edges()
             )
             to = [a.edge for a in actions if a.kind == protocols.SEND]
+            to = [edge for edge in to if self._sends_now(edge)]
+            if self._has_heard and self._is_closing and PARENT not in to:
+                to.append(PARENT)
             if to:  # Before anything is followed.
                 self._send(to, [array.copy() for array in self._state.values])
             for action in actions:
@@ -253,19 +271,55 @@ class OneWayExchanges:
                     self._follow(action.edge)
             self.clock += 1
 
+    @property
+    def _up_period(self) -> int:
+        """Between two messages to the parent, as it is now, in steps."""
+        upstream = self.upstream
+        if upstream is None:
+            return 1
+        period = self._checked().up_period_after(upstream.moves)
+        return period * upstream.speed.factor
+
+    @property
+    def _is_closing(self) -> bool:
+        """Whether all children have trained, and none does any more."""
+        trains = any(
+            member.notes.get(TRAINS)
+            for member in self._registry.members_present()
+        )
+        self._has_trained = self._has_trained or trains
+        return self._has_trained and not trains
+
+    def _sends_now(self, edge: Any) -> bool:
+        """Whether a message that is due leaves.
+
+        Not upward if there is nobody below: all that such a node knows is
+        where its parent was.
+        """
+        if edge == PARENT:
+            return self._has_heard or bool(self._registry.present)
+        period = self._checked().down_period
+        return self._ways_down.is_due(edge, self.clock, period)
+
     def _send(self, edges: Sequence[Any], values: Arrays) -> None:
         for edge in edges:
             if edge != PARENT:
                 self._outbox.put(edge, values)
             elif self.upstream is not None:
                 samples = self._registry.total_samples
-                self.upstream.put(values, self.clock, samples)
+                self._has_heard = False
+                self.upstream.elastic = self._elastic
+                period = self._checked().up_period_after(self.upstream.moves)
+                period_s = period * self._step_s
+                self.upstream.put(values, self.clock, samples, period_s)
         self._changed.notify_all()
 
     def _follow(self, edge: Any) -> None:
         waiting = self._inbox.take(edge)
         values = waiting.values
-        if edge in self._restarts:  # It was on time, before this node was not.
+        if (
+            edge in self._late_children
+        ):  # It was on time, before this node was not.
             self._late += 1
             self._tell(edge, values, happened.LATE)
             return
@@ -275,15 +329,16 @@ class OneWayExchanges:
             if waiting.restart:
                 self._begin_again(values)
                 return
+        self._has_heard = self._has_heard or edge != PARENT
         try:
-            self._state.follow(values, self._rates, edge == PARENT)
+            self._state.follow(values, self.rates, edge == PARENT)
         except errors.NonFiniteError as error:
             # Nobody's call: who has sent it does not hear of it.
             self._not_followed += 1
             outcome = happened.REFUSED
             logging.error("%s.", error)
         if edge != PARENT:
-            self._settled[edge] = self._state.version
+            self._late_children.note(edge, self._state.version)
         self._tell(edge, values, outcome, version_applied=version)
 
     def _begin_again(self, values: Arrays) -> None:
@@ -303,31 +358,49 @@ class OneWayExchanges:
             worker=None if edge == PARENT else edge,
             step_applied=self.clock,
             bytes=sum(array.nbytes for array in values),
-            rates=self._rates,
+            rates=self.rates,
             num_workers=self._registry.num_workers,
             outcome=outcome,
             **fields,
         )
 
-    def join_parent(self) -> None:
+    def join_parent(self, patience: Patience | None = None) -> None:
         """Joins the node's parent; for errors see `Upstream`.
 
         A node that nothing has moved yet begins where its parent is; any
         other goes on from where it is.
 
+        Args:
+            patience: until when it is tried; None for as long as for an
+                exchange.
+
         Raises:
-            CenterEmptyError: the node itself has no first values yet.
+            CenterEmptyError: no child has told yet of what model it is.
         """
         with self._changed:
-            self._state.check_begun()
-            layout = self._state.layout
-            values = [array.copy() for array in self._state.values]
-        if self.upstream is None or layout is None:
+            layout, values = self._state.layout, None
+            if layout is None:
+                raise errors.CenterEmptyError(
+                    f"center {self._state.index} knows of no model yet"
+                )
+            if self._state.arrays is not None:
+                values = [array.copy() for array in self._state.values]
+        if self.upstream is None:
             return
-        came = self.upstream.join(layout, values)
+        came = self.upstream.join(layout, values, patience)
         with self._changed:
-            if self._state.version == 0:
+            if self._state.arrays is None or self._state.version == 0:
                 self._state.begin(came)
+                self._changed.notify_all()
+
+    def hear_from_above(self) -> None:
+        """Takes what the parent has told of all others, for its children."""
+        if self.upstream is None:
+            return
+        told = self.upstream.parent.news.instruction
+        if told.number > self._registry.instruction.number:
+            self._registry.instruction = told
+        self._parts.samples_elsewhere = self.upstream.samples_of_others
 
     def status(self) -> News:
         """What is worth watching; JSON."""
@@ -345,6 +418,10 @@ class OneWayExchanges:
                 "not_seen": _by_name(self._inbox.overflowed()),
                 "not_carried": upstream.overflowed() if upstream else 0,
                 "parent_is_away": bool(upstream and upstream.is_away),
+                "moves": upstream.moves if upstream else 0,
+                # By what periods are stretched, where an edge is slow.
+                "stretch_up": upstream.speed.factor if upstream else 1,
+                "stretch_down": self._ways_down.factors(),
             }
         }
 

@@ -18,16 +18,20 @@ from typing import Any
 from absl import flags
 from absl import logging
 
+from tf_elastic import extras
 from tf_elastic import user_code
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center import memory
+from tf_elastic.cluster.center import tree_nodes
 from tf_elastic.cluster.center.groups import Groups
 from tf_elastic.cluster.center.log_limit import LogLimit
 from tf_elastic.cluster.center.node import Node
 from tf_elastic.cluster.center.server import CenterServer
 from tf_elastic.cluster.center.snapshot_keeper import Snapshots
 from tf_elastic.cluster.center.snapshots import SnapshotError
+from tf_elastic.cluster.center.tree_nodes import TreeNodes
 from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
+from tf_elastic.cluster.launch import cluster_tree
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import open_files
@@ -138,22 +142,29 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
         MAX_WORKERS, 2 * len(configuration.workers)
     )
     file = event_file.to_file(values.events)
+    tree = cluster_tree.from_environment(configuration)
+    shard, num_shards = configuration.index, len(configuration.centers)
+    nodes = None
+    if tree is not None:
+        shard, num_shards = tree.shard, tree.num_shards
+        nodes = TreeNodes(tree, security)
 
-    def make_node(group: int) -> Node:
+    def make_node(group: int, **in_tree: Any) -> Node:
         events = stream.of_center(configuration.index, group, time.time)
         if file:
             events.listen(file)
         return Node(
-            configuration.index,
-            len(configuration.centers),
+            shard,
+            num_shards,
             values.lease_s,
             max_workers=max_workers,
             now=time.monotonic,
             group=group,
             events=events,
+            **in_tree,
         )
 
-    groups = Groups(make_node)
+    groups = Groups(tree_nodes.maker(nodes, make_node))
     node = groups.first
     snapshots = None
     if values.snapshot_dir:
@@ -181,19 +192,27 @@ def _serve(values: flags.FlagValues, limit: LogLimit) -> int:
     server.start()
     if snapshots:
         snapshots.start()
+    if nodes:
+        nodes.look_after(groups)
     logging.info(
-        "center %d serves on %s, arrays on port %s.",
+        "center %d%s serves on %s, arrays on port %s.",
         node.index,
+        f" of the node {nodes.place.name}" if nodes else "",
         address,
         server.array_port or "the same",
     )
     status = 0
     while not stop.wait(1.0):
         limit.tell()
-        if not server.is_alive() or (snapshots and not snapshots.is_alive()):
+        if nodes:
+            nodes.look_after(groups)
+        parts = [part for part in (server, snapshots, nodes) if part]
+        if not all(part.is_alive() for part in parts):
             logging.error("a thread of center %d has died.", node.index)
             status = 1
             break
+    if nodes:
+        nodes.stop()
     server.stop()
     if snapshots:
         snapshots.stop()
@@ -267,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags.Error,
         AddressError,
         errors.CenterRefusedError,
+        extras.MissingExtraError,
         SnapshotError,
         user_code.UserCodeError,
         OSError,

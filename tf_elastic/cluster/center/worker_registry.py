@@ -7,6 +7,7 @@ taken once. A worker has its slot as long as it is heard of within its *lease*.
 """
 
 from collections.abc import Callable
+from collections.abc import Container
 from typing import Any
 
 from absl import logging
@@ -32,6 +33,8 @@ class WorkerRegistry:
         lease_s: seconds after which a silent worker loses its slot, > 0.
         now: a clock, in seconds.
         max_workers: that may ever join.
+        chiefs: those whose instructions are passed on: the chief, and in a
+            tree the nodes above it.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class WorkerRegistry:
         lease_s: float,
         now: Callable[[], float],
         max_workers: int = MAX_WORKERS,
+        chiefs: Container[int] = (0,),
     ) -> None:
         self.lease_s = lease_s
+        self._chiefs = chiefs
         self.max_workers = max_workers
         self.members: dict[int, Registration] = {}
         self.expected = 0  # workers that the run was begun with
@@ -54,6 +59,10 @@ class WorkerRegistry:
     def present(self) -> list[int]:
         """The workers that have their slot."""
         return sorted(w for w, m in self.members.items() if m.present)
+
+    def members_present(self) -> list[Registration]:
+        """What is known of these; may be called at any time."""
+        return [m for m in list(self.members.values()) if m.present]
 
     @property
     def num_workers(self) -> int:
@@ -212,7 +221,7 @@ class WorkerRegistry:
             MessageError: it is not the chief that tells; and as `admit`.
         """
         self.admit(worker, incarnation)
-        if worker != 0:
+        if worker not in self._chiefs:
             raise errors.MessageError(
                 "Only the chief, worker 0, instructs the others. "
                 f"Received: worker={worker}."

@@ -103,6 +103,10 @@ _CALLS = {
     wire.DEPOSIT: _call(_PUSH),
     wire.TAKE: _call(_PUSH),
     wire.SEND: _by_worker(
+        {
+            "elastic": fields.optional(_NUMBERS),
+            "step_s": fields.number(0, 1e6),
+        },
         number=fields.integer(1),
         followed=_COUNT,
         clock=_COUNT,

@@ -83,7 +83,7 @@ class ShardSession:
         self._timeouts = timeouts
         self._around = around
         self.now = around.now
-        self._who = f"worker {identity.worker}"
+        self.who = f"worker {identity.worker}"
         self._server = f"center {shard} ({connection.address})"
 
     @property
@@ -141,38 +141,44 @@ class ShardSession:
         Who is not the chief waits for these, too.
         """
         while True:
-            known = patience.call(self._who, self._server, self._hello)
+            known = patience.call(self.who, self._server, self._hello)
             if known["ready"] or self.identity.is_chief:
                 return bool(known["ready"])
-            patience.wait(self._who, self._server, _NOT_BEGUN)
+            patience.wait(self.who, self._server, _NOT_BEGUN)
 
     def join(
-        self, values: Arrays, patience: Patience, out: Arrays | None = None
+        self,
+        values: Arrays | None,
+        patience: Patience,
+        out: Arrays | None = None,
     ) -> News:
         """Takes a slot, and fills the server if it is empty.
 
         Args:
-            values: this server's part of the worker's.
+            values: this server's part of the worker's; None for one that has
+                nothing to fill it with, and waits until another has.
             patience: until when it is tried.
             out: what to fill with what the server has; None to read nothing.
         """
-        offer = functools.partial(self._offer, values)
+        offer: Callable[[], News] = self._hello
+        if values is not None:
+            offer = functools.partial(self._offer, values)
         while True:
             try:
-                news = patience.call(self._who, self._server, self._take_slot)
+                news = patience.call(self.who, self._server, self._take_slot)
                 while not news["ready"]:
-                    news = patience.call(self._who, self._server, offer)
+                    news = patience.call(self.who, self._server, offer)
                     if not news["ready"]:
-                        patience.wait(self._who, self._server, _NOT_BEGUN)
+                        patience.wait(self.who, self._server, _NOT_BEGUN)
                 self.standing.joins()
                 if out is not None:
                     read = functools.partial(self.read, out)
-                    news = patience.call(self._who, self._server, read)
+                    news = patience.call(self.who, self._server, read)
                     self._begin_from(news)
                     self.round = news["round"]
                 return news
             except (*errors.BEGUN_ANEW, errors.LostSlotError) as error:
-                patience.wait(self._who, self._server, error)  # Just now.
+                patience.wait(self.who, self._server, error)  # Just now.
 
     def _hello(self) -> News:
         known = self.control(wire.HELLO, worker=self.identity.worker)
@@ -253,7 +259,7 @@ class ShardSession:
         if self.away_since is not None:
             raise errors.CenterUnavailableError(f"{self._server} is away")
         try:
-            patience.call(self._who, self._server, lambda: self._read({}, out))
+            patience.call(self.who, self._server, lambda: self._read({}, out))
         except errors.CenterUnavailableError as error:
             if self.joined:  # The heartbeat's thread looks for it.
                 self.went_away(error)
@@ -352,7 +358,7 @@ class ShardSession:
             "%s is back after %.1f s; %s missed %d exchanges with it%s.",
             self._server,
             gone_s,
-            self._who,
+            self.who,
             missed,
             ", and half of one was lost" if lost else "",
         )

@@ -5,17 +5,25 @@ when somebody carries it, and what the parent sends is in the inbox when
 somebody has listened. If the parent is away the child goes on alone.
 """
 
+import functools
 import threading
 import uuid
+from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.edge_queues import EdgeQueues
+from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.slow_edge import SlowEdge
 from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.watch import STEP_S
+from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
@@ -24,26 +32,53 @@ from tf_elastic.cluster.worker.surroundings import Identity
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core.protocols import PARENT
 
+DEFAULT_MOVE_S = 60.0
+
 
 class Upstream:
     """A child's messages to its parent, and from it.
 
-    `carry` and `hear` are to be called again and again, each by one thread.
+    `carry`, `hear` and `beat` are to be called again and again, each by one
+    thread.
 
     Args:
         parent: the child's session with it.
         most_waiting: messages that wait each way; see `EdgeQueues`.
+        further: for the parent's parent, that one's and so on, makes the
+            child's session with it; none for a child that waits for its
+            parent without an end.
+        move_s: after how many seconds without its parent a child goes to the
+            next of them, and stays there.
+        most_stretch: by how much a slow edge's period is stretched at most;
+            see `core.congestion`.
     """
 
-    def __init__(self, parent: ShardSession, most_waiting: int) -> None:
+    def __init__(
+        self,
+        parent: ShardSession,
+        most_waiting: int,
+        further: Sequence[Callable[[], ShardSession]] = (),
+        move_s: float = DEFAULT_MOVE_S,
+        most_stretch: int = 1,
+    ) -> None:
         # Of all neighbours, if the child is a node: in the order of arrival.
         self.inbox = EdgeQueues(most_waiting)
         self.leaves = threading.Event()  # something was put, to be carried
         # The parent's newest message that the child has followed, by the
         # number that it has there: kept by who takes it from the inbox.
         self.followed = 0
+        # What parents move by, as the optimizer has it; see `Node.one_way`.
+        self.elastic: Mapping[str, float | None] | None = None
+        self.notes: dict[str, object] = {}  # for the parent's status
+        self.speed = SlowEdge(f"{parent.who}'s way up", most_stretch)
+        self.moves = 0  # 1: at the parent's parent by now, and so on
         self._parent = parent
+        self._further = list(further)
+        self._move_s = move_s
+        self._period_s = 0.0
+        self._elsewhere = self._acknowledged = 0  # samples; see `_move`
         self._outbox = EdgeQueues(most_waiting)
+        self.sent = 0  # messages, so far
         self._carried = 0  # the last message that has come there
         self._heard = 0  # the last one that has come here
         self._clock = 0
@@ -60,6 +95,11 @@ class Upstream:
         *,
         may_begin: bool,
         most_waiting: int,
+        expected: int = 1,
+        group: int = 0,
+        further: Sequence[str] = (),
+        move_s: float = DEFAULT_MOVE_S,
+        most_stretch: int = 1,
         security: Security | None = None,
         timeouts: Timeouts | None = None,
         around: Surroundings | None = None,
@@ -74,29 +114,50 @@ class Upstream:
             may_begin: whether the child's values may begin an empty parent;
                 of one child they may.
             most_waiting: messages that wait each way.
+            expected: how many children the parent begins with.
+            group: which optimizer's center is meant, from 0.
+            further: addresses of the parent's parent, and so on.
+            move_s: after how many seconds without its parent it goes there.
+            most_stretch: see `core.congestion`.
             security: token and certificates.
             timeouts: how long the child waits for what.
             around: time, network and threads; None for the usual ones.
         """
         around = around or Surroundings()
-        session = ShardSession(
-            around.connect(address, shard, security or Security()),
-            shard,
-            Identity(child, may_begin, 1, uuid.uuid4().hex),
-            "none",
-            timeouts or Timeouts(),
-            around,
-            around.stream(child, 0),
-        )
-        return cls(session, most_waiting)
+        identity = Identity(child, may_begin, expected, uuid.uuid4().hex)
 
-    def join(self, layout: Layout, values: Arrays) -> Arrays:
+        def session(to: str) -> ShardSession:
+            return ShardSession(
+                around.connect(to, shard, security or Security(), group),
+                shard,
+                identity,
+                "none",
+                timeouts or Timeouts(),
+                around,
+                around.stream(child, group),
+            )
+
+        return cls(
+            session(address),
+            most_waiting,
+            [functools.partial(session, to) for to in further],
+            move_s,
+            most_stretch,
+        )
+
+    def join(
+        self,
+        layout: Layout,
+        values: Arrays | None,
+        patience: Patience | None = None,
+    ) -> Arrays:
         """Joins the parent; waits for it, as long as for an exchange.
 
         Args:
             layout: of the model.
             values: the child's part of each section; to begin a parent with
-                that has none.
+                that has none. None for a child that has none itself.
+            patience: until when it is tried.
 
         Returns:
             Where the parent is, from which a child begins.
@@ -105,23 +166,41 @@ class Upstream:
             CenterUnavailableError: it was not there in time.
             CenterRefusedError: it is of another model.
         """
-        self._parent.layout = layout
-        center = [np.empty_like(array) for array in values]
-        self._parent.join(values, self._parent.patience(), center)
+        parent = self._parent
+        parent.layout = layout
+        center = layout.empty_parts(parent.shard)
+        parent.join(values, patience or parent.patience(), center)
         self._known = center
         return center
 
-    def put(self, values: Arrays, clock: int, samples: int) -> None:
+    def progress(self, clock: int, samples: int) -> None:
+        """Notes how far the child is, for signs of life; see `put`."""
+        self._clock, self._samples = clock, samples
+
+    def read(self) -> Arrays:
+        """Where the parent is; if it is away, where it was last read."""
+        out = [np.empty_like(array) for array in self._known]
+        parent = self._parent
+        if parent.if_there(lambda: parent.read(out)) is None:
+            return self._known
+        return out
+
+    def put(
+        self, values: Arrays, clock: int, samples: int, period_s: float = 0.0
+    ) -> None:
         """Lets a message leave; returns at once.
 
         Args:
             values: where the child is, which nobody changes any more.
             clock: the child's own steps.
             samples: that it, and all below it, have trained on.
+            period_s: between two such messages, as it is set, in seconds; 0
+                if that is not known.
         """
-        self._clock, self._samples = clock, samples
+        self.progress(clock, samples)
         self._known = values
-        self._outbox.put(PARENT, values, parents=self.followed)
+        self._period_s = period_s
+        self.sent = self._outbox.put(PARENT, values, parents=self.followed)
         self.leaves.set()
 
     def carry(self) -> bool:
@@ -139,16 +218,25 @@ class Upstream:
         waiting = self._outbox.first(PARENT, self._carried)
         if waiting is None:
             return False
+        parent, samples = self._parent, self._samples - self._elsewhere
         header = {
-            **self._parent.as_worker(),
+            **parent.as_worker(),
             "number": waiting.number,
             "followed": waiting.parents,
             "clock": self._clock,
-            "samples": self._samples,
+            "samples": max(samples, 0),
         }
-        came = self._asked(wire.SEND, header, waiting.values)
+        if self.elastic is not None:
+            header["elastic"] = self.elastic
+        if STEP_S in self.notes:
+            header["step_s"] = self.notes[STEP_S]
+        begin = parent.now()
+        came = self._asked(parent, wire.SEND, header, waiting.values)
         if came is not None:
             self._carried = waiting.number
+            self._acknowledged = max(self._acknowledged, samples)
+            seconds = parent.now() - begin
+            self.speed.note(seconds, self._period_s, self.overflowed())
         return came is not None
 
     def hear(self, wait_s: float) -> bool:
@@ -164,16 +252,17 @@ class Upstream:
         # Not the same again: after an error somebody may still write there.
         values = [np.empty_like(array) for array in self._known]
 
+        parent = self._parent
         header = {
-            **self._parent.as_worker(),
+            **parent.as_worker(),
             "after": self._heard,
             "wait_s": wait_s,
         }
         try:
-            news = self._asked(wire.LISTEN, header, (), values)
+            news = self._asked(parent, wire.LISTEN, header, (), values)
         except errors.NothingSentError:
             return False
-        if news is None:
+        if news is None or parent is not self._parent:
             return False
         self._heard = news["number"]
         self.inbox.put(
@@ -182,8 +271,52 @@ class Upstream:
         return True
 
     def beat(self) -> None:
-        """A sign of life, or a look for a parent that is away."""
-        self._parent.beat(self._progress())
+        """A sign of life, or a look for a parent that is away.
+
+        After `move_s` without it also for the parent's parent.
+        """
+        parent, progress = self._parent, self._progress()
+        parent.beat(progress)
+        since = parent.away_since
+        if since is None:
+            own = self._samples - self._elsewhere
+            self._acknowledged = max(self._acknowledged, own)
+        elif self._further and parent.now() - since > self._move_s:
+            self._move()
+
+    def _move(self) -> None:
+        """Goes to the parent's parent, as a further child, if it is there.
+
+        What it has trained on has come there already, through its parent.
+        """
+        before, new = self._parent, self._further[0]()
+        new.layout = before.layout
+        try:
+            new.join(self._known, new.patience())
+        except (errors.CenterUnavailableError, *errors.BEGUN_ANEW) as error:
+            new.connection.close()
+            logging.warning(
+                "%s: the next parent is away, too: %s.", before.who, error
+            )
+            # That one's parent next time, then the first one again.
+            self._further.append(self._further.pop(0))
+            return
+        with self._joining:
+            self._elsewhere += self._acknowledged
+            self._acknowledged = 0
+            self._parent = new
+            self._heard = self.followed = 0
+            del self._further[0]
+            self.moves += 1
+        logging.warning(
+            "%s was without its parent (%s) for %g s: it goes to %s instead, "
+            "and stays there.",
+            before.who,
+            before.connection.address,
+            self._move_s,
+            new.connection.address,
+        )
+        before.connection.close()
 
     def leave(self, finished: bool = False, patience_s: float = 1.0) -> None:
         """Leaves the parent, and closes the line to it. Never raises.
@@ -195,6 +328,33 @@ class Upstream:
         self._parent.leave(self._progress(), finished, patience_s)
         self._parent.connection.close()
 
+    # What the parent has told.
+
+    @property
+    def parent(self) -> ShardSession:
+        """The session with the parent as of now."""
+        return self._parent
+
+    def instruct(self, told: Instruction) -> None:
+        """Passes on what the chief tells all workers, if the parent's there."""
+        self._parent.instruct(told)
+
+    @property
+    def samples_of_others(self) -> int:
+        """And of the child's earlier processes, as far as was heard."""
+        others = self._parent.news.samples_of_others
+        return max(others - self._elsewhere, 0)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a message waits that has not come there yet."""
+        return self._carried < self.sent
+
+    @property
+    def joined(self) -> bool:
+        """Whether the child has joined a parent."""
+        return self._parent.joined and bool(self._known)
+
     @property
     def is_away(self) -> bool:
         """Whether the parent is."""
@@ -205,11 +365,15 @@ class Upstream:
         return self._outbox.overflowed().get(PARENT, 0)
 
     def _progress(self) -> dict[str, object]:
-        clock, samples = self._clock, self._samples
-        return {"clock": clock, "samples": samples, "notes": {}}
+        return {
+            "clock": self._clock,
+            "samples": max(self._samples - self._elsewhere, 0),
+            "notes": dict(self.notes),
+        }
 
     def _asked(
         self,
+        parent: ShardSession,
         name: str,
         header: dict[str, object],
         sent: Sequence[np.ndarray],
@@ -219,7 +383,7 @@ class Upstream:
 
         Then the child has joined it anew, and may try again.
         """
-        parent, incarnation = self._parent, header["incarnation"]
+        incarnation = header["incarnation"]
         try:
             return parent.if_there(
                 lambda: parent.stream(name, header, sent, out)
@@ -227,13 +391,13 @@ class Upstream:
         except (*errors.BEGUN_ANEW, errors.LostSlotError):
             with self._joining:
                 if parent.incarnation == incarnation:  # Nobody has yet.
-                    parent.if_there(self._join_anew)
+                    parent.if_there(lambda: self._join_anew(parent))
         except errors.ReplacedError:
             # Perhaps by this child itself, while the call was under way.
             if parent.incarnation == incarnation:
                 raise
         return None
 
-    def _join_anew(self) -> News:
+    def _join_anew(self, parent: ShardSession) -> News:
         self._heard = self.followed = 0
-        return self._parent.join(self._known, self._parent.patience())
+        return parent.join(self._known, parent.patience())

@@ -1,0 +1,170 @@
+"""Elastic training on a tree of many processes and machines."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from tf_elastic.cluster.launch import cluster_tree
+from tf_elastic.cluster.launch.cluster_tree import ClusterTree
+from tf_elastic.cluster.launch.configuration import ClusterConfiguration
+from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.core.topology import Scheme
+from tf_elastic.core.topology import Topology
+from tf_elastic.core.topology import TopologyError
+from tf_elastic.strategies.elastic_multi_worker import (
+    ElasticMultiWorkerStrategy,
+)
+from tf_elastic.strategies.elastic_strategy import ElasticStrategy
+from tf_elastic.strategies.elastic_strategy import check_devices
+from tf_elastic.strategies.tree_extended import ElasticTreeExtended
+from tf_elastic.timeline import tree_setting
+from tf_elastic.timeline.tree_setting import TreeSetting
+
+
+class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
+    r"""Trains one model on a tree of processes that wait for nobody.
+
+    A star stops scaling when its center's link is full. In a tree the workers
+    are leaves: they exchange often with a node near them, and these nodes
+    seldom with others above. Only what is between the last nodes and the
+    *root* passes its link; the root is the answer, which `evaluate`, `save`
+    and all callbacks see. Stock `fit` is all there is to call.
+
+    Every node sends where it is, up and down, each in its own period, and
+    moves to whatever arrives, as soon as it has arrived:
+
+    .. math:: x^i \leftarrow x^i + \alpha (y - x^i), \qquad
+              \alpha = \beta / (d + 1)
+
+    for d children of the node, or of a leaf's parent. Nothing is answered,
+    and nothing waits; no point moves between a gradient and the step by it.
+
+    Leaves are the job `worker` of `TF_CONFIG`, all other nodes the job `ps`,
+    the root first, each with the same number S of tasks (shards): node j is
+    the tasks j S to j S + S - 1. They are started by `python -m
+    tf_elastic.cluster.ps`, and have to know the same tree: set
+    `TF_ELASTIC_TREE` for all processes, and leave `topology` out.
+
+    A node that dies is started again and goes on from its snapshot; what is
+    below it trains on meanwhile, alone. If it is not back after `move_s`
+    seconds its children go to its parent, and stay there. An edge that is too
+    slow for its period has it stretched, up to 8 times, until it is quick
+    again.
+
+    Args:
+        cluster_resolver: as in `ElasticMultiWorkerStrategy`.
+        topology: "degree", "degree:depth", such as `"16:2"`; the path of a
+            file, see `timeline.tree_file`; or a `core.topology.Topology`. None
+            for the environment variable `TF_ELASTIC_TREE`.
+        scheme: with a degree or a file, who sends how often: `"multi_scale"`
+            (the thesis' first scheme), every `periods[0]` steps between the
+            leaves and their parents, every `periods[1]` above; `"up_down"`
+            (its second), every `periods[0]` steps upward and every
+            `periods[1]` downward; or a `core.topology.Scheme`.
+        periods: two numbers of steps, each >= 1; None for (10, 100), or
+            (1, 10) of `"up_down"`.
+        most_waiting: messages that wait on each edge and way, >= 1; of more
+            the oldest is left out, and counted. With 1 the newest wins.
+        move_s: see above, > 0.
+        devices: of this process; they are mirrored inside it.
+        timeouts: how long to wait for what; None for `Timeouts()`.
+        security: token and certificates; None for the environment variables
+            `TF_ELASTIC_*`.
+        closing: whether the last point leaves at the end of `fit`.
+        events: a file to append to what happens; see
+            `ElasticMultiWorkerStrategy`.
+
+    Raises:
+        ClusterConfigurationError: `TF_CONFIG` is missing or wrong, or the job
+            `ps` has tasks for another number of nodes.
+        TopologyError: there is no such tree over these workers; where it is
+            of a file, with the line.
+        ValueError: an argument is not one of its choices.
+
+    Example:
+
+    ```python
+    strategy = te.strategies.ElasticTreeStrategy(topology="16")
+    with strategy.scope():
+        model = te.models.cifar_convnet()
+        model.compile(
+            te.optimizers.EAMSGD(0.005, momentum=0.9),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+    model.fit(train, epochs=10, steps_per_epoch=390)
+    ```
+
+    If the root lags behind the leaves, lower the second period. If a link is
+    full, raise it.
+
+    Reference:
+        Zhang (2016), section 6.1, Algorithm 6.
+    """
+
+    def __init__(
+        self,
+        cluster_resolver: Any = None,
+        topology: str | os.PathLike[str] | Topology | None = None,
+        scheme: str | Scheme = tree_setting.DEFAULT_SCHEME,
+        periods: Sequence[int] | None = None,
+        most_waiting: int = cluster_tree.DEFAULT_MOST_WAITING,
+        move_s: float = cluster_tree.DEFAULT_MOVE_S,
+        devices: Sequence[str] | None = None,
+        timeouts: Timeouts | None = None,
+        security: Security | None = None,
+        closing: bool = True,
+        events: str | None = None,
+    ) -> None:
+        check_devices(devices)
+        if cluster_resolver is None:
+            self.configuration = ClusterConfiguration.from_tf_config()
+        else:
+            self.configuration = ClusterConfiguration.from_resolver(
+                cluster_resolver
+            )
+        if self.configuration.role == "ps":
+            raise ValueError(
+                "A process of the job ps is a node of the tree and trains "
+                "nothing. Received: TF_CONFIG of "
+                f"{self.configuration.task}. Start it by `python -m "
+                "tf_elastic.cluster.ps`."
+            )
+        if topology is None:
+            tree = cluster_tree.from_environment(self.configuration)
+        else:
+            setting = TreeSetting(topology, scheme, periods)
+            tree = cluster_tree.of(
+                self.configuration, setting, most_waiting, move_s
+            )
+        if tree is None:
+            raise TopologyError(
+                "`topology` must be a tree. Received: None, and no "
+                f"{cluster_tree.VARIABLE}. Set that variable for all "
+                'processes, to "2", say, for a tree of degree 2.'
+            )
+        self.tree = _checked(tree)
+        # Its base makes a star of the same processes.
+        ElasticStrategy.__init__(
+            self,
+            ElasticTreeExtended(
+                self,
+                tree,
+                devices=devices,
+                timeouts=timeouts,
+                security=security or Security.from_environment(),
+                closing=closing,
+                max_lag=None,
+                events=events,
+            ),
+        )
+
+
+def _checked(tree: ClusterTree) -> ClusterTree:
+    if tree.is_answered:
+        raise TopologyError(
+            "Live trees send one way. Received: a tree whose nodes answer. "
+            'Use scheme="multi_scale" or "up_down".'
+        )
+    return tree
