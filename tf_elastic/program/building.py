@@ -181,7 +181,7 @@ def load_data(
     workers, batch_size = settings["workers"], settings["batch_size"]
     seed = settings["seed"]
     in_turn = settings["strategy"] == defaults.VIRTUAL
-    if settings["strategy"] == "elastic_multi_worker":
+    if settings["strategy"] in defaults.WITH_CENTERS:
         workers, seed = 1, _own_seed(seed, task)
     with usage.explained("See --data_dir and --download."):
         train = data.load(

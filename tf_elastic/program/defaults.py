@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 NUM_TRAIN = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
 MIRRORED = ("mirrored", "multi_worker_mirrored")  # the baselines
-CLUSTER = ("elastic_multi_worker", "multi_worker_mirrored")
+# Those of processes that exchange with center servers.
+STAR, TREE = "elastic_multi_worker", "elastic_tree"
+WITH_CENTERS = (STAR, TREE)
+CLUSTER = (*WITH_CENTERS, "multi_worker_mirrored")
 VIRTUAL = "virtual_cluster"
+# As `cluster_tree` has it, which is slow to import.
+TREE_VARIABLE = "TF_ELASTIC_TREE"
 
 # What depends on the data: (digits, CIFAR, CIFAR-lowrank). CIFAR's are the
 # thesis'.
@@ -33,11 +38,11 @@ def choose_strategy(settings: Settings) -> None:
         if settings["virtual_workers"] is not None:
             settings["strategy"] = VIRTUAL
             return
-        settings["strategy"] = (
-            "elastic_multi_worker"
-            if in_cluster or settings["local_workers"] is not None
-            else "elastic_mirrored"
-        )
+        if not in_cluster and settings["local_workers"] is None:
+            settings["strategy"] = "elastic_mirrored"
+            return
+        asked_for = settings["tree"] is not None or TREE_VARIABLE in os.environ
+        settings["strategy"] = TREE if asked_for else STAR
 
 
 def fill_in(settings: Settings, task: "ClusterConfiguration | None") -> None:

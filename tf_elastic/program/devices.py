@@ -5,6 +5,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tf_elastic.program import defaults
+from tf_elastic.program import tree_run
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_run
 from tf_elastic.program.flag import Settings
@@ -139,6 +140,11 @@ def _make_cluster_strategy(settings: Settings) -> "tf.distribute.Strategy":
         security = Security.from_environment()
         if settings["trusted_network"]:
             security = dataclasses.replace(security, trusted_network=True)
+        if settings["strategy"] == defaults.TREE:
+            tree_run.tell_this_process(settings)
+            return strategies.ElasticTreeStrategy(
+                events=settings["events"], security=security
+            )
         return strategies.ElasticMultiWorkerStrategy(
             protocol=settings["protocol"],
             compression=settings["compression"],

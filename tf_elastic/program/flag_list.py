@@ -43,16 +43,17 @@ GROUPS: dict[str, list[Flag]] = {
     "Workers": [
         Flag(
             "strategy",
-            "elastic_mirrored|mirrored|elastic_multi_worker|"
+            "elastic_mirrored|mirrored|elastic_multi_worker|elastic_tree|"
             "multi_worker_mirrored|virtual_cluster",
             None,
             "elastic_mirrored: each device is a worker with its own "
             "parameters. mirrored: the baseline, TensorFlow's "
             "MirroredStrategy with Keras' SGD; all devices take each step "
             "together. elastic_multi_worker, multi_worker_mirrored: the same "
-            "with processes for devices. virtual_cluster: see "
-            "--virtual_workers.",
-            "elastic_mirrored; in a cluster elastic_multi_worker",
+            "with processes for devices. elastic_tree: see --tree. "
+            "virtual_cluster: see --virtual_workers.",
+            "elastic_mirrored; in a cluster elastic_multi_worker, with a tree "
+            "elastic_tree",
         ),
         Flag(
             "workers", "integer", None,

@@ -12,13 +12,14 @@ from tf_elastic.program import console
 from tf_elastic.program import event_picture
 from tf_elastic.program import flag_table
 from tf_elastic.program import run_folder
+from tf_elastic.program import tree_run
 from tf_elastic.program import usage
 from tf_elastic.program.flag import Settings
 from tf_elastic.timeline import event_file
 
 _OF_LAUNCHER = (
     "local_workers local_ps local_evaluator restart_workers status resume "
-    "events"
+    "events tree scheme periods most_waiting"
 ).split()
 
 
@@ -43,14 +44,16 @@ def launch(settings: Settings, program: str) -> int:
     log_dir = os.path.join(folder, run_folder.LOGS)
     mirrored = settings["strategy"] == "multi_worker_mirrored"
     command = [sys.executable, os.path.abspath(program), *_flags(settings)]
+    tree = tree_run.local(settings)
+    centers = settings["local_ps"] * tree_run.num_nodes(tree)
     board = console.Board() if settings["status"] else None
     cluster = local.LocalCluster(
         command,
         settings["local_workers"],
-        0 if mirrored else settings["local_ps"],
+        0 if mirrored else centers,
         log_dir,
         evaluator=settings["local_evaluator"],
-        env=_environment(settings),
+        env={**_environment(settings), **tree_run.environment(settings, tree)},
         snapshot_dir=(
             os.path.join(folder, run_folder.CENTERS)
             if settings["model_dir"]
@@ -66,11 +69,7 @@ def launch(settings: Settings, program: str) -> int:
         run_folder.write_settings(settings)
     console.say(
         f"A cluster of {_count(settings['local_workers'], 'worker')}"
-        + (
-            ""
-            if mirrored
-            else f" and {_count(settings['local_ps'], 'center server')}"
-        )
+        + ("" if mirrored else f" and {_count(centers, 'center server')}")
         + f" on this machine; logs in {log_dir}"
     )
     try:

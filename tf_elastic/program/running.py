@@ -73,7 +73,7 @@ def train(
     if settings["deterministic"]:
         tf.config.experimental.enable_op_determinism()
     model = building.make_model(settings, strategy)
-    in_cluster = settings["strategy"] == "elastic_multi_worker"
+    in_cluster = settings["strategy"] in defaults.WITH_CENTERS
     if in_cluster:
         first_epoch = cluster_run.epochs_done(settings, strategy)
     elif settings["resume"]:
@@ -200,7 +200,7 @@ def _callbacks(
 
         return keras.callbacks.LambdaCallback(on_epoch_end=save)
 
-    in_cluster = settings["strategy"] == "elastic_multi_worker"
+    in_cluster = settings["strategy"] in defaults.WITH_CENTERS
     callbacks = [watch]
     if settings["verbose"] != "0":
         # Before the monitor, so that its many numbers stay out of the bar.
@@ -273,7 +273,7 @@ def _write_files(
     if settings["logdir"]:
         files["tensorboard"] = settings["logdir"]
     events = event_file.to_file(None)
-    if events and settings["strategy"] == "elastic_multi_worker":
+    if events and settings["strategy"] in defaults.WITH_CENTERS:
         files["events"] = events.path
     if settings["events"] and settings["strategy"] == defaults.VIRTUAL:
         with _noted(damages):

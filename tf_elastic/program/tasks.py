@@ -8,6 +8,7 @@ from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import loading
 from tf_elastic.program import run_folder
+from tf_elastic.program import tree_run
 from tf_elastic.program import usage
 from tf_elastic.program.flag import Settings
 
@@ -29,7 +30,7 @@ def of_this_process(settings: Settings) -> "ClusterConfiguration | None":
 
     with usage.explained("See docs/cluster.md for TF_CONFIG."):
         return ClusterConfiguration.from_tf_config(
-            needs_centers=settings["strategy"] == "elastic_multi_worker"
+            needs_centers=settings["strategy"] in defaults.WITH_CENTERS
         )
 
 
@@ -37,6 +38,8 @@ def serve_center(settings: Settings, task: "ClusterConfiguration") -> int:
     """Is a center server until it is told to end; returns the exit status."""
     from tf_elastic.cluster.center import ps
 
+    if settings["strategy"] == defaults.TREE:
+        tree_run.tell_this_process(settings)
     arguments = ["ps"]
     if settings["model_dir"]:
         folder = os.path.join(

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from tf_elastic.timeline.wanted_tree import WantedTree
 
 # Strategies that there are trees of, and what starts them.
-WITH_TREES: dict[str, str] = {}
+WITH_TREES = {defaults.TREE: "--local_workers"}
 _OF_A_TREE = ("scheme", "periods", "most_waiting")
-# What is of stars alone, in a virtual cluster.
+_OF_STARS = ("compression", "max_lag")
+# The same in a virtual cluster.
 _OF_VIRTUAL_STARS = ("max_lag", "quorum", "max_staleness")
 
 
@@ -26,12 +27,19 @@ def without_effect(settings: Settings) -> dict[str, str]:
             f"--strategy={settings['strategy']} knows no trees. Leave it out"
             + (instead and f", or give {instead}"),
         )
+    reasons = {}
+    if settings["strategy"] == defaults.TREE:
+        reasons = dict.fromkeys(
+            ("protocol", *_OF_STARS),
+            "a tree exchanges by --scheme, whole points. Leave it out, or "
+            "choose --strategy=elastic_multi_worker",
+        )
     if settings["tree"] is None:
-        return dict.fromkeys(
+        return reasons | dict.fromkeys(
             _OF_A_TREE,
             "it is of a tree. Leave it out, or give --tree=4, say",
         )
-    reasons = {
+    reasons |= {
         "protocol": "a tree exchanges by --scheme. Leave it out, or leave "
         "--tree out"
     }
@@ -74,6 +82,12 @@ def check(settings: Settings) -> None:
     """
     wanted = wanted_tree(settings)
     if wanted is None:
+        known = defaults.TREE_VARIABLE in os.environ
+        if settings["strategy"] == defaults.TREE and not known:
+            raise usage.UsageError(
+                f"--strategy={defaults.TREE} needs a tree. Received: no "
+                f"--tree, and no {defaults.TREE_VARIABLE}. Give --tree=2, say."
+            )
         return
     period = settings["communication_period"]
     steps = int(period) if period and period != "none" else None

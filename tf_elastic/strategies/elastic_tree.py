@@ -9,6 +9,7 @@ from tf_elastic.cluster.launch.cluster_tree import ClusterTree
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.core import one_way
 from tf_elastic.core.topology import Scheme
 from tf_elastic.core.topology import Topology
 from tf_elastic.core.topology import TopologyError
@@ -18,8 +19,7 @@ from tf_elastic.strategies.elastic_multi_worker import (
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.tree_extended import ElasticTreeExtended
-from tf_elastic.timeline import tree_setting
-from tf_elastic.timeline.tree_setting import TreeSetting
+from tf_elastic.timeline import wanted_tree
 
 
 class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
@@ -61,9 +61,9 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
             (the thesis' first scheme), every `periods[0]` steps between the
             leaves and their parents, every `periods[1]` above; `"up_down"`
             (its second), every `periods[0]` steps upward and every
-            `periods[1]` downward; or a `core.topology.Scheme`.
-        periods: two numbers of steps, each >= 1; None for (10, 100), or
-            (1, 10) of `"up_down"`.
+            `periods[1]` downward; or a `core.topology.Scheme`. None for
+            `"up_down"`.
+        periods: two numbers of steps, each >= 1; None for (10, 100).
         most_waiting: messages that wait on each edge and way, >= 1; of more
             the oldest is left out, and counted. With 1 the newest wins.
         move_s: see above, > 0.
@@ -107,9 +107,9 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
         self,
         cluster_resolver: Any = None,
         topology: str | os.PathLike[str] | Topology | None = None,
-        scheme: str | Scheme = tree_setting.DEFAULT_SCHEME,
+        scheme: str | Scheme | None = None,
         periods: Sequence[int] | None = None,
-        most_waiting: int = cluster_tree.DEFAULT_MOST_WAITING,
+        most_waiting: int = one_way.DEFAULT_MOST_WAITING,
         move_s: float = cluster_tree.DEFAULT_MOVE_S,
         devices: Sequence[str] | None = None,
         timeouts: Timeouts | None = None,
@@ -134,9 +134,9 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
         if topology is None:
             tree = cluster_tree.from_environment(self.configuration)
         else:
-            setting = TreeSetting(topology, scheme, periods)
+            wanted = wanted_tree.wanted(topology, scheme, periods)
             tree = cluster_tree.of(
-                self.configuration, setting, most_waiting, move_s
+                self.configuration, wanted, most_waiting, move_s
             )
         if tree is None:
             raise TopologyError(

@@ -16,15 +16,18 @@ from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
 from tf_elastic.cluster.transport import addresses
 from tf_elastic.core import congestion
+from tf_elastic.core import one_way
 from tf_elastic.core import tree_of_workers
+from tf_elastic.core.topology import Edge
 from tf_elastic.core.topology import Topology
 from tf_elastic.core.topology import TopologyError
-from tf_elastic.timeline import tree_setting
-from tf_elastic.timeline.tree_setting import TreeSetting
+from tf_elastic.timeline import wanted_tree
+from tf_elastic.timeline.wanted_tree import WantedTree
 
 VARIABLE = "TF_ELASTIC_TREE"
-DEFAULT_MOST_WAITING = 4
 DEFAULT_MOVE_S = 60.0
+# The optimizers' own; nodes cannot know another.
+_PERIOD = 10
 # A node's number among the children of its parent, from here on; below are
 # those of the workers, of which there may be more and more.
 _NODES = 1 << 20
@@ -83,7 +86,7 @@ class ClusterTree:
         self,
         configuration: ClusterConfiguration,
         topology: Topology,
-        most_waiting: int = DEFAULT_MOST_WAITING,
+        most_waiting: int = one_way.DEFAULT_MOST_WAITING,
         move_s: float = DEFAULT_MOVE_S,
         workers: int | None = None,
     ) -> None:
@@ -170,16 +173,22 @@ class ClusterTree:
             chiefs=frozenset(map(number_of, chiefs)),
         )
 
-    def to_text(self) -> str:
-        """For the variable `TF_ELASTIC_TREE` of all processes."""
-        return json.dumps(
-            {
-                "edges": self.topology.to_json(),
-                "most_waiting": self.most_waiting,
-                "move_s": self.move_s,
-                "workers": self.workers,
-            }
-        )
+
+def text_of(
+    topology: Topology,
+    most_waiting: int = one_way.DEFAULT_MOST_WAITING,
+    move_s: float = DEFAULT_MOVE_S,
+    workers: int | None = None,
+) -> str:
+    """A tree for the variable `TF_ELASTIC_TREE`; see `ClusterTree`."""
+    fields = {
+        "edges": topology.to_json(),
+        "most_waiting": most_waiting,
+        "move_s": move_s,
+    }
+    if workers is not None:
+        fields["workers"] = workers
+    return json.dumps(fields)
 
 
 def number_of(name: str) -> int:
@@ -194,24 +203,28 @@ def _index(name: str) -> int:
 
 def of(
     configuration: ClusterConfiguration,
-    setting: TreeSetting,
-    most_waiting: int = DEFAULT_MOST_WAITING,
+    wanted: WantedTree,
+    most_waiting: int = one_way.DEFAULT_MOST_WAITING,
     move_s: float = DEFAULT_MOVE_S,
+    period: int | None = None,
 ) -> ClusterTree:
     """The tree that is asked for, over the tasks of a cluster.
 
     Args:
         configuration: of this process; workers are of one host if their
             addresses are.
-        setting: what is asked for.
+        wanted: what is asked for.
         most_waiting: see `ClusterTree`.
         move_s: see `ClusterTree`.
+        period: the first one, in steps, of a scheme that has none; None for
+            10, and ten times that.
 
     Raises:
         TopologyError, ClusterConfigurationError, OSError: there is none such.
     """
+    one_way.check_most_waiting(most_waiting)
     hosts = [addresses.split(address)[0] for address in configuration.workers]
-    topology = setting.topology(hosts)
+    topology = wanted.over(hosts, period or _PERIOD)
     return ClusterTree(configuration, topology, most_waiting, move_s)
 
 
@@ -240,7 +253,7 @@ def from_environment(
         return None
     text = text.strip()
     if text[0] not in "[{":
-        return of(configuration, TreeSetting(text))
+        return of(configuration, wanted_tree.wanted(text))
     try:
         given = json.loads(text)
     except ValueError as error:
@@ -262,25 +275,32 @@ def from_environment(
 def _from_fields(
     configuration: ClusterConfiguration, given: Mapping[str, Any]
 ) -> ClusterTree:
-    most = given.get("most_waiting", DEFAULT_MOST_WAITING)
+    most = given.get("most_waiting", one_way.DEFAULT_MOST_WAITING)
     move_s = given.get("move_s", DEFAULT_MOVE_S)
-    if type(most) is not int or most < 1:
-        raise TopologyError(
-            "`most_waiting` must be an integer >= 1. Received: "
-            f"most_waiting={most!r} in {VARIABLE}."
-        )
+    one_way.check_most_waiting(most)
     if type(move_s) not in (int, float) or not move_s > 0:
         raise TopologyError(
             "`move_s` must be above 0, in seconds. Received: "
             f"move_s={move_s!r} in {VARIABLE}."
         )
     if "edges" in given:
-        topology = tree_setting.edges_of(given["edges"])
+        topology = _topology(given["edges"])
         workers = given.get("workers")
         return ClusterTree(configuration, topology, most, move_s, workers)
-    setting = TreeSetting(
-        given["tree"],
-        given.get("scheme", tree_setting.DEFAULT_SCHEME),
-        given.get("periods"),
+    wanted = wanted_tree.wanted(
+        given["tree"], given.get("scheme"), given.get("periods")
     )
-    return of(configuration, setting, most, move_s)
+    return of(configuration, wanted, most, move_s)
+
+
+def _topology(rows: Any) -> Topology:
+    """Of what `Topology.to_json` gave."""
+    fields = len(Edge._fields)
+    if not isinstance(rows, list) or not all(
+        isinstance(row, list) and len(row) == fields for row in rows
+    ):
+        raise TopologyError(
+            f"The edges in {VARIABLE} must be a list of {list(Edge._fields)}. "
+            f"Received: {rows!r:.80}."
+        )
+    return Topology([Edge(*row) for row in rows])

@@ -242,6 +242,9 @@ class LeafClient:
             _put(layout.parts(center, shard), came)
 
         self._of_each(join)
+        if self.is_chief:  # What it has given goes up by itself.
+            while not (patience.is_over() or self.root.greet(layout)):
+                patience.pause()
         before = [session.clock_before for session in self.sessions]
         self.clock = max(self.clock, *before)
         return center
