@@ -178,7 +178,7 @@ class Inner:
         )
 
     def join(self):
-        self.node.one_way.join_parent()
+        self.node.above.join()
 
     def turn(self):
         self.node.one_way.turn()

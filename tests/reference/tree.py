@@ -22,6 +22,8 @@ def easgd_tree(
     learning_rate,
     moving_rate,
     most_waiting,
+    momentum=0.0,
+    nesterov=True,
 ):
     """Algorithm 6, for all nodes of a tree.
 
@@ -33,15 +35,23 @@ def easgd_tree(
       x^i <- x^i - eta grad f(x^i, xi^i_{t^i})             (leaves only)
       t^i <- t^i + 1
 
+    With momentum a leaf's own step is that of Algorithm 2, or of the heavy
+    ball; its velocity is nobody else's, and no arrival changes it.
+
     Args:
         parents: {child: its parent}; nodes by any names. Leaves are numbered
             for `gradient` in this order.
         schedule: pairs of "turn" and a node, which takes its turn of the loop;
+            "head" and "step" for the two halves of that: all before the
+            gradient, and it with all after;
             "up" and a node, whose oldest message to its parent arrives there;
             "down" and a node, at which its parent's oldest one arrives.
         up_periods: {child: its tau_up}.
         down_periods: {node with children: its tau_down}.
+        moving_rate: alpha; or {node: its own}.
         most_waiting: messages.
+        momentum: delta of the leaves.
+        nesterov: whether gradients are taken at x + delta v.
 
     Returns:
         "nodes": {node: shape (events + 1, n)}; "lost": {(sender, receiver):
@@ -57,6 +67,7 @@ def easgd_tree(
     sent = collections.defaultdict(list)
     arrived = collections.defaultdict(list)  # of a node: (sender, value)
     lost = collections.Counter()
+    v = {leaf: np.zeros_like(x[leaf]) for leaf in leaves}
     rows = {node: [x[node]] for node in nodes}
 
     def isend(i, to):
@@ -76,23 +87,36 @@ def easgd_tree(
             del arrived[to][oldest]
             lost[sender, to] += 1
 
+    def head(i):
+        if i in parents and t[i] % up_periods[i] == 0:
+            isend(i, parents[i])
+        if i in children and t[i] % down_periods[i] == 0:
+            for child in children[i]:
+                isend(i, child)
+        alpha = moving_rate[i] if isinstance(moving_rate, dict) else moving_rate
+        for _, value in arrived.pop(i, ()):
+            x[i] = x[i] + alpha * (value - x[i])
+
+    def step(i):
+        if i in leaves:
+            point = x[i] + momentum * v[i] if nesterov else x[i]
+            slope = gradient(leaves.index(i), t[i], point)
+            v[i] = momentum * v[i] - learning_rate * slope
+            x[i] = x[i] + v[i]
+        t[i] += 1
+
     for what, i in schedule:
         if what == "up":
             arrive(i, parents[i])
         elif what == "down":
             arrive(parents[i], i)
+        elif what == "head":
+            head(i)
+        elif what == "step":
+            step(i)
         else:
-            if i in parents and t[i] % up_periods[i] == 0:
-                isend(i, parents[i])
-            if i in children and t[i] % down_periods[i] == 0:
-                for child in children[i]:
-                    isend(i, child)
-            for _, value in arrived.pop(i, ()):
-                x[i] = x[i] + moving_rate * (value - x[i])
-            if i in leaves:
-                slope = gradient(leaves.index(i), t[i], x[i])
-                x[i] = x[i] - learning_rate * slope
-            t[i] += 1
+            head(i)
+            step(i)
         for node in nodes:
             rows[node].append(x[node])
     return {

@@ -47,6 +47,8 @@ class CenterSession:
         timer: is told how long exchanges take.
     """
 
+    _calls = HostCalls
+
     def __init__(
         self,
         client: CenterClient,
@@ -112,7 +114,7 @@ class CenterSession:
 
         def begin() -> None:
             kind, _, rate, *arrays, steps = tf.numpy_function(
-                functools.partial(HostCalls(self).begin, step),
+                functools.partial(self._calls(self).begin, step),
                 [self.clock.steps(), self.clock.rate(), *exchange.points()],
                 outputs,
             )

@@ -15,15 +15,71 @@ from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_session import CenterSession
 from tf_elastic.strategies.host_calls import HostCalls
 from tf_elastic.strategies.host_calls import Outputs
+from tf_elastic.strategies.host_calls import TracedStep
 from tf_elastic.strategies.host_calls import Value
 from tf_elastic.strategies.host_calls import kind_of
 from tf_elastic.strategies.step_times import time_after
+
+
+class _LeafCalls(HostCalls):
+    """Of a leaf's session; each is called by `tf.numpy_function`."""
+
+    def begin(self, step: TracedStep, *inputs: Value) -> Outputs:
+        """Begins at the parent; where that is leaves at once."""
+        outputs = super().begin(step, *inputs)
+        if self._session in step.trained_by:
+            self._session.exchanger.first_leaves()
+        return outputs
+
+    def stepped(
+        self,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        rate: np.float64,
+    ) -> Outputs:
+        """What there is to do after a step."""
+        session = self._session
+        session.join()
+        session.chiefs_word.tell(rate)
+        moment = Moment(int(clock), int(samples), numbers)
+        sends, arrived = session.exchanger.stepped(moment)
+        told = session.chiefs_word.rate_to_take()
+        return [np.bool_(sends), np.int32(arrived), np.float64(told)]
+
+    def send(
+        self,
+        clock: np.int64,
+        samples: np.int64,
+        numbers: np.ndarray,
+        *values: np.ndarray,
+    ) -> Outputs:
+        """Lets a message leave."""
+        moment = Moment(int(clock), int(samples), numbers)
+        self._session.exchanger.send(moment, self.laid_out(values))
+        return []
+
+    def take(
+        self, clock: np.int64, samples: np.int64, numbers: np.ndarray
+    ) -> Outputs:
+        """What has arrived first."""
+        moment = Moment(int(clock), int(samples), numbers)
+        moved = self._session.exchanger.take(moment)
+        arrays = moved.arrays if moved.kind != NOTHING else self._empty()
+        scalars = np.int32(moved.kind), np.float64(moved.moving_rate)
+        return [*scalars, np.float64(np.nan), *arrays]
+
+    def laid_out(self, values: Sequence[Value]) -> list[np.ndarray]:
+        """One flat array for each section, of what is outgoing."""
+        exchange: Any = self._session.exchange
+        return exchange.laid_out(values, exchange.layout.empty)
 
 
 class TreeSession(CenterSession):
     """One optimizer's place in a tree: it sends, and follows what comes."""
 
     exchanger: LeafExchanges | None
+    _calls = _LeafCalls
 
     def enter(self, values: Sequence[np.ndarray]) -> Moved:
         """Joins the parent; see `CenterSession.enter`."""
@@ -117,50 +173,3 @@ class TreeSession(CenterSession):
         self.client.flush(self.client.timeouts.exchange_s)
         self.client.trains = False
         self.client.signal()
-
-
-class _LeafCalls(HostCalls):
-    """Of a leaf's session; each is called by `tf.numpy_function`."""
-
-    def stepped(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        rate: np.float64,
-    ) -> Outputs:
-        """What there is to do after a step."""
-        session = self._session
-        session.join()
-        session.chiefs_word.tell(rate)
-        moment = Moment(int(clock), int(samples), numbers)
-        sends, arrived = session.exchanger.stepped(moment)
-        told = session.chiefs_word.rate_to_take()
-        return [np.bool_(sends), np.int32(arrived), np.float64(told)]
-
-    def send(
-        self,
-        clock: np.int64,
-        samples: np.int64,
-        numbers: np.ndarray,
-        *values: np.ndarray,
-    ) -> Outputs:
-        """Lets a message leave."""
-        moment = Moment(int(clock), int(samples), numbers)
-        self._session.exchanger.send(moment, self.laid_out(values))
-        return []
-
-    def take(
-        self, clock: np.int64, samples: np.int64, numbers: np.ndarray
-    ) -> Outputs:
-        """What has arrived first."""
-        moment = Moment(int(clock), int(samples), numbers)
-        moved = self._session.exchanger.take(moment)
-        arrays = moved.arrays if moved.kind != NOTHING else self._empty()
-        scalars = np.int32(moved.kind), np.float64(moved.moving_rate)
-        return [*scalars, np.float64(np.nan), *arrays]
-
-    def laid_out(self, values: Sequence[Value]) -> list[np.ndarray]:
-        """One flat array for each section, of what is outgoing."""
-        exchange: Any = self._session.exchange
-        return exchange.laid_out(values, exchange.layout.empty)

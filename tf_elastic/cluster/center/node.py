@@ -17,6 +17,7 @@ from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center import admission
+from tf_elastic.cluster.center.above import Above
 from tf_elastic.cluster.center.bootstrap_election import BootstrapElection
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.center_state import CenterState
@@ -87,6 +88,7 @@ class Node:
         self.election = BootstrapElection(grace_s, now)
         self.exchanges = NodeExchanges(parts)
         self.one_way = OneWayExchanges(one_way, upstream, parts)
+        self.above = Above(upstream, parts)
 
     @property
     def version(self) -> int:

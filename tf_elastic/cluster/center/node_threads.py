@@ -107,7 +107,7 @@ class NodeThreads:
             self._stopped.wait(self._timeouts.heartbeat_s)
             return
         try:
-            self._node.one_way.join_parent(self._around.patience(_JOIN_S))
+            self._node.above.join(self._around.patience(_JOIN_S))
         except (errors.CenterUnavailableError, *errors.BEGUN_ANEW):
             self._stopped.wait(self._timeouts.heartbeat_s)
 
@@ -123,7 +123,7 @@ class NodeThreads:
         upstream.notes = {STEP_S: self.step_s, TRAINS: trains}
         with node.changed:
             upstream.progress(node.one_way.clock, node.registry.total_samples)
-            node.one_way.hear_from_above()
+            node.above.hear()
             own = node.registry.instruction
         if own.number > upstream.parent.news.instruction.number:
             upstream.instruct(own)

@@ -21,7 +21,6 @@ from tf_elastic.cluster.center.ways_down import WaysDown
 from tf_elastic.cluster.edge_queues import EdgeQueues
 from tf_elastic.cluster.watch import STEP_S
 from tf_elastic.cluster.watch import TRAINS
-from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.core import one_way
 from tf_elastic.core import protocols
@@ -363,44 +362,6 @@ class OneWayExchanges:
             outcome=outcome,
             **fields,
         )
-
-    def join_parent(self, patience: Patience | None = None) -> None:
-        """Joins the node's parent; for errors see `Upstream`.
-
-        A node that nothing has moved yet begins where its parent is; any
-        other goes on from where it is.
-
-        Args:
-            patience: until when it is tried; None for as long as for an
-                exchange.
-
-        Raises:
-            CenterEmptyError: no child has told yet of what model it is.
-        """
-        with self._changed:
-            layout, values = self._state.layout, None
-            if layout is None:
-                raise errors.CenterEmptyError(
-                    f"center {self._state.index} knows of no model yet"
-                )
-            if self._state.arrays is not None:
-                values = [array.copy() for array in self._state.values]
-        if self.upstream is None:
-            return
-        came = self.upstream.join(layout, values, patience)
-        with self._changed:
-            if self._state.arrays is None or self._state.version == 0:
-                self._state.begin(came)
-                self._changed.notify_all()
-
-    def hear_from_above(self) -> None:
-        """Takes what the parent has told of all others, for its children."""
-        if self.upstream is None:
-            return
-        told = self.upstream.parent.news.instruction
-        if told.number > self._registry.instruction.number:
-            self._registry.instruction = told
-        self._parts.samples_elsewhere = self.upstream.samples_of_others
 
     def status(self) -> News:
         """What is worth watching; JSON."""

@@ -48,6 +48,7 @@ class LeafExchanges:
         self._protocol = OneWay(rule, client.place.up_period)
         self._rates = rates
         self._sent_at: int | None = None  # the worker's clock, when it sent
+        self._first: tuple[Moment, Sequence[np.ndarray]] = Moment(0, 0), []
         self._due: list[int] = []  # shards that are to be sent to
 
     def follow_rates(self, rates: RatesOf) -> None:
@@ -56,7 +57,7 @@ class LeafExchanges:
         self._sent_at = None
 
     def begins(self, moment: Moment, values: Sequence[np.ndarray]) -> None:
-        """The worker is where its parent was; its first point leaves.
+        """The worker is where its parent was.
 
         Args:
             moment: its clock.
@@ -76,8 +77,14 @@ class LeafExchanges:
                 "model": self.client.layout.fingerprint,
             },
         )
+        self._first = moment, values
+
+    def first_leaves(self) -> None:
+        """The first step begins: where the worker is leaves, if it is due."""
+        moment, values = self._first
         if self._is_due(moment.clock):
             self.send(moment, values)
+        self._sent_at = moment.clock  # Others have it anyway.
 
     def begin(self, moment: Moment) -> Moved:
         """Where to begin, for a worker that has taken no step yet."""

@@ -76,7 +76,7 @@ class Upstream:
         self._further = list(further)
         self._move_s = move_s
         self._period_s = 0.0
-        self._elsewhere = self._acknowledged = 0  # samples; see `_move`
+        self._elsewhere = self._acknowledged = 0  # samples
         self._outbox = EdgeQueues(most_waiting)
         self.sent = 0  # messages, so far
         self._carried = 0  # the last message that has come there
@@ -111,8 +111,7 @@ class Upstream:
             shard: its index among the servers that share a model, and the
                 child's.
             child: the child's number among the parent's children.
-            may_begin: whether the child's values may begin an empty parent;
-                of one child they may.
+            may_begin: whether its values may begin an empty parent.
             most_waiting: messages that wait each way.
             expected: how many children the parent begins with.
             group: which optimizer's center is meant, from 0.
@@ -174,13 +173,12 @@ class Upstream:
         return center
 
     def progress(self, clock: int, samples: int) -> None:
-        """Notes how far the child is, for signs of life; see `put`."""
+        """Notes how far the child is; see `put`."""
         self._clock, self._samples = clock, samples
 
     def read(self) -> Arrays:
         """Where the parent is; if it is away, where it was last read."""
-        out = [np.empty_like(array) for array in self._known]
-        parent = self._parent
+        out, parent = [np.empty_like(a) for a in self._known], self._parent
         if parent.if_there(lambda: parent.read(out)) is None:
             return self._known
         return out
@@ -295,9 +293,8 @@ class Upstream:
             new.join(self._known, new.patience())
         except (errors.CenterUnavailableError, *errors.BEGUN_ANEW) as error:
             new.connection.close()
-            logging.warning(
-                "%s: the next parent is away, too: %s.", before.who, error
-            )
+            text = "%s: the next parent is away, too: %s."
+            logging.warning(text, before.who, error)
             # That one's parent next time, then the first one again.
             self._further.append(self._further.pop(0))
             return

@@ -1,0 +1,140 @@
+"""`ElasticTreeStrategy`: leaves under Keras and live nodes are Algorithm 6."""
+
+import numpy as np
+import pytest
+
+from tests import elastic_multi_worker_job as job
+from tests import reference
+from tests import tree_support as trees
+from tf_elastic.core import topology as topologies
+from tf_elastic.core import tree_of_workers
+
+SCHEMES = {
+    "multi_scale": topologies.multi_scale(1, 3),
+    "up_down": topologies.up_down(2, 3),
+}
+_GENERATOR = np.random.default_rng(11)
+NOISE = _GENERATOR.normal(size=(8, 400, job.N))
+
+
+@pytest.fixture
+def tree(monkeypatch):
+    """`tree(topology, method, ...)`: all of it, in this process."""
+    trees.without_threads(monkeypatch)
+    made = []
+
+    def make(topology, method, num_shards=1, run_eagerly=True, **kwargs):
+        def build(strategy, index):
+            return job.build(
+                strategy,
+                job.optimizer_of(method, 10, **kwargs),
+                run_eagerly=run_eagerly,
+            )
+
+        def step(model, clock):
+            worker = model.distribute_strategy.worker_index
+            sample = NOISE[worker, clock]
+            model.train_on_batch(sample[None], np.zeros(1))
+
+        nodes = trees.Nodes(topology, num_shards)
+        made.append(nodes)
+        made.append(trees.Tree(nodes, build, step))
+        return made[-1]
+
+    yield make
+    for each in reversed(made):
+        each.close()
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    import keras
+
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])
+
+
+def gradient(leaf, step, point):
+    return job.HESSIAN @ point - NOISE[leaf, step]
+
+
+def alphas(topology, beta):
+    """beta / (d + 1): of a leaf that of its parent."""
+    found = {}
+    for node in topology.nodes:
+        of = topology.parent(node) if node in topology.leaves else node
+        found[node] = beta / (len(topology.children(of)) + 1)
+    return found
+
+
+def expected(topology, events, method="easgd", moving_rate=None):
+    rate = alphas(topology, job.BETA) if moving_rate is None else moving_rate
+    return reference.easgd_tree(
+        gradient,
+        job.INITIAL,
+        parents={edge.child: edge.parent for edge in topology.edges},
+        schedule=events,
+        up_periods={e.child: e.up_period for e in topology.edges},
+        down_periods={e.parent: e.down_period for e in topology.edges},
+        learning_rate=job.LEARNING_RATE,
+        moving_rate=rate,
+        most_waiting=trees.MOST,
+        momentum=0.0 if method == "easgd" else job.MOMENTUM,
+        nesterov=method == "nesterov",
+    )["nodes"]
+
+
+def check(found, wanted, events, nodes):
+    # A leaf's step, and the head of its next turn, are one.
+    seen = [what != "step" for what, _ in events]
+    for name in nodes:
+        rows, ours = wanted[name][1:][seen], found[name][seen]
+        np.testing.assert_allclose(ours, rows, rtol=0, atol=1e-10)
+        assert abs(rows[-1] - job.INITIAL).max() > 0.01, name
+
+
+def made(depth, scheme):
+    shape = tree_of_workers.TreeShape(2, depth)
+    return tree_of_workers.over(["a"] * 2**depth, shape, SCHEMES[scheme])
+
+
+@pytest.mark.parametrize(
+    ("depth", "scheme", "method"),
+    [
+        (2, "multi_scale", "nesterov"),
+        (2, "up_down", "heavy_ball"),
+        pytest.param(
+            3, "multi_scale", "easgd", marks=pytest.mark.full, id="deep-1"
+        ),
+        pytest.param(
+            3, "up_down", "nesterov", marks=pytest.mark.full, id="deep-2"
+        ),
+    ],
+)
+def test_a_tree_is_algorithm_6(tree, depth, scheme, method):
+    topology = made(depth, scheme)
+    events = trees.schedule(depth, 400 * depth, topology)
+    found = tree(topology, method).run(events)
+    wanted = expected(topology, events, method)
+    check(found, wanted, events, topology.nodes)
+
+
+def test_a_tree_of_two_shards_in_a_graph(tree):
+    """Each shard's messages go by themselves, here at the same time."""
+    topology = made(1, "up_down")
+    events = trees.schedule(3, 300, topology)
+    found = tree(topology, "nesterov", 2, run_eagerly=False).run(events)
+    wanted = expected(topology, events, "nesterov")
+    check(found, wanted, events, topology.nodes)
+
+
+def test_a_moving_rate_that_is_given_is_that_of_all_nodes(tree):
+    topology = made(1, "up_down")
+    events = trees.schedule(3, 200, topology)
+    found = tree(topology, "easgd", moving_rate=0.2, beta=None).run(events)
+    wanted = expected(topology, events, moving_rate=0.2)
+    check(found, wanted, events, topology.nodes)
