@@ -599,14 +599,14 @@ class Conductor:
     # What must hold.
 
     def _check(self):
-        left = [pid for pid in self.report.pids if _runs(pid)]
+        left = [pid for pid in self.report.pids if runs(pid)]
         assert not left, f"processes {left} are left"
         for index in range(self.centers):
             paths = sorted((self.folder / "journals").glob(f"center-{index}-*"))
             self.report.centers.append(check_center(paths))
 
 
-def _runs(pid):
+def runs(pid):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

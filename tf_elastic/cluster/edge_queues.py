@@ -15,8 +15,9 @@ class Waiting(NamedTuple):
 
     number: int  # from 1, grows with each message of whatever edge
     values: Arrays
-    # The number, at the parent, of one of its messages: of the newest that the
-    # sender has followed; or, if the parent is the sender, of this one.
+    # A message's number at whoever has it from there. In a child's outbox: of
+    # the parent's newest that it has followed; in an inbox: of this one, by
+    # its sender.
     parents: int = 0
     restart: bool = False  # the receiver is to begin again from here
 

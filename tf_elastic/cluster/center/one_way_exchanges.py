@@ -115,7 +115,7 @@ class OneWayExchanges:
             member.hear(clock, samples)
             if number <= member.sequence:
                 self._doubled += 1
-                self._tell(worker, values, happened.DUPLICATE)
+                self._tell(worker, values, happened.DUPLICATE, sequence=number)
                 return {}
             member.sequence = number
             if elastic is not None:
@@ -124,9 +124,9 @@ class OneWayExchanges:
                 member.notes[STEP_S] = step_s
             if self._is_late(worker, followed, settings.max_lag):
                 self._late += 1
-                self._tell(worker, values, happened.LATE)
+                self._tell(worker, values, happened.LATE, sequence=number)
             else:
-                self._inbox.put(worker, values)
+                self._inbox.put(worker, values, parents=number)
             return {}
 
     def _take_rates(self, elastic: Mapping[str, float | None]) -> None:
@@ -338,7 +338,9 @@ class OneWayExchanges:
             logging.error("%s.", error)
         if edge != PARENT:
             self._late_children.note(edge, self._state.version)
-        self._tell(edge, values, outcome, version_applied=version)
+        number = waiting.parents if edge != PARENT else None
+        fields = {"version_applied": version, "sequence": number}
+        self._tell(edge, values, outcome, **fields)
 
     def _begin_again(self, values: Arrays) -> None:
         """Goes on from where the parent is, and so do all below."""
@@ -352,6 +354,8 @@ class OneWayExchanges:
         self, edge: Any, values: Arrays, outcome: str, **fields: Any
     ) -> None:
         """Of a point from a child, or from the parent: worker None."""
+        if edge != PARENT:
+            fields["incarnation"] = self._registry.last_incarnation(edge)
         self._events.tell(
             happened.EXCHANGE,
             worker=None if edge == PARENT else edge,
