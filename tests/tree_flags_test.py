@@ -3,6 +3,7 @@
 import pytest
 
 from tf_elastic.program import settings
+from tf_elastic.program import tree_checks
 from tf_elastic.program import usage
 
 
@@ -18,3 +19,49 @@ def test_one_process_is_no_tree(flag):
         usage.UsageError, match="strategy=elastic_mirrored knows no trees"
     ):
         parse(f"--{flag}")
+
+
+VIRTUAL = ("--virtual_workers=4", "--tree=2")
+
+
+def test_what_a_virtual_tree_is_made_with():
+    found = parse(*VIRTUAL, "--scheme=answered", "--periods=2, 5")
+    assert tree_checks.arguments(found) == {
+        "topology": "2",
+        "scheme": "answered",
+        "periods": (2, 5),
+        "most_waiting": 4,
+    }
+    assert tree_checks.arguments(parse("--virtual_workers=4")) == {}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--tree=1",), "`degree` must be an integer >= 2"),
+        (("--tree=2:4",), "at least 16 workers"),
+        (("--tree=no_such_file",), "no_such_file"),
+        (("--tree=2", "--periods=1;2"), "--periods must be two integers"),
+        (("--tree=2", "--periods=1,0"), r"`periods` must be two"),
+        (("--tree=2", "--periods=1"), "`periods` must be two"),
+        (("--tree=2", "--most_waiting=0"), "--most_waiting must be"),
+        (("--tree=2", "--protocol=blocking"), "exchanges by --scheme"),
+        (("--tree=2", "--quorum=2"), "--quorum has no effect here"),
+        (("--tree=2", "--events=e.jsonl"), "--events has no effect here"),
+        (("--scheme=up_down",), "or give --tree=4, say"),
+    ],
+)
+def test_what_is_no_virtual_tree_is_refused(args, message):
+    with pytest.raises(usage.UsageError, match=message):
+        parse("--virtual_workers=4", *args)
+
+
+def test_a_file_has_a_leaf_for_each_worker(tmp_path):
+    path = tmp_path / "tree.yaml"
+    path.write_text("- [worker:0, ps:0]\n- [worker:1, ps:0]\n")
+    parse("--virtual_workers=2", f"--tree={path}")
+    with pytest.raises(usage.UsageError, match="2 leaves"):
+        parse("--virtual_workers=3", f"--tree={path}")
+    path.write_text("- [worker:0, ps:0]\n- [worker:0, ps:1]\n")
+    with pytest.raises(usage.UsageError, match="line 2"):
+        parse("--virtual_workers=2", f"--tree={path}")

@@ -44,6 +44,7 @@ def easgd_tree(
         schedule: pairs of "turn" and a node, which takes its turn of the loop;
             "head" and "step" for the two halves of that: all before the
             gradient, and it with all after;
+            "ask" and a node: its parent moves to it, then it to its parent;
             "up" and a node, whose oldest message to its parent arrives there;
             "down" and a node, at which its parent's oldest one arrives.
         up_periods: {child: its tau_up}.
@@ -87,15 +88,18 @@ def easgd_tree(
             del arrived[to][oldest]
             lost[sender, to] += 1
 
+    def follow(i, value):
+        alpha = moving_rate[i] if isinstance(moving_rate, dict) else moving_rate
+        x[i] = x[i] + alpha * (value - x[i])
+
     def head(i):
         if i in parents and t[i] % up_periods[i] == 0:
             isend(i, parents[i])
         if i in children and t[i] % down_periods[i] == 0:
             for child in children[i]:
                 isend(i, child)
-        alpha = moving_rate[i] if isinstance(moving_rate, dict) else moving_rate
         for _, value in arrived.pop(i, ()):
-            x[i] = x[i] + alpha * (value - x[i])
+            follow(i, value)
 
     def step(i):
         if i in leaves:
@@ -110,6 +114,9 @@ def easgd_tree(
             arrive(i, parents[i])
         elif what == "down":
             arrive(parents[i], i)
+        elif what == "ask":
+            follow(parents[i], x[i])
+            follow(i, x[parents[i]])
         elif what == "head":
             head(i)
         elif what == "step":

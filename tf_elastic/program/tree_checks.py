@@ -2,6 +2,7 @@
 
 import os
 from typing import TYPE_CHECKING
+from typing import Any
 
 from tf_elastic.program import defaults
 from tf_elastic.program import usage
@@ -11,11 +12,14 @@ if TYPE_CHECKING:
     from tf_elastic.timeline.wanted_tree import WantedTree
 
 # Strategies that there are trees of, and what starts them.
-WITH_TREES = {defaults.TREE: "--local_workers"}
+WITH_TREES = {
+    defaults.TREE: "--local_workers",
+    defaults.VIRTUAL: "--virtual_workers",
+}
 _OF_A_TREE = ("scheme", "periods", "most_waiting")
 _OF_STARS = ("compression", "max_lag")
 # The same in a virtual cluster.
-_OF_VIRTUAL_STARS = ("max_lag", "quorum", "max_staleness")
+_OF_VIRTUAL_STARS = ("max_lag", "quorum", "max_staleness", "events")
 
 
 def without_effect(settings: Settings) -> dict[str, str]:
@@ -46,10 +50,26 @@ def without_effect(settings: Settings) -> dict[str, str]:
     if settings["strategy"] == defaults.VIRTUAL:
         reasons |= dict.fromkeys(
             _OF_VIRTUAL_STARS,
-            "nobody is left out in a virtual tree. Leave it out, or leave "
+            "it is of a star, in a virtual cluster. Leave it out, or leave "
             "--tree out",
         )
     return reasons
+
+
+def arguments(settings: Settings) -> dict[str, Any]:
+    """Those of a strategy by which it is a tree; none without --tree.
+
+    Raises:
+        UsageError: --periods is none.
+    """
+    if settings["tree"] is None:
+        return {}
+    return {
+        "topology": os.path.expanduser(settings["tree"]),
+        "scheme": settings["scheme"],
+        "periods": _periods(settings["periods"]),
+        "most_waiting": settings["most_waiting"],
+    }
 
 
 def wanted_tree(settings: Settings) -> "WantedTree | None":
@@ -58,8 +78,10 @@ def wanted_tree(settings: Settings) -> "WantedTree | None":
     Raises:
         UsageError: they ask for none that there can be.
     """
-    if settings["tree"] is None:
+    given = arguments(settings)
+    if not given:
         return None
+    del given["most_waiting"]
     # Here, since its layer is slow to import.
     from tf_elastic.timeline import wanted_tree
 
@@ -67,11 +89,7 @@ def wanted_tree(settings: Settings) -> "WantedTree | None":
         f"Received: --tree={settings['tree']}, --scheme={settings['scheme']}, "
         f"--periods={settings['periods']}."
     ):
-        return wanted_tree.wanted(
-            os.path.expanduser(settings["tree"]),
-            settings["scheme"],
-            _periods(settings["periods"]),
-        )
+        return wanted_tree.wanted(**given)
 
 
 def check(settings: Settings) -> None:
@@ -95,7 +113,12 @@ def check(settings: Settings) -> None:
         f"Received: --tree={settings['tree']}, with {settings['workers']} "
         "workers."
     ):
-        wanted.over([""] * settings["workers"], steps)
+        leaves = wanted.over([""] * settings["workers"], steps).leaves
+    if len(leaves) != settings["workers"]:
+        raise usage.UsageError(
+            f"--tree={settings['tree']} must have a leaf for each of "
+            f"{settings['workers']} workers. Received: {len(leaves)} leaves."
+        )
 
 
 def _periods(text: str | None) -> tuple[int, ...] | None:
@@ -103,7 +126,7 @@ def _periods(text: str | None) -> tuple[int, ...] | None:
         return None
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise ValueError(
+        raise usage.UsageError(
             "--periods must be two integers with a comma between them, such "
             f"as 1,10. Received: --periods={text}."
         )

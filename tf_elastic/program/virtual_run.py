@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tf_elastic import files
 from tf_elastic.program import run_folder
+from tf_elastic.program import tree_checks
 from tf_elastic.program import usage
 from tf_elastic.program import virtual_checks
 from tf_elastic.program.flag import Settings
@@ -27,15 +28,17 @@ def make_strategy(settings: Settings, device: str) -> "VirtualClusterStrategy":
     from tf_elastic import strategies
 
     seed = settings["timing_seed"]
+    tree = tree_checks.arguments(settings)
     with usage.explained("See docs/virtual.md."):
         return strategies.VirtualClusterStrategy(
             settings["workers"],
             timing=virtual_checks.read_timing(settings),
             protocol=settings["protocol"],
             seed=settings["seed"] if seed is None else seed,
-            max_lag=settings["max_lag"] or None,
+            max_lag=None if tree else settings["max_lag"] or None,
             quorum=settings["quorum"],
             max_staleness=settings["max_staleness"],
+            **tree,
             device=device,
         )
 

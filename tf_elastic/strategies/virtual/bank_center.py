@@ -41,6 +41,10 @@ class BankCenter:
             parents.append({CENTER: center})
         return parents
 
+    def all_points(self) -> Tensors:
+        """Where it is, of all variables: not an average over time."""
+        return [parent[CENTER] for parent in self.read()]
+
     def statistics_of(self, parents: Parents) -> Tensors:
         """The values of the statistics.
 

@@ -53,6 +53,8 @@ class BankExchange:
         p_varies: whether workers come and go.
         written: see `under_way_of`.
         jit_compile: True, False, or "auto".
+        num_mails: rows for messages, of a tree, which may be more later. None
+            for one of each worker.
     """
 
     closing: Closing | None = None  # See `can_close`.
@@ -72,6 +74,7 @@ class BankExchange:
         p_varies: bool,
         written: Callable[[], tf.Tensor],
         jit_compile: bool | str,
+        num_mails: int | None = None,
     ) -> None:
         self.kinds = kinds
         self.waits: Collection[int] = kinds if is_before else ()  # See `Turns`.
@@ -89,11 +92,15 @@ class BankExchange:
         self._variables += self.statistics
         shapes = [variable.shape for variable in self._variables]
         dtypes = [variable.dtype for variable in self._variables]
-        self.mail = Mail(shapes, dtypes, bank.num_workers, device)
+        self._center = BankCenter(spec, self.statistics)
+        if num_mails is None:
+            self.mail = Mail(shapes, dtypes, bank.num_workers, device)
+        else:
+            begin = self._center.all_points
+            self.mail = Mail(shapes, dtypes, num_mails, device, begin, True)
         # One row: what the messages of a round add up to, if there are any.
         self.total = Mail([] if self.in_turn else shapes, dtypes, 1, device)
         self._sent = SentPoints(spec, bank.num_workers, device, answers_later)
-        self._center = BankCenter(spec, self.statistics)
         self.rates = RatesOfMoment(
             spec, bank.num_workers, p_varies, answers_later
         )
@@ -104,7 +111,7 @@ class BankExchange:
         self._anew = under_way_of(
             self._variables, self._pieces.rule_of, *mails, written
         )
-        self._functions: dict[str, Callable[..., Any]] = {}
+        self._functions: dict[Callable[..., Any], Callable[..., Any]] = {}
         # What the optimizer does when the center has moved.
         self.updated: Callable[[Moment], None] = lambda moment: None
 
@@ -305,10 +312,7 @@ class BankExchange:
         )
         self._go(row, points)
         self._count_from(row, points)
-        for parameter in self.parameters:
-            if parameter.velocity is not None:
-                store = parameter.velocity.store
-                row.set(store, tf.zeros_like(row.get(store)))
+        self._forget_velocity(row)
         for variable, value in zip(
             self.statistics, self._center.statistics_of(parents), strict=True
         ):
@@ -338,6 +342,12 @@ class BankExchange:
         self._center.write(parents, packed)
         self.updated(moment)
 
+    def _forget_velocity(self, place: Place) -> None:
+        for parameter in self.parameters:
+            if parameter.velocity is not None:
+                store = parameter.velocity.store
+                place.set(store, tf.zeros_like(place.get(store)))
+
     def _go(self, place: Place, points: Sequence[tf.Tensor]) -> None:
         for parameter, point in zip(self.parameters, points, strict=True):
             place.set(parameter.variable.store, point)
@@ -354,10 +364,9 @@ class BankExchange:
 
     def _compiled(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a function of tensors, as one graph, on the device."""
-        name = function.__name__
         with tf.device(self._device):
-            if name not in self._functions:
-                self._functions[name] = compile_for(
+            if function not in self._functions:
+                self._functions[function] = compile_for(
                     self._device, function, self._jit_compile
                 )
-            return self._functions[name](*args)
+            return self._functions[function](*args)

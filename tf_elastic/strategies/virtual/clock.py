@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_elastic.core import rules
 from tf_elastic.strategies.stores import Bank
+from tf_elastic.strategies.virtual import tree_exchange
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.places import Live
@@ -38,6 +39,7 @@ _DOES: dict[int, Callable[[BankExchange, Moment], None]] = {
     moves.SETTLE: lambda exchange, moment: exchange.settle(moment),
     moves.RESTART: lambda exchange, moment: exchange.restart(moment),
     moves.JOIN: lambda exchange, moment: exchange.join(moment),
+    **tree_exchange.DOES,
 }
 
 

@@ -1,5 +1,7 @@
 """A row for each worker: what it sends, then what it is answered."""
 
+import functools
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -16,6 +18,9 @@ class Mail:
         dtypes: of the variables.
         num_rows: p.
         device: where it is.
+        initial: gives what is in all rows at first, a value for each variable;
+            None for zeros.
+        grows: whether there may be more rows later.
     """
 
     def __init__(
@@ -24,16 +29,26 @@ class Mail:
         dtypes: Sequence[tf.DType],
         num_rows: int,
         device: str,
+        initial: Callable[[], Sequence[tf.Tensor]] | None = None,
+        grows: bool = False,
     ) -> None:
+        def first(k: int) -> tf.Tensor:
+            # Memory of its own: see `Bank.make`.
+            value = (
+                tf.zeros(shapes[k], dtypes[k])
+                if initial is None
+                else initial()[k]
+            )
+            return tf.broadcast_to(value, (num_rows, *shapes[k]))
+
         with tf.device(device):
             self.variables = [
                 tf.Variable(
-                    lambda shape=shape, dtype=dtype: tf.zeros(
-                        (num_rows, *shape), dtype
-                    ),
+                    functools.partial(first, k),
                     trainable=False,
+                    shape=(None if grows else num_rows, *shape),
                 )
-                for shape, dtype in zip(shapes, dtypes, strict=False)
+                for k, shape in enumerate(shapes)
             ]
 
     def has(self, k: int) -> bool:
@@ -61,3 +76,26 @@ class Mail:
         """Sets a row, of all variables."""
         for k, value in enumerate(values):
             self.put(row, k, value)
+
+    def put_row_of_any(
+        self, row: tf.Tensor, values: Sequence[tf.Tensor]
+    ) -> None:
+        """Sets a row, of all variables; if there is none yet, it grows."""
+        for variable in self.variables:
+            with tf.device(variable.device):
+                size = tf.raw_ops.VariableShape(
+                    input=variable.handle, out_type=tf.int64
+                )[0]
+                tf.cond(
+                    row < size,
+                    lambda: None,
+                    functools.partial(_grow, variable, row + 1 + size // 4),
+                )
+        self.put_row(row, values)
+
+
+def _grow(variable: tf.Variable, size: tf.Tensor) -> None:
+    rows = variable.read_value()
+    more = [[0, size - tf.shape(rows, tf.int64)[0]]]
+    none = [[0, 0]] * (variable.shape.rank - 1)
+    variable.assign(tf.pad(rows, more + none), read_value=False)

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
+from tf_elastic.core.rules.base import CENTER
 from tf_elastic.optimizers.exchange_spec import AdmmVariable
 from tf_elastic.optimizers.exchange_spec import ExchangedVariable
 from tf_elastic.strategies.virtual.places import Tensors
@@ -189,3 +191,47 @@ class Pieces:
             if is_parameter:
                 points.append(visited.point)
         return after, points
+
+    # Points that go one way, in a tree.
+
+    def followed(
+        self,
+        values: WorkerValues,
+        copies: Tensors,
+        messages: Tensors,
+        packed: Packed,
+    ) -> Tensors:
+        """Where a worker goes by its parent's points."""
+        points = self.messages(values)
+        return [
+            orders.come_back(
+                self.rule_of(k),
+                points[k],
+                copy,
+                {CENTER: messages[k]},
+                self._rates(k, packed),
+            )
+            for k, copy in enumerate(copies)
+        ]
+
+    def from_child(
+        self, messages: Tensors, slots: Parents, packed: Packed
+    ) -> Parents:
+        """A node after a child's points have come."""
+        return [
+            one_way.from_child(
+                self.rule_of(k), message, slots[k], self._rates(k, packed)
+            )
+            for k, message in enumerate(messages)
+        ]
+
+    def from_parent(
+        self, messages: Tensors, slots: Parents, packed: Packed
+    ) -> Parents:
+        """A node after its parent's points have come."""
+        return [
+            one_way.from_parent(
+                self.rule_of(k), message, slots[k], self._rates(k, packed)
+            )
+            for k, message in enumerate(messages)
+        ]

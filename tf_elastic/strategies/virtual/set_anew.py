@@ -66,6 +66,28 @@ class UnderWayOf:
             self._total.assign(tf.zeros_like(self._total), read_value=False)
 
 
+class AllAnew:
+    """Points that begin anew with a variable, whoever's they are.
+
+    Args:
+        rows: a variable of a row for each.
+    """
+
+    def __init__(self, rows: tf.Variable) -> None:
+        self._rows = rows
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Of the variable."""
+        return self._rows.dtype
+
+    def assign(self, value: tf.Tensor) -> None:
+        """All begin anew at a value of the variable's shape."""
+        self._rows.assign(
+            tf.broadcast_to(value, tf.shape(self._rows)), read_value=False
+        )
+
+
 def under_way_of(
     variables: Sequence[ElasticVariable],
     rule_of: Callable[[int], Rule],

@@ -3,14 +3,20 @@
 import os
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
+from tf_elastic.core import one_way
+from tf_elastic.core.topology import Scheme
+from tf_elastic.core.topology import Topology
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.virtual_extended import (
     VirtualClusterExtended,
 )
+from tf_elastic.timeline import wanted_tree
 from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.event_file import EventFile
 from tf_elastic.timeline.virtual import presets
@@ -18,7 +24,9 @@ from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.policies import Policy
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
+from tf_elastic.timeline.virtual.tree_engine import TreeTimeline
 from tf_elastic.timeline.virtual.workload import Workload
+from tf_elastic.timeline.wanted_tree import WantedTree
 
 # One that makes the timeline of what an optimizer exchanges, for p workers.
 MakeTimeline = Callable[[Workload, int], Timeline]
@@ -67,6 +75,22 @@ class VirtualClusterStrategy(ElasticStrategy):
             so that all do about equally often: worker i of speed v_i after
             floor(tau v_i / max v), at least one. Default False. Needs a
             `Timing`.
+        topology: a tree over the workers, instead of a star: "degree" or
+            "degree:depth", such as "16:2"; the path of a file, see
+            `tf_elastic.timeline.tree_file`; or a `core.topology.Topology`. Its
+            leaves are the workers, and what is evaluated is its root. Points
+            go one way (Algorithm 6 of the thesis), with alpha = beta / (d + 1)
+            at a node of d children. None (default) for a star. Not with
+            `protocol`, and what is of stars: `max_lag`, `quorum`,
+            `max_staleness`, `policy`, `match_speeds`, `events`.
+        scheme: how often whom, in a tree: "multi_scale", "up_down" (default)
+            or "answered", or a `core.topology.Scheme`.
+        periods: the two of the scheme, in local steps: (tau_1, tau_2) of the
+            workers' edges and of all above, or (tau_u, tau_d) up and down.
+            None (default) for the optimizer's `communication_period`, and ten
+            times that.
+        most_waiting: points that may wait at each end of an edge of the tree,
+            each way, at least 1; of more the oldest is lost. Default 4.
         events: a path: what happens is appended to this file, as a live
             cluster tells it, for `python -m tf_elastic.timeline`. None
             (default) for no file. With the first optimizer.
@@ -90,7 +114,8 @@ class VirtualClusterStrategy(ElasticStrategy):
     ```
 
     Memory grows by weights and optimizer state for each worker, and once more
-    by the weights for what is under way.
+    by the weights for what is under way. In a tree that is by the weights for
+    each inner node, and for each point under way: as many as there are at once.
 
     Workers' own variables read as those of the worker whose turn it is:
     `optimizer.iterations` is its clock. What a synchronous round takes in of
@@ -110,6 +135,10 @@ class VirtualClusterStrategy(ElasticStrategy):
         max_staleness: int | None = None,
         policy: Policy | None = None,
         match_speeds: bool = False,
+        topology: Topology | str | os.PathLike[str] | None = None,
+        scheme: Scheme | str | None = None,
+        periods: Sequence[int] | None = None,
+        most_waiting: int = one_way.DEFAULT_MOST_WAITING,
         events: str | os.PathLike[str] | None = None,
         device: str | None = None,
     ) -> None:
@@ -139,7 +168,38 @@ class VirtualClusterStrategy(ElasticStrategy):
                 "it makes, if that is a `VirtualTimeline`."
             )
 
+        tree = None
+        if topology is not None:
+            of_stars = {
+                "protocol": protocol,
+                "max_lag": max_lag,
+                "quorum": quorum,
+                "max_staleness": max_staleness,
+                "policy": policy,
+                "match_speeds": match_speeds or None,
+                "events": events,
+            }
+            tree = _tree(topology, scheme, periods, timing, of_stars)
+            one_way.check_most_waiting(most_waiting)
+            protocol = "blocking"  # An answer moves who waits for it.
+        elif scheme is not None or periods is not None:
+            raise ValueError(
+                "`scheme` and `periods` are of a tree. Received: "
+                f"scheme={scheme!r:.80}, periods={periods!r:.80}, without a "
+                '`topology`. Give topology="4", say, or leave them out.'
+            )
+
         def make_timeline(workload: Workload) -> Timeline:
+            if tree is not None and isinstance(timing, Timing):
+                period = workload.communication_period
+                made = tree.over([""] * num_workers, period)
+                return TreeTimeline(
+                    timing,
+                    workload,
+                    made,
+                    seed=seed,
+                    most_waiting=most_waiting,
+                )
             if not isinstance(timing, Timing):
                 return timing(workload, num_workers)
             if match_speeds:
@@ -219,6 +279,28 @@ class VirtualClusterStrategy(ElasticStrategy):
         for staleness, count in counts.items():
             found[staleness] = count
         return found
+
+
+def _tree(
+    topology: Topology | str | os.PathLike[str],
+    scheme: Scheme | str | None,
+    periods: Sequence[int] | None,
+    timing: object,
+    of_stars: Mapping[str, object],
+) -> WantedTree:
+    """The tree that is asked for, and nothing that it has not."""
+    for name, value in of_stars.items():
+        if value is not None:
+            raise ValueError(
+                f"`{name}` is of a star. Received: {name}={value!r:.80}, with "
+                "a `topology`. Leave one of them out."
+            )
+    if not isinstance(timing, Timing):
+        raise ValueError(
+            "A tree needs a `Timing`. Received: "
+            f"timing={timing!r:.80}, with a `topology`. Leave one of them out."
+        )
+    return wanted_tree.wanted(topology, scheme, periods)
 
 
 _PROTOCOLS = ("overlapped", "blocking", "synchronous")

@@ -29,10 +29,12 @@ from tf_elastic.strategies.virtual.admm_bank_exchange import AdmmBankExchange
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.moment import Moment
+from tf_elastic.strategies.virtual.tree_exchange import TreeExchange
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.turns import first_steps
 from tf_elastic.strategies.virtual.under_way import UnderWay
+from tf_elastic.strategies.virtual.workload_of import workload_of
 from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.fingerprint import fingerprint
 from tf_elastic.timeline.virtual import moves
@@ -43,10 +45,8 @@ from tf_elastic.timeline.virtual.telling import RatesOf
 from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.totals import Totals
+from tf_elastic.timeline.virtual.tree_engine import TreeTimeline
 from tf_elastic.timeline.virtual.workload import Workload
-
-# Steps between two exchanges where there are none.
-_NEVER = 2**62
 
 MakeTimeline = Callable[[Workload], Timeline]
 
@@ -158,7 +158,7 @@ class VirtualClusterExtended(ElasticExtended):
         """Prepares the exchange of an optimizer's parameters."""
         protocol = protocols.PROTOCOLS[self.protocol_of(spec.method)](spec.rule)
         statistics = self.statistics()
-        workload = _workload(spec, statistics, protocol)
+        workload = workload_of(spec, statistics, protocol)
         timeline = self._make_timeline(workload)
         self._model = fingerprint(
             (tuple(variable.shape), variable.dtype.name, role)
@@ -181,8 +181,7 @@ class VirtualClusterExtended(ElasticExtended):
             timeline, "is_before", protocols.GRADIENT in protocol.moments
         )
         with self.plain_variables():
-            exchange_of = AdmmBankExchange if spec.takes_steps else BankExchange
-            exchange = exchange_of(
+            exchange = self._exchange_of(spec, timeline)(
                 spec,
                 statistics,
                 self._bank,
@@ -195,6 +194,7 @@ class VirtualClusterExtended(ElasticExtended):
                 jit_compile=jit_compile,
             )
         totals = functools.partial(Totals, workload, self.num_workers)
+        totals = getattr(timeline, "new_totals", totals)
         tell = self._teller_of(timeline)
         exchange.turns = Turns(timeline, kinds, exchange.waits, totals, tell)
         with self.plain_variables():
@@ -210,6 +210,13 @@ class VirtualClusterExtended(ElasticExtended):
             self.clock.go_on_at,
         )
         return exchange
+
+    def _exchange_of(
+        self, spec: Spec, timeline: Timeline
+    ) -> Callable[..., BankExchange]:
+        if isinstance(timeline, TreeTimeline):
+            return functools.partial(TreeExchange, nodes=timeline.nodes)
+        return AdmmBankExchange if spec.takes_steps else BankExchange
 
     def _teller_of(self, timeline: Timeline) -> Callable[[Move], None] | None:
         """Who tells of the moves as they come near, if somebody is told."""
@@ -356,38 +363,3 @@ def _constant_rates(spec: ExchangeSpec) -> RatesOf | None:
         return {**spec.rates(p, clock, []), "num_workers": p}
 
     return rates_of
-
-
-def _workload(
-    spec: Any,
-    statistics: Sequence[ElasticVariable],
-    protocol: protocols.ExchangeProtocol,
-) -> Workload:
-    """What time needs to know of an exchange."""
-    calls = spec.calls_per_step
-    is_before = protocols.GRADIENT in protocol.moments
-    if spec.communication_period is None:
-        period, phase = _NEVER, _NEVER - 1
-    else:
-        period = spec.communication_period * calls
-        phase = calls - 1 if is_before else period - 1
-    variables = [parameter.variable for parameter in spec.parameters]
-    size = sum(
-        variable.shape.num_elements() * variable.dtype.size
-        for variable in [*variables, *statistics]
-    )
-    if registry.named(spec.method).one_worker:
-        size = 0  # It keeps its average itself: nothing travels.
-    reads = protocols.READ in protocol.plan(protocol.moments[0])
-    reads = reads or spec.takes_steps
-    return Workload(
-        rule=spec.rule,
-        protocol=protocol.name,
-        period=period,
-        phase=phase,
-        bytes_up=size,
-        bytes_down=0 if spec.takes_steps else size,  # A part is not answered.
-        bytes_read=size if reads else 0,
-        calls=calls,
-        takes_steps=spec.takes_steps,
-    )

@@ -24,6 +24,7 @@ from tf_elastic.timeline.virtual.policies import Seen
 from tf_elastic.timeline.virtual.policies import SkipSmallMoves
 from tf_elastic.timeline.virtual.presets import PRESETS
 from tf_elastic.timeline.virtual.presets import preset
+from tf_elastic.timeline.virtual.quadratic import root_on_quadratic
 from tf_elastic.timeline.virtual.recorded import RecordedTimeline
 from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
@@ -61,4 +62,5 @@ __all__ = [
     "calibrate",
     "events_of",
     "preset",
+    "root_on_quadratic",
 ]

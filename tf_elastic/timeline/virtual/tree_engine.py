@@ -11,6 +11,7 @@ from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.nodes import Nodes
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.tree_cluster import TreeCluster
+from tf_elastic.timeline.virtual.tree_totals import TreeTotals
 from tf_elastic.timeline.virtual.workload import Workload
 
 
@@ -87,6 +88,10 @@ class TreeTimeline:
     def restarts(self) -> bool:
         """Whether a worker may begin again."""
         return bool(self.timing.deaths or self.timing.joins)
+
+    def new_totals(self) -> TreeTotals:
+        """What adds up its moves."""
+        return TreeTotals(self.workload, self.nodes)
 
     def moves(self) -> Iterator[Move]:
         """All moves, from the beginning."""

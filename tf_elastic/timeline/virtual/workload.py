@@ -42,6 +42,11 @@ class Workload(NamedTuple):
         period = self.own_periods[worker]
         return period, self.calls - 1 if self.is_before else period - 1
 
+    @property
+    def communication_period(self) -> int:
+        """The local steps between two exchanges of a worker."""
+        return self.period // self.calls
+
     def matched(self, speeds: Sequence[float]) -> "Workload":
         """The same, with periods that last about as long for all workers.
 
@@ -58,7 +63,7 @@ class Workload(NamedTuple):
         >>> load.matched([1.0, 0.55, 0.01]).own_periods
         (10, 5, 1)
         """
-        tau = self.period // self.calls
+        tau = self.communication_period
         fastest = max(speeds)
         steps = (max(int(tau * speed / fastest), 1) for speed in speeds)
         return self._replace(own_periods=tuple(n * self.calls for n in steps))
