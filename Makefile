@@ -88,6 +88,7 @@ bench-network: $(BASE)
 
 chaos: $(BASE)
 	@$(BIN)/python -m tests.chaos $(or $(ARGS),--seconds=600)
+	@$(BIN)/python -m tests.chaos_tree $(or $(ARGS),--seconds=300)
 
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .pytest_cache .ruff_cache \

@@ -68,23 +68,27 @@ def digits():
 
 def train():
     """A worker: stock `fit` without an end."""
+    from tf_elastic import strategies
+
+    timeouts = strategies.Timeouts(heartbeat_s=0.5)
+    fit_without_end(strategies.ElasticMultiWorkerStrategy(timeouts=timeouts))
+
+
+def fit_without_end(strategy, period=PERIOD):
+    """Trains on the digits until it is killed."""
     import keras
     import tensorflow as tf
 
     from tf_elastic import optimizers
-    from tf_elastic import strategies
 
     keras.utils.disable_interactive_logging()
-    strategy = strategies.ElasticMultiWorkerStrategy(
-        timeouts=strategies.Timeouts(heartbeat_s=0.5)
-    )
     keras.utils.set_random_seed(strategy.worker_index)
     with strategy.scope():
         model = keras.Sequential(
             [keras.Input((FEATURES,)), keras.layers.Dense(CLASSES)]
         )
         model.compile(
-            optimizers.EAMSGD(5e-4, momentum=0.9, communication_period=PERIOD),
+            optimizers.EAMSGD(5e-4, momentum=0.9, communication_period=period),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
     rows = tf.data.Dataset.from_tensor_slices(digits())

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 from tests import chaos
+from tests import chaos_tree
 from tests import cluster_support as support
+from tests import tree_events
 from tf_elastic.cluster import layout
 from tf_elastic.cluster.center.registration import PushId
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline.event import Event
 
 RATE = support.push_rate(0.9, 2)
 
@@ -24,6 +28,50 @@ def test_a_cluster_that_is_killed_at_random_trains_on():
     # A turn of all five has at least a center and a worker among six.
     assert sum(center.processes for center in report.centers) > 2
     assert max(report.incarnations.values()) > 1
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_a_tree_that_is_killed_at_random_trains_on():
+    report = chaos_tree.run(seconds=30, every_s=5, seed=4, least=6)
+    print(report.table())
+    assert report.kills.total() >= 6
+    assert {center.applied > 10 for center in report.centers.values()} == {True}
+
+
+def told(folder, *events):
+    """Of what node 1 has told, a file."""
+    path = folder / "events.jsonl"
+    lines = [
+        Event(kind, 0.0, "center 1", shard=1, **fields).to_json()
+        for kind, fields in events
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def followed(sequence, version):
+    return happened.EXCHANGE, {
+        "worker": 3,
+        "incarnation": 1,
+        "sequence": sequence,
+        "version_applied": version,
+        "outcome": happened.APPLIED,
+    }
+
+
+def test_a_message_that_a_node_follows_twice_is_found(tmp_path):
+    first, second = followed(1, 0), followed(2, 1)
+    restored = (
+        happened.BEGIN,
+        {"version_applied": 1, "outcome": happened.RESTORED},
+    )
+    # What a killed process had followed since its snapshot is forgotten.
+    path = told(tmp_path, first, second, restored, second)
+    [center] = tree_events.check(path).values()
+    assert (center.applied, center.lost, center.restored) == (3, 1, 1)
+    with pytest.raises(AssertionError, match="twice"):
+        tree_events.check(told(tmp_path, first, second, followed(1, 2)))
 
 
 @pytest.fixture

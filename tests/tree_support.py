@@ -193,7 +193,7 @@ class Tree:
             self.clocks[name] += 1
         elif what == "turn":
             for node in self.nodes.of(name):
-                node.one_way.turn()
+                (node.answered or node.one_way).turn()
         elif what in ("up", "down"):
             for edge in upstreams(leaf or self.nodes.of(name)):
                 if what == "up":

@@ -22,6 +22,8 @@ Statuses = Sequence[Mapping[str, Any] | None]
 TRAINS = "trains"
 # In a tree: how long its steps are, in seconds.
 STEP_S = "step_s"
+# And in one whose messages are answered: the optimizer's beta, or its alpha.
+BETA, MOVING_RATE = "beta", "moving_rate"
 
 
 class Staleness(NamedTuple):

@@ -85,6 +85,53 @@ def rates_by(moving_rate: Array) -> Rates:
     return {"moving_rate": moving_rate, "beta": moving_rate, "num_workers": 1}
 
 
+def answered_rates(
+    num_children: int,
+    beta: float | None = None,
+    moving_rate: float | None = None,
+) -> Rates:
+    """The rates of a child and its parent that answers it.
+
+    Args:
+        num_children: d of the parent.
+        beta: see `node_rate`.
+        moving_rate: see `node_rate`.
+
+    Returns:
+        "moving_rate": alpha of the parent, and of a leaf; and beta and p by
+        which the parent moves as far.
+
+    Example:
+
+    >>> answered_rates(2)
+    {'moving_rate': 0.3, 'beta': 0.6, 'num_workers': 2}
+    """
+    alpha = node_rate(num_children, beta, moving_rate)
+    return {
+        "moving_rate": alpha,
+        "beta": num_children * alpha,
+        "num_workers": num_children,
+    }
+
+
+def told_by(two: Rates, three: Rates) -> dict[str, float | None]:
+    """The beta, or the alpha, that an optimizer was given.
+
+    Args:
+        two: its rates for 2 workers.
+        three: for 3 workers: alpha is the same if it was given.
+
+    Example:
+
+    >>> told_by({"moving_rate": 0.3, "beta": 0.6}, {"moving_rate": 0.2})
+    {'beta': 0.6, 'moving_rate': None}
+    """
+    alpha = float(two["moving_rate"] or 0.0)
+    if alpha == float(three["moving_rate"] or 0.0):
+        return {"beta": None, "moving_rate": alpha}
+    return {"beta": float(two["beta"] or 0.0), "moving_rate": None}
+
+
 def node_rate(
     num_children: int,
     beta: float | None = None,
@@ -156,3 +203,23 @@ def from_parent(
     point = slots[CENTER]
     settled = orders.come_back(rule, point, point, {CENTER: message}, rates)
     return {**slots, CENTER: settled}
+
+
+def from_answer(
+    rule: Rule, message: Array, slots: Slots[Array], rates: Rates
+) -> dict[str, Array]:
+    """A node after its parent has answered by the difference, by alpha.
+
+    Args:
+        rule: of the exchange.
+        message: the node, as it was, less its parent.
+        slots: see `from_child`.
+        rates: see `from_child`.
+
+    Example:
+
+    >>> from tf_elastic.core import rules
+    >>> from_answer(rules.Elastic(), -2.0, {"center": 1.0}, rates(0.25))
+    {'center': 1.5}
+    """
+    return {**slots, CENTER: rule.settle(slots[CENTER], message, rates)}

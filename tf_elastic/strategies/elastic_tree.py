@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_elastic.cluster.launch import cluster_tree
-from tf_elastic.cluster.launch.cluster_tree import ClusterTree
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.patience import Timeouts
@@ -61,8 +60,10 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
             (the thesis' first scheme), every `periods[0]` steps between the
             leaves and their parents, every `periods[1]` above; `"up_down"`
             (its second), every `periods[0]` steps upward and every
-            `periods[1]` downward; or a `core.topology.Scheme`. None for
-            `"up_down"`.
+            `periods[1]` downward; `"answered"`, what comes up is answered
+            by the difference and nothing else comes down, every `periods[0]`
+            steps of the leaves and every `periods[1]` above; or a
+            `core.topology.Scheme`. None for `"up_down"`.
         periods: two numbers of steps, each >= 1; None for (10, 100).
         most_waiting: messages that wait on each edge and way, >= 1; of more
             the oldest is left out, and counted. With 1 the newest wins.
@@ -144,7 +145,7 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
                 f"{cluster_tree.VARIABLE}. Set that variable for all "
                 'processes, to "2", say, for a tree of degree 2.'
             )
-        self.tree = _checked(tree)
+        self.tree = tree
         # Its base makes a star of the same processes.
         ElasticStrategy.__init__(
             self,
@@ -159,12 +160,3 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
                 events=events,
             ),
         )
-
-
-def _checked(tree: ClusterTree) -> ClusterTree:
-    if tree.is_answered:
-        raise TopologyError(
-            "Live trees send one way. Received: a tree whose nodes answer. "
-            'Use scheme="multi_scale" or "up_down".'
-        )
-    return tree

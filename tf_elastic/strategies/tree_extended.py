@@ -1,5 +1,6 @@
 """A process that is a leaf of a tree, as the optimizers see it."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,13 @@ import tensorflow as tf
 from absl import logging
 
 from tf_elastic.cluster.launch.cluster_tree import ClusterTree
+from tf_elastic.cluster.worker.answered_client import AnsweredClient
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.cluster.worker.leaf_client import LeafClient
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import one_way
 from tf_elastic.core import protocols
+from tf_elastic.core.rules import Rates
 from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.center_exchange import CenterExchange
@@ -22,6 +25,7 @@ from tf_elastic.strategies.multi_worker_extended import (
     ElasticMultiWorkerExtended,
 )
 from tf_elastic.strategies.tree_exchange import TreeExchange
+from tf_elastic.strategies.tree_session import AnsweredSession
 from tf_elastic.strategies.tree_session import TreeSession
 
 
@@ -44,16 +48,7 @@ class TreeExchanges(CenterExchanges):
         Raises:
             ValueError: the rule does not work both ways.
         """
-        try:
-            one_way.check_rule(spec.rule)
-        except ValueError as error:
-            raise ValueError(
-                "A tree needs a method whose rule works both ways, up and "
-                "down: elastic averaging with any local step. Received: "
-                f"{spec.method}, whose rule is {spec.rule.name!r}. Use "
-                "`Elastic(keras_optimizer)` or `EAMSGD`, or a star "
-                "(`ElasticMultiWorkerStrategy`)."
-            ) from error
+        check_rule(spec)
         return TreeExchange(
             spec,
             protocol=protocols.OneWay(spec.rule),
@@ -62,6 +57,56 @@ class TreeExchanges(CenterExchanges):
             num_shards=self._num_shards,
             jit_compile=jit_compile,
         )
+
+
+class AnsweredExchanges(TreeExchanges):
+    """The same where what a leaf sends is answered."""
+
+    def protocol_of(self, method: str) -> str:
+        """The method's own, as in a star."""
+        return registry.chosen(method, "protocol", None)
+
+    def first(
+        self,
+        spec: Spec,
+        statistics: Sequence[ElasticVariable],
+        jit_compile: bool | str,
+    ) -> CenterExchange:
+        """See `CenterExchanges`; by alpha = beta / (d + 1)."""
+        check_rule(spec)
+        tree = spec._replace(rates=_in_a_tree(spec.rates))
+        return CenterExchanges.first(self, tree, statistics, jit_compile)
+
+
+def _in_a_tree(rates: Callable[..., Rates]) -> Callable[..., Rates]:
+    """Of an optimizer's rates in a star, those in a tree; p is d then."""
+
+    def of(p: int, clock: Any, numbers: Sequence[Any]) -> Rates:
+        told = one_way.told_by(
+            *(rates(count, clock, numbers) for count in (2, 3))
+        )
+        in_star = rates(p, clock, numbers)
+        return {**in_star, **one_way.answered_rates(p, **told)}
+
+    return of
+
+
+def check_rule(spec: Spec) -> None:
+    """Refuses a method of which there is no tree.
+
+    Raises:
+        ValueError: its rule does not work both ways.
+    """
+    try:
+        one_way.check_rule(spec.rule)
+    except ValueError as error:
+        raise ValueError(
+            "A tree needs a method whose rule works both ways, up and down: "
+            "elastic averaging with any local step. Received: "
+            f"{spec.method}, whose rule is {spec.rule.name!r}. Use "
+            "`Elastic(keras_optimizer)` or `EAMSGD`, or a star "
+            "(`ElasticMultiWorkerStrategy`)."
+        ) from error
 
 
 class ElasticTreeExtended(ElasticMultiWorkerExtended):
@@ -87,7 +132,8 @@ class ElasticTreeExtended(ElasticMultiWorkerExtended):
             compression="none",
             **settings,
         )
-        self._exchanges = TreeExchanges(
+        kind = AnsweredExchanges if tree.is_answered else TreeExchanges
+        self._exchanges = kind(
             "one_way", "none", self._devices, tree.num_shards
         )
         self._told_of_period = False
@@ -108,6 +154,9 @@ class ElasticTreeExtended(ElasticMultiWorkerExtended):
                 around=around,
             )
             return CenterSession(client, False, self._samples, self.timer)
+        if self.tree.is_answered:
+            asks = AnsweredClient(self.tree, security, timeouts, group, around)
+            return AnsweredSession(asks, True, self._samples, self.timer)
         leaf = LeafClient(self.tree, security, timeouts, group, around)
         return TreeSession(leaf, True, self._samples, self.timer)
 
@@ -125,9 +174,8 @@ class ElasticTreeExtended(ElasticMultiWorkerExtended):
         return registry.chosen(method, "order", "gauss_seidel")
 
     def overlaps(self, method: str) -> bool:
-        """Nothing is answered, and so nothing later."""
-        del method
-        return False
+        """Whether what is answered is so a period later."""
+        return self.tree.is_answered and super().overlaps(method)
 
     def make_exchange(
         self, spec: Spec, jit_compile: bool | str

@@ -173,3 +173,35 @@ class TreeSession(CenterSession):
         self.client.flush(self.client.timeouts.exchange_s)
         self.client.trains = False
         self.client.signal()
+
+
+class AnsweredSession(CenterSession):
+    """One optimizer's place in a tree whose nodes answer, as in a star.
+
+    What it exchanges with is its parent, in the period of the tree.
+    """
+
+    def exchange_if(
+        self,
+        due: tf.Tensor,
+        exchange: CenterExchange,
+        clock: tf.Tensor,
+        then: Callable[[], None],
+    ) -> None:
+        """Exchanges if the tree's period divides the clock."""
+        del due
+        period = self.client.place.up_period
+        in_tree = tf.equal(tf.cast(clock, tf.int64) % period, 0)
+        super().exchange_if(in_tree, exchange, clock, then)
+
+    def enter(self, values: Sequence[np.ndarray]) -> Moved:
+        """Joins the parent, and tells it by what all nodes move."""
+        moved = super().enter(values)
+        numbers = self.exchange.numbers(tf.constant(self.client.clock))
+        self.client.tell_rates(
+            *(
+                self.exchange.rates(children, self.client.clock, numbers)
+                for children in (2, 3)
+            )
+        )
+        return moved

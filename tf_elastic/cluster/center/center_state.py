@@ -5,6 +5,7 @@ block, so that what is computed stays in the cache.
 """
 
 import math
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,6 @@ from tf_elastic.cluster.center.finite_bounds import Bounds
 from tf_elastic.cluster.center.sent_points import SentPoints
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
-from tf_elastic.core import one_way
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
@@ -275,19 +275,23 @@ class CenterState:
         return self._of_parameters(squares)
 
     @may_overflow
-    def follow(self, points: Arrays, rates: Rates, from_parent: bool) -> None:
-        """Moves by a point that came one way; see `core.one_way`.
+    def follow(
+        self,
+        points: Arrays,
+        rates: Rates,
+        move: Callable[..., dict[str, np.ndarray]],
+    ) -> None:
+        """Moves by what a neighbour in a tree has sent; see `core.one_way`.
 
         Args:
-            points: where a neighbour was.
+            points: where it was; or, of an answer, the differences.
             rates: this node's own.
-            from_parent: whether it came from above.
+            move: `from_child`, `from_parent` or `from_answer`.
 
         Raises:
             NonFiniteError: all is as before.
         """
         now, moved = self._rates_now(rates), self._room()
-        move = one_way.from_parent if from_parent else one_way.from_child
         for k, part, rule, slots, _ in self._blocks():
             point = points[k][part]
             put_block(moved, k, part, move(rule, point, slots, now[k]))

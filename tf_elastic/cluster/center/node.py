@@ -18,6 +18,7 @@ from absl import logging
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center import admission
 from tf_elastic.cluster.center.above import Above
+from tf_elastic.cluster.center.answered_node import AnsweredNode
 from tf_elastic.cluster.center.bootstrap_election import BootstrapElection
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.center_state import CenterState
@@ -89,6 +90,11 @@ class Node:
         self.exchanges = NodeExchanges(parts)
         self.one_way = OneWayExchanges(one_way, upstream, parts)
         self.above = Above(upstream, parts)
+        self.answered = (
+            AnsweredNode(one_way, upstream, parts)
+            if one_way and one_way.answers
+            else None
+        )
 
     @property
     def version(self) -> int:

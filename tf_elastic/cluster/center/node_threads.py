@@ -55,6 +55,8 @@ class NodeThreads:
         if upstream is not None:
             edge = EdgeRounds(upstream, self._timeouts, stopped, self._pass_on)
             rounds.update(edge.by_name(), joins=self._join)
+            if node.answered:  # What comes and goes does so in a step.
+                del rounds["carry"], rounds["hear"]
             self._join_s = edge.longest_s
         self._threads = RoundThreads(f"center {node.index}", rounds, stopped)
 
@@ -96,7 +98,11 @@ class NodeThreads:
 
     def _step(self) -> None:
         step_s = self.step_s
-        if not self._stopped.wait(step_s):
+        if self._stopped.wait(step_s):
+            return
+        if self._node.answered:
+            self._node.answered.turn()
+        else:
             self._node.one_way.turn(step_s)
 
     def _join(self) -> None:
@@ -120,7 +126,8 @@ class NodeThreads:
             member.notes.get(TRAINS)
             for member in node.registry.members_present()
         )
-        upstream.notes = {STEP_S: self.step_s, TRAINS: trains}
+        more = node.answered.notes if node.answered else {}
+        upstream.notes = {STEP_S: self.step_s, TRAINS: trains, **more}
         with node.changed:
             upstream.progress(node.one_way.clock, node.registry.total_samples)
             node.above.hear()

@@ -330,7 +330,9 @@ class OneWayExchanges:
                 return
         self._has_heard = self._has_heard or edge != PARENT
         try:
-            self._state.follow(values, self.rates, edge == PARENT)
+            to_parent = edge == PARENT
+            move = one_way.from_parent if to_parent else one_way.from_child
+            self._state.follow(values, self.rates, move)
         except errors.NonFiniteError as error:
             # Nobody's call: who has sent it does not hear of it.
             self._not_followed += 1

@@ -27,6 +27,7 @@ class OneWaySettings(NamedTuple):
         most_stretch: by how much a slow edge's period is stretched at most, a
             power of 2; 1 for never. See `core.congestion`.
         chiefs: the children whose instructions are passed on.
+        answers: whether messages are answered, and nothing is sent else.
     """
 
     moving_rate: float | None
@@ -37,6 +38,7 @@ class OneWaySettings(NamedTuple):
     further_periods: Sequence[int] = ()
     most_stretch: int = 1
     chiefs: Collection[int] = (0,)
+    answers: bool = False
 
     def check(self) -> None:
         """Refuses what is out of its range.

@@ -171,6 +171,7 @@ class ClusterTree:
             most_stretch=congestion.DEFAULT_MOST,
             # Of whichever child the chief is, now or after a move.
             chiefs=frozenset(map(number_of, chiefs)),
+            answers=self.is_answered,
         )
 
 

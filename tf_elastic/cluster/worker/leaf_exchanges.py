@@ -196,13 +196,9 @@ class LeafExchanges:
 
     def _elastic(self, moment: Moment) -> dict[str, float | None]:
         """The optimizer's alpha, if it was given, and beta if it was not."""
-        two, three = (
-            self._rates(p, moment.clock, moment.numbers) for p in (2, 3)
+        return one_way.told_by(
+            *(self._rates(p, moment.clock, moment.numbers) for p in (2, 3))
         )
-        alpha = float(two["moving_rate"] or 0.0)
-        if alpha == float(three["moving_rate"] or 0.0):
-            return {"beta": None, "moving_rate": alpha}
-        return {"beta": float(two["beta"] or 0.0), "moving_rate": None}
 
     def stop(self, finished: bool = False) -> None:
         """Leaves the tree. Never raises.
