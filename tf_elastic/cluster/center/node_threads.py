@@ -50,7 +50,7 @@ class NodeThreads:
         self._timeouts = timeouts or Timeouts()
         self._around = around or Surroundings()
         self._stopped = stopped = self._around.stopped
-        self._join_s = 0.0
+        self._join_s = self._timeouts.control_s
         rounds = {"steps": self._step}
         if upstream is not None:
             edge = EdgeRounds(upstream, self._timeouts, stopped, self._pass_on)
