@@ -121,7 +121,9 @@ def report(rows):
     }
     print("| example | way | accuracy, % | minus stock, points | verdict |")
     print("|---" * 5 + "|")
-    for kind, way in dict.fromkeys(key[:2] for key in found):
+    kinds = list(dict.fromkeys(kind for kind, *_ in found))
+    ways = dict.fromkeys(key[:2] for key in found)
+    for kind, way in sorted(ways, key=lambda way: kinds.index(way[0])):
         seeds = [key[2] for key in found if key[:2] == (kind, way)]
         own = [found[kind, way, seed] for seed in seeds]
         line = f"| {kind} | {way} | " + _told(own, ".1f")

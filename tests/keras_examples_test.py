@@ -1,11 +1,14 @@
 """The benchmark of Keras' examples: it resumes, and says what is so."""
 
+import contextlib
 import importlib
 import sys
 
+import keras
 import numpy as np
 import pytest
 
+import tf_elastic as te
 from tests import source_tree as tree
 
 
@@ -127,3 +130,29 @@ def test_what_is_in_the_file_is_not_done_again(
         "| image | 4 | 89.5 (89.5, 89.6) | -0.5 (-0.5, -0.5) |"
         " within one point |",
     ]
+
+
+def test_stock_adam_moves_a_row_further_that_is_looked_up_more_often():
+    """What the text's table is about: Keras squares slices one by one.
+
+    The package adds up those of a row before, so that a table moves as by
+    dense gradients.
+    """
+
+    def moved(strategy):
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            optimizer = keras.optimizers.Adam(0.1)
+            if strategy:
+                optimizer = te.optimizers.LocalSGD(
+                    optimizer, communication_period=1
+                )
+            table = keras.layers.Embedding(2, 1, "zeros")
+            model = keras.Sequential([keras.Input((4,), dtype="int32"), table])
+            model.compile(optimizer, loss=lambda _, y: keras.ops.sum(y))
+        x = np.zeros((1, 4), np.int32)
+        model.fit(x, np.zeros((1, 4, 1)), verbose=0)
+        return table.get_weights()[0][0, 0]
+
+    one = te.strategies.ElasticMirroredStrategy(["CPU:0"])
+    np.testing.assert_allclose(moved(one), -0.1, rtol=1e-4)
+    np.testing.assert_allclose(moved(None), -0.1 * 4**0.5, rtol=1e-4)
