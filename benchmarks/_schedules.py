@@ -167,10 +167,13 @@ class Bank:
 
     Args:
         found: the schedule.
+        weighed_above: see `followed`.
     """
 
-    def __init__(self, found):
+    def __init__(self, found, weighed_above=None):
         way, p = found.way, found.p
+        self._weighed_above = weighed_above
+        self._weights = [1.0] * p
         self.way, self.rule = way, way.rule
         self.overlapped = way.protocol == "overlapped"
         self.learning_rate = way.rate(p, way.period)
@@ -189,10 +192,16 @@ class Bank:
         """The center's point."""
         return self.slots[CENTER]
 
+    def weigh(self, i, lag):
+        """What the exchange that worker i is at counts for."""
+        if self._weighed_above is not None and self.rule.answers_difference:
+            self._weights[i] = min(1.0, self._weighed_above / max(lag, 1e-9))
+
     def rates(self, move):
         p = max(move.num_workers, 1)
+        weight = self._weights[move.worker] if move.worker >= 0 else 1.0
         return {
-            **core.elastic_rates(p, beta=BETA)._asdict(),
+            **core.elastic_rates(p, beta=BETA * weight)._asdict(),
             "num_workers": p,
             "learning_rate": self.learning_rate,
             "momentum": self.way.momentum,
@@ -347,14 +356,17 @@ def ordinary_lag(seed):
     return max(lag for _, lag in lags(found, timeline) if lag is not None)
 
 
-def followed(found, max_lag):
+def followed(found, max_lag, weighed_above=None):
     """Trains by a schedule.
 
     Args:
         found: the schedule.
         max_lag: see `core.lateness`.
+        weighed_above: a lag; an elastic exchange with a higher one has rates
+            that are smaller in proportion, on both ends. None for none. (No
+            strategy does that.)
     """
-    bank = Bank(found)
+    bank = Bank(found, weighed_above)
     usual = ordinary_lag(found.seed)
     ordinary, other, dropped = [], [], 0
     for move, lag in lags(found, found.timeline(max_lag)):
@@ -363,6 +375,7 @@ def followed(found, max_lag):
             dropped += move.kind == moves.DROP
             continue
         before = loss(bank.center)
+        bank.weigh(move.worker, lag)
         bank.do(move)
         rises = other if lag > usual else ordinary
         rises.append(loss(bank.center) - before)

@@ -22,7 +22,8 @@ anybody whose lag is above 3.
 still, die, come again or stop early (`_schedules`): the largest rise of the
 center's loss at one update of a worker that has missed more turns than any
 does where nothing goes wrong, and the largest of all other updates. What is
-left out does not move the center at all.
+left out does not move the center at all. Also with elastic rates that get
+smaller with the lag, by WEIGHED_ABOVE / lag, which no strategy does.
 
 The default is the least of the bounds that leaves out next to nothing, below
 1e-4 of all exchanges, of workers that are merely uneven (UNEVEN), and below
@@ -61,6 +62,7 @@ AWAY_TURNS = 60
 AWAY = f"stopped_{AWAY_TURNS}"
 TURNS = {1: 160, 10: 80}  # by period
 SCHEDULES, QUICK_SCHEDULES = 200, 20
+WEIGHED_ABOVE = 1.5
 # Workers times period of *train*, for the time that it takes.
 LARGEST_TRAINED = 160
 UNEVEN = ("equal", "lognormal", "slow_2", "slow_5")
@@ -155,8 +157,9 @@ def train(case, p, method, period, seed):
 
 
 @functools.cache
-def _followed(seed, bound):
-    return _schedules.followed(_schedules.schedule(seed), bound)
+def _followed(seed, bound, weighed_above=None):
+    found = _schedules.schedule(seed)
+    return _schedules.followed(found, bound, weighed_above)
 
 
 def schedule(case, p, method, period, seed):
@@ -182,12 +185,23 @@ def schedule_end(case, p, method, period, seed):
     }
 
 
+def schedule_weighed(case, p, method, period, seed):
+    """As `schedule`, where what is late counts for less."""
+    del case, p, method, period
+    found = {b: _followed(seed, b, WEIGHED_ABOVE) for b in BOUNDS}
+    return {
+        named(bound): (one.other / FIRST_LOSS, one.ordinary / FIRST_LOSS)
+        for bound, one in found.items()
+    }
+
+
 QUESTIONS = {
     "share": share,
     "rise": rise,
     "train": train,
     "schedule": schedule,
     "schedule_end": schedule_end,
+    "schedule_weighed": schedule_weighed,
 }
 
 
@@ -212,6 +226,7 @@ def settings(workers, seeds):
         of = (found.speeds, found.p, way.name, way.period, seed)
         yield "schedule", *of
         yield "schedule_end", *of
+        yield "schedule_weighed", *of
 
 
 class Results(_report.Rows):
@@ -302,12 +317,16 @@ def of_schedules(results):
 
     other = by_bound("schedule", "value")
     ordinary = by_bound("schedule", "also")
+    weighed = by_bound("schedule_weighed", "value")
+    beside = by_bound("schedule_weighed", "also")
     ends = by_bound("schedule_end", "value")
     shares = by_bound("schedule_end", "also")
     told = {}
     for at, rises in other.items():
         pairs = zip(rises, ordinary[at], strict=True)
         told["above the ordinary", at] = sum(a > b for a, b in pairs)
+        pairs = zip(weighed[at], beside[at], strict=True)
+        told["the same, weighed", at] = sum(a > b for a, b in pairs)
         told["that many by chance", at] = sum(shares[at])
         told["largest other rise", at] = max(rises)
         told["largest ordinary rise", at] = max(ordinary[at])
@@ -318,6 +337,7 @@ def of_schedules(results):
 
 ORDER = (
     "above the ordinary",
+    "the same, weighed",
     "that many by chance",
     "largest other rise",
     "largest ordinary rise",
