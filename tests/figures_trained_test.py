@@ -107,6 +107,58 @@ def test_periods_are_those_of_the_sections():
     assert periods["DOWNPOUR"] == periods["MDOWNPOUR"] == 1
 
 
+def test_trees_are_those_of_section_6_1_2():
+    """Figures 6.3 to 6.10, as printed; six runs of each."""
+    printed = {
+        3: ("multi_scale", 10, 0.005, 0.0, "lowrank-single"),
+        4: ("up_down", 8, 0.005, 0.0, "lowrank-single"),
+        5: ("multi_scale", 1, 0.05, 0.0, "lowrank"),
+        6: ("multi_scale", 1, 0.005, 0.9, "lowrank"),
+        7: ("multi_scale", 1, 0.0005, 0.99, "lowrank"),
+        8: ("up_down", 1, 0.05, 0.0, "lowrank"),
+        9: ("up_down", 1, 0.005, 0.9, "lowrank"),
+        10: ("up_down", 1, 0.0005, 0.99, "lowrank"),
+    }
+    for number, expected in printed.items():
+        runs = TRAINED[f"thesis-6.{number}"].runs
+        for setting in runs:
+            method = known.ALL[setting.method]
+            momentum = method.arguments.get("momentum", 0.0)
+            assert expected == (
+                method.scheme,
+                setting.period,
+                setting.learning_rate,
+                momentum,
+                setting.experiment,
+            )
+        for text, leaves, batch_size in (
+            ("1", 256, 16),
+            ("0.01", 16, 16),
+            ("tiny", 4, 16),
+        ):
+            of = scale.of(text, runs[0].experiment)
+            asked = [s for s in runs if scale.trains(of, s)]
+            assert [s.seed for s in asked] == list(range(6))
+            assert {s.workers for s in asked} == {leaves}
+            alone = expected[-1] == "lowrank-single"
+            assert of.batch_size == (1 if alone else batch_size)
+    # 12 hours of 0.13 s, 3 hours of 0.01 s.
+    assert scale.of("1", "lowrank").steps * 0.13 == pytest.approx(43_200, 0.01)
+    single = scale.of("1", "lowrank-single")
+    assert single.steps * 0.01 == pytest.approx(10_800, 0.01)
+
+
+def test_trees_are_drawn_at_the_largest_scale_there_is():
+    figure = TRAINED["thesis-6.12"]
+    runs = made_up(figure.runs)
+    table = figure.compute(runs)
+    found = dict(zip(table["method"], table["workers"], strict=True))
+    trees = {"Tree1-0": 256, "Tree2-0": 256}
+    assert found == {"DOWNPOUR": 16, "EASGD": 16, **trees}
+    smaller = {s: r for s, r in runs.items() if s.workers < 256}
+    assert set(figure.compute(smaller)["workers"]) == {16}
+
+
 def test_names_are_all_different():
     every = {s for figure in TRAINED.values() for s in figure.runs}
     assert len({setting.name for setting in every}) == len(every)

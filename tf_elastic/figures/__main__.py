@@ -48,14 +48,15 @@ def main(arguments: list[str] | None = None) -> int:
     path = options.data or os.path.join(options.out, "runs.csv")
     try:
         extras.require("matplotlib", "A figure")
-        asked = scale.of(options.scale) if trains else None
+        if trains:
+            scale.of(options.scale)  # Refused before anything is begun.
         for name in names:
             start = time.monotonic()
             figure = known[name]
             runs: Runs = {}
             if figure.runs:
-                if asked is not None:
-                    _train(path, figure.runs, asked, options)
+                if trains:
+                    _train(path, figure.runs, options)
                 runs = records.read(path)
             picture, numbers = figures.write(figure, options.out, runs)
             _say(f"{picture} {numbers} ({time.monotonic() - start:.1f} s)")
@@ -114,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
 def _train(
     path: str,
     settings: Sequence[figures.Setting],
-    asked: scale.Scale,
     options: argparse.Namespace,
 ) -> None:
     # TensorFlow is not loaded for what theory draws.
@@ -122,7 +122,12 @@ def _train(
 
     side_by_side.train(
         path,
-        dict.fromkeys(settings, asked),
+        {
+            setting: asked
+            for setting in settings
+            for asked in [scale.of(options.scale, setting.experiment)]
+            if scale.trains(asked, setting)
+        },
         jobs=options.jobs,
         data_dir=options.data_dir,
         say=_say,

@@ -13,6 +13,8 @@ _MODULES: tuple[str, ...] = (
     "additive",
     "multiplicative",
     "nonconvex",
+    "chapter_6",
+    "trained.trees",
     "streaming_pca",
     "trained.momentum",
     "delay_equations",

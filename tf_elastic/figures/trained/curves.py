@@ -30,6 +30,7 @@ _COLUMNS = (
     "period",
     "learning_rate",
     "decay",
+    "seed",
     "step",
     "virtual_seconds",
     *_PANELS,
@@ -124,6 +125,7 @@ _SYMBOLS = {
     "period": "τ",
     "learning_rate": "η",
     "decay": "γ",
+    "seed": "run",
 }
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from typing import NamedTuple
 
 CIFAR, IMAGENET, MOMENTUM = "cifar", "imagenet", "momentum"
+# Chapter 6: in batches of 16, and image by image.
+LOWRANK, SINGLE = "lowrank", "lowrank-single"
 # Of EASGD and EAMSGD where p is varied (section 4.2).
 LONG_PERIOD = 10
 
@@ -28,6 +30,7 @@ class Method(NamedTuple):
         is_sequential: one worker, which has nobody to exchange with.
         has_period: whether tau is a choice.
         averages: whether the answer is an average over time.
+        scheme: of a tree; empty where all workers are at the center.
     """
 
     optimizer: str
@@ -37,6 +40,7 @@ class Method(NamedTuple):
     is_sequential: bool = False
     has_period: bool = False
     averages: bool = False
+    scheme: str = ""
 
 
 _SGD = (0.05, 0.01, 0.005)
@@ -98,7 +102,19 @@ MOMENTA: Mapping[str, Method] = {
     f"AsyncMSGD{momentum}": Method("AsyncMSGD", {"momentum": momentum}, (0.02,))
     for momentum in (0.1, 0.3, 0.5, 0.7, 0.9)
 }
-ALL: Mapping[str, Method] = {**METHODS, **MOMENTA}
+# Of chapter 6, by scheme and momentum.
+TREES: Mapping[str, Method] = {
+    f"Tree{number}-{momentum:g}": Method(
+        "EAMSGD" if momentum else "EASGD",
+        {"momentum": momentum} if momentum else {},
+        (rate,),
+        has_period=True,
+        scheme=scheme,
+    )
+    for number, scheme in ((1, "multi_scale"), (2, "up_down"))
+    for momentum, rate in ((0.0, 5e-2), (0.9, 5e-3), (0.99, 5e-4))
+}
+ALL: Mapping[str, Method] = {**METHODS, **MOMENTA, **TREES}
 
 
 class Setting(NamedTuple):
@@ -107,12 +123,13 @@ class Setting(NamedTuple):
     Attributes:
         method: of `ALL`.
         workers: p.
-        period: tau; 1 where the method has none.
+        period: tau; 1 where the method has none. Of a tree the first of two,
+            of which the second is ten times as long.
         learning_rate: eta.
         decay: gamma of Figure 4.13.
         seed: of weights, data and times.
-        experiment: CIFAR, IMAGENET or MOMENTUM: penalty, times, and what is
-            done with rates and averages.
+        experiment: CIFAR to SINGLE: penalty, times, and what is done with
+            rates and averages.
     """
 
     method: str

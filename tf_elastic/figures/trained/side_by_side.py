@@ -41,7 +41,7 @@ def train(
     ) as pool:
         waiting = []
         for setting, scale in scales.items():
-            training.check_same(path, scale)
+            training.check_same(path, setting, scale)
             if training.is_done(path, setting, scale):
                 continue
             task = (path, setting, scale, data_dir, stop_at, say)
