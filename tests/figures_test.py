@@ -16,7 +16,7 @@ from tf_elastic.figures import __main__ as command
 from tf_elastic.figures import catalog
 from tf_elastic.figures import drawing
 
-# Every figure of chapters 3 to 5, and those of the other papers.
+# Every figure of chapters 3 to 6, and those of the other papers.
 NAMES = (
     *(f"thesis-3.{number}" for number in range(1, 4)),
     *(f"thesis-4.{number}" for number in range(1, 16)),
@@ -24,6 +24,7 @@ NAMES = (
     "thesis-table-4.4-cifar",
     "thesis-table-4.4-imagenet",
     *(f"thesis-5.{number}" for number in range(1, 21)),
+    *(f"thesis-6.{number}" for number in range(1, 13)),
     "momentum-1",
     "momentum-2",
     "sdde-1",
