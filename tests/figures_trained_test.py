@@ -389,6 +389,26 @@ def test_each_method_is_trained(setting, tmp_path):
     assert 1 < record.train_loss < 3
 
 
+def test_a_tree_is_trained(tmp_path):
+    """Its six runs begin at one point, and go apart."""
+    settings = [
+        Setting("Tree2-0.9", 4, 1, 0.005, seed=seed, experiment=known.LOWRANK)
+        for seed in range(2)
+    ]
+    asked = scale.of("tiny", known.LOWRANK)._replace(steps=3, every=3)
+    first = [training.make_model(s, asked) for s in settings]
+    for a, b in zip(*(m.get_weights() for m in first), strict=True):
+        np.testing.assert_array_equal(a, b)
+    path = str(tmp_path / "runs.csv")
+    for setting in settings:
+        training.train(path, setting, asked)
+    looked = [one for each in records.read(path).values() for one in each]
+    assert [(r.batch_size, r.local_steps) for r in looked] == [(16, 12)] * 2
+    assert looked[0].train_loss != looked[1].train_loss
+    # A step of chapter 6 takes 0.13 s.
+    assert looked[0].virtual_seconds == pytest.approx(3 * 0.13, rel=0.2)
+
+
 def test_imagenet_has_its_own_penalty_times_and_cuts(tmp_path):
     """Averages that begin at the first cut follow the worker until then."""
     [setting] = known.settings(["ASGD"], 4, experiment=known.IMAGENET)
