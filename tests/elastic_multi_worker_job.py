@@ -220,6 +220,13 @@ class Stay(keras.callbacks.Callback):
             threading.Event().wait()  # Until it is killed.
 
 
+class _Setting:
+    """As pytest's `monkeypatch`, for as long as the process is there."""
+
+    def setattr(self, owner, name, value):
+        setattr(owner, name, value)
+
+
 class Worker:
     """What the test may ask for."""
 
@@ -244,6 +251,32 @@ class Worker:
         self.strategy = strategies.ElasticMultiWorkerStrategy(
             protocol=protocol, timeouts=PATIENT, events=events, **kwargs
         )
+
+    def begin_leaf(self, config, tree, method):
+        """A leaf of a tree, which does what it is told."""
+        from tests import tree_support
+
+        tree_support.without_threads(_Setting())
+        os.environ["TF_CONFIG"] = json.dumps(config)
+        os.environ["TF_ELASTIC_TREE"] = tree
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        self.strategy = strategies.ElasticTreeStrategy(
+            devices=["CPU:0"], timeouts=PATIENT
+        )
+        self.model = build(self.strategy, optimizer_of(method, 10))
+
+    def leaf(self, what, row=None):
+        """One event of a leaf; its point after it."""
+        if what == "step":
+            self.model.train_on_batch(np.array([row]), np.zeros(1))
+        for edge in self.strategy.extended.client.edges:
+            if what == "up":
+                edge.carry()
+            elif what == "down":
+                edge.hear(0.0)
+            assert not edge.is_away
+        return point(self.model).tolist()
 
     def quadratic(self, method, tau, run_eagerly=True):
         self.model = build(

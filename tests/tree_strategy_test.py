@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from tests import elastic_multi_worker_job as job
+from tests import elastic_multi_worker_test as elastic
 from tests import reference
 from tests import tree_support as trees
 from tf_elastic.core import topology as topologies
 from tf_elastic.core import tree_of_workers
+
+cluster, worker = elastic.cluster, elastic.worker
 
 SCHEMES = {
     "multi_scale": topologies.multi_scale(1, 3),
@@ -138,3 +141,52 @@ def test_a_moving_rate_that_is_given_is_that_of_all_nodes(tree):
     found = tree(topology, "easgd", moving_rate=0.2, beta=None).run(events)
     wanted = expected(topology, events, moving_rate=0.2)
     check(found, wanted, events, topology.nodes)
+
+
+def nbytes(sessions):
+    """What has gone over some lines, both ways."""
+    lines = [session.connection for session in sessions]
+    return sum(line.bytes_sent + line.bytes_received for line in lines)
+
+
+def test_the_roots_link_carries_a_part_of_a_stars(tree, cluster, worker):
+    """At the same period of the leaves, for the same samples."""
+    steps, period, degree = 24, 2, 2
+    topology = tree_of_workers.over(
+        ["a"] * 4,
+        tree_of_workers.TreeShape(degree),
+        topologies.multi_scale(period, 2 * period),
+    )
+    made = tree(topology, "easgd")
+    inner = [made.nodes.of(name)[0] for name in topology.inner]
+    sessions = [node.one_way.upstream.parent for node in inner]
+    before = nbytes(sessions)
+    for _ in range(steps):
+        for leaf in topology.leaves:
+            made.do("step", leaf)
+        for name in (*topology.inner, topology.root):
+            made.do("turn", name)
+        for name in topology.nodes[1:]:
+            edges = trees.upstreams(
+                made.models.get(name) or made.nodes.of(name)
+            )
+            while edges[0].waits:
+                made.do("up", name)
+            made.do("down", name)
+    in_tree = nbytes(sessions) - before
+
+    servers = cluster(1, lease_s=600.0)
+    star = []
+    for index in range(4):
+        strategy = worker(servers, index, 4, protocol="overlapped")
+        model = job.build(
+            strategy, job.optimizer_of("easgd", period), run_eagerly=True
+        )
+        star.append((strategy, model))
+    ends = [strategy.extended.client.sessions[0] for strategy, _ in star]
+    before = nbytes(ends)
+    for clock in range(steps):
+        for index, (strategy, model) in enumerate(star):
+            model.train_on_batch(NOISE[index, clock][None], np.zeros(1))
+            job.served(strategy)
+    assert 0 < in_tree <= (nbytes(ends) - before) / degree

@@ -5,7 +5,6 @@ carried up or heard from above, when the schedule says so.
 """
 
 import contextlib
-import json
 import threading
 import time
 import types
@@ -101,6 +100,17 @@ class Nodes:
         first = int(name.rpartition(":")[2]) * self.num_shards
         return self.nodes[first : first + self.num_shards]
 
+    def do(self, what, name):
+        """One event of a node."""
+        for node in self.of(name):
+            edge = node.one_way.upstream
+            if what == "turn":
+                (node.answered or node.one_way).turn()
+            elif what == "up":
+                edge.carry()
+            elif what == "down":
+                edge.hear(0.0)
+
     def strategy(self, index, **kwargs):
         """A leaf."""
         resolver = types.SimpleNamespace(
@@ -191,11 +201,10 @@ class Tree:
         if what == "step":
             self._step(leaf, self.clocks[name])
             self.clocks[name] += 1
-        elif what == "turn":
-            for node in self.nodes.of(name):
-                (node.answered or node.one_way).turn()
+        elif leaf is None:
+            self.nodes.do(what, name)
         elif what in ("up", "down"):
-            for edge in upstreams(leaf or self.nodes.of(name)):
+            for edge in upstreams(leaf):
                 if what == "up":
                     edge.carry()
                 else:
@@ -213,8 +222,3 @@ class Tree:
                     self.nodes.point(name) if leaf is None else job.point(leaf)
                 )
         return {name: np.stack(row) for name, row in rows.items()}
-
-
-def text(topology):
-    """For `TF_ELASTIC_TREE`."""
-    return json.dumps(topology.to_json())
