@@ -266,14 +266,14 @@ class Worker:
         )
         self.model = build(self.strategy, optimizer_of(method, 10))
 
-    def leaf(self, what, row=None):
+    def leaf(self, event, row=None):
         """One event of a leaf; its point after it."""
-        if what == "step":
+        if event == "step":
             self.model.train_on_batch(np.array([row]), np.zeros(1))
         for edge in self.strategy.extended.client.edges:
-            if what == "up":
+            if event == "up":
                 edge.carry()
-            elif what == "down":
+            elif event == "down":
                 edge.hear(0.0)
             assert not edge.is_away
         return point(self.model).tolist()

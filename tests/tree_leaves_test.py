@@ -33,7 +33,7 @@ def follows_the_schedule(pool, depth, scheme, method):
         events = trees.schedule(depth, 150 * depth, topology)
         found = {name: [] for name in topology.nodes}
         at = {
-            name: np.array(process.do("leaf", what="looks"))
+            name: np.array(process.do("leaf", event="looks"))
             for name, process in leaves.items()
         }
         for what, name in events:
@@ -42,7 +42,9 @@ def follows_the_schedule(pool, depth, scheme, method):
                 if what == "step":
                     row = exact.NOISE[int(name[-1]), clocks[name]].tolist()
                     clocks[name] += 1
-                at[name] = np.array(leaves[name].do("leaf", what=what, row=row))
+                at[name] = np.array(
+                    leaves[name].do("leaf", event=what, row=row)
+                )
             else:
                 nodes.do(what, name)
             for node, rows in found.items():
