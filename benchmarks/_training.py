@@ -69,6 +69,7 @@ class Trainer:
         protocol="overlapped",
         compression="none",
         period=PERIOD,
+        tree=None,
     ):
         """Makes a model for a way to train, with the first steps.
 
@@ -79,6 +80,7 @@ class Trainer:
             protocol: of the elastic strategy.
             compression: likewise.
             period: of communication; None for no exchange.
+            tree: what TF_ELASTIC_TREE says, for a tree; it has the periods.
         """
         os.environ["TF_CONFIG"] = config
         keras.utils.set_random_seed(index)
@@ -88,6 +90,10 @@ class Trainer:
                 startup_timeout_s=120
             )
             batch_size *= strategy.num_replicas_in_sync
+        elif tree is not None:
+            os.environ["TF_ELASTIC_TREE"] = tree
+            strategy = te.strategies.ElasticTreeStrategy()
+            del os.environ["TF_ELASTIC_TREE"]
         else:
             strategy = te.strategies.ElasticMultiWorkerStrategy(
                 protocol=protocol, compression=compression

@@ -7,13 +7,12 @@ with one core in each, the center in the first. A network of 15 M parameters
 (60 MB) is trained with EAMSGD, period 10. Needs root and iproute2.
 """
 
-import contextlib
 import os
-import shutil
 import subprocess
 import sys
 
 import _crew
+import _network
 import _report
 import _training
 import keras
@@ -50,65 +49,6 @@ def make_data(batch_size, seed):
     x = numbers.normal(size=(batch_size, INPUTS)).astype("float32")
     y = numbers.integers(CLASSES, size=batch_size)
     return tf.data.Dataset.from_tensors((x, y)).cache().repeat()
-
-
-class SlowNetwork:
-    """Two hosts and the link between them, removed when the block ends.
-
-    Raises:
-        OSError, subprocess.SubprocessError: the machine does not give them.
-    """
-
-    def __init__(self):
-        own = os.getpid()
-        self.names = [f"tebench{own}{side}" for side in "ab"]
-        self.addresses = ["10.213.7.1", "10.213.7.2"]
-        self._devices = [f"te{own}{side}" for side in "ab"]
-        self._end = contextlib.ExitStack()
-
-    def __enter__(self):
-        try:
-            self._make()
-        except BaseException:
-            self._end.close()
-            raise
-        return self
-
-    def __exit__(self, *error):
-        self._end.close()
-
-    def _make(self):
-        for name in self.names:
-            _command("ip", "netns", "add", name)
-            self._end.callback(_command, "ip", "netns", "del", name)
-        (a, b), (first, second) = self.names, self._devices
-        # Removed with its namespaces.
-        _command(
-            *("ip", "link", "add", first, "netns", a, "type", "veth"),
-            *("peer", "name", second, "netns", b),
-        )
-        for name, device, address in zip(
-            self.names, self._devices, self.addresses, strict=True
-        ):
-            inside = ("ip", "-n", name)
-            _command(*inside, "addr", "add", f"{address}/24", "dev", device)
-            _command(*inside, "link", "set", device, "up")
-            _command(*inside, "link", "set", "lo", "up")
-
-    def limit(self, rate):
-        """Limits the link, each way."""
-        for name, device in zip(self.names, self._devices, strict=True):
-            _command(
-                *("tc", "-n", name, "qdisc", "replace", "dev", device),
-                *("root", "tbf", "rate", rate, "burst", "1mb"),
-                *("latency", "50ms"),
-            )
-
-
-def _command(*words):
-    subprocess.run(
-        words, check=True, timeout=30, capture_output=True, text=True
-    )
 
 
 def lengths(rate):
@@ -167,12 +107,11 @@ def show(rate, results):
 
 def main():
     args = _report.parse_args(__doc__, batch_size=96, rounds=5, slow_rounds=2)
-    missing = [name for name in ("ip", "tc") if not shutil.which(name)]
-    if missing or os.geteuid() != 0:
+    if _network.is_missing():
         print("skipped: it needs root and iproute2 (ip, tc).")
         return
     try:
-        with SlowNetwork() as network:
+        with _network.SlowNetwork() as network:
             network.limit(RATES[0])
             found = measure(args, network)
     except subprocess.CalledProcessError as error:
