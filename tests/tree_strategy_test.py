@@ -1,5 +1,7 @@
 """`ElasticTreeStrategy`: leaves under Keras and live nodes are Algorithm 6."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,10 @@ from tests import elastic_multi_worker_job as job
 from tests import elastic_multi_worker_test as elastic
 from tests import reference
 from tests import tree_support as trees
+from tf_elastic import strategies
 from tf_elastic.core import topology as topologies
 from tf_elastic.core import tree_of_workers
+from tf_elastic.core.topology import TopologyError
 
 cluster, worker = elastic.cluster, elastic.worker
 
@@ -190,3 +194,37 @@ def test_the_roots_link_carries_a_part_of_a_stars(tree, cluster, worker):
             model.train_on_batch(NOISE[index, clock][None], np.zeros(1))
             job.served(strategy)
     assert 0 < in_tree <= (nbytes(ends) - before) / degree
+
+
+# What is refused.
+
+
+def test_a_strategy_without_a_tree(monkeypatch):
+    config = {
+        "cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]},
+        "task": {"type": "worker", "index": 0},
+    }
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    monkeypatch.delenv("TF_ELASTIC_TREE", raising=False)
+    with pytest.raises(TopologyError, match="TF_ELASTIC_TREE"):
+        strategies.ElasticTreeStrategy()
+    with pytest.raises(TopologyError, match="degree=1"):
+        strategies.ElasticTreeStrategy(topology="1")
+    with pytest.raises(ValueError, match="most_waiting=0"):
+        strategies.ElasticTreeStrategy(topology="2", most_waiting=0)
+    config["task"]["type"] = "ps"
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    with pytest.raises(ValueError, match="is a node of the tree"):
+        strategies.ElasticTreeStrategy(topology="2")
+
+
+def test_a_method_whose_rule_does_not_work_both_ways(monkeypatch):
+    trees.without_threads(monkeypatch)
+    nodes = trees.Nodes(made(1, "up_down"))
+    strategy = nodes.strategy(0)
+    try:
+        with pytest.raises(ValueError, match="works both ways.*Downpour"):
+            job.build(strategy, job.optimizer_of("downpour", 2))
+    finally:
+        strategy.leave()
+        nodes.close()
