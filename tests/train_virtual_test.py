@@ -130,3 +130,24 @@ def test_a_method_whose_steps_are_a_part_of_the_exchange(tmp_path):
     _, err = run(*admm, "--max_staleness=3", status=2)
     assert "a part of ADMM's center counts however old it is" in err
     assert "Choose another --optimizer" in err
+
+
+@pytest.mark.full
+def test_a_tree_that_was_stopped_goes_on_to_the_bit(tmp_path):
+    tree = (
+        *("--virtual_workers=4", "--tree=2", "--scheme=up_down"),
+        *("--periods=1,2", "--timing=1gbit", "--step_seconds=0.1"),
+        *("--steps_per_epoch=12", "--deterministic", "--jit_compile=false"),
+    )
+    out, err = run(*tree, "--epochs=2", "--model_dir=whole", cwd=tmp_path)
+    assert err == ""
+    assert "through the root" in out.split("Epoch 2/2")[1]
+    run(*tree, "--epochs=1", "--model_dir=parts", cwd=tmp_path)
+    run("--resume", "--epochs=2", "--model_dir=parts", cwd=tmp_path)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert read_history(parts) == read_history(whole)
+    weights = "backup/latest.weights.h5"
+    ours, theirs = arrays_of(parts / weights), arrays_of(whole / weights)
+    assert ours.keys() == theirs.keys()
+    for name, values in ours.items():
+        np.testing.assert_array_equal(values, theirs[name], err_msg=name)

@@ -32,7 +32,11 @@ def test_what_a_virtual_tree_is_made_with():
         "periods": (2, 5),
         "most_waiting": 4,
     }
+    assert found["communication_period"] == "2"
     assert tree_checks.arguments(parse("--virtual_workers=4")) == {}
+    assert parse(*VIRTUAL)["communication_period"] == "10"
+    found = parse(*VIRTUAL, "--periods=2,5", "--communication_period=3")
+    assert found["communication_period"] == "3"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ def replay(tree, timing, momentum, nesterov=True, steps=180, **options):
     [
         pytest.param(UNEVEN, SLOW, DELTA, 1, id="uneven-slow-momentum"),
         pytest.param(UNEVEN, FAULTY, DELTA, 4, id="uneven-faulty-momentum"),
-        pytest.param(DEEP, SLOW, 0.0, 1, id="deep-slow"),
+        pytest.param(
+            DEEP, SLOW, 0.0, 1, id="deep-slow", marks=pytest.mark.full
+        ),
         pytest.param(
             topology.tree(3, 2, topology.answered(1, 2)),
             SLOW,
@@ -148,7 +150,9 @@ def in_order(tree, rounds):
     return schedule, steps
 
 
-@pytest.mark.parametrize("momentum", [0.0, DELTA])
+@pytest.mark.parametrize(
+    "momentum", [pytest.param(0.0, marks=pytest.mark.full), DELTA]
+)
 @pytest.mark.parametrize(
     "scheme",
     [
@@ -226,6 +230,7 @@ def test_depth_one_answered_is_asynchronous_easgd():
     support.same(workers_of(model.trainable_variables), x)
 
 
+@pytest.mark.full
 def test_a_moving_rate_is_that_of_all_nodes():
     tree = topology.tree(2, 2, topology.up_down(1, 3))
     strategy = strategy_of(tree, SLOW)
@@ -304,6 +309,8 @@ def test_what_a_tree_came_to():
     assert above % size == below % size == 0
     assert strategy.staleness().sum() == totals.updates
     assert 0 < strategy.goodput <= 1
+    with pytest.raises(ValueError, match="without a `topology`"):
+        next(strategy.events())
 
 
 def test_weights_that_are_set_are_those_of_all():
@@ -354,3 +361,13 @@ def test_words_make_a_tree():
     assert made.root == "ps:0"
     assert made.up_period("worker:3") == 3
     assert made.up_period("ps:2") == 30
+
+
+def test_the_trees_periods_count(caplog):
+    strategy = strategies.VirtualClusterStrategy(
+        4, topology="2", periods=(2, 5)
+    )
+    with caplog.at_level("INFO", logger="absl"):
+        support.build(strategy, lambda: eamsgd(communication_period=3))
+    [told] = [r.getMessage() for r in caplog.records if "tree" in r.msg]
+    assert "each 2 local steps" in told and "communication_period is 3" in told

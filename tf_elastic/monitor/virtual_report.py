@@ -22,6 +22,7 @@ def of(model: keras.Model, batch_size: int | None) -> dict[str, Any]:
     return {
         "virtual": {
             **found,
+            "bytes_by_level": totals.bytes_by_level,
             "updates": totals.updates,
             "mean_staleness": totals.mean_staleness,
             "dropped": totals.dropped,
@@ -46,6 +47,8 @@ def rows(virtual: dict[str, Any]) -> list[tuple[str, str]]:
         for name in ("dropped", "restarts", "deaths")
         if virtual[name]
     )
+    above, *below = virtual["bytes_by_level"]
+    through = "".join(f", {size:,} below" for size in below)
     return [
         ("virtual time", f"{virtual['virtual_seconds']:,.6g} s: {shares}"),
         (
@@ -53,6 +56,7 @@ def rows(virtual: dict[str, Any]) -> list[tuple[str, str]]:
             f"{virtual['bytes']:,} bytes in {virtual['updates']:,} updates, "
             f"of staleness {virtual['mean_staleness']:.1f}",
         ),
+        *([("through the root", f"{above:,} bytes{through}")] if below else []),
         (
             "goodput",
             f"{virtual['goodput']:.1%}" + (f"; {lost}" if lost else ""),

@@ -51,6 +51,7 @@ def parse(argv: Sequence[str]) -> Settings:
     defaults.choose_strategy(settings)
     checks.check_choices(settings, given)
     checks.check_exchange(settings)
+    tree_checks.fill_in(settings)
     defaults.fill_in(settings, tasks.of_this_process(settings))
     checks.check_ranges(settings)
     checks.check_sequential(settings)

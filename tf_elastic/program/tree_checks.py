@@ -72,6 +72,17 @@ def arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
+def fill_in(settings: Settings) -> None:
+    """Sets the optimizer's period, which a tree's first one is.
+
+    Args:
+        settings: a value for each flag; changed.
+    """
+    if settings["communication_period"] is None:
+        first, *_ = arguments(settings).get("periods") or (None,)
+        settings["communication_period"] = first and str(first)
+
+
 def wanted_tree(settings: Settings) -> "WantedTree | None":
     """The tree that the flags ask for; None without --tree.
 

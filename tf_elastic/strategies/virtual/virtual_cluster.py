@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
 from tf_elastic.core import one_way
 from tf_elastic.core.topology import Scheme
@@ -193,6 +194,15 @@ class VirtualClusterStrategy(ElasticStrategy):
             if tree is not None and isinstance(timing, Timing):
                 period = workload.communication_period
                 made = tree.over([""] * num_workers, period)
+                own = sorted({made.up_period(leaf) for leaf in made.leaves})
+                if own != [period]:
+                    logging.info(
+                        "The tree's workers send each %s local steps, and the "
+                        "optimizer's communication_period is %d: the tree's "
+                        "counts.",
+                        " or ".join(map(str, own)),
+                        period,
+                    )
                 return TreeTimeline(
                     timing,
                     workload,

@@ -240,8 +240,9 @@ class VirtualClusterExtended(ElasticExtended):
         timeline = None if turns is None else turns.timeline
         if not isinstance(timeline, VirtualTimeline):
             raise ValueError(
-                "A virtual cluster can tell what has happened by a `Timing`. "
-                f"Received: timeline={timeline!r:.80}. Train by one."
+                "A virtual star can tell what has happened, by a `Timing`. "
+                f"Received: timeline={timeline!r:.80}. Train by one, without "
+                "a `topology`."
             )
         return events_of(
             timeline,

@@ -64,6 +64,11 @@ class Totals:
         self._reached = self._lost = 0
 
     @property
+    def bytes_by_level(self) -> list[int]:
+        """Through the center's links, and in a tree level by level below."""
+        return [self.bytes]
+
+    @property
     def goodput(self) -> float:
         """The share of local steps whose work has reached the center.
 

@@ -34,8 +34,7 @@ class TreeTotals(Totals):
     (2.0, [32, 128], 2)
 
     Attributes:
-        bytes_by_level: of points that have left, both ways: through the links
-            of the root, through those of the nodes below it, and so on.
+        bytes: of points that have left, through all links.
         not_sent: points that were lost before they left, since newer ones
             came, or the worker died.
         not_seen: points that were lost likewise after they had left.
@@ -44,10 +43,15 @@ class TreeTotals(Totals):
     def __init__(self, workload: Workload, nodes: Nodes) -> None:
         super().__init__(workload, nodes.num_workers)
         self._nodes = nodes
-        self.bytes_by_level = [0] * nodes.depth
+        self._by_level = [0] * nodes.depth
         self.not_sent = self.not_seen = 0
         # Of workers' points under way, by their rows.
         self._under_way: dict[int, tuple[int, int]] = {}
+
+    @property
+    def bytes_by_level(self) -> list[int]:
+        """Through the root's links, both ways, those below it, and so on."""
+        return list(self._by_level)
 
     def __call__(self, move: Move) -> None:
         """Adds one move."""
@@ -92,7 +96,7 @@ class TreeTotals(Totals):
             )
 
     def _add(self, level: int, size: int) -> None:
-        self.bytes_by_level[level] += size
+        self._by_level[level] += size
         self.bytes += size
 
 
