@@ -203,7 +203,8 @@ def report(args, kept):
         rate = best_rate(of_rates)
         rows = chosen[way] = of_rates[rate]
         size = 4 * network().count_params()
-        traffic = max(r["root_bytes"] / r["seconds"] for r in rows)
+        last = max(rows, key=lambda row: row["seconds"])
+        traffic = last["root_bytes"] / last["seconds"]
         traffic *= MESSAGE / size / 1e6
         cells = [time_to(rows, level) for level in LEVELS]
         texts = ["-" if c is None else f"{c:.1f}" for c in cells]
