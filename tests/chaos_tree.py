@@ -37,7 +37,6 @@ from tf_elastic.timeline import event_file
 
 LEAVES, NODES = 4, 3
 PERIODS = 5, 10
-_HALF_LIFE_S = 1.0  # between two looks
 
 
 def train():
@@ -162,7 +161,7 @@ def run(seconds, every_s=5.0, seed=0, least=0):
                 time.sleep(every_s * (0.5 + random.random()))
             all_follow()
             while (loss := root_loss(cluster)) is None:
-                time.sleep(_HALF_LIFE_S)
+                time.sleep(chaos.LOOK_S)
             report.losses.append(loss)
             pids.update(p.pid for p in cluster.processes())
         left = [pid for pid in pids if chaos.runs(pid)]

@@ -8,6 +8,7 @@ from tf_elastic.cluster.launch import cluster_tree
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.patience import Timeouts
+from tf_elastic.cluster.worker.upstream import DEFAULT_MOVE_S
 from tf_elastic.core import one_way
 from tf_elastic.core.topology import Scheme
 from tf_elastic.core.topology import Topology
@@ -111,7 +112,7 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
         scheme: str | Scheme | None = None,
         periods: Sequence[int] | None = None,
         most_waiting: int = one_way.DEFAULT_MOST_WAITING,
-        move_s: float = cluster_tree.DEFAULT_MOVE_S,
+        move_s: float = DEFAULT_MOVE_S,
         devices: Sequence[str] | None = None,
         timeouts: Timeouts | None = None,
         security: Security | None = None,

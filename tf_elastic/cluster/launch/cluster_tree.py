@@ -15,6 +15,7 @@ from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
 from tf_elastic.cluster.transport import addresses
+from tf_elastic.cluster.worker.upstream import DEFAULT_MOVE_S
 from tf_elastic.core import congestion
 from tf_elastic.core import one_way
 from tf_elastic.core import tree_of_workers
@@ -25,7 +26,6 @@ from tf_elastic.timeline import wanted_tree
 from tf_elastic.timeline.wanted_tree import WantedTree
 
 VARIABLE = "TF_ELASTIC_TREE"
-DEFAULT_MOVE_S = 60.0
 # The optimizers' own; nodes cannot know another.
 _PERIOD = 10
 # A node's number among the children of its parent, from here on; below are
