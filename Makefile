@@ -6,8 +6,9 @@
 #   make PYTHON=python3.12 test         chooses the Python of a new .venv
 
 PYTHON ?= python3
-# Processes that share the tests; 0 for none beside pytest's own.
-JOBS ?= 2
+# Processes that share the tests; 0 for none beside pytest's own. One more than
+# two cores, as many tests wait for processes that they have started.
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 # What `make train` runs on, and what the checks run on.
@@ -43,8 +44,9 @@ train: $(BASE)
 # Small matrices are quicker without threads, which would wait for each other.
 test test-all test-random coverage: export OPENBLAS_NUM_THREADS ?= 1
 
-# Where "auto" is left to choose it takes plain graphs: XLA is what the tests
-# of `jit_compile=True` have, and in `test-all` the others, too.
+# Graphs are run as they are traced, but in processes of their own: XLA is what
+# the tests of `jit_compile=True` have, and in `test-all` the others have it, too,
+# and what TensorFlow makes of graphs.
 test: $(DEV)
 	@$(PYTEST) -m "not full" --plain-graphs --hypothesis-profile=few $(ARGS)
 

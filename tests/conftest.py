@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from tests import drawing  # noqa: F401 (it registers the profiles)
+from tests import plain_graphs
 from tf_elastic import strategies
-from tf_elastic.optimizers import compiled
 
 gc.enable()
 NUM_DEVICES = 8
@@ -22,37 +22,53 @@ _LONGEST = {
     f"{name}_test": rank
     for rank, name in enumerate(
         (
+            "virtual_resume",
+            "multi_worker_mirrored",
             "conformance",
             "conformance_cluster",
-            "multi_worker_mirrored",
-            "train_cluster",
-            "elastic_multi_worker",
-            "train_run",
-            "worker_processes",
             "conformance_options",
-            "optimizers_exact",
-            "closing",
-            "golden",
-            "interleaving",
-            "worker_begins",
+            "train_run",
+            "elastic_multi_worker",
+            "train_cluster",
+            "worker_processes",
+            "virtual_training",
             "batches",
-            "delayed_gradient",
-            "untrained",
-            "momentum_controller",
-            "family_exact",
-            "compat",
-            "conformance_cluster_refused",
-            "conservation",
-            "chaos",
-            "cluster_processes",
-            "center_average",
-            "data_load",
-            "compiled_again",
-            "figures",
-            "cluster_local",
+            "cut_on_stagnation",
+            "device_tree",
+            "workers_per_device",
+            "golden",
+            "virtual_equal",
             "registry",
-            "user_rule",
+            "first_cut",
+            "layer_files",
+            "figures",
+            "virtual_methods",
+            "virtual_uses",
+            "figures_trained",
+            "delayed_gradient",
+            "optimizers_exact",
+            "cluster_faults",
             "several_optimizers",
+            "interleaving",
+            "closing",
+            "worker_begins",
+            "compat",
+            "momentum_controller",
+            "cluster_attack",
+            "cluster_exact",
+            "cluster_processes",
+            "data_load",
+            "family_exact",
+            "compiled_again",
+            "user_rule",
+            "conformance_cluster_refused",
+            "cluster_local",
+            "untrained",
+            "center_average",
+            "family_wire",
+            "cluster_local_socket",
+            "virtual_parts",
+            "scopes",
             "late_processes",
         )
     )
@@ -97,7 +113,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--plain-graphs",
         action="store_true",
-        help='XLA for jit_compile=True alone; "auto" is without',
+        help="graphs as they are traced; XLA for jit_compile=True alone",
     )
 
 
@@ -107,8 +123,7 @@ def pytest_configure(config):
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
     if config.getoption("plain_graphs"):
-        # To compile takes longer than most of what is tested.
-        compiled.can_compile = lambda device_type: False
+        plain_graphs.begin()
 
 
 def pytest_collection_modifyitems(items):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests import plain_graphs
 from tf_elastic import optimizers
 from tf_elastic import strategies
 from tf_elastic.callbacks import SharedEpochs
@@ -24,6 +25,7 @@ from tf_elastic.cluster.worker import patience
 
 gc.freeze()
 gc.enable()
+plain_graphs.as_asked()
 N, STEPS, WORKERS = 5, 60, 3
 SPLIT = 3  # the parameters are two variables, of 3 and of 2 numbers
 LEARNING_RATE, MOMENTUM, BETA = 0.05, 0.9, 0.9

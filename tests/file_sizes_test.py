@@ -1,13 +1,11 @@
 """No file of the package is long: one that is has more than one idea."""
 
-import pytest
-
 from tests import source_tree as tree
 
 MOST = 400
 
 
-@pytest.mark.parametrize("path", tree.package_files(), ids=tree.relative)
+@tree.of_each(tree.package_files())
 def test_a_file_is_short(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MOST, (

@@ -14,7 +14,7 @@ FILES = tree.package_files()
 PROGRAMS = sorted(tree.ROOT.glob("*.py"))
 BENCHMARKS = sorted((tree.ROOT / "benchmarks").glob("*.py"))
 
-by_file = pytest.mark.parametrize("path", FILES, ids=tree.relative)
+by_file = tree.of_each(FILES)
 
 
 def third_party(path):
@@ -81,9 +81,7 @@ def test_what_an_extra_brings_is_imported_where_it_is_used(path):
     assert not found & set(extras.EXTRAS), tree.relative(path)
 
 
-@pytest.mark.parametrize(
-    "path", [*FILES, *PROGRAMS, *BENCHMARKS], ids=tree.relative
-)
+@tree.of_each([*FILES, *PROGRAMS, *BENCHMARKS])
 def test_theory_is_called_by_its_subjects(path):
     """`theory.additive.simulate`, in whatever file of the subject it is."""
     if path in FILES and tree.layer_of_file(path) == "theory":
@@ -147,9 +145,7 @@ def is_private(name):
     )
 
 
-@pytest.mark.parametrize(
-    "path", [*FILES, *PROGRAMS, *BENCHMARKS], ids=tree.relative
-)
+@tree.of_each([*FILES, *PROGRAMS, *BENCHMARKS])
 def test_private_names_stay_in_compat(path):
     if tree.relative(path).startswith(f"{tree.PACKAGE}/compat/"):
         return
@@ -218,7 +214,7 @@ def test_imported_layers(source, layers, tmp_path, monkeypatch):
     assert tree.imported_layers(path) == layers
 
 
-@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
+@tree.of_each([*FILES, *PROGRAMS])
 def test_only_the_console_prints(path):
     if tree.relative(path) == tree.CONSOLE:
         return
@@ -258,7 +254,7 @@ def lines_that_may_wait(path):
     }
 
 
-@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=tree.relative)
+@tree.of_each([*FILES, *PROGRAMS])
 def test_third_party_imports_are_declared(path):
     """An extra is imported where it is used: who lacks it can train."""
     waits = lines_that_may_wait(path)

@@ -19,11 +19,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests import plain_graphs
 from tf_elastic import optimizers
 from tf_elastic import strategies
 
 gc.freeze()
 gc.enable()
+plain_graphs.as_asked()
 PEER_TIMEOUT_S = 10
 STARTUP_TIMEOUT_S = 300
 

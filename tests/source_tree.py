@@ -73,6 +73,28 @@ def test_support_files():
     return sorted(set((ROOT / "tests").rglob("*.py")) - set(test_files()))
 
 
+def of_each(paths):
+    """Makes a check of one file a test of many, which tells of all at once.
+
+    One test, as thousands of short ones would take longer than all checks.
+    """
+
+    def decorate(check):
+        def test():
+            wrong = []
+            for path in paths:
+                try:
+                    check(path)
+                except AssertionError as error:
+                    wrong.append(f"{relative(path)}: {error}")
+            assert paths and not wrong, "\n\n".join(wrong)
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return decorate
+
+
 def layer_of_file(path):
     """The layer that a module of the package is in; `PACKAGE` for the root."""
     first = path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")

@@ -246,8 +246,18 @@ def test_the_fastest_of_a_round(methods):
     assert beside.seen >= {"collect", "restart", "drop"}
 
 
-@pytest.mark.parametrize("tau", [1, 3])
-@pytest.mark.parametrize("timing", TIMINGS)
+@pytest.mark.parametrize(
+    ("timing", "tau"),
+    [
+        ("instant", 1),
+        ("faulty", 1),
+        ("faulty", 3),
+        *(
+            pytest.param(*case, marks=pytest.mark.full)
+            for case in (("instant", 3), ("slow", 1), ("slow", 3))
+        ),
+    ],
+)
 def test_steps_that_are_a_part_of_the_exchange(timing, tau):
     """A part of ADMM's center counts however late it comes."""
     beside = trained_beside(TIMINGS[timing], None, admm(tau), max_lag=2.0)
