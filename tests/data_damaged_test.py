@@ -284,6 +284,7 @@ def test_the_program_tells_it(folder):
     overwrite(folder / TEST)
     settings = {
         "dataset": "cifar10",
+        "variant": None,
         "data_dir": str(folder.parents[1]),
         "download": False,
         "workers": 1,
