@@ -304,6 +304,18 @@ class Worker:
         points = self.model.optimizer.worker_points()
         return np.concatenate(points, axis=1).tolist()
 
+    def set_rate(self, rate):
+        """As a callback of this process alone would."""
+        self.model.optimizer.learning_rate = rate
+
+    def stop(self):
+        """The same."""
+        self.model.stop_training = True
+
+    def rate_and_stop(self):
+        rate = float(self.model.optimizer.learning_rate.numpy())
+        return [rate, self.model.stop_training]
+
     def fit(self, steps):
         """Stock `fit`, as quickly as it goes; the worker's point after it."""
         worker = self.strategy.worker_index

@@ -150,6 +150,16 @@ WRONG = [
     ("--local_workers=0", ["--local_workers must be at least 1"]),
     ("--local_workers=2 --local_ps=0", ["--local_ps must be at least 1"]),
     ("--local_workers=two", ["local_workers", "two"]),
+    ("--local_workers=2 --group_size=0", ["--group_size must be at least 1"]),
+    (
+        "--local_workers=5 --group_size=2",
+        ["multiple of --group_size", "Take --local_workers=6"],
+    ),
+    (
+        "--local_workers=4 --group_size=2 --status",
+        ["--status has no effect", "tf_elastic.timeline status"],
+    ),
+    ("--group_size=2", ["--group_size has no effect"]),
     ("--local_workers=2 --protocol=late", ["overlapped|blocking|synchronous"]),
     ("--local_workers=2 --compression=zip", ["none|bfloat16|int8"]),
     (
@@ -674,6 +684,7 @@ ALONE = [
     {"optimizer": "easgd", "moving_rate": 0.1},
     {"protocol": "blocking"},
     {"protocol": "synchronous"},
+    {"local_workers": 4, "group_size": 2},
     {
         "optimizer": "moving_average_sgd",
         "averaging_rate": 0.2,

@@ -111,7 +111,14 @@ class SharedEpochs(keras.callbacks.Callback):
         """Lets training go on, unless somebody else has stopped it."""
         if isinstance(self.model.stop_training, _EpochIsOver):
             self.model.stop_training = False
+        group = self.model.distribute_strategy.extended.group
+        [is_stopped] = group.agreed([bool(self.model.stop_training)])
+        if is_stopped:
+            self.model.stop_training = True
 
     def _samples(self) -> tuple[int, int]:
+        """As the leader of a group knows them, so that all decide alike."""
         strategy: ElasticMultiWorkerStrategy = self.model.distribute_strategy
-        return strategy.samples_trained()
+        total, own = strategy.samples_trained()
+        total, own = strategy.extended.group.agreed([total, own])
+        return total, own

@@ -15,8 +15,12 @@ from tf_elastic.compat.checkpoints import restored_from
 from tf_elastic.compat.checkpoints import tell_what_is_restored
 from tf_elastic.compat.collectives import MultiWorkerExtended
 from tf_elastic.compat.collectives import NestedLauncher
+from tf_elastic.compat.collectives import abort_collectives
 from tf_elastic.compat.collectives import configure_coordination
 from tf_elastic.compat.collectives import nest_collectives
+from tf_elastic.compat.collectives import peer_answers
+from tf_elastic.compat.collectives import sum_on_devices
+from tf_elastic.compat.collectives import sum_on_hosts
 from tf_elastic.compat.contexts import MirroredExtended
 from tf_elastic.compat.contexts import MirroredVariable
 from tf_elastic.compat.contexts import SyncOnReadVariable
@@ -71,6 +75,7 @@ __all__ = [
     "SyncOnReadVariable",
     "Trackable",
     "UntunedDistributedDataset",
+    "abort_collectives",
     "at_end_of",
     "build_by_specification",
     "canonical_device",
@@ -105,12 +110,15 @@ __all__ = [
     "nest_collectives",
     "own_variable",
     "part_spec",
+    "peer_answers",
     "per_replica",
     "restored_from",
     "select_replica",
     "share_backups",
     "slice_rows",
     "split_rows",
+    "sum_on_devices",
+    "sum_on_hosts",
     "supported",
     "tape_is_active",
     "tell_what_is_restored",

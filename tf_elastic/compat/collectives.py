@@ -1,5 +1,6 @@
 """Collectives and the coordination of several processes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -105,3 +106,69 @@ def configure_coordination(
             if job in spec.jobs
         ],
     )
+
+
+def sum_on_hosts(extended: MultiWorkerExtended, value: tf.Tensor) -> tf.Tensor:
+    """The sum of what all processes have, on all; eager or in a graph.
+
+    All of them ask for the same sums in the same order.
+
+    Relies on `_host_cross_device_ops`, which has `_launchers`, one for this
+    process' host, and on their `all_reduce`.
+
+    Args:
+        extended: of their strategy.
+        value: of the same shape and dtype in each; bfloat16, half, float,
+            double, int32 or int64, and not empty.
+    """
+    [launcher] = extended._host_cross_device_ops._launchers
+    return launcher.all_reduce(value)
+
+
+def sum_on_devices(
+    extended: MultiWorkerExtended, values: Sequence[Any]
+) -> list[Any]:
+    """Sums over the devices of all processes, in cross-replica context.
+
+    Relies on `_cross_device_ops`.
+
+    Args:
+        extended: of their strategy.
+        values: per-replica tensors or `IndexedSlices`.
+    """
+    return extended._cross_device_ops.batch_reduce(
+        tf.distribute.ReduceOp.SUM, [(value, value) for value in values]
+    )
+
+
+def peer_answers(task: int, timeout_s: float) -> bool:
+    """Whether another process of the collectives is there, and the same one.
+
+    Relies on `Context.check_collective_ops_peer_health`.
+
+    Args:
+        task: of the job `worker`.
+        timeout_s: how long it may take to answer.
+    """
+    try:
+        tf_context.context().check_collective_ops_peer_health(
+            f"/job:worker/replica:0/task:{task}", int(1000 * timeout_s)
+        )
+    except (
+        tf.errors.UnavailableError,  # it is not there
+        tf.errors.FailedPreconditionError,  # another one is in its place
+        tf.errors.DeadlineExceededError,
+    ):
+        return False
+    return True
+
+
+def abort_collectives(message: str) -> None:
+    """Ends all collectives, under way or to come, with UnavailableError.
+
+    Relies on `Context.abort_collective_ops`.
+
+    Args:
+        message: of the error.
+    """
+    tf_context.context().abort_collective_ops(tf.errors.UNAVAILABLE, message)

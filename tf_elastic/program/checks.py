@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tf_elastic import extras
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
+from tf_elastic.program import group_checks
 from tf_elastic.program import known_methods
 from tf_elastic.program import rate_cuts
 from tf_elastic.program import run_folder
@@ -109,6 +110,7 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             _LOCAL,
             "only --local_workers starts processes. Leave it out",
         )
+    reasons |= group_checks.without_effect(settings)
     reasons |= tree_checks.without_effect(settings)
     return reasons | virtual_checks.without_effect(settings)
 
@@ -213,6 +215,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("most_waiting", lambda v: v >= 1, "at least 1"),
     ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
+    ("group_size", lambda v: v >= 1, "at least 1"),
     ("max_lag", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("step_seconds", lambda v: 0 < v < float("inf"), "finite, above 0"),
     ("timing_seed", lambda v: 0 <= v < 2**31, "from 0 to 2**31 - 1"),
@@ -268,6 +271,7 @@ def check_ranges(settings: Settings) -> None:
             "exchange at every step), or none. Received: "
             f"--communication_period={period}. The default is 10."
         )
+    group_checks.check(settings)
     rate_cuts.check(settings)
     _check_average(settings)
     every = settings["gradient_accumulation_steps"]

@@ -28,6 +28,7 @@ def epochs_done(
     """
     strategy.extended.hear_of_others()
     samples, _ = strategy.samples_trained()
+    [samples] = strategy.extended.group.agreed([samples])
     return int(min(samples // _samples_per_epoch(settings), settings["epochs"]))
 
 

@@ -151,4 +151,5 @@ def _make_cluster_strategy(settings: Settings) -> "tf.distribute.Strategy":
             max_lag=settings["max_lag"] or None,
             events=settings["events"],
             security=security,
+            workers_per_group=settings["group_size"],
         )

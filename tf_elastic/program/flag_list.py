@@ -91,6 +91,12 @@ GROUPS: dict[str, list[Flag]] = {
             "Center servers of the cluster that --local_workers starts.",
         ),
         Flag(
+            "group_size", "integer", 1,
+            "Processes that are one worker together: they take each step "
+            "together, and the first of them exchanges with the center. "
+            "--local_workers counts processes.",
+        ),
+        Flag(
             "local_evaluator", "switch", False,
             "Start a process too that evaluates the center all the time and "
             "keeps the best model, in --model_dir.",

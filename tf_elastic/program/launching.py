@@ -43,6 +43,7 @@ def launch(settings: Settings, program: str) -> int:
     folder = settings["model_dir"] or tempfile.mkdtemp(prefix="tf_elastic-")
     log_dir = os.path.join(folder, run_folder.LOGS)
     mirrored = settings["strategy"] == "multi_worker_mirrored"
+    in_groups = settings["group_size"] > 1
     command = [sys.executable, os.path.abspath(program), *_flags(settings)]
     tree = tree_run.local(settings)
     centers = settings["local_ps"] * tree_run.num_nodes(tree)
@@ -60,7 +61,8 @@ def launch(settings: Settings, program: str) -> int:
             else None
         ),
         restart_workers=settings["restart_workers"],
-        isolate_network=mirrored,
+        workers_per_group=settings["group_size"],
+        isolate_network=mirrored or in_groups,
         trusted_network=settings["trusted_network"],
         output=board,
     )

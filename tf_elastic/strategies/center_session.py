@@ -17,15 +17,18 @@ from tf_elastic.cluster.worker.exchanger import Exchanger
 from tf_elastic.cluster.worker.moved import Moved
 from tf_elastic.cluster.worker.reliable_push import Moment
 from tf_elastic.core import protocols
+from tf_elastic.strategies import session_end
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.chiefs_word import ChiefsWord
 from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.host_calls import ANSWER
 from tf_elastic.strategies.host_calls import HostCalls
 from tf_elastic.strategies.host_calls import TracedStep
 from tf_elastic.strategies.host_calls import kind_of
 from tf_elastic.strategies.step_times import StepTimer
 from tf_elastic.strategies.step_times import time_after
 from tf_elastic.strategies.worker_clock import WorkerClock
+from tf_elastic.strategies.worker_group import Alone
 
 # Reads that follow each other within this time, with no training in between,
 # are of one center: a file that is being saved, say.
@@ -45,6 +48,8 @@ class CenterSession:
         trains: whether this process is a worker.
         samples: the variable that counts those which the process trains on.
         timer: is told how long exchanges take.
+        group: the processes that are this worker together; of one that does
+            not lead, `trains` is False.
     """
 
     _calls = HostCalls
@@ -55,8 +60,10 @@ class CenterSession:
         trains: bool,
         samples: tf.Variable,
         timer: StepTimer,
+        group: Alone | None = None,
     ) -> None:
         self.client = client
+        self.group = group or Alone()
         self.chiefs_word = ChiefsWord(client)
         self.exchange: CenterExchange | None = None
         self.exchanger: Exchanger | None = None
@@ -79,6 +86,13 @@ class CenterSession:
         """Takes the first exchange of its optimizer."""
         self.exchange, self.clock = exchange, clock
         if not tf.executing_eagerly():
+            if self.group.size > 1:
+                raise RuntimeError(
+                    "A group of processes begins together, with a step whose "
+                    "optimizer is built. Received: one that its first step "
+                    "builds. Call `optimizer.build(model.trainable_variables)` "
+                    "in the strategy's scope before."
+                )
             # The first step is being traced, from its middle on: there is no
             # later chance.
             with tf.init_scope():
@@ -110,13 +124,13 @@ class CenterSession:
         In a graph, only when it runs: all of it is traced by then.
         """
         exchange = self.exchange
-        outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes, tf.int64]
 
         def begin() -> None:
-            kind, _, rate, *arrays, steps = tf.numpy_function(
+            kind, _, rate, steps, *arrays = self.group.ask(
                 functools.partial(self._calls(self).begin, step),
                 [self.clock.steps(), self.clock.rate(), *exchange.points()],
-                outputs,
+                [*ANSWER, tf.int64],
+                exchange.dtypes,
             )
             exchange.begin(kind, arrays)
             self.clock.take_rate(rate)
@@ -136,7 +150,6 @@ class CenterSession:
         then: Callable[[], None],
     ) -> None:
         """Exchanges if `due`; see `ElasticMultiWorkerExtended.exchange_if`."""
-        outputs = [tf.int32, tf.float64, tf.float64, *exchange.dtypes]
         samples = self._samples.read_value()
         protocol = exchange.protocol
         if protocol.answers_later:
@@ -149,8 +162,8 @@ class CenterSession:
         calls = HostCalls(self, exchange.at_rest)
 
         def ordered(function: Callable, *inputs: Any) -> Any:
-            kind, moving_rate, rate, *arrays = tf.numpy_function(
-                function, [*moment, *inputs], outputs
+            kind, moving_rate, rate, *arrays = self.group.ask(
+                function, [*moment, *inputs], ANSWER, exchange.dtypes
             )
             self.clock.take_rate(rate)
             return kind, tf.ensure_shape(moving_rate, ()), arrays
@@ -172,7 +185,7 @@ class CenterSession:
                     elif kind == protocols.SEND:
                         sent = [*moment, *made]
                         exchange.sent(
-                            tf.numpy_function(calls.send, sent, tf.bool)
+                            *self.group.ask(calls.send, sent, [tf.bool])
                         )
                         self._left_at.assign(now)
 
@@ -185,7 +198,7 @@ class CenterSession:
             brought = exchange.step(clock, arrays)
 
             def bring() -> None:
-                tf.numpy_function(calls.push, [*moment, *brought], [])
+                self.group.ask(calls.push, [*moment, *brought], [])
 
             tf.cond(exchange.ends(clock), bring, lambda: None)
 
@@ -196,10 +209,22 @@ class CenterSession:
                     admm()
                 else:
                     by_protocol()
+                self._follow_leader(calls)
             self._timer.exchange_took(begin, time_after(exchange.results()))
             then()
 
         tf.cond(due, run, lambda: None)
+
+    def _follow_leader(self, calls: HostCalls) -> None:
+        """All of a group go on at its leader's rate, or stop with it."""
+        if self.group.size == 1:
+            return
+        rate, is_stopped = self.group.ask(
+            calls.leads, [self.clock.rate()], [tf.float64, tf.bool]
+        )
+        if not self.group.is_leader:
+            self.clock.take_rate(rate)
+            tf.numpy_function(calls.follows, [is_stopped], [])
 
     def refresh_center(self, exchange: CenterExchange) -> None:
         """Reads the center into this process' copies of it."""
@@ -222,6 +247,9 @@ class CenterSession:
         there = self.hear_of_others()
         if self._trains and (self.exchange.joins_at_once or not there):
             self.join()
+        if not self.group.is_leader and bool(self._is_fresh.numpy()):
+            # Something to look at; how it begins the leader says.
+            self.client.greet(self.exchange.layout)
 
     def hear_of_others(self) -> bool:
         """Waits for the center, if this worker has not joined yet.
@@ -234,8 +262,11 @@ class CenterSession:
         return self.client.greet(self.exchange.layout)
 
     def join(self) -> None:
-        """Joins, in eager code; a worker that is elsewhere moves there."""
-        if self.exchanger is not None:
+        """Joins, in eager code; a worker that is elsewhere moves there.
+
+        Of a group its leader does; the others move when the first step begins.
+        """
+        if self.exchanger is not None or not self.group.is_leader:
             return
         exchange = self.exchange
         moved = self.enter([tensor.numpy() for tensor in exchange.points()])
@@ -318,7 +349,8 @@ class CenterSession:
             closing: whether there is one exchange more.
             at_rest: runs of what the last step has not trained.
         """
-        if self.exchanger is None:
+        is_fresh = self.group.size > 1 and bool(self._is_fresh.numpy())
+        if is_fresh or (self.exchanger is None and self.group.is_leader):
             return
         clock = tf.cast(clock, tf.int64)
         moment = Moment(
@@ -327,20 +359,8 @@ class CenterSession:
             self.exchange.numbers(clock).numpy(),
             at_rest,
         )
-        self.exchanger.ends(moment)
         self.client.barrier_s = min(_CLOSING_S, self.client.barrier_s)
-        if self.exchanger.in_flight:
-            self._follow_now(self.exchanger.collect(moment))
-        left = []
-        is_late = self.exchanger.in_flight
-        if closing and self.exchanger.has_something(moment) and not is_late:
-            left = [tensor.numpy() for tensor in self.exchange.left_over()]
-        if left and self.exchange.takes_steps:
-            self.exchanger.push(moment, left)
-        elif left:
-            self.exchange.sent(tf.constant(True))
-            values = HostCalls(self).laid_out(left)
-            self._follow_now(self.exchanger.now(moment, values))
+        session_end.bring_what_is_left(self, moment, closing)
         self.client.barrier_s = self.client.timeouts.barrier_s
         self.client.trains = False
         self.client.signal()
@@ -355,14 +375,6 @@ class CenterSession:
                 _CLOSING_S,
                 ", ".join(map(str, late)),
             )
-
-    def _follow_now(self, moved: Moved) -> None:
-        """Does what an exchange has come to, in eager code."""
-        kind, moving_rate, rate, *arrays = map(
-            tf.constant, HostCalls(self).outputs(moved)
-        )
-        self.exchange.follow(kind, moving_rate, arrays)
-        self.clock.take_rate(rate)
 
     def stop(self, finished: bool) -> None:
         """Leaves the center. Never raises."""

@@ -57,7 +57,7 @@ class ChiefsWord:
         told = self._told_rate()
         before = self._script_rate if told is None else told
         is_new = math.isfinite(rate) and rate != before
-        if is_new or word.stop != self._is_stopped:
+        if is_new or word.stop != self.is_stopped:
             self._instruct(rate if is_new else told)
 
     def fit_ends(self) -> None:
@@ -65,7 +65,7 @@ class ChiefsWord:
         if self._between_fits:
             return
         self._between_fits = True
-        if self._client.is_chief and self._client.joined and self._is_stopped:
+        if self._client.is_chief and self._client.joined and self.is_stopped:
             if not self._client.instruction.stop:
                 self._instruct(self._told_rate())
 
@@ -93,7 +93,7 @@ class ChiefsWord:
         if instead_of is not None and not math.isfinite(instead_of):
             instead_of = None
         self._client.instruct(
-            self._is_stopped, rate, None if rate is None else instead_of
+            self.is_stopped, rate, None if rate is None else instead_of
         )
         self._rate_heard = self._client.instruction.number
 
@@ -104,9 +104,16 @@ class ChiefsWord:
             return
         self._stop_heard = word.number
         if word.stop:
+            self.stop()
+
+    def stop(self) -> None:
+        """Stops the training of the model here, if it is known."""
+        model = self._model() if self._model is not None else None
+        if model is not None:
             model.stop_training = True
 
     @property
-    def _is_stopped(self) -> bool:
+    def is_stopped(self) -> bool:
+        """Whether the training here is stopped."""
         model = self._model() if self._model is not None else None
         return getattr(model, "stop_training", False) is True

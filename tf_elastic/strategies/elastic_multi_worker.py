@@ -6,6 +6,7 @@ from typing import Any
 
 from tf_elastic import theory
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
+from tf_elastic.cluster.launch.configuration import of_groups
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import codec
 from tf_elastic.cluster.worker import exchanger
@@ -18,6 +19,9 @@ from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.multi_worker_extended import (
     ElasticMultiWorkerExtended,
 )
+from tf_elastic.strategies.worker_group import Alone
+from tf_elastic.strategies.worker_group import WorkerGroup
+from tf_elastic.strategies.worker_group import check_groups
 
 # What the devices of a process may be to each other.
 INSIDE = ("mirrored", "elastic")
@@ -90,6 +94,13 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         outer_period: local steps between two exchanges of the local center
             with the cluster's, a multiple of `communication_period`. None for
             10 times that.
+        workers_per_group: how many processes are one elastic worker together:
+            workers 0 to n - 1 of `TF_CONFIG`, the next n, and so on. Those of
+            a group take each step together, as under
+            `MultiWorkerMirroredStrategy`, and their first exchanges for all.
+            Each starts a TensorFlow server at its own address.
+        peer_timeout_s: how long a process of a group may be silent, in
+            seconds, before the training of the others ends with an error.
 
     Raises:
         ClusterConfigurationError: `TF_CONFIG` is missing or wrong.
@@ -133,6 +144,8 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         inside: str = "mirrored",
         order: str | None = None,
         outer_period: int | None = None,
+        workers_per_group: int = 1,
+        peer_timeout_s: float = 60.0,
     ) -> None:
         lateness.check_max_lag(max_lag)
         _check_inside(inside, order, outer_period)
@@ -166,7 +179,20 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 f"{self.configuration.task}. Start it by `python -m "
                 "tf_elastic.cluster.ps`."
             )
+        group = Alone()
+        if workers_per_group != 1:
+            check_groups(workers_per_group, inside, devices)
+            alone = self.configuration
+            self.configuration = of_groups(alone, workers_per_group)
+            if alone.worker_index is not None:
+                group = WorkerGroup(
+                    alone,
+                    workers_per_group,
+                    peer_timeout_s,
+                    (timeouts or Timeouts()).join_s,
+                )
         settings = {
+            "group": group,
             "protocol": protocol,
             "compression": compression,
             "devices": devices,
@@ -188,13 +214,14 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
 
     @property
     def worker_index(self) -> int | None:
-        """Which worker this process is; None if it only looks on."""
-        return self.configuration.worker_index
+        """Which worker of `TF_CONFIG` this is; None if it only looks on."""
+        group, index = self.extended.group, self.configuration.worker_index
+        return None if index is None else index * group.size + group.member
 
     @property
     def is_chief(self) -> bool:
         """Whether this process is the one that writes files."""
-        return self.configuration.is_chief
+        return self.extended.is_chief
 
     def run(
         self,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tensorflow as tf
 
 from tf_elastic.cluster.worker.moved import NOTHING
 from tf_elastic.cluster.worker.moved import PULL
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # What a graph gives and gets: arrays, and scalars of NumPy.
 Value = np.ndarray | np.generic
 Outputs = list[Value]
+
+# The scalars of an answer: what to do, alpha, a learning rate.
+ANSWER = (tf.int32, tf.float64, tf.float64)
 
 # What a worker may be told here beside: that it is at the center.
 _SHOW = 4
@@ -53,17 +57,26 @@ class HostCalls:
         rate: np.float64,
         *points: np.ndarray,
     ) -> Outputs:
-        """Begins at the center, for the first training step."""
+        """Begins at the center, for the first training step.
+
+        Returns:
+            Four scalars, the last one being the worker's clock, and arrays.
+        """
         if self._session not in step.trained_by:
             nothing = [np.int32(NOTHING), np.float64(0.0)]
-            return [*nothing, np.float64(np.nan), *self._empty(), np.int64(0)]
+            return [*nothing, np.float64(np.nan), np.int64(0), *self._empty()]
         if self._session.exchanger is None:
             moved = self._session.enter(points)
         else:
             moved = self._session.exchanger.begin(Moment(int(clock), 0))
             moved = moved._replace(kind=kind_of(points, moved.arrays))
+        if self._session.group.size > 1:
+            # The others of the group may be elsewhere.
+            moved = moved._replace(kind=RESTART)
         self._session.chiefs_word.begins(rate)
-        return [*self.outputs(moved), np.int64(self._session.client.clock)]
+        kind, moving_rate, told, *arrays = self.outputs(moved)
+        clock = np.int64(self._session.client.clock)
+        return [kind, moving_rate, told, clock, *arrays]
 
     # Calls of an exchange that is due. They are given when it is, see `_at`,
     # and then arrays.
@@ -81,14 +94,14 @@ class HostCalls:
         moment, _ = self._heard(inputs)
         return self.outputs(self._session.exchanger.collect(moment))
 
-    def send(self, *inputs: Value) -> np.bool_:
+    def send(self, *inputs: Value) -> Outputs:
         """Lets a message leave; whether it does."""
         moment, values = self._at(*inputs)
         live = self._session.exchanger
         if live.in_flight or not live.has_something(moment):
-            return np.False_
+            return [np.False_]
         live.send(moment, self.laid_out(values))
-        return np.True_
+        return [np.True_]
 
     def read_points(self, *inputs: Value) -> Outputs:
         """Reads where to go on from."""
@@ -98,6 +111,20 @@ class HostCalls:
     def push(self, *inputs: Value) -> Outputs:
         """Brings differences; nothing comes back."""
         self._session.exchanger.push(*self._at(*inputs))
+        return []
+
+    # What the leader of a group does, the others do.
+
+    def leads(self, rate: np.float64) -> Outputs:
+        """The leader's learning rate, and whether its training is stopped."""
+        self._session.group.trains(True)
+        return [rate, np.bool_(self._session.chiefs_word.is_stopped)]
+
+    def follows(self, is_stopped: np.bool_) -> Outputs:
+        """Stops training if the leader's is."""
+        self._session.group.trains(True)
+        if is_stopped:
+            self._session.chiefs_word.stop()
         return []
 
     def _at(

@@ -17,7 +17,6 @@ from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.strategy_interface import Gradient
-from tf_elastic.strategies import device_gradients
 from tf_elastic.strategies import leaving
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchanges import CenterExchanges
@@ -28,6 +27,7 @@ from tf_elastic.strategies.host_calls import TracedStep
 from tf_elastic.strategies.optimizer_sessions import OptimizerSessions
 from tf_elastic.strategies.step import Step
 from tf_elastic.strategies.worker_clock import WorkerClock
+from tf_elastic.strategies.worker_group import Alone
 from tf_elastic.timeline import event_file
 
 
@@ -49,8 +49,10 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         closing: bool,
         max_lag: float | None,
         events: str | None,
+        group: Alone | None = None,
     ) -> None:
-        super().__init__(container_strategy, devices)
+        self.group = group or Alone()
+        super().__init__(container_strategy, self.group.devices or devices)
         self._closing = closing
         self._max_lag = max_lag
         self.configuration = configuration
@@ -74,18 +76,26 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def _new_session(self, group: int) -> CenterSession:
         configuration = self.configuration
+        leads = self.group.is_leader
         client = CenterClient(
             configuration.centers,
-            configuration.worker_index,
-            configuration.is_chief,
+            configuration.worker_index if leads else None,
+            self.is_chief,
             configuration.num_workers,
             *self._client_settings,
             group=group,
             max_lag=self._max_lag,
             around=Surroundings(events=self._events),
         )
-        trains = configuration.worker_index is not None
-        return CenterSession(client, trains, self._samples, self.timer)
+        trains = configuration.worker_index is not None and leads
+        return CenterSession(
+            client, trains, self._samples, self.timer, self.group
+        )
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.configuration.is_chief and self.group.is_leader
 
     @property
     def sessions(self) -> list[CenterSession]:
@@ -141,24 +151,25 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Undoes Keras' division of the loss by the number of replicas.
 
         Gradients of several devices are summed, each being of a mean over its
-        slice of the batch.
+        slice of the batch, and so are those of a group's processes.
         """
         replicas = self._num_replicas_in_sync
-        return 1.0 / (replicas * compat.loss_scale_of(replicas))
+        summed = replicas * self.group.size
+        return 1.0 / (summed * compat.loss_scale_of(replicas))
 
     def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
         """The gradients of this process' worker: summed over its devices."""
         self._check_trains()
-        if self._num_replicas_in_sync == 1:
-            return list(grads)
-        return device_gradients.summed(grads)
+        return self.group.summed(grads)
 
     def takes_step(self) -> None:
         """All devices take the worker's step, also one without rows."""
 
     def first_seed_number(self) -> int:
         """Every device of every worker draws its own random numbers."""
-        return (self.configuration.worker_index or 0) * len(self._devices)
+        index = self.configuration.worker_index or 0
+        process = index * self.group.size + self.group.member
+        return process * len(self._devices)
 
     def follow_clock(self, stepper: keras.optimizers.Optimizer) -> None:
         """Notes the optimizer whose clock counts the local steps."""
@@ -263,7 +274,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         session = self._optimizers.session_of(exchange)
         self._step.trained_by.add(session)
         if self._rows is not None:  # Once, whatever the optimizers are.
-            self._samples.assign_add(self._rows)
+            self._samples.assign_add(self._rows * self.group.size)
             self._rows = None
         session.step_ended()
         super().step_ended(exchange)
@@ -286,7 +297,8 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         """Inside, all devices take a step on a batch; counts its samples."""
         rows = step.num_rows()
         self._step = TracedStep()
-        self._begin_if_fresh(self._step)
+        if self.group.size == 1 or not step.only_looks:
+            self._begin_if_fresh(self._step)
         self._rows = rows
         try:
             with super().step_on(step):
@@ -333,23 +345,18 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     ) -> None:
         """Training is over for now: the center gets what it has not yet.
 
-        What is on its way is waited for, then there is one exchange more; both
-        have the deadline of an exchange. The chief then waits a while for
-        those that are at their ends, too, since it saves.
-
-        Args:
-            exchange: what `make_exchange` returned.
-            clock: the worker's local steps.
-            count: exchanges before.
+        Each exchange has its deadline. The chief then waits a while for those
+        that are at their ends, too, since it saves. For arguments see
+        `exchange_if`.
         """
         del count
         self.fit_ends()
         session = self._optimizers.session_of(exchange)
         is_last = exchange.whole is session.exchange.whole
-        if session.exchanger is None or not is_last:
+        if not is_last:
             return
         session.close(clock, self._closing, exchange.at_rest)
-        if self.configuration.is_chief:
+        if self.is_chief and session.exchanger is not None:
             session.wait_for_others()
             self._optimizers.look()
 
@@ -388,5 +395,6 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def stop(self, finished: bool) -> None:
         """Leaves the center. Never raises."""
+        self.group.end()
         for session in self.sessions:
             session.stop(finished)

@@ -49,6 +49,11 @@ class Step:
         self._has_lent = False
         self._graph = compat.default_graph()
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether it is known to train nothing: it evaluates or predicts."""
+        return self._is_keras and not self.trains
+
     def is_of_this_graph(self) -> bool:
         """Whether what is built now is in the step's graph, in no branch."""
         return compat.default_graph() is self._graph

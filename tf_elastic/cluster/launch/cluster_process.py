@@ -30,6 +30,7 @@ class ClusterProcess:
         listening_s: when a center was first seen to listen.
         exit_codes: of the starts that have ended; -9 means signal 9.
         restarts: how often it was started again because it had died.
+        peers: the others of its group, without which it cannot go on.
     """
 
     role: str
@@ -45,6 +46,10 @@ class ClusterProcess:
     restarts: int = 0
     again_at: float | None = None  # on the monotonic clock
     ended: bool = False  # and nobody will start it again
+    peers: list["ClusterProcess"] = dataclasses.field(
+        default_factory=list, repr=False
+    )
+    died_s: float = 0.0  # as `started_s`
 
     @property
     def name(self) -> str:
@@ -64,6 +69,14 @@ class ClusterProcess:
     def is_alive(self) -> bool:
         """Whether it runs, as far as has been seen."""
         return len(self.exit_codes) < len(self.started_s)
+
+    @property
+    def waits_for_peers(self) -> bool:
+        """Whether some of its group, from before its death, are still there."""
+        return any(
+            peer.is_alive and peer.started_s[-1] < self.died_s
+            for peer in self.peers
+        )
 
     def report(self) -> dict[str, Any]:
         """What became of it, ready for JSON."""

@@ -193,6 +193,53 @@ class ClusterConfiguration:
         )
 
 
+def members_of_group(
+    configuration: ClusterConfiguration, size: int
+) -> tuple[str, ...]:
+    """The addresses of the workers that are one with this one, its own too.
+
+    Args:
+        configuration: of a worker.
+        size: of each group.
+    """
+    begin = configuration.index // size * size
+    return configuration.workers[begin : begin + size]
+
+
+def of_groups(
+    configuration: ClusterConfiguration, size: int
+) -> ClusterConfiguration:
+    """The cluster as its centers see it, a group of workers being one.
+
+    A group goes by its leader's address, the first member's.
+
+    Args:
+        configuration: with all processes.
+        size: of each group; 1 gives the same back.
+
+    Raises:
+        ClusterConfigurationError: workers are left over.
+
+    Example:
+
+    >>> c = ClusterConfiguration(("a:1", "b:1"), ("c:2",), (), "worker", 1)
+    >>> of_groups(c, 2).workers, of_groups(c, 2).task
+    (('a:1',), 'worker 0')
+    """
+    if configuration.num_workers % size:
+        raise ClusterConfigurationError(
+            "Groups of workers must be of one size. Received: "
+            f"workers_per_group={size}, while the cluster has "
+            f"{configuration.num_workers} workers. Add or leave out workers."
+        )
+    is_worker = configuration.role == "worker"
+    return dataclasses.replace(
+        configuration,
+        workers=configuration.workers[::size],
+        index=configuration.index // (size if is_worker else 1),
+    )
+
+
 def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)

@@ -57,6 +57,8 @@ class LocalCluster:
         pin: whether each worker keeps to cores of its own (Linux).
         restart_workers: whether a worker that died is started again.
         max_restarts: how often one task is started again at most.
+        workers_per_group: of `ElasticMultiWorkerStrategy`: where a worker
+            dies, all of its group are ended, and started again.
         isolate_network: whether to keep the cluster in a network that nobody
             else is in: needed if workers run TensorFlow's servers, as under
             `MultiWorkerMirroredStrategy`. The processes then cannot reach
@@ -94,6 +96,7 @@ class LocalCluster:
         pin: bool = False,
         restart_workers: bool = False,
         max_restarts: int = 10,
+        workers_per_group: int = 1,
         isolate_network: bool = False,
         trusted_network: bool = False,
         output: Output | None = None,
@@ -112,6 +115,7 @@ class LocalCluster:
             center_command,
             snapshot_dir,
             pin,
+            workers_per_group,
         )
         self.token = self._tasks.token
         self.failure: str | None = None  # why the cluster could not go on

@@ -34,10 +34,18 @@ class LocalTasks:
     center_command: Sequence[str] | None
     snapshot_dir: str | os.PathLike[str] | None
     pin: bool
+    workers_per_group: int = 1
 
     def __post_init__(self) -> None:
         check_count("num_workers", self.num_workers, 1)
         check_count("num_centers", self.num_centers, 0)
+        check_count("workers_per_group", self.workers_per_group, 1)
+        if self.num_workers % self.workers_per_group:
+            raise ValueError(
+                "`num_workers` must be a multiple of `workers_per_group`. "
+                f"Received: num_workers={self.num_workers}, "
+                f"workers_per_group={self.workers_per_group}."
+            )
         if isinstance(self.command, str) or not self.command:
             raise ValueError(
                 "`command` must be a list of a program and its arguments. "
@@ -65,9 +73,27 @@ class LocalTasks:
         roles += [("worker", i) for i in range(self.num_workers)]
         roles += [("evaluator", 0)] * self.evaluator
         self.processes = [self._make_one(role, index) for role, index in roles]
+        workers = [p for p in self.processes if p.role == "worker"]
+        for worker in workers:
+            worker.peers = [
+                other
+                for other in workers
+                if other is not worker
+                and other.index // self.workers_per_group
+                == worker.index // self.workers_per_group
+            ]
 
     def add_worker(self) -> ClusterProcess:
-        """One worker more, behind all others."""
+        """One worker more, behind all others.
+
+        Raises:
+            ValueError: it would be alone in its group.
+        """
+        if self.workers_per_group > 1:
+            raise ValueError(
+                "One worker is no group. Received: "
+                f"workers_per_group={self.workers_per_group}."
+            )
         [port] = addresses.free_ports(1, HOST)
         self.workers += (addresses.join(HOST, port),)
         process = self._make_one("worker", len(self.workers) - 1)

@@ -148,6 +148,18 @@ class ProcessKeeper:
                 return
             time.sleep(0.01)
 
+    def _end_peers(self, process: ClusterProcess) -> None:
+        """Ends those that cannot go on without a process that has died."""
+        for peer in process.peers:
+            if peer.is_alive and peer.started_s[-1] < process.died_s:
+                logging.error(
+                    "%s takes each step together with %s, which died: it is "
+                    "ended.",
+                    peer.name,
+                    process.name,
+                )
+                self.signal(peer, signal.SIGKILL)
+
     def look_after(self, process: ClusterProcess, most: int) -> None:
         """Starts a process again that has died, after a while.
 
@@ -158,7 +170,8 @@ class ProcessKeeper:
         if process.ended:
             return
         if process.again_at is not None:
-            if time.monotonic() >= process.again_at:
+            is_time = time.monotonic() >= process.again_at
+            if is_time and not process.waits_for_peers:
                 self.start(process)
             return
         if not self.has_exited(process) or self.stopping:
@@ -167,6 +180,10 @@ class ProcessKeeper:
         if code == 0 and process.role != "ps":
             process.ended = True
             return
+        process.died_s = time.monotonic() - self.begin
+        self._end_peers(process)
+        if any(peer.ended for peer in process.peers):
+            most = 0  # Not all of the group will be there again.
         if process.restarts < most:
             delay = _BACK_OFF_S[min(process.restarts, len(_BACK_OFF_S) - 1)]
             process.restarts += 1
