@@ -237,6 +237,21 @@ def compare(folder, steps, run):
         print(" ".join(cell.rjust(14) for cell in cells))
 
 
+def within_others(folder):
+    """How many of a real run's numbers are within those of the others."""
+    done = read(folder / "runs.csv")
+    found = {}
+    for (*way, run), row in done.items():
+        others = [r for k, r in done.items() if [*k[:2]] == way and k[2] != run]
+        for name in NUMBERS:
+            values = [float(other[name]) for other in others]
+            inside = bool(values) and (
+                min(values) <= float(row[name]) <= max(values)
+            )
+            found[run] = found.get(run, 0) + inside
+    return found
+
+
 def main():
     args = _report.parse_args(
         __doc__, folder="", runs=5, steps=500, minutes=0.0, fitted=0
@@ -247,6 +262,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     measure(folder, args.runs, args.steps, args.minutes)
     compare(folder, args.steps, args.fitted)
+    print("of each real run within the others:", within_others(folder))
 
 
 if __name__ == "__main__":
