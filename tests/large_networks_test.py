@@ -185,7 +185,13 @@ def test_sphere_resnet_32_is_the_momentum_papers():
     assert model.output_shape == (None, 100)
 
 
-@pytest.mark.parametrize("build", [models.sphere_resnet, models.resnet])
+@pytest.mark.parametrize(
+    "build",
+    [
+        models.sphere_resnet,
+        pytest.param(models.resnet, marks=pytest.mark.full),
+    ],
+)
 def test_a_resnet_is_trained_saved_and_read(build, tmp_path):
     """Two elastic workers; in mixed precision too."""
     rng = np.random.default_rng(0)

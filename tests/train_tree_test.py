@@ -65,7 +65,10 @@ def test_a_process_of_a_tree_is_told_by_flags_or_by_its_environment(
     [
         (["--local_workers=4", "--tree=1"], "degree=1"),
         (["--local_workers=2", "--tree=2:3"], "needs at least 8 workers"),
-        (["--local_workers=4", "--tree=2", "--periods=0,1"], "0"),
+        (
+            ["--local_workers=4", "--tree=2", "--periods=0,1"],
+            "at least 1.* Received: --periods=0,1",
+        ),
         (
             ["--local_workers=4", "--tree=2", "--compression=int8"],
             "a tree exchanges by --scheme",

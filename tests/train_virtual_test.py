@@ -122,6 +122,7 @@ def test_what_a_resumed_run_keeps(whole, capsys, monkeypatch):
         assert f"Received: --{flag}" in error and "keeps its settings" in error
 
 
+@pytest.mark.full
 def test_a_method_whose_steps_are_a_part_of_the_exchange(tmp_path):
     admm = ("--virtual_workers=2", "--optimizer=admm", "--step_seconds=0.1")
     short = ("--timing=1gbit", "--epochs=1", "--steps_per_epoch=4")

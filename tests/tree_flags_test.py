@@ -46,7 +46,7 @@ def test_what_a_virtual_tree_is_made_with():
         (("--tree=2:4",), "at least 16 workers"),
         (("--tree=no_such_file",), "no_such_file"),
         (("--tree=2", "--periods=1;2"), "--periods must be two integers"),
-        (("--tree=2", "--periods=1,0"), r"`periods` must be two"),
+        (("--tree=2", "--periods=1,0"), "--periods must be two integers"),
         (("--tree=2", "--periods=1"), "`periods` must be two"),
         (("--tree=2", "--most_waiting=0"), "--most_waiting must be"),
         (("--tree=2", "--protocol=blocking"), "exchanges by --scheme"),

@@ -48,11 +48,11 @@ CASES = {
 }
 # The others are in `test-all`.
 QUICK = (
-    *("easgd-jacobi", "easgd-gauss_seidel", "eamsgd-round_robin"),
+    *("easgd-gauss_seidel", "eamsgd-round_robin"),
     *("ema-jacobi", "async_msgd-round_robin"),
 )
 # Whose last batch has fewer rows than there are workers.
-SHORT = ("easgd-jacobi", "eamsgd-round_robin")
+SHORT = ("easgd-jacobi", "ema-jacobi", "eamsgd-round_robin")
 
 
 def strategy_of(kind, order, **kwargs):

@@ -80,7 +80,7 @@ def fill_in(settings: Settings) -> None:
     """
     if settings["communication_period"] is None:
         first, *_ = arguments(settings).get("periods") or (None,)
-        settings["communication_period"] = first and str(first)
+        settings["communication_period"] = None if first is None else str(first)
 
 
 def wanted_tree(settings: Settings) -> "WantedTree | None":
@@ -136,9 +136,9 @@ def _periods(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
+    if not all(p.strip().isdecimal() and int(p) >= 1 for p in parts):
         raise usage.UsageError(
-            "--periods must be two integers with a comma between them, such "
-            f"as 1,10. Received: --periods={text}."
+            "--periods must be two integers, at least 1, with a comma between "
+            f"them, such as 1,10. Received: --periods={text}."
         )
     return tuple(map(int, parts))
