@@ -11,6 +11,7 @@ from tf_elastic.core import tree_of_workers
 
 UP, ABOVE = 2, 3
 NOISE = np.random.default_rng(5).normal(size=(4, 200, job.N))
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture
@@ -47,18 +48,6 @@ def tree(monkeypatch):
     yield make
     for each in reversed(made):
         each.close()
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    import keras
-
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(before[0])
-    keras.config.set_dtype_policy(before[1])
 
 
 def transcription(events, parents, beta):

@@ -22,6 +22,7 @@ SCHEMES = {
 }
 _GENERATOR = np.random.default_rng(11)
 NOISE = _GENERATOR.normal(size=(8, 400, job.N))
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture
@@ -51,18 +52,6 @@ def tree(monkeypatch):
     yield make
     for each in reversed(made):
         each.close()
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    import keras
-
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx(before[0])
-    keras.config.set_dtype_policy(before[1])
 
 
 def gradient(leaf, step, point):

@@ -166,19 +166,9 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
                 f"compression={compression!r}, protocol={protocol!r}."
             )
         check_devices(devices)
-        if cluster_resolver is None:
-            self.configuration = ClusterConfiguration.from_tf_config()
-        else:
-            self.configuration = ClusterConfiguration.from_resolver(
-                cluster_resolver
-            )
-        if self.configuration.role == "ps":
-            raise ValueError(
-                "A process of the job ps serves the center and trains "
-                "nothing. Received: TF_CONFIG of "
-                f"{self.configuration.task}. Start it by `python -m "
-                "tf_elastic.cluster.ps`."
-            )
+        self.configuration = configuration_of(
+            cluster_resolver, "serves the center"
+        )
         group = Alone()
         if workers_per_group != 1:
             check_groups(workers_per_group, inside, devices)
@@ -270,6 +260,32 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
         the last ones are not pulled harder.) Training afterwards is refused.
         """
         self.extended.stop(finished=False)
+
+
+def configuration_of(
+    cluster_resolver: Any, instead: str
+) -> ClusterConfiguration:
+    """The cluster of a process that trains, or looks on.
+
+    Args:
+        cluster_resolver: see `ElasticMultiWorkerStrategy`.
+        instead: what a process of the job ps does.
+
+    Raises:
+        ClusterConfigurationError: the description is missing or wrong.
+        ValueError: this process is one of the job ps.
+    """
+    if cluster_resolver is None:
+        found = ClusterConfiguration.from_tf_config()
+    else:
+        found = ClusterConfiguration.from_resolver(cluster_resolver)
+    if found.role == "ps":
+        raise ValueError(
+            f"A process of the job ps {instead} and trains nothing. "
+            f"Received: TF_CONFIG of {found.task}. Start it by `python -m "
+            "tf_elastic.cluster.ps`."
+        )
+    return found
 
 
 def _check_inside(

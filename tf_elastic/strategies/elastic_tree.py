@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_elastic.cluster.launch import cluster_tree
-from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.upstream import DEFAULT_MOVE_S
@@ -16,6 +15,7 @@ from tf_elastic.core.topology import TopologyError
 from tf_elastic.strategies.elastic_multi_worker import (
     ElasticMultiWorkerStrategy,
 )
+from tf_elastic.strategies.elastic_multi_worker import configuration_of
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
 from tf_elastic.strategies.tree_extended import ElasticTreeExtended
@@ -120,19 +120,9 @@ class ElasticTreeStrategy(ElasticMultiWorkerStrategy):
         events: str | None = None,
     ) -> None:
         check_devices(devices)
-        if cluster_resolver is None:
-            self.configuration = ClusterConfiguration.from_tf_config()
-        else:
-            self.configuration = ClusterConfiguration.from_resolver(
-                cluster_resolver
-            )
-        if self.configuration.role == "ps":
-            raise ValueError(
-                "A process of the job ps is a node of the tree and trains "
-                "nothing. Received: TF_CONFIG of "
-                f"{self.configuration.task}. Start it by `python -m "
-                "tf_elastic.cluster.ps`."
-            )
+        self.configuration = configuration_of(
+            cluster_resolver, "is a node of the tree"
+        )
         if topology is None:
             tree = cluster_tree.from_environment(self.configuration)
         else:

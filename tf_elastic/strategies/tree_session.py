@@ -164,8 +164,8 @@ class TreeSession(CenterSession):
         if self.exchanger is None:
             return
         clock = tf.cast(clock, tf.int64)
-        moment = Moment(int(clock), int(self._samples))
-        moment = moment._replace(numbers=self.exchange.numbers(clock).numpy())
+        numbers = self.exchange.numbers(clock).numpy()
+        moment = Moment(int(clock), int(self._samples), numbers)
         if closing and self.exchanger.has_something(moment):
             left = [tensor.numpy() for tensor in self.exchange.left_over()]
             values = _LeafCalls(self).laid_out(left)
