@@ -200,6 +200,12 @@ CASES = {
         like="DiLoCo(SGD)",
         refused=_INNER_EMA,
     ),
+    "HALoS(SGD)": Case(
+        _around(optimizers.HALoS, _SGD),
+        wraps=True,
+        like="DiLoCo(SGD)",
+        refused=_INNER_EMA,
+    ),
     "ADMM": Case(
         _alone(optimizers.ADMM, elasticity=1.0, **_PERIOD),
         refused=_refused(optimizers.ADMM),

@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 ROOT = "root"
 
+# How the nodes of a tree exchange.
+ONE_WAY = "one_way"  # points go up and down; or who asks is answered
+SYNCHRONOUS = "synchronous"  # a node and all its children meet
+ACCUMULATED = "accumulated"  # a node sends up what its children's updates were
+
 
 class TopologyError(ValueError):
     """A topology is none; the message says why.
@@ -37,9 +42,12 @@ class Topology:
     Args:
         edges: every node but the root is the child of one of them. All
             children of a node have the same `down_period`.
+        protocol: ONE_WAY (default); or SYNCHRONOUS or ACCUMULATED, in which
+            whatever comes up is answered (`down_period` is None), and the
+            `up_period` of a node with children counts its own updates.
 
     Raises:
-        TopologyError: they make no tree, or a period is none.
+        TopologyError: they make no tree, or a period or the protocol is none.
 
     Example:
 
@@ -47,8 +55,9 @@ class Topology:
     ('0.0', '0.1', '1.0', '1.1')
     """
 
-    def __init__(self, edges: Sequence[Edge]) -> None:
+    def __init__(self, edges: Sequence[Edge], protocol: str = ONE_WAY) -> None:
         self.edges = tuple(edges)
+        self.protocol = protocol
         self._edge_of = {edge.child: edge for edge in self.edges}
         self._children: dict[str, list[str]] = {}
         for edge in self.edges:
@@ -68,6 +77,7 @@ class Topology:
                         f"{name}={period!r} of {edge.child!r}.",
                         [edge.child],
                     )
+        self._check_protocol()
         if len(self._edge_of) != len(self.edges):
             names = [edge.child for edge in self.edges]
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -86,6 +96,24 @@ class Topology:
         self._check_no_loop(roots)
         for parent in self._children:
             self._check_down_periods(parent)
+
+    def _check_protocol(self) -> None:
+        if self.protocol not in (ONE_WAY, SYNCHRONOUS, ACCUMULATED):
+            raise TopologyError(
+                f"`protocol` must be {ONE_WAY!r}, {SYNCHRONOUS!r} or "
+                f"{ACCUMULATED!r}. Received: protocol={self.protocol!r:.80}."
+            )
+        if self.protocol == ONE_WAY:
+            return
+        for edge in self.edges:
+            if edge.down_period is not None:
+                raise TopologyError(
+                    f"In a tree of the protocol {self.protocol!r} whatever "
+                    "comes up is answered. Received: "
+                    f"down_period={edge.down_period} of {edge.child!r}. Leave "
+                    "it out.",
+                    [edge.child],
+                )
 
     def _check_no_loop(self, roots: Sequence[str]) -> None:
         reached = set(roots)
@@ -191,16 +219,19 @@ class Periods(NamedTuple):
 class Scheme(NamedTuple):
     """How often whom: a period for each edge, by where it is.
 
-    Use `multi_scale` or `up_down` for those of the thesis.
+    Use `multi_scale` or `up_down` for those of the thesis, `synchronous` for
+    hierarchical local SGD, `accumulated` for HALoS.
 
     Attributes:
         name: for messages.
         levels: of the leaves' edges, of those above, and so on; the last one
             is of all further ones.
+        protocol: see `Topology`.
     """
 
     name: str
     levels: tuple[Periods, ...]
+    protocol: str = ONE_WAY
 
     def periods(self, height: int) -> Periods:
         """Of an edge whose child is so high above the leaves, from 0."""
@@ -248,15 +279,52 @@ def answered(leaf_period: int, upper_period: int | None = None) -> Scheme:
     return Scheme("answered", tuple(Periods(up, None) for up in levels))
 
 
+def synchronous(leaf_period: int, upper_period: int) -> Scheme:
+    """Hierarchical local SGD: blocks meet, and now and then all blocks do.
+
+    Args:
+        leaf_period: H, the leaves' steps between two rounds of their block,
+            the children of one node.
+        upper_period: H_b, a block's rounds between two rounds of its parent.
+
+    Reference:
+        Lin et al. (2020), "Don't use large mini-batches, use local SGD",
+        "hierarchical local SGD".
+    """
+    return _answering(SYNCHRONOUS, leaf_period, upper_period)
+
+
+def accumulated(leaf_period: int, upper_period: int) -> Scheme:
+    """HALoS: local servers send up what several updates have come to.
+
+    Args:
+        leaf_period: H, the leaves' steps between two messages.
+        upper_period: K, a node's updates between two messages to its parent.
+
+    Reference:
+        Kim et al. (2025), "HALoS: Hierarchical asynchronous local SGD over
+        slow networks".
+    """
+    return _answering(ACCUMULATED, leaf_period, upper_period)
+
+
+def _answering(protocol: str, *up_periods: int) -> Scheme:
+    levels = tuple(Periods(up, None) for up in up_periods)
+    return Scheme(protocol, levels, protocol)
+
+
 SCHEMES: dict[str, Callable[[int, int], Scheme]] = {
     "multi_scale": multi_scale,
     "up_down": up_down,
     "answered": answered,
+    SYNCHRONOUS: synchronous,
+    ACCUMULATED: accumulated,
 }
 DEFAULT_SCHEME = "up_down"  # of the two the one that diverges less often
 # The second period of a scheme, of the first: the thesis' 100 of 10, 10 of 1
-# and 80 of 8.
+# and 80 of 8. Of those that count a node's updates: the second period itself.
 SECOND_PERIOD = 10
+_COUNT_UPDATES = (SYNCHRONOUS, ACCUMULATED)
 
 
 def scheme(name: str, first: int, second: int | None = None) -> Scheme:
@@ -265,7 +333,8 @@ def scheme(name: str, first: int, second: int | None = None) -> Scheme:
     Args:
         name: one of SCHEMES.
         first: its first period, in steps.
-        second: its second one; None for ten times the first.
+        second: its second one; None for ten times the first, or for ten if it
+            counts updates.
 
     Raises:
         TopologyError: there is none of this name, or a period is none.
@@ -280,7 +349,8 @@ def scheme(name: str, first: int, second: int | None = None) -> Scheme:
             f"`scheme` must be one of {', '.join(SCHEMES)}. Received: "
             f"scheme={name!r:.80}."
         )
-    periods = (first, SECOND_PERIOD * first if second is None else second)
+    unit = 1 if name in _COUNT_UPDATES else first
+    periods = (first, SECOND_PERIOD * unit if second is None else second)
     if any(type(period) is not int or period < 1 for period in periods):
         raise TopologyError(
             f"`periods` must be two integers >= 1, of the scheme {name!r}. "
@@ -318,7 +388,7 @@ def from_parents(parents: Mapping[str, str], scheme: Scheme) -> Topology:
         # Of the parent: all its children have the same.
         up, down = scheme.periods(heights[parent] - 1)
         edges.append(Edge(child, parent, up, down))
-    return Topology(edges)
+    return Topology(edges, scheme.protocol)
 
 
 def star(num_workers: int, up_period: int) -> Topology:
