@@ -41,7 +41,9 @@ class WantedTree(NamedTuple):
         """Of its scheme, or of its protocol, for messages."""
         if isinstance(self.given, Topology):
             return self.given.protocol
-        return getattr(self.scheme, "name", self.scheme)
+        if isinstance(self.scheme, Scheme):
+            return self.scheme.name
+        return self.scheme
 
     def over(
         self, hosts: Sequence[str], communication_period: int | None

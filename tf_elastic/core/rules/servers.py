@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from tf_elastic.core import elastic
 from tf_elastic.core.arrays import Array
+from tf_elastic.core.arrays import Scalar
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.core.rules.base import Context
 from tf_elastic.core.rules.base import Rates
@@ -105,7 +106,8 @@ class RegionalServer(DelayedNesterov):
 
     def settle(self, point: Array, difference: Array, rates: Rates) -> Array:
         """Merges the parent's point, by alpha."""
-        return elastic.pull(point, difference, rates[MERGE_WEIGHT])
+        weight: Scalar[Array] = rates[MERGE_WEIGHT]
+        return elastic.pull(point, difference, weight)
 
     def merged(
         self, slots: Slots[Array], answer: Array, rates: Rates

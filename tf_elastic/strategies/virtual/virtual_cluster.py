@@ -82,9 +82,9 @@ class VirtualClusterStrategy(ElasticStrategy):
             `tf_elastic.timeline.tree_file`; or a `core.topology.Topology`. Its
             leaves are the workers, and what is evaluated is its root. Points
             go one way (Algorithm 6 of the thesis), with alpha = beta / (d + 1)
-            at a node of d children; or as the scheme says. None (default) for a star. Not with
-            `protocol`, and what is of stars: `max_lag`, `quorum`,
-            `max_staleness`, `policy`, `match_speeds`, `events`.
+            at a node of d children; or as the scheme says. None (default) for
+            a star. Not with `protocol`, and what is of stars: `max_lag`,
+            `quorum`, `max_staleness`, `policy`, `match_speeds`, `events`.
         scheme: how often whom, in a tree: "multi_scale", "up_down" (default)
             or "answered", of elastic averaging; "synchronous", of `LocalSGD`;
             "accumulated", of `HALoS`; or a `core.topology.Scheme`.
