@@ -14,9 +14,9 @@ as long as that one would. Trees have degree 16. Each whole run of --steps local
 steps of each worker is appended to PATH, with looks at the root, and what is
 there is not done again.
 
-The report: virtual seconds to levels of the root's test error, the best of the
-learning rates for each way, and bytes a second through the root's link. Ways of
-equal traffic there stand together.
+The report: virtual seconds to levels of the root's test error, mean and range
+over seeds, the best of the learning rates for each way, and bytes a second
+through the root's link.
 
 HALoS has its authors' numbers, of which the delays are in proportion to the
 children of a server: a global server of 16 regions, not of 4, regions of 16
@@ -184,20 +184,39 @@ def curves(kept):
     return found
 
 
+def by_seed(rows):
+    """The rows of each seed."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        found[row["seed"]].append(row)
+    return [found[seed] for seed in sorted(found)]
+
+
+def times_to(rows, level):
+    """The first time of each seed that gets there."""
+    found = [
+        [row["seconds"] for row in own if row["error"] <= level]
+        for own in by_seed(rows)
+    ]
+    return [min(own) for own in found if own]
+
+
 def time_to(rows, level):
     """The mean over seeds of the first time; None if one has none."""
-    seeds = {row["seed"] for row in rows}
-    times = []
-    for seed in seeds:
-        own = [
-            r["seconds"]
-            for r in rows
-            if r["seed"] == seed and r["error"] <= level
-        ]
-        if not own:
-            return None
-        times.append(min(own))
+    times = times_to(rows, level)
+    if len(times) < len(by_seed(rows)):
+        return None
     return sum(times) / len(times)
+
+
+def spread(values, count, digits=1):
+    """Mean and range over seeds; how many, if not all got there."""
+    if len(values) < count:
+        return f"{len(values)} of {count}" if values else "-"
+    mean = f"{sum(values) / count:.{digits}f}"
+    if count == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def best_rate(of_rates):
@@ -212,8 +231,11 @@ def best_rate(of_rates):
 
 def report(args, kept):
     levels = " | ".join(f"{level:.0%}" for level in LEVELS)
-    print(f"| way | rate | root's link, MB/s | smallest error | {levels} |")
-    print("|---" * (4 + len(LEVELS)) + "|")
+    print(
+        "| way | rate | seeds | root's link, MB/s | smallest error, % | "
+        f"{levels} |"
+    )
+    print("|---" * (5 + len(LEVELS)) + "|")
     found = curves(kept)
     chosen = {}
     for way, of_rates in sorted(
@@ -225,11 +247,12 @@ def report(args, kept):
         last = max(rows, key=lambda row: row["seconds"])
         traffic = last["root_bytes"] / last["seconds"]
         traffic *= MESSAGE / size / 1e6
-        cells = [time_to(rows, level) for level in LEVELS]
-        texts = ["-" if c is None else f"{c:.1f}" for c in cells]
+        seeds = by_seed(rows)
+        smallest = [100 * min(r["error"] for r in own) for own in seeds]
+        texts = [spread(times_to(rows, level), len(seeds)) for level in LEVELS]
         print(
-            f"| {way} | {rate:g} | {traffic:.0f} | "
-            f"{min(r['error'] for r in rows):.1%} | {' | '.join(texts)} |"
+            f"| {way} | {rate:g} | {len(seeds)} | {traffic:.0f} | "
+            f"{spread(smallest, len(seeds))} | {' | '.join(texts)} |"
         )
     if args.plot:
         plot(args.plot, chosen)

@@ -150,8 +150,9 @@ class VirtualClusterExtended(ElasticExtended):
         if self._scheme and self._asked_protocol not in known.protocols:
             raise ValueError(
                 f"{method} has no tree of `scheme={self._scheme!r}`: "
-                f"{known.refusal}. Received: scheme={self._scheme!r}. Use "
-                "another scheme, or leave `topology` out."
+                f"{known.refusal}. Received: scheme={self._scheme!r}. "
+                "Workers meet in a tree of scheme='synchronous', which "
+                "`LocalSGD` has; or leave `topology` out."
             )
         return registry.chosen(method, "protocol", self._asked_protocol)
 
