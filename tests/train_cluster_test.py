@@ -104,11 +104,13 @@ class Run:
         return [pid for pid in found if pid != self.process.pid]
 
     def child(self, role, index):
-        """The process of a task."""
+        """The process of a task: of a fork, its name says which."""
         needle = f'"task": {{"type": "{role}", "index": {index}}}'.encode()
         for pid in self.children():
-            environ = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
-            if needle in environ:
+            folder = pathlib.Path(f"/proc/{pid}")
+            if needle in (folder / "environ").read_bytes():
+                return pid
+            if (folder / "comm").read_text() == f"{role} {index}\n":
                 return pid
         raise AssertionError(f"no {role} {index}:\n{self.out}\n{self.err}")
 
