@@ -391,6 +391,7 @@ class Conductor:
             snapshot_dir=folder / "snapshots",
             restart_workers=True,
             max_restarts=10**6,
+            preload=forking.MODULES,
             output=io.StringIO(),
         )
 

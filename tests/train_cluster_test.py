@@ -249,6 +249,7 @@ def test_only_the_chief_and_the_evaluator_write(first):
     }
     assert {path.name for path in (folder / "logs").iterdir()} == {
         "evaluator-0.log",
+        "imports.log",
         "ps-0.log",
         "ps-1.log",
         "worker-0.log",
@@ -490,7 +491,8 @@ def test_ctrl_c_ends_all(resumed, run):
         "--resume", "--model_dir=run", "--epochs=900", cwd=folder.parent
     )
     started.read_until(rf"^Epoch {EPOCHS + 4}/900")
-    assert len(started.children()) == 3
+    # A center, two workers, and what they were forked from.
+    assert len(started.children()) == 4
     started.process.send_signal(signal.SIGINT)
     ended = started.end(130)
     assert "keep their snapshots in run" in ended.err

@@ -91,13 +91,10 @@ def _serve(connection: socket.socket) -> dict[str, Any] | None:
 def _become(request: dict[str, Any], files: list[int]) -> None:
     """Makes of this process what the launcher would have started."""
     os.setsid()
-    log, *namespaces = files
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for descriptor, of in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(descriptor, of)
-    os.close(nothing)
-    os.close(log)
-    child.enter(namespaces)
+    for number, file in enumerate(files[:3]):
+        os.dup2(file, number)
+        os.close(file)
+    child.enter(files[3:])
     deadline = time.monotonic() + ADOPTED_WITHIN_S
     # Only then: the end of the process in between must not end this one.
     while os.getppid() != request["launcher"]:

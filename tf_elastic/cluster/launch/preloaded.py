@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import IO
+from typing import TypeAlias
 
 from absl import logging
 
@@ -27,6 +29,7 @@ _ANSWER_WITHIN_S = 2 * fork_server.ADOPTED_WITHIN_S
 _OF_ONE_PROCESS = frozenset(
     {"TF_CONFIG", "TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES"}
 )
+_File: TypeAlias = IO[bytes] | IO[str]
 _ENDED = "the process that has the imports has ended"
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -78,6 +81,10 @@ class ForkedProcess:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.send_signal(signal.SIGKILL)
+
 
 class ForkServer:
     """Starts Python programs as forks of one process that has the imports.
@@ -106,7 +113,7 @@ class ForkServer:
         log_path: str | os.PathLike[str],
     ) -> None:
         self._log_path = pathlib.Path(log_path)
-        self._environment = _common(environment)
+        self._environment = common(environment)
         self._lock = threading.Lock()
         self._is_ready = False
         self._failure = ""
@@ -158,8 +165,10 @@ class ForkServer:
         self,
         command: Sequence[str],
         environment: Mapping[str, str],
-        log: IO[bytes],
+        stdout: _File,
         *,
+        stderr: _File | None = None,
+        stdin: _File | None = None,
         name: str = "python",
         folder: str | None = None,
         cores: Sequence[int] = (),
@@ -170,7 +179,9 @@ class ForkServer:
         Args:
             command: this Python, a script or "-m" and a module, arguments.
             environment: all of it.
-            log: where its output goes.
+            stdout: an open file for its output.
+            stderr: one for its errors; None for the same.
+            stdin: what it reads; None for nothing.
             name: what `top` calls it, such as "worker 1".
             folder: where it runs; None for this process's.
             cores: what it is kept to; empty for all.
@@ -183,7 +194,7 @@ class ForkServer:
         with self._lock:
             if not self._is_ready or self._failure:
                 raise ForkError(self._failure or "It is not ready.")
-            if _common(environment) != self._environment:
+            if common(environment) != self._environment:
                 raise ForkError("It has another environment.")
             request = {
                 "name": name,
@@ -193,11 +204,17 @@ class ForkServer:
                 "cores": list(cores),
                 "launcher": os.getpid(),
             }
-            files = [log.fileno(), *namespaces]
             try:
-                with _adopting():
+                with _adopting(), open(os.devnull, "rb") as nothing:
                     socket.send_fds(
-                        self._socket, [json.dumps(request).encode()], files
+                        self._socket,
+                        [json.dumps(request).encode()],
+                        [
+                            (stdin or nothing).fileno(),
+                            stdout.fileno(),
+                            (stderr or stdout).fileno(),
+                            *namespaces,
+                        ],
                     )
                     answer = json.loads(self._receive(_ANSWER_WITHIN_S))
             except (OSError, ValueError, ForkError) as error:
@@ -246,7 +263,8 @@ def _check(command: Sequence[str]) -> None:
         raise ForkError(f"It is no script of this Python: {list(command)}.")
 
 
-def _common(environment: Mapping[str, str]) -> dict[str, str]:
+def common(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment a server and its processes have in common."""
     return {
         name: value
         for name, value in environment.items()
