@@ -391,7 +391,6 @@ class Conductor:
             snapshot_dir=folder / "snapshots",
             restart_workers=True,
             max_restarts=10**6,
-            preload=forking.MODULES,
             output=io.StringIO(),
         )
 

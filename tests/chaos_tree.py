@@ -137,7 +137,6 @@ def run(seconds, every_s=5.0, seed=0, least=0):
             snapshot_dir=folder / "snapshots",
             restart_workers=True,
             max_restarts=10**6,
-            preload=forking.MODULES,
             output=io.StringIO(),
         )
         pids, turns = set(), []

@@ -22,9 +22,9 @@ _OF_LAUNCHER = (
     "events tree scheme periods most_waiting"
 ).split()
 
-# By every worker; they do not look at the environment for more than the
-# launcher has, too.
-_IMPORTED = (
+# By every process that trains; what they look at in the environment it has
+# from its launcher.
+IMPORTED = (
     "tensorflow",
     "keras",
     "tf_elastic.callbacks",
@@ -77,7 +77,7 @@ def launch(settings: Settings, program: str) -> int:
         workers_per_group=settings["group_size"],
         isolate_network=mirrored or in_groups,
         trusted_network=settings["trusted_network"],
-        preload=_IMPORTED,
+        preload=IMPORTED,
         output=board,
     )
     if settings["model_dir"]:

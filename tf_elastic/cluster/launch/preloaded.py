@@ -124,7 +124,7 @@ class ForkServer:
             if sys.platform != "linux":
                 raise OSError(f"{sys.platform} has no child subreapers")
             # In the usual way: this thread need not outlive it.
-            with open(self._log_path, "wb") as log:
+            with open(self._log_path, "ab") as log:
                 self._process = subprocess.Popen(
                     [
                         *(sys.executable, "-m", fork_server.__name__),
