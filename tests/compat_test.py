@@ -737,16 +737,6 @@ def test_make_local_goes_through_the_update(compat):
     np.testing.assert_array_equal(variable, [0.0, 1.0], message)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("Nadam", True), ("Adam", False)]
-)
-def test_whether_an_optimizer_has_a_step_of_all(compat, name, expected):
-    """It is one's own `_backend_update_step`, which Nadam alone has."""
-    optimizer = getattr(keras.optimizers, name)()
-    message = broken("Optimizer._backend_update_step", "compat.has_step_of_all")
-    assert compat.has_step_of_all(optimizer) is expected, message
-
-
 def test_make_local_leaves_gradients_as_they_are(compat):
     optimizer = keras.optimizers.SGD()
     compat.make_local(optimizer, None)
@@ -1169,6 +1159,47 @@ def test_a_collective_may_be_called_from(collective, wrapper):
     )
     for _ in range(2):  # each call has keys of its own
         assert float(outer(tf.constant(1.0))) == expected, message
+
+
+class CountedKeys(strategies.MultiWorkerMirroredStrategy):
+    """The same, for the next test."""
+
+    _collective_key_base = 8000
+
+
+def test_collectives_are_counted_as_they_run(compat):
+    """Not those that a call has not come to, in a loop of its own or not."""
+    extended = CountedKeys._from_local_devices(["CPU:0"]).extended
+    compat.count_collectives(extended)
+    message = broken("CollectiveReplicaLauncher", MULTI_WORKER)
+    [launcher] = extended._host_cross_device_ops._launchers
+    assert type(launcher).__name__ == "CountedLauncher", message
+    sums = compat.host_sums(extended)
+
+    @tf.function
+    def loop(count):
+        [done] = tf.while_loop(
+            lambda k: k < count,
+            lambda k: k + compat.sum_on_hosts(extended, tf.ones_like(k)),
+            [0],
+        )
+        with tf.control_dependencies([done]):
+            few = tf.debugging.assert_less(count, 5)
+        with tf.control_dependencies([few]):
+            return compat.sum_on_hosts(extended, count)
+
+    assert int(loop(tf.constant(3))) == 3, message
+    assert int(launcher.count) == 4, message
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loop(tf.constant(5))
+    assert int(launcher.count) == 9, message
+    assert sums(tf.constant([2, 7])).numpy().tolist() == [2, 7], message
+    assert int(launcher.count) == 9, message
+
+
+def test_whether_a_server_of_collectives_is_there(compat):
+    message = broken("Context._collective_ops_server_def", MULTI_WORKER)
+    assert compat.has_collective_server() is False, message
 
 
 def test_the_coordination_service_is_configured_once(compat, monkeypatch):

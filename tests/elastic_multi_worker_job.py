@@ -286,6 +286,13 @@ class Worker:
         )
         self.clock = 0
 
+    def case(self, name, **compile_kwargs):
+        """A model that trains by an optimizer of the conformance tables."""
+        from tests import conformance_cases
+
+        make = conformance_cases.CASES[name].make
+        self.model = build(self.strategy, make, **compile_kwargs)
+
     def step(self, then_center=True):
         """One step; the worker's and the center's point after it."""
         sample = NOISE[self.strategy.worker_index, self.clock]
@@ -324,6 +331,38 @@ class Worker:
             samples, np.zeros(steps), batch_size=1, shuffle=False, verbose=0
         )
         return point(self.model).tolist()
+
+    def fit_epochs(self, rows, epochs, stop_at=0, **kwargs):
+        """Stock `fit`; steps, the point after it, and whether it was told.
+
+        Args:
+            rows: of an epoch, batches of one.
+            epochs: at most.
+            stop_at: the step at which a callback of this process stops.
+            **kwargs: of `fit`.
+        """
+        before = int(self.model.optimizer.iterations.numpy())
+
+        def stop(batch, logs):
+            clock = int(self.model.optimizer.iterations.numpy())
+            if clock - before == stop_at:
+                self.model.stop_training = True
+
+        self.model.fit(
+            np.array(rows),
+            np.zeros(len(rows)),
+            batch_size=1,
+            shuffle=False,
+            verbose=0,
+            epochs=epochs,
+            callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=stop)],
+            **kwargs,
+        )
+        return {
+            "steps": int(self.model.optimizer.iterations.numpy()) - before,
+            "point": point(self.model).tolist(),
+            "stopped": type(self.model.stop_training).__name__,
+        }
 
     def shown(self):
         """What is saved, and where the workers' loss is evaluated."""

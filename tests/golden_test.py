@@ -41,7 +41,6 @@ ENOUGH = {
     "LocalSGD": (),
     "AsyncDiLoCo": ("overlapped",),
     "HeLoCo": ("round_robin",),
-    "HALoS": ("blocking",),
 }
 
 

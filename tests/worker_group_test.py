@@ -4,11 +4,13 @@ Processes take steps when they are told to, so that the order of service is
 fixed; the center servers are in this process.
 """
 
+import concurrent.futures
 import contextlib
 import io
 import json
 import queue
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from tests.elastic_multi_worker_test import parameters
 from tests.reference import overlapped
 from tf_elastic.cluster.launch.local import LocalCluster
 from tf_elastic.cluster.transport import addresses
+from tf_elastic.strategies import group_meeting
 from tf_elastic.strategies import peer_watch
 from tf_elastic.timeline import event
 from tf_elastic.timeline import verify
@@ -280,7 +283,7 @@ class TestThePeerWatch:
     def watch(self, answers):
         told = queue.Queue()
         watch = peer_watch.PeerWatch(
-            {1: "worker 1", 2: "worker 2"}, 7.0, answers, told.put
+            {1: "worker 1", 2: "worker 2"}, 7.0, 600.0, answers, told.put
         )
         return watch, told
 
@@ -318,3 +321,104 @@ class TestThePeerWatch:
         watch.look(True)
         assert "no such call" in told.get(timeout=60)
         watch.end()
+
+    def test_one_that_answers_but_does_not_come_is_given_up(self):
+        told = queue.Queue()
+        watch = peer_watch.PeerWatch(
+            {1: "worker 1"}, 7.0, 0.0, lambda peer, seconds: True, told.put
+        )
+        watch.wait()
+        said = told.get(timeout=60)
+        assert "worker 1 has not come" in said and "group_s" in said
+        watch.end()
+
+    def test_one_that_is_not_waited_for_is_not_given_up(self):
+        seen, told = queue.Queue(), queue.Queue()
+
+        def answers(peer, seconds):
+            seen.put(peer)
+            return True
+
+        watch = peer_watch.PeerWatch(
+            {1: "worker 1"}, 7.0, 0.0, answers, told.put
+        )
+        watch.look(True)
+        watch.wait()
+        watch.wait_no_more()
+        assert [seen.get(timeout=60) for _ in range(2)] == [1, 1]
+        assert told.empty()
+        watch.end()
+
+
+class TestTheMeeting:
+    """Three members, each a thread that says what a test has it say."""
+
+    def meet(self, *plans):
+        """What each member's plan comes to; a plan gets its meeting."""
+        size = len(plans)
+        barrier = threading.Barrier(size, timeout=60)
+        said = [None] * size
+
+        def member(k, plan):
+            def sums(vector):
+                said[k] = vector
+                barrier.wait()
+                total = sum(said)
+                barrier.wait()
+                return total
+
+            meeting = group_meeting.GroupMeeting(k, size, sums)
+
+            def step():
+                said = meeting.says(group_meeting.STEP)
+                return meeting.comes_to_step(sums(said))
+
+            meeting.step = step
+            return plan(meeting)
+
+        with concurrent.futures.ThreadPoolExecutor(size) as pool:
+            found = [pool.submit(member, k, p) for k, p in enumerate(plans)]
+            return [each.result(timeout=60) for each in found]
+
+    def test_all_come_to_a_step(self):
+        steps = [lambda meeting: meeting.step()] * 3
+        assert self.meet(*steps) == [(True, [])] * 3
+
+    def test_one_s_end_is_all_s(self):
+        def steps(meeting):
+            first, then = meeting.step(), meeting.step()
+            meeting.end()
+            return [first, then]
+
+        def ends(meeting):
+            meeting.step()
+            meeting.end()
+            meeting.end()  # Nothing.
+
+        told = [(True, []), (False, [1])]
+        assert self.meet(steps, ends, steps) == [told, None, told]
+
+    def test_the_end_of_one_s_epoch_is_that_of_all_s(self):
+        def steps(meeting):
+            return [meeting.step(), meeting.agree([8, 9])]
+
+        def agrees(meeting):
+            return meeting.agree([3, 4])
+
+        assert self.meet(agrees, steps) == [
+            ([3, 4], []),
+            [(False, []), ([3, 4], [])],
+        ]
+        assert self.meet(steps, agrees) == [
+            [(False, []), ([8, 9], [])],
+            ([8, 9], []),
+        ]
+
+    def test_who_would_agree_with_one_that_has_ended_is_told(self):
+        def agrees(meeting):
+            agreed = meeting.agree([3])
+            meeting.end()
+            return agreed
+
+        found = self.meet(lambda meeting: meeting.end(), agrees)
+        assert found == [None, ([3], [0])]

@@ -7,6 +7,8 @@ fixed; the center servers are in this process.
 import json
 import os
 import queue
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -15,7 +17,7 @@ import pytest
 from tests import elastic_multi_worker_job as job
 from tests import elastic_multi_worker_test as elastic
 from tests import family_multi_worker_test as family
-from tests import forking
+from tests import source_tree
 from tests.elastic_multi_worker_test import assert_close
 from tests.elastic_multi_worker_test import parameters
 
@@ -30,39 +32,33 @@ class Process:
     def __init__(self, log):
         self.log = log
         self.answers = queue.Queue()
-        told, self.stdin = os.pipe()
-        self.stdout, answered = os.pipe()
-        self.stdin = os.fdopen(self.stdin, "w")
-        self.stdout = os.fdopen(self.stdout)
-        with (
-            open(log, "wb") as stream,
-            os.fdopen(told) as stdin,
-            os.fdopen(answered, "w") as stdout,
-        ):
-            self.process = forking.start(
-                ["-m", "tests.elastic_multi_worker_job"],
-                {
+        with open(log, "wb") as stream:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "tests.elastic_multi_worker_job"],
+                cwd=source_tree.ROOT,
+                env={
                     **os.environ,
                     "TF_NUM_INTRAOP_THREADS": "1",
                     "TF_NUM_INTEROP_THREADS": "1",
                     "TF_CPP_MIN_LOG_LEVEL": "2",
                     "CUDA_VISIBLE_DEVICES": "",
                 },
-                stdout,
-                stdin=stdin,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=stream,
+                text=True,
             )
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
     def read(self):
-        for line in self.stdout:
+        for line in self.popen.stdout:
             if line.startswith("@"):
                 self.answers.put(json.loads(line[1:]))
         self.answers.put([None, "its output has ended"])
 
     def ask(self, what, **arguments):
-        print(json.dumps([what, arguments]), file=self.stdin, flush=True)
+        print(json.dumps([what, arguments]), file=self.popen.stdin, flush=True)
 
     def answer(self):
         try:
@@ -77,11 +73,11 @@ class Process:
         return self.answer()
 
     def kill(self):
-        self.process.kill()
-        self.process.wait(timeout=30)
+        self.popen.kill()
+        self.popen.wait(timeout=30)
         self.reader.join(timeout=30)
-        self.stdin.close()
-        self.stdout.close()
+        self.popen.stdin.close()
+        self.popen.stdout.close()
 
 
 class Pool:
@@ -93,7 +89,7 @@ class Pool:
 
     def living(self, count):
         """So many, none of which was killed."""
-        living = [p for p in self.made if p.process.poll() is None]
+        living = [p for p in self.made if p.popen.poll() is None]
         new = [
             Process(self.folder / f"{len(self.made) + i}.log")
             for i in range(count - len(living))

@@ -113,7 +113,7 @@ class SharedEpochs(keras.callbacks.Callback):
             self.model.stop_training = False
         group = self.model.distribute_strategy.extended.group
         [is_stopped] = group.agreed([bool(self.model.stop_training)])
-        if is_stopped:
+        if is_stopped and not self.model.stop_training:
             self.model.stop_training = True
 
     def _samples(self) -> tuple[int, int]:

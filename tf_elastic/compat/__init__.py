@@ -17,6 +17,9 @@ from tf_elastic.compat.collectives import MultiWorkerExtended
 from tf_elastic.compat.collectives import NestedLauncher
 from tf_elastic.compat.collectives import abort_collectives
 from tf_elastic.compat.collectives import configure_coordination
+from tf_elastic.compat.collectives import count_collectives
+from tf_elastic.compat.collectives import has_collective_server
+from tf_elastic.compat.collectives import host_sums
 from tf_elastic.compat.collectives import nest_collectives
 from tf_elastic.compat.collectives import peer_answers
 from tf_elastic.compat.collectives import sum_on_devices
@@ -45,7 +48,6 @@ from tf_elastic.compat.contexts import tape_is_active
 from tf_elastic.compat.datasets import HostIterator
 from tf_elastic.compat.datasets import UntunedDistributedDataset
 from tf_elastic.compat.keras_optimizers import clock_and_rate
-from tf_elastic.compat.keras_optimizers import has_step_of_all
 from tf_elastic.compat.keras_optimizers import is_clock
 from tf_elastic.compat.keras_optimizers import is_ema_swap
 from tf_elastic.compat.keras_optimizers import is_finite_check
@@ -82,10 +84,12 @@ __all__ = [
     "canonical_device",
     "clock_and_rate",
     "configure_coordination",
+    "count_collectives",
     "current_replica_id",
     "default_graph",
     "first_if_no_mean",
-    "has_step_of_all",
+    "has_collective_server",
+    "host_sums",
     "in_compiled_graph",
     "in_replica_context",
     "is_as_written",

@@ -1,5 +1,6 @@
 """Collectives and the coordination of several processes."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,90 @@ class NestedLauncher(cross_device_utils.CollectiveReplicaLauncher):
         return placeholder
 
 
+class CountedLauncher(cross_device_utils.CollectiveReplicaLauncher):
+    """Launches the k-th collective of each process as one, wherever it is.
+
+    TensorFlow's own are counted as functions are called, also those that a
+    call has not come to: where the data of one process end within a step, its
+    count is ahead of the others', and all wait for ever. And they are called
+    by the iteration of the loop that they are in, which is another one where
+    a process' epoch, and with it an execution of several steps, ends earlier.
+
+    Relies on `_next_instance_key`, on `_group_key`, `_group_size`,
+    `_collective_keys`, `_device` and `_options`, on
+    `CollectiveKeys._get_new_group_key`, and on `_noinline`, by which a
+    function is not in its caller's loop.
+    """
+
+    count: tf.Variable
+
+    def _next_instance_key(self) -> Any:
+        with tf.device("/device:CPU:0"):
+            return self.count.assign_add(1, read_value=True)
+
+    def all_reduce(
+        self, input_tensor: Any, control_input: Any = None, options: Any = None
+    ) -> tf.Tensor:
+        """See its base."""
+        after = [] if control_input is None else [control_input]
+        with tf.control_dependencies(after):
+            return self._function(options)(tf.convert_to_tensor(input_tensor))
+
+    def _function(self, options: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+        merged = self._options.merge(options)
+        key = merged.implementation, merged.timeout_seconds
+        functions = self.__dict__.setdefault("_functions", {})
+        if key not in functions:
+            reduce = super().all_reduce
+            functions[key] = tf.function(
+                lambda value: reduce(value, None, options),
+                autograph=False,
+                experimental_attributes={"_noinline": True},
+            )
+        return functions[key]
+
+    def apart(self) -> "CountedLauncher":
+        """Another one, for collectives that have an order of their own.
+
+        All processes make it together.
+        """
+        keys, device = self._collective_keys, self._device
+        other = CountedLauncher(
+            keys._get_new_group_key([device]),
+            self._group_size,
+            keys,
+            device,
+            self._options,
+        )
+        other.count = _new_count()
+        return other
+
+
+def _new_count() -> tf.Variable:
+    with tf.init_scope(), tf.device("/device:CPU:0"):
+        return tf.Variable(0, dtype=tf.int32, trainable=False)
+
+
+def count_collectives(extended: MultiWorkerExtended) -> None:
+    """Makes all collectives of a strategy those of `CountedLauncher`.
+
+    Relies on `_cross_device_ops` and `_host_cross_device_ops`, each with its
+    `_launchers`, and on their `_group_key` and `_device`.
+    """
+    counts: dict[tuple[int, str], tf.Variable] = {}
+    for operations in (
+        extended._cross_device_ops,
+        extended._host_cross_device_ops,
+    ):
+        for launcher in operations._launchers:
+            # On hosts without other devices both are one group.
+            key = launcher._group_key, launcher._device
+            if key not in counts:
+                counts[key] = _new_count()
+            launcher.count = counts[key]
+            launcher.__class__ = CountedLauncher
+
+
 def nest_collectives(extended: MultiWorkerExtended) -> None:
     """Makes all collectives of a strategy those of `NestedLauncher`.
 
@@ -106,6 +191,32 @@ def configure_coordination(
             if job in spec.jobs
         ],
     )
+
+
+def has_collective_server() -> bool:
+    """Whether this process' TensorFlow server is there, by a first strategy.
+
+    Relies on `Context._collective_ops_server_def`.
+    """
+    return tf_context.context()._collective_ops_server_def is not None
+
+
+def host_sums(
+    extended: MultiWorkerExtended,
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes sums over processes, which they ask for anywhere.
+
+    One may ask in the graph of a step where another one asks in eager code:
+    the k-th time of each is the same sum. Waiting holds no thread of a graph,
+    whose peers may need it. All processes make it together.
+
+    Relies on what `sum_on_hosts` does, after `count_collectives`.
+
+    Args:
+        extended: of their strategy.
+    """
+    [launcher] = extended._host_cross_device_ops._launchers
+    return launcher.apart().all_reduce
 
 
 def sum_on_hosts(extended: MultiWorkerExtended, value: tf.Tensor) -> tf.Tensor:

@@ -106,11 +106,15 @@ class ChiefsWord:
         if word.stop:
             self.stop()
 
-    def stop(self) -> None:
-        """Stops the training of the model here, if it is known."""
+    def stop(self, why: object = True) -> None:
+        """Stops the training of the model here, if it is known.
+
+        Args:
+            why: what `stop_training` becomes; only of True the chief tells.
+        """
         model = self._model() if self._model is not None else None
-        if model is not None:
-            model.stop_training = True
+        if model is not None and model.stop_training is not True:
+            model.stop_training = why
 
     @property
     def is_stopped(self) -> bool:

@@ -106,6 +106,10 @@ class DeviceTreeExtended(ElasticMultiWorkerExtended):
         self._check_trains()
         return list(grads)
 
+    def worker_of(self, replica: int) -> int:
+        """See `ElasticExtended`: each device is a worker."""
+        return self.first_seed_number() + replica
+
     def takes_step(self) -> tf.Tensor | None:
         """See `ElasticExtended`: a device without rows takes none."""
         return views.has_rows()

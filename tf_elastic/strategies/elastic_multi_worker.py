@@ -175,11 +175,13 @@ class ElasticMultiWorkerStrategy(ElasticStrategy):
             alone = self.configuration
             self.configuration = of_groups(alone, workers_per_group)
             if alone.worker_index is not None:
+                waits = timeouts or Timeouts()
                 group = WorkerGroup(
                     alone,
                     workers_per_group,
                     peer_timeout_s,
-                    (timeouts or Timeouts()).join_s,
+                    waits.group_s,
+                    waits.join_s,
                 )
         settings = {
             "group": group,

@@ -73,6 +73,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         # All workers' samples at which the last epoch that they share ends.
         self.epoch_end: int | None = None
         leaving.leaves_at_exit(self)
+        self.group.at_its_end(self._optimizers.group_has_ended)
 
     def _new_session(self, group: int) -> CenterSession:
         configuration = self.configuration
@@ -170,6 +171,11 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         index = self.configuration.worker_index or 0
         process = index * self.group.size + self.group.member
         return process * len(self._devices)
+
+    def worker_of(self, replica: int) -> int:
+        """The worker's number, on all devices of all its processes."""
+        del replica
+        return self.configuration.worker_index or 0
 
     def follow_clock(self, stepper: keras.optimizers.Optimizer) -> None:
         """Notes the optimizer whose clock counts the local steps."""
@@ -282,23 +288,24 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def samples_trained(self) -> tuple[int, int]:
         """Samples of (all workers, this worker); the others' as last heard."""
         own = int(self._samples.numpy())
-        for session in self.sessions:
-            session.client.samples = own  # The next sign of life tells it.
+        self._optimizers.tell_samples(own)
         return self.client.samples_of_others + own, own
 
     def steps_of(self, owner: Any) -> None:
         """Notes the Keras model whose steps are taken, if it is one's."""
         if isinstance(owner, keras.Model):
-            for session in self.sessions:
-                session.chiefs_word.is_for(owner)
+            self._optimizers.are_of(owner)
 
     @contextlib.contextmanager
     def step_on(self, step: Step) -> Iterator[None]:
         """Inside, all devices take a step on a batch; counts its samples."""
         rows = step.num_rows()
         self._step = TracedStep()
+        if step.trains:
+            step.after += self.group.comes_to_step(step.tensors)
         if self.group.size == 1 or not step.only_looks:
-            self._begin_if_fresh(self._step)
+            with tf.control_dependencies(step.after):
+                self._begin_if_fresh(self._step)
         self._rows = rows
         try:
             with super().step_on(step):
@@ -333,11 +340,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         self._optimizers.pass_begins()
 
     def hear_of_others(self) -> bool:
-        """Waits for the center, if this worker has not joined yet.
-
-        Returns:
-            False if it is for this one, the chief, to give its first values.
-        """
+        """Waits for the centers; see `CenterSession.hear_of_others`."""
         return all([session.hear_of_others() for session in self.sessions])
 
     def close(
@@ -355,6 +358,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
         is_last = exchange.whole is session.exchange.whole
         if not is_last:
             return
+        self.group.ends_training()
         session.close(clock, self._closing, exchange.at_rest)
         if self.is_chief and session.exchanger is not None:
             session.wait_for_others()
@@ -362,9 +366,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
 
     def fit_ends(self) -> None:
         """Training is over, until it begins again."""
-        for session in self.sessions:
-            session.client.samples = int(self._samples.numpy())
-            session.chiefs_word.fit_ends()
+        self._optimizers.fit_ends(int(self._samples.numpy()))
 
     def center_is_read(self) -> None:
         """Shows the newest center, if it was not looked at just now."""
@@ -380,9 +382,7 @@ class ElasticMultiWorkerExtended(ElasticExtended):
     def before_step(self) -> None:
         """Joins now, in eager code; the first step begins at the center."""
         if self.configuration.worker_index is not None:
-            for session in self.sessions:
-                if session.exchange is not None:
-                    session.join()
+            self._optimizers.join()
 
     def _check_trains(self) -> None:
         if self.configuration.worker_index is None:

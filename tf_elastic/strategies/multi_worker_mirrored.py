@@ -184,7 +184,8 @@ class MultiWorkerMirroredExtended(compat.MultiWorkerExtended):
             shutdown_timeout_s=self._peer_timeout_s,
         )
         deadline = time.monotonic() + self._startup_timeout_s
-        _wait_for_tasks(cluster_resolver, self._startup_timeout_s)
+        if not compat.has_collective_server():
+            _wait_for_tasks(cluster_resolver, self._startup_timeout_s)
         with _exit_after(deadline - time.monotonic() + self._peer_timeout_s):
             super()._initialize_multi_worker(cluster_resolver)
         compat.nest_collectives(self)

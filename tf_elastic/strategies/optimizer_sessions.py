@@ -4,12 +4,14 @@ import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
 
+import keras
 import tensorflow as tf
 
 from tf_elastic.cluster.transport import wire
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_session import CenterSession
+from tf_elastic.strategies.group_meeting import HasEnded
 
 
 class OptimizerSessions:
@@ -76,6 +78,35 @@ class OptimizerSessions:
             if session is not besides
             for variable in session.exchanged()
         }
+
+    def join(self) -> None:
+        """Those that have an exchange join, in eager code."""
+        for session in self.sessions:
+            if session.exchange is not None:
+                session.join()
+
+    # Telling others, and being told.
+
+    def are_of(self, model: keras.Model) -> None:
+        """Notes the model that trains here."""
+        for session in self.sessions:
+            session.chiefs_word.is_for(model)
+
+    def tell_samples(self, samples: int) -> None:
+        """The next sign of life tells how many this process has trained on."""
+        for session in self.sessions:
+            session.client.samples = samples
+
+    def fit_ends(self, samples: int) -> None:
+        """Training is over, until it begins again."""
+        self.tell_samples(samples)
+        for session in self.sessions:
+            session.chiefs_word.fit_ends()
+
+    def group_has_ended(self) -> None:
+        """Training is over for another process of the group, and so here."""
+        for session in self.sessions:
+            session.chiefs_word.stop(HasEnded())
 
     # Looking at the center.
 

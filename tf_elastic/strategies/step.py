@@ -48,11 +48,18 @@ class Step:
         self._has_rows: list[tf.Tensor | None] = [None] * num_replicas
         self._has_lent = False
         self._graph = compat.default_graph()
+        # What has to be there, beside the batch, before it is taken.
+        self.after: list[tf.Tensor] = []
 
     @property
     def only_looks(self) -> bool:
         """Whether it is known to train nothing: it evaluates or predicts."""
         return self._is_keras and not self.trains
+
+    @property
+    def tensors(self) -> list[tf.Tensor]:
+        """All of the batch."""
+        return [tensor for of_replica in self.batch for tensor in of_replica]
 
     def is_of_this_graph(self) -> bool:
         """Whether what is built now is in the step's graph, in no branch."""
@@ -98,7 +105,7 @@ class Step:
         """
         arrived = []
         if compat.default_graph() is self._graph:
-            arrived = _flat(self.batch)
+            arrived = [*self.tensors, *self.after]
 
         @tf.autograph.experimental.do_not_convert
         def in_step(*args: Any, **kwargs: Any) -> Any:
@@ -142,7 +149,3 @@ def _tensors_of_replicas(
         ]
         for i in range(num_replicas)
     ]
-
-
-def _flat(tensors: Sequence[Sequence[tf.Tensor]]) -> list[tf.Tensor]:
-    return [tensor for of_replica in tensors for tensor in of_replica]

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from tf_elastic import compat
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.configuration import members_of_group
 from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies import device_gradients
+from tf_elastic.strategies import group_meeting
+from tf_elastic.strategies.group_meeting import GroupMeeting
 from tf_elastic.strategies.multi_worker_mirrored import (
     MultiWorkerMirroredStrategy,
 )
@@ -72,6 +76,29 @@ class Alone:
     def trains(self, is_on: bool) -> None:
         """Tells whether the group is in the midst of training."""
 
+    def at_its_end(self, stop: Callable[[], None]) -> None:
+        """Notes what stops training here.
+
+        Args:
+            stop: called when another process has ended its own.
+        """
+
+    def comes_to_step(self, batch: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Waits for all to come to a step of `fit`, in a graph or not.
+
+        Args:
+            batch: what is to be here first.
+
+        Returns:
+            What is there only when all have come. Where one comes no more,
+            `tf.errors.OutOfRangeError` is raised, as if the data had ended.
+        """
+        del batch
+        return []
+
+    def ends_training(self) -> None:
+        """Training is over for now; waits until it is for all, eager."""
+
     def end(self) -> None:
         """The process leaves its cluster."""
 
@@ -90,6 +117,8 @@ class WorkerGroup(Alone):
         size: of each group: members are workers of neighboring numbers.
         peer_timeout_s: how long a member may be silent, in seconds, before
             the others' training ends with an error.
+        step_timeout_s: how long the others wait for one that answers to come
+            to a step, in seconds.
         startup_timeout_s: how long to wait for the others to start.
         communication_options: see `MultiWorkerMirroredStrategy`.
 
@@ -102,6 +131,7 @@ class WorkerGroup(Alone):
         configuration: ClusterConfiguration,
         size: int,
         peer_timeout_s: float,
+        step_timeout_s: float,
         startup_timeout_s: float,
         communication_options: Any = None,
     ) -> None:
@@ -124,22 +154,92 @@ class WorkerGroup(Alone):
             peer_timeout_s=peer_timeout_s,
         )
         self._extended = self._strategy.extended
+        compat.count_collectives(self._extended)
         self.devices = tuple(self._extended.worker_devices)
         first = configuration.index - self.member
+        self._names = [
+            f"worker {first + member} ({address})"
+            for member, address in enumerate(addresses)
+        ]
         self._watch = PeerWatch(
             {
-                member: f"worker {first + member} ({address})"
-                for member, address in enumerate(addresses)
+                member: name
+                for member, name in enumerate(self._names)
                 if member != self.member
             },
             peer_timeout_s,
+            step_timeout_s,
             compat.peer_answers,
             compat.abort_collectives,
         )
+        self._sums = compat.host_sums(self._extended)
+        self._meeting = GroupMeeting(self.member, size, self._summed_now)
+        self._stop: Callable[[], None] = lambda: None
 
     def trains(self, is_on: bool) -> None:
         """Looks whether all are there while they train."""
         self._watch.look(is_on)
+
+    def at_its_end(self, stop: Callable[[], None]) -> None:
+        """See `Alone`."""
+        self._stop = stop
+
+    def comes_to_step(self, batch: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """See `Alone`."""
+        said = self._meeting.says(group_meeting.STEP)
+        if tf.executing_eagerly():
+            self.trains(True)
+            if not self._all_come(self._summed_now(said)):
+                raise tf.errors.OutOfRangeError(None, None, "Its group ended.")
+            return []
+
+        def waits() -> np.bool_:
+            self.trains(True)
+            self._watch.wait()
+            return np.True_
+
+        def come(heard: np.ndarray) -> np.bool_:
+            self._watch.wait_no_more()
+            if not self._all_come(heard):
+                raise StopIteration  # In a graph it is OutOfRangeError.
+            return np.True_
+
+        with tf.control_dependencies(batch):
+            waiting = tf.numpy_function(waits, [], tf.bool)
+        with tf.control_dependencies([waiting]):
+            heard = self._sums(tf.constant(said))
+        return [tf.numpy_function(come, [heard], tf.bool)]
+
+    def _all_come(self, heard: np.ndarray) -> bool:
+        """Whether all come to a step; if some have ended, it ends here."""
+        all_come, ended = self._meeting.comes_to_step(heard)
+        self._end_with(ended)
+        return all_come
+
+    def _summed_now(self, said: np.ndarray) -> np.ndarray:
+        """Of all; waits for them, in eager code."""
+        self._watch.wait()
+        try:
+            return np.asarray(self._sums(tf.constant(said)))
+        finally:
+            self._watch.wait_no_more()
+
+    def ends_training(self) -> None:
+        """See `Alone`."""
+        self._meeting.end()
+
+    def _end_with(self, ended: Sequence[int]) -> None:
+        """Stops training here if it has ended elsewhere."""
+        if not ended:
+            return
+        logging.warning(
+            "%s has ended its training: its data has ended, or a callback has "
+            "stopped it. The processes of a group take each step together, so "
+            "training ends here, too. Give all of them the same number of "
+            "steps, by `steps_per_epoch` or by endless data.",
+            " and ".join(self._names[k] for k in ended),
+        )
+        self._stop()
 
     def end(self) -> None:
         """The others may end from now on."""
@@ -169,9 +269,10 @@ class WorkerGroup(Alone):
         return self._told(list(map(tf.constant, values)), scalars, arrays)
 
     def agreed(self, numbers: Sequence[int]) -> list[int]:
-        """See `Alone`."""
-        own = tf.constant(list(map(int, numbers)), tf.int64)
-        return [int(number) for number in self._from_leader(own).numpy()]
+        """See `Alone`; where training has ended elsewhere, one's own."""
+        agreed, ended = self._meeting.agree(list(map(int, numbers)))
+        self._end_with(ended)
+        return agreed
 
     def _told(
         self,
@@ -179,14 +280,28 @@ class WorkerGroup(Alone):
         scalars: Sequence[tf.DType],
         arrays: Sequence[tf.DType],
     ) -> list[tf.Tensor]:
-        """The leader's values, whose sizes it alone knows."""
-        if not self.is_leader:
-            values = [tf.zeros([0], dtype) for dtype in [*scalars, *arrays]]
-        flat = [tf.reshape(value, [-1]) for value in values]
-        sizes = self._from_leader(tf.stack([tf.size(v) for v in flat]))
-        told = [self._all_of(value, sizes[k]) for k, value in enumerate(flat)]
+        """The leader's values, the sizes of whose arrays it alone knows.
+
+        Scalars and sizes travel together, as float64: exact for integers up to
+        2^53, such as a clock.
+        """
         count = len(scalars)
-        return [*(tf.reshape(v, []) for v in told[:count]), *told[count:]]
+        if not self.is_leader:
+            values = [
+                *(tf.zeros([], dtype) for dtype in scalars),
+                *(tf.zeros([0], dtype) for dtype in arrays),
+            ]
+        numbers = [tf.reshape(value, []) for value in values[:count]]
+        flat = [tf.reshape(value, [-1]) for value in values[count:]]
+        numbers += [tf.size(value) for value in flat]
+        head = self._from_leader(
+            tf.stack([tf.cast(number, tf.float64) for number in numbers])
+        )
+        told = [tf.cast(head[k], dtype) for k, dtype in enumerate(scalars)]
+        return told + [
+            self._all_of(value, tf.cast(head[count + k], tf.int32))
+            for k, value in enumerate(flat)
+        ]
 
     def _all_of(self, value: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """The leader's flat value, which may be empty."""
@@ -198,12 +313,10 @@ class WorkerGroup(Alone):
 
     def _from_leader(self, value: tf.Tensor) -> tf.Tensor:
         """The leader's value, of a shape and dtype that all know."""
-        bits = tf.cast(value, tf.int32) if value.dtype.is_bool else value
         if not self.is_leader:
-            bits = tf.zeros_like(bits)
-        total = compat.sum_on_hosts(self._extended, bits)
-        total = tf.ensure_shape(total, value.shape)
-        return tf.cast(total, value.dtype)
+            value = tf.zeros_like(value)
+        total = compat.sum_on_hosts(self._extended, value)
+        return tf.ensure_shape(total, value.shape)
 
     def summed(self, grads: Sequence[Gradient]) -> list[Gradient]:
         """Gradients over all devices of all members, in a replica."""

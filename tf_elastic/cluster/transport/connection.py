@@ -119,7 +119,7 @@ class Connection:
         else:
             answer = told["news"]
         self.bytes_sent += sum(sizes_of(sent))
-        self.bytes_received += sum(sizes_of(wire.wanted(answer, out)))
+        self.bytes_received += sum(sizes_of(out))
         return answer
 
     def _by_grpc(
@@ -140,7 +140,8 @@ class Connection:
         except ValueError as error:
             raise self._closed(name) from error
         try:
-            answer = wire.receive_answer(answers, out)
+            answer = wire.unpack(next(answers))
+            wire.receive(answers, out)
         except grpc.RpcError as error:
             raise self._told(error, name, begin) from error
         except StopIteration:

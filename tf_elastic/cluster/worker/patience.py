@@ -20,6 +20,7 @@ class Timeouts(NamedTuple):
     heartbeat_s: float = 1.0  # between two signs of life
     control_s: float = 5.0  # for the answer to a short message
     barrier_s: float = 60.0  # for the others, in a synchronous exchange
+    group_s: float = 1800.0  # for those of its group, to come to a step
 
 
 class Patience:
