@@ -5,7 +5,8 @@
         [--seconds=3600]
     python benchmarks/bench_tree.py --csv=PATH --report [--plot=PATH]
 
-Trains a small network on the digits by EASGD, batches of 16, in virtual time:
+Trains a small network on the digits, batches of 16, in virtual time: by EASGD,
+and by hierarchical local SGD (arXiv 1808.07217) and HALoS (arXiv 2506.04531);
 local steps of 0.1 s (lognormal, sigma 0.2), inner nodes and workers behind 10
 Gbit/s, the root behind 1 Gbit/s. The links are as much slower as the network is
 smaller than the thesis' for CIFAR, whose message has 1.41 MB: a message takes
@@ -13,12 +14,13 @@ as long as that one would. Trees have degree 16. Each whole run of --steps local
 steps of each worker is appended to PATH, with looks at the root, and what is
 there is not done again.
 
-The report: virtual seconds to levels of the root's test error, the best of the
-learning rates for each way, and bytes a second through the root's link. Ways of
-equal traffic there stand together.
+The report: virtual seconds to levels of the root's test error, mean and range
+over seeds, the best of the learning rates for each way, and bytes a second
+through the root's link.
 
-Not here: hierarchical local SGD (arXiv 1808.07217) and two-level momentum
-(HALoS, arXiv 2506.04531).
+HALoS has its authors' numbers, of which the delays are in proportion to the
+children of a server: a global server of 16 regions, not of 4, regions of 16
+workers, not of 4.
 """
 
 import collections
@@ -55,6 +57,9 @@ WAYS = {
     "multi_scale 10/100": {"scheme": "multi_scale", "periods": (10, 100)},
     "answered 1/10": {"scheme": "answered", "periods": (1, 10)},
     "star 233": {"period": 233},
+    "local SGD 1/4": {"scheme": "synchronous", "periods": (1, 4)},
+    "HALoS 1/120": {"scheme": "accumulated", "periods": (1, 120)},
+    "HALoS 8/16": {"scheme": "accumulated", "periods": (8, 16)},
 }
 
 
@@ -67,6 +72,20 @@ def network():
             keras.layers.Dense(10),
         ]
     )
+
+
+def optimizer(way, rate, period):
+    sgd = keras.optimizers.SGD(rate)
+    if way.startswith("local SGD"):
+        return te.optimizers.LocalSGD(sgd, communication_period=period)
+    if way.startswith("HALoS"):
+        return te.optimizers.HALoS(
+            sgd,
+            momentum_delay=DEGREE // 2,
+            regional_delay=4 * DEGREE,
+            communication_period=period,
+        )
+    return te.optimizers.EASGD(rate, communication_period=period)
 
 
 def digits():
@@ -101,7 +120,7 @@ def run(way, p, rate, seed, steps, data):
     with strategy.scope():
         model = network()
         model.compile(
-            te.optimizers.EASGD(rate, communication_period=period),
+            optimizer(way, rate, period),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
             steps_per_execution=32,
@@ -165,20 +184,39 @@ def curves(kept):
     return found
 
 
+def by_seed(rows):
+    """The rows of each seed."""
+    found = collections.defaultdict(list)
+    for row in rows:
+        found[row["seed"]].append(row)
+    return [found[seed] for seed in sorted(found)]
+
+
+def times_to(rows, level):
+    """The first time of each seed that gets there."""
+    found = [
+        [row["seconds"] for row in own if row["error"] <= level]
+        for own in by_seed(rows)
+    ]
+    return [min(own) for own in found if own]
+
+
 def time_to(rows, level):
     """The mean over seeds of the first time; None if one has none."""
-    seeds = {row["seed"] for row in rows}
-    times = []
-    for seed in seeds:
-        own = [
-            r["seconds"]
-            for r in rows
-            if r["seed"] == seed and r["error"] <= level
-        ]
-        if not own:
-            return None
-        times.append(min(own))
+    times = times_to(rows, level)
+    if len(times) < len(by_seed(rows)):
+        return None
     return sum(times) / len(times)
+
+
+def spread(values, count, digits=1):
+    """Mean and range over seeds; how many, if not all got there."""
+    if len(values) < count:
+        return f"{len(values)} of {count}" if values else "-"
+    mean = f"{sum(values) / count:.{digits}f}"
+    if count == 1:
+        return mean
+    return f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def best_rate(of_rates):
@@ -193,8 +231,11 @@ def best_rate(of_rates):
 
 def report(args, kept):
     levels = " | ".join(f"{level:.0%}" for level in LEVELS)
-    print(f"| way | rate | root's link, MB/s | smallest error | {levels} |")
-    print("|---" * (4 + len(LEVELS)) + "|")
+    print(
+        "| way | rate | seeds | root's link, MB/s | smallest error, % | "
+        f"{levels} |"
+    )
+    print("|---" * (5 + len(LEVELS)) + "|")
     found = curves(kept)
     chosen = {}
     for way, of_rates in sorted(
@@ -206,11 +247,12 @@ def report(args, kept):
         last = max(rows, key=lambda row: row["seconds"])
         traffic = last["root_bytes"] / last["seconds"]
         traffic *= MESSAGE / size / 1e6
-        cells = [time_to(rows, level) for level in LEVELS]
-        texts = ["-" if c is None else f"{c:.1f}" for c in cells]
+        seeds = by_seed(rows)
+        smallest = [100 * min(r["error"] for r in own) for own in seeds]
+        texts = [spread(times_to(rows, level), len(seeds)) for level in LEVELS]
         print(
-            f"| {way} | {rate:g} | {traffic:.0f} | "
-            f"{min(r['error'] for r in rows):.1%} | {' | '.join(texts)} |"
+            f"| {way} | {rate:g} | {len(seeds)} | {traffic:.0f} | "
+            f"{spread(smallest, len(seeds))} | {' | '.join(texts)} |"
         )
     if args.plot:
         plot(args.plot, chosen)

@@ -56,7 +56,7 @@ def test_an_hour_of_a_node():
                 support.values(float(worker)),
                 support.push_rate(support.BETA, p),
             )
-            assert news["round"] == rounds
+            assert news["entered"] == rounds
             np.testing.assert_array_equal(deltas[0], worker - center)
         for worker in alive:  # Nobody waits for who is silent.
             news = node.exchanges.release(

@@ -722,9 +722,9 @@ def no_network(monkeypatch, tmp_path):
         isolation,
         "python_of_children",
         lambda: (
-            real
-            if sys._getframe(1).f_code.co_name == "start"
-            else [sys.executable, "-I", "-S", str(program), folder]
+            [sys.executable, "-I", "-S", str(program), folder]
+            if sys._getframe(1).f_code.co_name == "_make"
+            else real
         ),
     )
 

@@ -737,6 +737,16 @@ def test_make_local_goes_through_the_update(compat):
     np.testing.assert_array_equal(variable, [0.0, 1.0], message)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"), [("Nadam", True), ("Adam", False)]
+)
+def test_whether_an_optimizer_has_a_step_of_all(compat, name, expected):
+    """It is one's own `_backend_update_step`, which Nadam alone has."""
+    optimizer = getattr(keras.optimizers, name)()
+    message = broken("Optimizer._backend_update_step", "compat.has_step_of_all")
+    assert compat.has_step_of_all(optimizer) is expected, message
+
+
 def test_make_local_leaves_gradients_as_they_are(compat):
     optimizer = keras.optimizers.SGD()
     compat.make_local(optimizer, None)

@@ -23,6 +23,7 @@ class Case(NamedTuple):
     make: Any  # make(**options) -> optimizer
     num_workers: int = 2
     wraps: bool = False  # whether options go to an inner optimizer
+    squares: bool = False  # each slice of a sparse gradient by itself
     # The case whose code all of `OPTIONS` go through, if not its own.
     like: str | None = None
     # Whether `make test` leaves it out, since others there have all its code;
@@ -122,6 +123,7 @@ CASES = {
     "Elastic(Adam)": Case(
         _around(optimizers.Elastic, keras.optimizers.Adam, 0.03),
         wraps=True,
+        squares=True,
         full=True,
         refused=_INNER_EMA,
     ),
@@ -194,6 +196,12 @@ CASES = {
     ),
     "HeLoCo(SGD)": Case(
         _around(optimizers.HeLoCo, _SGD),
+        wraps=True,
+        like="DiLoCo(SGD)",
+        refused=_INNER_EMA,
+    ),
+    "HALoS(SGD)": Case(
+        _around(optimizers.HALoS, _SGD),
         wraps=True,
         like="DiLoCo(SGD)",
         refused=_INNER_EMA,

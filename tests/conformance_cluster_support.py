@@ -22,7 +22,7 @@ class Cluster(cluster_support.Cluster):
     def __init__(self):
         super().__init__(SHARDS)
 
-    def strategy(self, protocol, index=0, workers=1):
+    def strategy(self, protocol, index=0, workers=1, devices=("CPU:0",)):
         """One that makes this process their worker."""
         spec = {
             "worker": [f"w{i}.invalid:1" for i in range(workers)],
@@ -35,7 +35,7 @@ class Cluster(cluster_support.Cluster):
                 task_id=index,
             ),
             protocol,
-            devices=["CPU:0"],
+            devices=list(devices),
             timeouts=cluster_support.PATIENT,
         )
         self._end.callback(strategy.leave)

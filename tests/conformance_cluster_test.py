@@ -21,9 +21,7 @@ from tests.conformance_cluster_support import Run
 from tests.conformance_cluster_support import assert_same
 from tests.conformance_cluster_support import name_of
 from tests.conformance_cluster_support import protocol_of
-from tests.conformance_support import LABELS
 from tests.conformance_support import TRAIN
-from tests.conformance_support import WORDS
 from tests.conformance_support import X
 from tests.conformance_support import Y
 from tests.conformance_support import assert_same_state
@@ -359,12 +357,12 @@ def test_mixed_precision(begun, plain, policy, use):
 
 
 @shows("sparse")
-def test_sparse_gradients_equal_dense_ones(begun):
+def test_sparse_gradients_equal_dense_ones(case, begun):
     sparse = begun(support.lookup_network)
     dense = begun(support.product_network, run_eagerly=True)
     dense.model.set_weights(sparse.model.get_weights())
     for run in (sparse, dense):
-        run.model.fit(WORDS, LABELS, batch_size=12, shuffle=False, verbose=0)
+        support.fit_words(case, run.model, 1)
     support.assert_same_workers(sparse.model, dense.model)
     assert_same_state(sparse.servers.kept(), dense.servers.kept(), False)
 

@@ -17,9 +17,7 @@ from tensorflow.python.framework import config as tf_config
 from tests import conformance_cases as cases
 from tests import conformance_support as support
 from tests.conformance_cases import shows
-from tests.conformance_support import LABELS
 from tests.conformance_support import TRAIN
-from tests.conformance_support import WORDS
 from tests.conformance_support import X
 from tests.conformance_support import Y
 from tests.conformance_support import assert_same_state
@@ -224,7 +222,7 @@ def test_sparse_gradients_equal_dense_ones(case):
     dense = compiled(case, support.product_network, run_eagerly=True)
     dense.set_weights(sparse.get_weights())
     for model in (sparse, dense):
-        model.fit(WORDS, LABELS, batch_size=12, shuffle=False, verbose=0)
+        support.fit_words(case, model, case.num_workers)
     support.assert_same_workers(sparse, dense)
 
 

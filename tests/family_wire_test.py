@@ -42,6 +42,7 @@ KEYWORDS = {
     "DiLoCo": {"communication_period": PERIOD},
     "AsyncDiLoCo": {"communication_period": PERIOD},
     "HeLoCo": {"communication_period": PERIOD},
+    "HALoS": {"communication_period": PERIOD},
     "ADMM": {"communication_period": PERIOD},
 }
 # In every protocol; the others exchange as one of these does.

@@ -128,6 +128,13 @@ CASES = {
     "HeLoCo": _around(
         optimizers.HeLoCo, _sgd, outer_learning_rate=0.5, outer_momentum=0.8
     ),
+    "HALoS": _around(
+        optimizers.HALoS,
+        _sgd,
+        outer_learning_rate=0.5,
+        outer_momentum=0.8,
+        momentum_delay=3,
+    ),
     "ADMM": _alone(optimizers.ADMM, elasticity=1.5, communication_period=2),
 }
 

@@ -41,6 +41,7 @@ ENOUGH = {
     "LocalSGD": (),
     "AsyncDiLoCo": ("overlapped",),
     "HeLoCo": ("round_robin",),
+    "HALoS": ("blocking",),
 }
 
 

@@ -31,7 +31,7 @@ TABLES = {
     "conformance on a cluster": cases.cluster_markdown_table,
 }
 REMEDY = "Run: python -m tests.methods_table_test --write"
-NOT_LINEAR = {"HeLoCo"}
+NOT_LINEAR = {"HeLoCo", "HALoS"}
 WIDTH = 100  # of the only layer: its kernel is nearly all that there is
 
 

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from typing import NamedTuple
 
 import keras
@@ -16,8 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import forking
 from tests import multi_worker_mirrored_job
-from tests import source_tree
 from tf_elastic import strategies
 from tf_elastic.strategies import multi_worker_mirrored
 
@@ -60,12 +59,8 @@ class Jobs:
         module = "tests.multi_worker_mirrored_job"
         log = self.folder / f"{part}-{index}.log"
         with log.open("wb") as stream:
-            self.processes[part, index] = subprocess.Popen(
-                [sys.executable, "-m", module, str(self.folder), part],
-                cwd=source_tree.ROOT,
-                env=environment,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
+            self.processes[part, index] = forking.start(
+                ["-m", module, str(self.folder), part], environment, stream
             )
 
     def start_pair(self, part, chief=False, **environment):

@@ -606,7 +606,7 @@ def test_what_the_program_knows_needs_no_tensorflow():
         from tf_elastic.program import known_methods, settings
         parsed = settings.parse(["train.py", "--optimizer=AsyncMSGD"])
         assert parsed["optimizer"] == "async_msgd", parsed
-        assert len(known_methods.all_methods()) == 16
+        assert len(known_methods.all_methods()) == 17
         slow = {"tensorflow", "keras", "numpy"}
         assert not slow & set(sys.modules), slow & set(sys.modules)
     """
@@ -624,6 +624,7 @@ VALUES = {
     "delay_compensation": 0.2,
     "elasticity": 0.7,
     "inner_optimizer": "rmsprop",
+    "merge_weight": 0.6,
     "momentum": 0.3,
     "momentum_activation": 0.2,
     "momentum_delay": 3,
@@ -632,6 +633,9 @@ VALUES = {
     "outer_learning_rate": 0.4,
     "outer_momentum": 0.2,
     "push_weight": 0.6,
+    "regional_delay": 5,
+    "regional_learning_rate": 0.9,
+    "regional_momentum": 0.4,
     "staleness_scaling": True,
     "symmetric": False,
 }

@@ -104,11 +104,13 @@ class Run:
         return [pid for pid in found if pid != self.process.pid]
 
     def child(self, role, index):
-        """The process of a task."""
+        """The process of a task: of a fork, its name says which."""
         needle = f'"task": {{"type": "{role}", "index": {index}}}'.encode()
         for pid in self.children():
-            environ = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
-            if needle in environ:
+            folder = pathlib.Path(f"/proc/{pid}")
+            if needle in (folder / "environ").read_bytes():
+                return pid
+            if (folder / "comm").read_text() == f"{role} {index}\n":
                 return pid
         raise AssertionError(f"no {role} {index}:\n{self.out}\n{self.err}")
 
@@ -247,6 +249,7 @@ def test_only_the_chief_and_the_evaluator_write(first):
     }
     assert {path.name for path in (folder / "logs").iterdir()} == {
         "evaluator-0.log",
+        "imports.log",
         "ps-0.log",
         "ps-1.log",
         "worker-0.log",
@@ -488,7 +491,8 @@ def test_ctrl_c_ends_all(resumed, run):
         "--resume", "--model_dir=run", "--epochs=900", cwd=folder.parent
     )
     started.read_until(rf"^Epoch {EPOCHS + 4}/900")
-    assert len(started.children()) == 3
+    # A center, two workers, and what they were forked from.
+    assert len(started.children()) == 4
     started.process.send_signal(signal.SIGINT)
     ended = started.end(130)
     assert "keep their snapshots in run" in ended.err

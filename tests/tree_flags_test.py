@@ -50,6 +50,7 @@ def test_what_a_virtual_tree_is_made_with():
         (("--tree=2", "--periods=1"), "`periods` must be two"),
         (("--tree=2", "--most_waiting=0"), "--most_waiting must be"),
         (("--tree=2", "--protocol=blocking"), "exchanges by --scheme"),
+        (("--tree=2", "--scheme=rounds"), "scheme"),
         (("--tree=2", "--quorum=2"), "--quorum has no effect here"),
         (("--tree=2", "--events=e.jsonl"), "--events has no effect here"),
         (("--scheme=up_down",), "or give --tree=4, say"),
@@ -69,3 +70,11 @@ def test_a_file_has_a_leaf_for_each_worker(tmp_path):
     path.write_text("- [worker:0, ps:0]\n- [worker:0, ps:1]\n")
     with pytest.raises(usage.UsageError, match="line 2"):
         parse("--virtual_workers=2", f"--tree={path}")
+
+
+@pytest.mark.parametrize("scheme", ["synchronous", "accumulated"])
+def test_schemes_of_virtual_clusters_alone(scheme):
+    found = parse(*VIRTUAL, f"--scheme={scheme}", "--periods=2,30")
+    assert tree_checks.arguments(found)["periods"] == (2, 30)
+    with pytest.raises(usage.UsageError, match="is of a virtual cluster"):
+        parse("--local_workers=4", "--tree=2", f"--scheme={scheme}")

@@ -10,6 +10,7 @@ import pytest
 
 from tests import chaos
 from tests import cluster_support as support
+from tests import forking
 from tests import source_tree
 from tests import tree_events
 from tf_elastic.cluster.launch import cluster_tree
@@ -57,6 +58,7 @@ def test_a_tree_goes_on_when_its_nodes_are_killed(tmp_path):
             "--snapshot_interval_s=0.5",
         ],
         snapshot_dir=tmp_path / "snapshots",
+        preload=forking.MODULES,
         output=io.StringIO(),
     )
     pids = set()

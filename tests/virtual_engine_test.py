@@ -100,6 +100,77 @@ def test_synchronous_increments():
     ]
 
 
+def synchronous(rule, **timing):
+    """Two rounds of workers whose steps last 1 and 3, 1 apart from the center.
+
+    A message is 20 bytes, of which 10 are the answer's.
+    """
+    made = timeline(
+        Timing([1.0, 3.0], latency=0.25, **timing),
+        2,
+        rule=rule,
+        protocol="synchronous",
+        bytes_up=10,
+        bytes_down=10,
+    )
+    found = first(made, 26)
+    return [[m for m in found if m.worker == worker] for worker in (0, 1, -1)]
+
+
+def times(moves, kind):
+    return [move.time for move in moves if move.kind == kind]
+
+
+def test_a_synchronous_exchange_is_one_call():
+    """By hand: there 0.25, served 0.5, back 0.25; both steps begin at 0.
+
+    Worker 1 is there at 3.25, after worker 0, and served at 3.75: the round
+    ends. At 4 both know it, and go on.
+    """
+    for rule, settles in ((ELASTIC, kinds.SETTLING_STEP), (ADD, kinds.SETTLE)):
+        zero, one, center = synchronous(rule, service=0.5)
+        assert times(zero, kinds.ADD)[:2] == [1.75, 5.75]
+        assert times(one, kinds.ADD)[:2] == [3.75, 7.75]
+        assert times(center, kinds.COLLECT)[:2] == [3.75, 7.75]
+        for own in (zero, one):
+            assert times(own, settles)[:2] == [4.0, 8.0]
+
+
+def test_differences_come_back_before_a_round_has_ended():
+    """By hand: 10 bytes take 2 each way of a link, where 5 go in a second.
+
+    Worker 0 is there at 1 + 0.25 + 2 = 3.25, worker 1 at 5.25: the round ends.
+    Worker 0 has its difference at 3.25 + 0.25 + 2 = 5.5, as it hears of the
+    end; worker 1 has both at 7.5. Points leave at 5.25 for both.
+    """
+    zero, one, center = synchronous(ELASTIC, bandwidth=5.0)
+    assert times(center, kinds.COLLECT)[0] == 5.25
+    assert times(zero, kinds.SETTLING_STEP)[0] == 5.5
+    assert times(one, kinds.SETTLING_STEP)[0] == 7.5
+    # Then worker 0 is there at 5.5 + 1 + 2.25 and answered 2.25 later; worker
+    # 1 at 7.5 + 3 + 2.25.
+    assert times(center, kinds.COLLECT)[1] == 12.75
+    assert times(zero, kinds.SETTLING_STEP)[1] == 13.0
+    zero, one, center = synchronous(ADD, bandwidth=5.0)
+    assert times(center, kinds.COLLECT)[0] == 5.25
+    assert times(zero, kinds.SETTLE)[0] == times(one, kinds.SETTLE)[0] == 7.5
+
+
+def test_a_slow_difference_is_waited_for():
+    """By hand: worker 0 has its own after the end of the round."""
+    zero, one, center = synchronous(ELASTIC, bandwidth=[2.0, 1000.0])
+    # There at 1 + 0.25 + 5 = 6.25, as the last.
+    assert times(center, kinds.COLLECT)[0] == 6.25
+    assert times(zero, kinds.SETTLING_STEP)[0] == 11.5
+    assert times(one, kinds.SETTLING_STEP)[0] == 6.5
+    # The other way round: worker 0 is there first, by 3 s.
+    zero, one, center = synchronous(ELASTIC, bandwidth=[5.0, 1000.0])
+    # There at 3.25, a hundredth before worker 1; both ways take 2.
+    assert times(center, kinds.COLLECT)[0] == pytest.approx(3.26)
+    assert times(zero, kinds.SETTLING_STEP)[0] == 5.5
+    assert times(one, kinds.SETTLING_STEP)[0] == pytest.approx(3.52)
+
+
 def test_a_slower_worker_comes_less_often():
     moves = first(timeline(Timing([1.0, 2.5]), 2), 7)
     assert [m.worker for m in moves] == [0, 0, 1, 0, 0, 0, 1]

@@ -7,8 +7,6 @@ fixed; the center servers are in this process.
 import json
 import os
 import queue
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 from tests import elastic_multi_worker_job as job
 from tests import elastic_multi_worker_test as elastic
 from tests import family_multi_worker_test as family
-from tests import source_tree
+from tests import forking
 from tests.elastic_multi_worker_test import assert_close
 from tests.elastic_multi_worker_test import parameters
 
@@ -32,33 +30,39 @@ class Process:
     def __init__(self, log):
         self.log = log
         self.answers = queue.Queue()
-        with open(log, "wb") as stream:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.elastic_multi_worker_job"],
-                cwd=source_tree.ROOT,
-                env={
+        told, self.stdin = os.pipe()
+        self.stdout, answered = os.pipe()
+        self.stdin = os.fdopen(self.stdin, "w")
+        self.stdout = os.fdopen(self.stdout)
+        with (
+            open(log, "wb") as stream,
+            os.fdopen(told) as stdin,
+            os.fdopen(answered, "w") as stdout,
+        ):
+            self.process = forking.start(
+                ["-m", "tests.elastic_multi_worker_job"],
+                {
                     **os.environ,
                     "TF_NUM_INTRAOP_THREADS": "1",
                     "TF_NUM_INTEROP_THREADS": "1",
                     "TF_CPP_MIN_LOG_LEVEL": "2",
                     "CUDA_VISIBLE_DEVICES": "",
                 },
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout,
+                stdin=stdin,
                 stderr=stream,
-                text=True,
             )
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 
     def read(self):
-        for line in self.popen.stdout:
+        for line in self.stdout:
             if line.startswith("@"):
                 self.answers.put(json.loads(line[1:]))
         self.answers.put([None, "its output has ended"])
 
     def ask(self, what, **arguments):
-        print(json.dumps([what, arguments]), file=self.popen.stdin, flush=True)
+        print(json.dumps([what, arguments]), file=self.stdin, flush=True)
 
     def answer(self):
         try:
@@ -73,11 +77,11 @@ class Process:
         return self.answer()
 
     def kill(self):
-        self.popen.kill()
-        self.popen.wait(timeout=30)
+        self.process.kill()
+        self.process.wait(timeout=30)
         self.reader.join(timeout=30)
-        self.popen.stdin.close()
-        self.popen.stdout.close()
+        self.stdin.close()
+        self.stdout.close()
 
 
 class Pool:
@@ -89,7 +93,7 @@ class Pool:
 
     def living(self, count):
         """So many, none of which was killed."""
-        living = [p for p in self.made if p.popen.poll() is None]
+        living = [p for p in self.made if p.process.poll() is None]
         new = [
             Process(self.folder / f"{len(self.made) + i}.log")
             for i in range(count - len(living))

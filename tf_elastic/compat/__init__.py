@@ -48,6 +48,7 @@ from tf_elastic.compat.contexts import tape_is_active
 from tf_elastic.compat.datasets import HostIterator
 from tf_elastic.compat.datasets import UntunedDistributedDataset
 from tf_elastic.compat.keras_optimizers import clock_and_rate
+from tf_elastic.compat.keras_optimizers import has_step_of_all
 from tf_elastic.compat.keras_optimizers import is_clock
 from tf_elastic.compat.keras_optimizers import is_ema_swap
 from tf_elastic.compat.keras_optimizers import is_finite_check
@@ -89,6 +90,7 @@ __all__ = [
     "default_graph",
     "first_if_no_mean",
     "has_collective_server",
+    "has_step_of_all",
     "host_sums",
     "in_compiled_graph",
     "in_replica_context",

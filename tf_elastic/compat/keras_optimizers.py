@@ -118,6 +118,20 @@ def make_local(
     )
 
 
+def has_step_of_all(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether a Keras optimizer does more in a step than move each variable.
+
+    Nadam keeps a product of its steps' momenta. Relies on
+    `_backend_update_step`; to be asked before `make_local`.
+
+    Args:
+        optimizer: any `keras.optimizers.Optimizer`.
+    """
+    usual = keras.optimizers.Optimizer._backend_update_step
+    own = type(optimizer)._backend_update_step
+    return bool(own is not usual)
+
+
 def leave_saving(optimizer: keras.optimizers.Optimizer) -> None:
     """Makes a Keras optimizer save nothing: the one around it does.
 

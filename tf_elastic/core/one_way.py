@@ -27,8 +27,19 @@ def check_rule(rule: Rule) -> None:
     if not rule.works_both_ways:
         raise ValueError(
             "One way goes a rule that works both ways, such as 'elastic'. "
-            f"Received: the rule {rule.name!r}."
+            f"Received: the rule {rule.name!r}. {where_else(rule)}"
         )
+
+
+def where_else(rule: Rule) -> str:
+    """What to do with a rule that a tree does not go by: a sentence."""
+    if rule.works_both_ways:
+        return "Use the scheme 'up_down', 'multi_scale' or 'answered'."
+    if rule.tree_protocols:
+        return (
+            f"In a virtual cluster use the scheme {rule.tree_protocols[0]!r}."
+        )
+    return "Use a star, without a tree."
 
 
 def check_periods(up_period: int | None, down_period: int | None) -> None:

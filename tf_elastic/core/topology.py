@@ -1,24 +1,26 @@
 """Who exchanges with whom, and how often."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tf_elastic.core.tree_schemes import ACCUMULATED
+from tf_elastic.core.tree_schemes import DEFAULT_SCHEME
+from tf_elastic.core.tree_schemes import ONE_WAY
+from tf_elastic.core.tree_schemes import SCHEMES
+from tf_elastic.core.tree_schemes import SECOND_PERIOD
+from tf_elastic.core.tree_schemes import SYNCHRONOUS
+from tf_elastic.core.tree_schemes import Periods
+from tf_elastic.core.tree_schemes import Scheme
+from tf_elastic.core.tree_schemes import TopologyError
+from tf_elastic.core.tree_schemes import accumulated
+from tf_elastic.core.tree_schemes import answered
+from tf_elastic.core.tree_schemes import multi_scale
+from tf_elastic.core.tree_schemes import scheme
+from tf_elastic.core.tree_schemes import synchronous
+from tf_elastic.core.tree_schemes import up_down
+
 ROOT = "root"
-
-
-class TopologyError(ValueError):
-    """A topology is none; the message says why.
-
-    Args:
-        message: what is wrong, and what to do.
-        nodes: who is at fault.
-    """
-
-    def __init__(self, message: str, nodes: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.nodes = tuple(nodes)
 
 
 class Edge(NamedTuple):
@@ -37,9 +39,12 @@ class Topology:
     Args:
         edges: every node but the root is the child of one of them. All
             children of a node have the same `down_period`.
+        protocol: ONE_WAY (default); or SYNCHRONOUS or ACCUMULATED, in which
+            whatever comes up is answered (`down_period` is None), and the
+            `up_period` of a node with children counts its own updates.
 
     Raises:
-        TopologyError: they make no tree, or a period is none.
+        TopologyError: they make no tree, or a period or the protocol is none.
 
     Example:
 
@@ -47,8 +52,9 @@ class Topology:
     ('0.0', '0.1', '1.0', '1.1')
     """
 
-    def __init__(self, edges: Sequence[Edge]) -> None:
+    def __init__(self, edges: Sequence[Edge], protocol: str = ONE_WAY) -> None:
         self.edges = tuple(edges)
+        self.protocol = protocol
         self._edge_of = {edge.child: edge for edge in self.edges}
         self._children: dict[str, list[str]] = {}
         for edge in self.edges:
@@ -68,6 +74,7 @@ class Topology:
                         f"{name}={period!r} of {edge.child!r}.",
                         [edge.child],
                     )
+        self._check_protocol()
         if len(self._edge_of) != len(self.edges):
             names = [edge.child for edge in self.edges]
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -86,6 +93,24 @@ class Topology:
         self._check_no_loop(roots)
         for parent in self._children:
             self._check_down_periods(parent)
+
+    def _check_protocol(self) -> None:
+        if self.protocol not in (ONE_WAY, SYNCHRONOUS, ACCUMULATED):
+            raise TopologyError(
+                f"`protocol` must be {ONE_WAY!r}, {SYNCHRONOUS!r} or "
+                f"{ACCUMULATED!r}. Received: protocol={self.protocol!r:.80}."
+            )
+        if self.protocol == ONE_WAY:
+            return
+        for edge in self.edges:
+            if edge.down_period is not None:
+                raise TopologyError(
+                    f"In a tree of the protocol {self.protocol!r} whatever "
+                    "comes up is answered. Received: "
+                    f"down_period={edge.down_period} of {edge.child!r}. Leave "
+                    "it out.",
+                    [edge.child],
+                )
 
     def _check_no_loop(self, roots: Sequence[str]) -> None:
         reached = set(roots)
@@ -181,114 +206,6 @@ class Topology:
         return [list(edge) for edge in self.edges]
 
 
-class Periods(NamedTuple):
-    """Of an edge; see `Edge`."""
-
-    up: int
-    down: int | None
-
-
-class Scheme(NamedTuple):
-    """How often whom: a period for each edge, by where it is.
-
-    Use `multi_scale` or `up_down` for those of the thesis.
-
-    Attributes:
-        name: for messages.
-        levels: of the leaves' edges, of those above, and so on; the last one
-            is of all further ones.
-    """
-
-    name: str
-    levels: tuple[Periods, ...]
-
-    def periods(self, height: int) -> Periods:
-        """Of an edge whose child is so high above the leaves, from 0."""
-        return self.levels[min(height, len(self.levels) - 1)]
-
-
-def multi_scale(leaf_period: int, upper_period: int) -> Scheme:
-    r"""The first scheme: fast at the bottom, slow above.
-
-    Args:
-        leaf_period: :math:`\tau_1`, between the leaves and their parents, both
-            ways, in steps.
-        upper_period: :math:`\tau_2`, between all other nodes.
-
-    Reference:
-        Zhang (2016), section 6.1.1, Figure 6.2.
-    """
-    pairs = (leaf_period, leaf_period), (upper_period, upper_period)
-    return Scheme("multi_scale", tuple(Periods(*pair) for pair in pairs))
-
-
-def up_down(up_period: int, down_period: int) -> Scheme:
-    r"""The second scheme: often upward, seldom downward.
-
-    Args:
-        up_period: :math:`\tau_u`, of every node but the root, in steps.
-        down_period: :math:`\tau_d`, of every node but the leaves.
-
-    Reference:
-        Zhang (2016), section 6.1.1, Figure 6.2.
-    """
-    return Scheme("up_down", (Periods(up_period, down_period),))
-
-
-def answered(leaf_period: int, upper_period: int | None = None) -> Scheme:
-    """What comes up is answered, and nothing else is sent down.
-
-    The "locally synchronous" protocol of section 6.1.1.
-
-    Args:
-        leaf_period: of the leaves, in their steps.
-        upper_period: of all other nodes; None for the same.
-    """
-    levels = (leaf_period, upper_period or leaf_period)
-    return Scheme("answered", tuple(Periods(up, None) for up in levels))
-
-
-SCHEMES: dict[str, Callable[[int, int], Scheme]] = {
-    "multi_scale": multi_scale,
-    "up_down": up_down,
-    "answered": answered,
-}
-DEFAULT_SCHEME = "up_down"  # of the two the one that diverges less often
-# The second period of a scheme, of the first: the thesis' 100 of 10, 10 of 1
-# and 80 of 8.
-SECOND_PERIOD = 10
-
-
-def scheme(name: str, first: int, second: int | None = None) -> Scheme:
-    """A scheme by its name.
-
-    Args:
-        name: one of SCHEMES.
-        first: its first period, in steps.
-        second: its second one; None for ten times the first.
-
-    Raises:
-        TopologyError: there is none of this name, or a period is none.
-
-    Example:
-
-    >>> scheme("up_down", 1) == up_down(up_period=1, down_period=10)
-    True
-    """
-    if name not in SCHEMES:
-        raise TopologyError(
-            f"`scheme` must be one of {', '.join(SCHEMES)}. Received: "
-            f"scheme={name!r:.80}."
-        )
-    periods = (first, SECOND_PERIOD * first if second is None else second)
-    if any(type(period) is not int or period < 1 for period in periods):
-        raise TopologyError(
-            f"`periods` must be two integers >= 1, of the scheme {name!r}. "
-            f"Received: periods={periods!r}."
-        )
-    return SCHEMES[name](*periods)
-
-
 def from_parents(parents: Mapping[str, str], scheme: Scheme) -> Topology:
     """A topology of given nodes.
 
@@ -318,7 +235,7 @@ def from_parents(parents: Mapping[str, str], scheme: Scheme) -> Topology:
         # Of the parent: all its children have the same.
         up, down = scheme.periods(heights[parent] - 1)
         edges.append(Edge(child, parent, up, down))
-    return Topology(edges)
+    return Topology(edges, scheme.protocol)
 
 
 def star(num_workers: int, up_period: int) -> Topology:
@@ -372,3 +289,29 @@ def check_degree(degree: object) -> None:
             "`degree` must be an integer >= 2: a node with one child does "
             f"nothing that the child does not. Received: degree={degree!r}."
         )
+
+
+__all__ = [
+    "ACCUMULATED",
+    "DEFAULT_SCHEME",
+    "Edge",
+    "ONE_WAY",
+    "Periods",
+    "ROOT",
+    "SCHEMES",
+    "SECOND_PERIOD",
+    "SYNCHRONOUS",
+    "Scheme",
+    "Topology",
+    "TopologyError",
+    "accumulated",
+    "answered",
+    "check_degree",
+    "from_parents",
+    "multi_scale",
+    "scheme",
+    "star",
+    "synchronous",
+    "tree",
+    "up_down",
+]

@@ -19,6 +19,7 @@ from tf_elastic.optimizers.eamsgd import EAMSGD
 from tf_elastic.optimizers.easgd import EASGD
 from tf_elastic.optimizers.elastic import Elastic
 from tf_elastic.optimizers.elastic_optimizer import ElasticOptimizer
+from tf_elastic.optimizers.halos import HALoS
 from tf_elastic.optimizers.heloco import HeLoCo
 from tf_elastic.optimizers.push_optimizer import PushOptimizer
 from tf_elastic.optimizers.registry import register
@@ -41,6 +42,7 @@ __all__ = [
     "EASGD",
     "Elastic",
     "ElasticOptimizer",
+    "HALoS",
     "HeLoCo",
     "LocalSGD",
     "MDownpour",

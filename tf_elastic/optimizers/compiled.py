@@ -88,10 +88,13 @@ class FusedUpdate:
 
     Args:
         jit_compile: True, False, or "auto".
+        whole: whether a step is of all variables, sparse ones among them: it
+            then does something beside, once.
     """
 
-    def __init__(self, jit_compile: bool | str) -> None:
+    def __init__(self, jit_compile: bool | str, whole: bool = False) -> None:
         self._jit_compile = jit_compile
+        self._whole = whole
         self._compiled: dict[tuple, Callable[..., None]] = {}
 
     def __call__(
@@ -117,6 +120,9 @@ class FusedUpdate:
         for grad, variable in zip(grads, variables, strict=True):
             is_sparse = isinstance(grad, tf.IndexedSlices)
             (sparse if is_sparse else dense).append((grad, variable))
+        if sparse and self._whole:
+            step(grads, variables, learning_rate)
+            return
         if dense:
             dense_grads, dense_variables = zip(*dense, strict=True)
             self._function(step, dense_variables, device)(

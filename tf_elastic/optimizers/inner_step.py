@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.optimizers import nested
@@ -70,12 +69,11 @@ class InnerStep(AroundInner, CenterOptimizer):
         self, grads: Sequence[Gradient], trainable_variables: Sequence | None
     ) -> None:
         grads = scale_gradients(grads, self._own_scale())
-        self.inner_optimizer.apply(
-            [_one_slice_per_row(grad) for grad in grads], trainable_variables
-        )
+        self.inner_optimizer.apply(grads, trainable_variables)
 
     def _make_local(self, stepper: keras.optimizers.Optimizer) -> None:
-        fused = FusedUpdate(self.jit_compile)
+        whole = compat.has_step_of_all(stepper)
+        fused = FusedUpdate(self.jit_compile, whole)
         compat.make_local(
             stepper, lambda *update: fused(*update, replica_device())
         )
@@ -133,18 +131,3 @@ class InnerStep(AroundInner, CenterOptimizer):
                     "Leave it out; the center is an average over time and "
                     "workers already."
                 )
-
-
-def _one_slice_per_row(grad: Gradient) -> Gradient:
-    """Adds up the slices of a sparse gradient that fall on the same row.
-
-    An embedding that looks a row up twice gets two slices. Keras squares them
-    one by one (for Adam's second moment, say), not their sum.
-    """
-    if not isinstance(grad, tf.IndexedSlices):
-        return grad
-    rows, positions = tf.unique(grad.indices)
-    values = tf.math.unsorted_segment_sum(
-        grad.values, positions, tf.shape(rows)[0]
-    )
-    return tf.IndexedSlices(values, rows, grad.dense_shape)

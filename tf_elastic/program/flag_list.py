@@ -278,6 +278,23 @@ GROUPS: dict[str, list[Flag]] = {
             "Share of it that acts with each push, at most 1 / delay.",
         ),
         Flag(
+            "regional_learning_rate", "number", None,
+            "Step size of the regional servers of HALoS.",
+        ),
+        Flag(
+            "regional_momentum", "number", None,
+            "Their momentum, in [0, 1).",
+        ),
+        Flag(
+            "regional_delay", "integer", None,
+            "Updates of a regional server, of which its momentum acts with "
+            "the last.",
+        ),
+        Flag(
+            "merge_weight", "number", None,
+            "How much of the global model a regional server takes, in [0, 1].",
+        ),
+        Flag(
             "push_weight", "number", None,
             "How much of a push counts at the center, in (0, 1].",
             "1 / sqrt(workers)",

@@ -22,6 +22,19 @@ _OF_LAUNCHER = (
     "events tree scheme periods most_waiting"
 ).split()
 
+# By every process that trains; what they look at in the environment it has
+# from its launcher.
+IMPORTED = (
+    "tensorflow",
+    "keras",
+    "tf_elastic.callbacks",
+    "tf_elastic.data",
+    "tf_elastic.models",
+    "tf_elastic.monitor",
+    "tf_elastic.optimizers",
+    "tf_elastic.strategies",
+)
+
 
 def launch(settings: Settings, program: str) -> int:
     """Starts the cluster, and waits for its end.
@@ -64,6 +77,7 @@ def launch(settings: Settings, program: str) -> int:
         workers_per_group=settings["group_size"],
         isolate_network=mirrored or in_groups,
         trusted_network=settings["trusted_network"],
+        preload=IMPORTED,
         output=board,
     )
     if settings["model_dir"]:

@@ -118,6 +118,13 @@ def check(settings: Settings) -> None:
                 f"--tree, and no {defaults.TREE_VARIABLE}. Give --tree=2, say."
             )
         return
+    if settings["strategy"] == defaults.TREE and wanted.protocol != "one_way":
+        raise usage.UsageError(
+            f"--scheme={settings['scheme']} is of a virtual cluster. Received: "
+            f"--scheme={settings['scheme']}, with "
+            f"{WITH_TREES[defaults.TREE]}. Give --virtual_workers instead, or "
+            "choose multi_scale, up_down or answered."
+        )
     period = settings["communication_period"]
     steps = int(period) if period and period != "none" else None
     with usage.explained(

@@ -16,14 +16,17 @@ FLAGS = [
         "scheme", "|".join(topology.SCHEMES), None,
         "How often whom, in a tree. multi_scale: often at the workers, seldom "
         "above; up_down: often upward, seldom downward; answered: what comes "
-        "up is answered, and nothing else goes down.",
+        "up is answered, and nothing else goes down. In a virtual cluster "
+        "also synchronous, of --optimizer=local_sgd, and accumulated, of "
+        "--optimizer=halos.",
         topology.DEFAULT_SCHEME,
     ),
     Flag(
         "periods", "text", None,
         "The two periods of --scheme, in local steps, such as 1,10: of the "
-        "workers' edges and of all above; of up_down, up and down.",
-        "--communication_period, and ten times that",
+        "workers' edges and of all above; of up_down, up and down. Of "
+        "synchronous and accumulated the second counts a node's updates.",
+        "--communication_period, and ten times that, or ten updates",
     ),
     Flag(
         "most_waiting", "integer", one_way.DEFAULT_MOST_WAITING,

@@ -54,11 +54,14 @@ def _rehearse(asked: Asked) -> int:
         f"{len(plan.runs)} runs, {asked.jobs} at a time, in {asked.out}"
     )
     processes = Processes(asked.jobs)
-    verdicts = verdict.verdicts(plan.runs, asked.out, processes)
-    rehearsal = Rehearsal(
-        plan, asked.out, rows, verdicts, processes, asked.with_events
-    )
-    rehearsal.train(asked.jobs)
+    try:
+        verdicts = verdict.verdicts(plan.runs, asked.out, processes)
+        rehearsal = Rehearsal(
+            plan, asked.out, rows, verdicts, processes, asked.with_events
+        )
+        rehearsal.train(asked.jobs)
+    finally:
+        processes.end()
     _tell(plan, rows, asked.out)
     done = [rows.status(run) == results.DONE for run in plan.runs]
     return 0 if all(done) else 1

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from tf_elastic import extras
 from tf_elastic.core import topology
+from tf_elastic.core.topology import ONE_WAY
 from tf_elastic.core.topology import Edge
 from tf_elastic.core.topology import Scheme
 from tf_elastic.core.topology import Topology
@@ -93,7 +94,7 @@ def _made(rows: list[_Row], scheme: Scheme | None) -> Topology:
             )
         as_usual = usual[child]._asdict() if child in usual else {}
         made.append(Edge(**{**as_usual, **row.given}))
-    return Topology(made)
+    return Topology(made, ONE_WAY if scheme is None else scheme.protocol)
 
 
 def _rows(name: str, text: str) -> list[_Row]:

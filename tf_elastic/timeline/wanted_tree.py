@@ -27,6 +27,24 @@ class WantedTree(NamedTuple):
     scheme: Scheme | str
     periods: tuple[int, int] | None
 
+    @property
+    def protocol(self) -> str:
+        """How its nodes exchange; see `Topology`."""
+        if isinstance(self.given, Topology):
+            return self.given.protocol
+        if isinstance(self.scheme, Scheme):
+            return self.scheme.protocol
+        return topologies.scheme(self.scheme, 1).protocol
+
+    @property
+    def scheme_name(self) -> str:
+        """Of its scheme, or of its protocol, for messages."""
+        if isinstance(self.given, Topology):
+            return self.given.protocol
+        if isinstance(self.scheme, Scheme):
+            return self.scheme.name
+        return self.scheme
+
     def over(
         self, hosts: Sequence[str], communication_period: int | None
     ) -> Topology:
@@ -75,12 +93,14 @@ def wanted(
     Args:
         topology: a topology; "degree" or "degree:depth", such as "16:2"; or
             the path of a file, see `tree_file`.
-        scheme: how often whom: "multi_scale", "up_down" or "answered", or a
+        scheme: how often whom: one of `core.topology.SCHEMES`, or a
             `core.topology.Scheme`; of a file, of what it does not say. None for
             "up_down".
         periods: the two of a scheme that is named, in steps: (leaves' edges,
-            all above), or (up, down) of "up_down". None for the optimizer's
-            communication period, and ten times that.
+            all above), or (up, down) of "up_down"; of "synchronous" and
+            "accumulated" the second counts a node's updates. None for the
+            optimizer's communication period, and ten times that, or ten
+            updates.
 
     Raises:
         TopologyError: an argument is none, or does not go with the others.

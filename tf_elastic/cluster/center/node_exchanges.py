@@ -223,9 +223,10 @@ class NodeExchanges:
             rates: of the push.
 
         Returns:
-            News, in which "round" is the one taken part in, and the
-            differences to the center as it is in this round (nothing, if the
-            worker is to read the center afterwards).
+            News, in which "entered" is the round taken part in, and the
+            differences to the center as it is in this round. By a rule that
+            answers points: these, if the round has ended by this part, else
+            nothing.
         """
         call = happened.DEPOSIT
         with arrival(self._parts, call, push_id, rates) as member:
@@ -249,13 +250,39 @@ class NodeExchanges:
             moved = [*deltas, *deltas]
             note(self._parts, call, push_id, rates, moved, outcome)
             member.read_time = self._parts.now()
+            entered = self._rounds.round
+            self.end_round_if_complete()
             news = {
                 **self._parts.news(member),
+                "entered": entered,
                 "pushes": member.pushes,
                 "late": late,
             }
-            self.end_round_if_complete()
+            if not answers and entered != self._rounds.round:
+                return news, self._points(push_id.worker, values)
             return news, deltas if answers else []
+
+    def ended(
+        self, worker: int, incarnation: int, entered: int, wait_s: float
+    ) -> tuple[News, Arrays]:
+        """Waits as `release`, and gives points if the rule answers these.
+
+        Args:
+            worker: who waits.
+            incarnation: of it.
+            entered: what `deposit` gave.
+            wait_s: seconds.
+
+        Returns:
+            As `release`; and the points to go on from, if there are any and
+            the round has ended.
+        """
+        with self._parts.changed:
+            news = self.release(worker, incarnation, entered, wait_s, False)
+            if news["round"] == entered or self._state.rule.answers_difference:
+                return news, []
+            read, points = self.read(worker, incarnation)
+            return {**news, **read}, points
 
     def release(
         self,
@@ -270,7 +297,7 @@ class NodeExchanges:
         Args:
             worker: who waits.
             incarnation: of it.
-            round_: what `deposit` gave.
+            round_: that it has `entered`.
             wait_s: seconds.
             force: end the round now, with those who have come.
 

@@ -305,9 +305,7 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         asked = self._streams[name](header)
         with asked.among(self._large, context.peer(), context.cancel):
             wire.receive(messages, asked.room)
-            news, answer = asked.run(asked.room, [])
-            yield wire.pack(news)
-            yield from wire.chunks(answer)
+            yield from asked.messages(asked.room)
 
 
 def _as_bytes(value: str | bytes) -> bytes:

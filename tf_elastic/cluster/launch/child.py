@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _SIOCGIFFLAGS = 0x8913
@@ -39,9 +40,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.hold:
         return hold()
-    for descriptor in filter(None, args.namespaces.split(",")):
-        _libc("setns", int(descriptor), 0)
-        os.close(int(descriptor))
+    enter(list(map(int, filter(None, args.namespaces.split(",")))))
     # After that: entering a user namespace unties again.
     if not tie_to_parent(args.parent):
         return 1
@@ -52,6 +51,20 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"{args.command[0]} cannot be run: {error}\n")
     return 127
+
+
+def enter(namespaces: Sequence[int]) -> None:
+    """Enters namespaces.
+
+    Args:
+        namespaces: their open files, in this order, which are closed.
+
+    Raises:
+        OSError: the kernel does not allow it.
+    """
+    for descriptor in namespaces:
+        _libc("setns", descriptor, 0)
+        os.close(descriptor)
 
 
 def tie_to_parent(parent: int) -> bool:
@@ -69,6 +82,12 @@ def tie_to_parent(parent: int) -> bool:
         _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # It may have ended before: then another has adopted this process.
     return os.getppid() == parent
+
+
+def set_name(name: str) -> None:
+    """Sets what `ps` calls this thread, in its first 15 bytes."""
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    _libc("prctl", _PR_SET_NAME, ctypes.addressof(text), 0, 0, 0)
 
 
 def hold() -> int:

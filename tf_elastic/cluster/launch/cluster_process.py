@@ -11,6 +11,7 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster.errors import LocalClusterError
+from tf_elastic.cluster.launch.preloaded import ForkedProcess
 
 HOST = "127.0.0.1"
 
@@ -39,7 +40,7 @@ class ClusterProcess:
     log_path: pathlib.Path
     environment: dict[str, str] = dataclasses.field(repr=False)
     cores: tuple[int, ...] = ()
-    popen: subprocess.Popen[bytes] | None = None
+    popen: subprocess.Popen[bytes] | ForkedProcess | None = None
     started_s: list[float] = dataclasses.field(default_factory=list)
     listening_s: float | None = None
     exit_codes: list[int] = dataclasses.field(default_factory=list)

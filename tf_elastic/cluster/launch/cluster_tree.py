@@ -19,6 +19,7 @@ from tf_elastic.cluster.worker.upstream import DEFAULT_MOVE_S
 from tf_elastic.core import congestion
 from tf_elastic.core import one_way
 from tf_elastic.core import tree_of_workers
+from tf_elastic.core.topology import ONE_WAY
 from tf_elastic.core.topology import Edge
 from tf_elastic.core.topology import Topology
 from tf_elastic.core.topology import TopologyError
@@ -90,6 +91,7 @@ class ClusterTree:
         move_s: float = DEFAULT_MOVE_S,
         workers: int | None = None,
     ) -> None:
+        _check_is_one_way(topology)
         self.configuration = configuration
         self.topology = topology
         self.most_waiting = most_waiting
@@ -182,6 +184,7 @@ def text_of(
     workers: int | None = None,
 ) -> str:
     """A tree for the variable `TF_ELASTIC_TREE`; see `ClusterTree`."""
+    _check_is_one_way(topology)
     fields = {
         "edges": topology.to_json(),
         "most_waiting": most_waiting,
@@ -190,6 +193,16 @@ def text_of(
     if workers is not None:
         fields["workers"] = workers
     return json.dumps(fields)
+
+
+def _check_is_one_way(topology: Topology) -> None:
+    if topology.protocol != ONE_WAY:
+        raise TopologyError(
+            "Trees of processes go by the schemes multi_scale, up_down and "
+            f"answered. Received: scheme={topology.protocol!r}, which is of a "
+            "virtual cluster (`VirtualClusterStrategy`, or --virtual_workers). "
+            "Choose one of these, or a virtual cluster."
+        )
 
 
 def number_of(name: str) -> int:

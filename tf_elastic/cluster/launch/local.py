@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_elastic.cluster.errors import LocalClusterError
+from tf_elastic.cluster.launch import ending
 from tf_elastic.cluster.launch import isolation
 from tf_elastic.cluster.launch import local_centers
 from tf_elastic.cluster.launch.cluster_process import ClusterProcess
@@ -21,6 +22,7 @@ from tf_elastic.cluster.launch.local_tasks import LocalTasks
 from tf_elastic.cluster.launch.local_tasks import check_count
 from tf_elastic.cluster.launch.log_pump import LogPump
 from tf_elastic.cluster.launch.log_pump import Output
+from tf_elastic.cluster.launch.preloaded import ForkServer
 from tf_elastic.cluster.launch.process_keeper import ProcessKeeper
 
 _LOOK_EVERY_S = 0.05
@@ -65,6 +67,9 @@ class LocalCluster:
             other machines either, nor this process them.
         trusted_network: with `isolate_network`, whether to go on where the
             machine gives no such network.
+        preload: modules that are imported once for workers and evaluator,
+            such as "tensorflow", where `command` is a script of this Python:
+            each process then begins with them (Linux; see `ForkServer`).
         output: where the chief's output is shown besides; None for the
             terminal (`sys.stdout`).
         grace_s: how long processes that are told to end may take before they
@@ -99,6 +104,7 @@ class LocalCluster:
         workers_per_group: int = 1,
         isolate_network: bool = False,
         trusted_network: bool = False,
+        preload: Sequence[str] = (),
         output: Output | None = None,
         grace_s: float = 10.0,
         center_deadline_s: float = 120.0,
@@ -126,6 +132,7 @@ class LocalCluster:
         }
         self._isolate = isolate_network
         self._trusted = trusted_network
+        self._preload = tuple(preload)
         self._output = output
         self._grace_s = grace_s
         self._center_deadline_s = center_deadline_s
@@ -177,7 +184,7 @@ class LocalCluster:
             )
         self._keeper.begin = time.monotonic()
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        _end_by_exception(self._at_the_end)
+        ending.by_exception(self._at_the_end)
         atexit.register(self.stop)
         self._at_the_end.callback(atexit.unregister, self.stop)
         # The kernel takes the thread that starts a process for its parent,
@@ -191,9 +198,18 @@ class LocalCluster:
                 self._keeper.namespaces = self._at_the_end.enter_context(
                     isolation.private_network(self._trusted)
                 )
+            if self._preload:
+                self._keeper.fork_server = ForkServer(
+                    self._preload,
+                    self._tasks.environment(),
+                    self.log_dir / "imports.log",
+                )
+                self._at_the_end.callback(self._keeper.fork_server.close)
             local_centers.start(
                 self._tasks, self._keeper, self._center_deadline_s
             )
+            if self._keeper.fork_server is not None:
+                self._keeper.fork_server.wait(self._center_deadline_s)
             self._shown = LogPump(
                 self.process("worker", 0).log_path, self._output or sys.stdout
             )
@@ -374,26 +390,3 @@ class LocalCluster:
         except BaseException as error:  # `wait` tells it.
             self._thread_error = error
             self._done.set()
-
-
-def _end_by_exception(until: contextlib.ExitStack) -> None:
-    """Has SIGTERM and SIGHUP raise `SystemExit`.
-
-    In the main thread alone: in others signals cannot be caught.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # Whoever has a handler of its own has its reasons.
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, _exit)
-            until.callback(_restore, number)
-
-
-def _exit(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
-
-
-def _restore(number: int) -> None:
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(number, signal.SIG_DFL)

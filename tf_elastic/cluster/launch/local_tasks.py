@@ -107,6 +107,8 @@ class LocalTasks:
         share = MachineShare((), ())
         if role == "worker":
             share = self._shares[index % self.num_workers]
+        environment = self.environment(share)
+        environment["TF_CONFIG"] = config.to_tf_config()
         process = ClusterProcess(
             role,
             index,
@@ -114,15 +116,22 @@ class LocalTasks:
                 config, self.command, self.snapshot_dir, self.center_command
             ),
             self.log_dir / f"{role}-{index}.log",
-            self._environment(share.environment(), config),
+            environment,
             share.cores if self.pin else (),
         )
         process.log_path.write_bytes(b"")
         return process
 
-    def _environment(
-        self, own: Mapping[str, str], config: ClusterConfiguration
-    ) -> dict[str, str]:
+    def environment(self, share: MachineShare | None = None) -> dict[str, str]:
+        """What a process finds in `os.environ`, but for who it is.
+
+        Args:
+            share: what of this machine it may use; None for that of the first
+                worker.
+        """
+        if share is None:
+            share = share_out(self.num_workers)[0]
+        own = share.environment()
         inherited = dict(os.environ)
         for name in ("CERT", "KEY", "CA"):
             # Certificates of hosts do not hold for the loopback.
@@ -145,7 +154,6 @@ class LocalTasks:
             **own,
             **self.env,
             "TF_ELASTIC_TOKEN": self.token,
-            "TF_CONFIG": config.to_tf_config(),
         }
 
 

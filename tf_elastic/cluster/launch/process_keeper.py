@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import IO
 from typing import Any
 
 from absl import logging
@@ -18,6 +19,9 @@ from tf_elastic.cluster.errors import LocalClusterError
 from tf_elastic.cluster.launch import isolation
 from tf_elastic.cluster.launch.cluster_process import ClusterProcess
 from tf_elastic.cluster.launch.cluster_process import how_it_ended
+from tf_elastic.cluster.launch.preloaded import ForkedProcess
+from tf_elastic.cluster.launch.preloaded import ForkError
+from tf_elastic.cluster.launch.preloaded import ForkServer
 
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one goes on
 
@@ -35,6 +39,7 @@ class ProcessKeeper:
 
     def __init__(self, grace_s: float) -> None:
         self.namespaces: tuple[int, ...] = ()  # that all enter
+        self.fork_server: ForkServer | None = None  # with the imports
         self.begin = time.monotonic()
         self.lock = threading.RLock()
         self.stopping = False  # nothing is started any more
@@ -73,25 +78,52 @@ class ProcessKeeper:
         with self.lock:
             if self.stopping:
                 return
-            wrapper = [
-                *isolation.python_of_children(),
-                f"--parent={os.getpid()}",
-                f"--cores={','.join(map(str, process.cores))}",
-                f"--namespaces={','.join(map(str, self.namespaces))}",
-                "--",
-            ]
             process.again_at = None
             with open(process.log_path, "ab") as log:
-                process.popen = subprocess.Popen(
-                    [*wrapper, *process.command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=process.environment,
-                    pass_fds=self.namespaces,
-                    start_new_session=True,
+                process.popen = self._fork(process, log) or self._spawn(
+                    process, log
                 )
             process.started_s.append(time.monotonic() - self.begin)
+
+    def _fork(
+        self, process: ClusterProcess, log: IO[bytes]
+    ) -> ForkedProcess | None:
+        if self.fork_server is None or process.role == "ps":
+            return None
+        try:
+            return self.fork_server.start(
+                process.command,
+                process.environment,
+                log,
+                name=process.name,
+                cores=process.cores,
+                namespaces=self.namespaces,
+            )
+        except ForkError as error:
+            logging.warning(
+                "%s imports its modules itself: %s", process.name, error
+            )
+            return None
+
+    def _spawn(
+        self, process: ClusterProcess, log: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        wrapper = [
+            *isolation.python_of_children(),
+            f"--parent={os.getpid()}",
+            f"--cores={','.join(map(str, process.cores))}",
+            f"--namespaces={','.join(map(str, self.namespaces))}",
+            "--",
+        ]
+        return subprocess.Popen(
+            [*wrapper, *process.command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=process.environment,
+            pass_fds=self.namespaces,
+            start_new_session=True,
+        )
 
     def restart(self, process: ClusterProcess) -> None:
         """Starts a process anew, killing what runs.

@@ -79,17 +79,30 @@ class Caller:
                 asked[_OUT] = [self._place(array, deadline) for array in out]
                 travelling = _without(sent, asked[_SENT])
             self.socket.send(asked, travelling, deadline)
-            told = self.socket.receive_header(deadline)
-            filled = [] if "error" in told else list(out)
-            if sizes_of(filled) != told[NBYTES]:
-                raise errors.MessageError(
-                    f"{told[NBYTES]} bytes came, where {sizes_of(filled)} were "
-                    "expected."
-                )
-            if _PUT in told:
-                filled = _without(filled, told[_PUT])
-            self.socket.receive(filled, deadline)
+            told = self._told(out, deadline)
+            if told.get("news", {}).get(wire.FOLLOWED):
+                second = self._told(out, deadline)
+                if "error" not in second:
+                    both = wire.joined(told["news"], second["news"])
+                    second = {**second, "news": both}
+                told = second
             failed.pop_all()
+        return told
+
+    def _told(self, out: Sequence[Any], deadline: float) -> dict[str, Any]:
+        """One message of an answer."""
+        told = self.socket.receive_header(deadline)
+        filled = []
+        if "error" not in told:
+            filled = list(wire.wanted(told["news"], out))
+        if sizes_of(filled) != told[NBYTES]:
+            raise errors.MessageError(
+                f"{told[NBYTES]} bytes came, where {sizes_of(filled)} were "
+                "expected."
+            )
+        if _PUT in told:
+            filled = _without(filled, told[_PUT])
+        self.socket.receive(filled, deadline)
         return told
 
     def _place(self, array: Any, deadline: float) -> list[int] | None:

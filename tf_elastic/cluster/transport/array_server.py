@@ -283,8 +283,8 @@ class ArrayServer:
             came = True  # Or is about to, and nothing else.
             with call.among(self._going_on, guest, guest.socket.interrupt):
                 arrays = guest.receive(call.room, call.only_reads, deadline)
-                news, moved = call.run(arrays, guest.places)
-                guest.answer({"news": news}, moved, deadline)
+                for news, moved in call.answers(arrays, guest.places):
+                    guest.answer({"news": news}, moved, deadline)
         except OSError:
             raise
         except Exception as error:

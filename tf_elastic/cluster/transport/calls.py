@@ -9,6 +9,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from collections.abc import Hashable
+from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 
@@ -50,6 +51,23 @@ class Asked(NamedTuple):
     # Whether all it does with the arrays is to read them, before it returns.
     only_reads: bool = False
     whose: Hashable = None  # a worker's; None for one who but looks
+    # Of an answer that is `wire.FOLLOWED`: the second one. It may wait.
+    second: Callable[[Header], Answer] | None = None
+
+    def answers(self, arrays: Arrays, places: Places) -> Iterator[Answer]:
+        """What `run` gives, and the second answer if there is one."""
+        news, answer = self.run(arrays, places)
+        yield news, answer
+        if self.second is not None and news.get(wire.FOLLOWED):
+            for done in (self.room, arrays, answer):
+                done.clear()  # While it waits the memory is free.
+            yield self.second(news)
+
+    def messages(self, arrays: Arrays) -> Iterator[bytes]:
+        """The answers as they travel, for `wire.receive_answer`."""
+        for news, answer in self.answers(arrays, []):
+            yield wire.pack(news)
+            yield from wire.chunks(answer)
 
     def among(
         self,
@@ -122,6 +140,7 @@ def array_calls(groups: Groups) -> dict[str, ArrayCall]:
             functools.partial(_run, name, node, header),
             name == wire.PUSH or header.get("codec") == "none",
             whose,
+            functools.partial(_round_ended, node, header),
         )
 
     return {name: functools.partial(ask, name) for name in wire.STREAMS}
@@ -146,7 +165,10 @@ def _run(
         case wire.PUSH:
             return exchanges.push(push_id, arrays, rates), []
         case wire.DEPOSIT:
-            return exchanges.deposit(push_id, arrays, rates)
+            news, answer = exchanges.deposit(push_id, arrays, rates)
+            goes_on = news["round"] == news["entered"]
+            waits = goes_on and header.get("wait_s", 0) > 0
+            return _or_empty({**news, wire.FOLLOWED: waits}, answer)
         case wire.TAKE:
             return exchanges.take(push_id, arrays, rates)
     codec, whole = header["codec"], header["whole"]
@@ -156,6 +178,23 @@ def _run(
             a if a.flags.writeable else np.empty_like(a) for a in arrays
         ]
     return exchanges.exchange(push_id, arrays, rates, codec, whole, out)
+
+
+def _round_ended(node: Node, header: Header, entered: Header) -> Answer:
+    """The second answer to a deposit, when its round has ended or is late."""
+    id_ = header["id"]
+    return _or_empty(
+        *node.exchanges.ended(
+            id_["worker"],
+            id_["incarnation"],
+            entered["entered"],
+            header["wait_s"],
+        )
+    )
+
+
+def _or_empty(news: Header, answer: Arrays) -> Answer:
+    return {**news, wire.EMPTY: not answer}, answer
 
 
 def _wanted(node: Node, places: Places) -> Arrays | None:

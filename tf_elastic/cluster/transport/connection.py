@@ -119,7 +119,7 @@ class Connection:
         else:
             answer = told["news"]
         self.bytes_sent += sum(sizes_of(sent))
-        self.bytes_received += sum(sizes_of(out))
+        self.bytes_received += sum(sizes_of(wire.wanted(answer, out)))
         return answer
 
     def _by_grpc(
@@ -140,8 +140,7 @@ class Connection:
         except ValueError as error:
             raise self._closed(name) from error
         try:
-            answer = wire.unpack(next(answers))
-            wire.receive(answers, out)
+            answer = wire.receive_answer(answers, out)
         except grpc.RpcError as error:
             raise self._told(error, name, begin) from error
         except StopIteration:

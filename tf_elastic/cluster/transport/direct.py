@@ -14,8 +14,8 @@ from tf_elastic.cluster.center.groups import Groups
 from tf_elastic.cluster.center.node import Node
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.transport import wire
+from tf_elastic.cluster.transport.array_socket import sizes_of
 from tf_elastic.cluster.transport.calls import NO_SOCKET
-from tf_elastic.cluster.transport.calls import Answer
 from tf_elastic.cluster.transport.calls import Asked
 from tf_elastic.cluster.transport.calls import Header
 from tf_elastic.cluster.transport.calls import array_calls
@@ -129,15 +129,14 @@ class DirectLine:
         """See `Line.stream`."""
         del timeout_s
 
-        def run(asked: Asked) -> Answer:
+        def run(asked: Asked) -> Header:
             wire.receive(wire.chunks(sent), asked.room)
-            return asked.run(asked.room, [])
+            return wire.receive_answer(asked.messages(asked.room), out)
 
-        news, answer = self._asked(name, {**header, **self._group}, run)
-        wire.receive(wire.chunks(answer), out)
-        self.bytes_sent += sum(wire.as_bytes(array).nbytes for array in sent)
-        self.bytes_received += sum(wire.as_bytes(array).nbytes for array in out)
-        return _copied(news)
+        news = self._asked(name, {**header, **self._group}, run)
+        self.bytes_sent += sum(sizes_of(sent))
+        self.bytes_received += sum(sizes_of(wire.wanted(news, out)))
+        return news
 
     def break_off(self) -> None:
         """From now on no call begins; one that is going on ends by itself."""

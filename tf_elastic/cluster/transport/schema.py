@@ -100,7 +100,7 @@ _CALLS = {
             "whole": fields.boolean,
         }
     ),
-    wire.DEPOSIT: _call(_PUSH),
+    wire.DEPOSIT: _call(_PUSH, {"wait_s": _WAIT_S}),
     wire.TAKE: _call(_PUSH),
     wire.SEND: _by_worker(
         {

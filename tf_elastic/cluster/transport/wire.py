@@ -17,7 +17,7 @@ import numpy as np
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.transport import json_text
 
-FORMAT = 3  # of the calls; both ends must have the same
+FORMAT = 4  # of the calls; both ends must have the same
 CHUNK_BYTES = 4 * 1024 * 1024  # measured: 1 MB and 16 MB are slower
 MAX_HEADER_BYTES = CHUNK_BYTES  # of a model's description
 MAX_CALL_BYTES = 64 * 1024  # of the header of any other call
@@ -27,6 +27,10 @@ TOKEN_KEY = "tf-elastic-token"
 # first one's.
 GROUP = "group"
 MAX_GROUPS = 8  # of one server
+# What an answer tells of itself: that a second message follows it, and that it
+# brings none of the arrays that were asked for.
+FOLLOWED = "followed"
+EMPTY = "empty"
 
 # One call, one message each way.
 HELLO = "Hello"
@@ -117,6 +121,42 @@ def as_bytes(buffer: Any) -> memoryview:
     return memoryview(buffer).cast("B")
 
 
+def receive_answer(
+    messages: Iterator[bytes], buffers: Sequence[Any]
+) -> dict[str, Any]:
+    """Receives the header of an answer, and fills buffers with its arrays.
+
+    It may come in two messages, see `FOLLOWED`.
+
+    Args:
+        messages: headers, each before what `chunks` has cut.
+        buffers: as of `receive`.
+
+    Raises:
+        MessageError: fewer or more bytes came than there is room for.
+        StopIteration: nothing came.
+    """
+    answer = unpack(next(messages))
+    fill(messages, wanted(answer, buffers))
+    if answer.get(FOLLOWED):
+        second = unpack(next(messages))
+        fill(messages, wanted(second, buffers))
+        answer = joined(answer, second)
+    _check_end(messages)
+    return answer
+
+
+def wanted(answer: dict[str, Any], buffers: Sequence[Any]) -> Sequence[Any]:
+    """The buffers that are filled by what follows an answer's header."""
+    return () if answer.get(EMPTY) else buffers
+
+
+def joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """An answer that has come in two messages; the second one counts."""
+    empty = bool(first.get(EMPTY) and second.get(EMPTY))
+    return {**first, **second, EMPTY: empty}
+
+
 def receive(messages: Iterator[bytes], buffers: Sequence[Any]) -> None:
     """Fills buffers from messages that `chunks` has cut.
 
@@ -127,6 +167,12 @@ def receive(messages: Iterator[bytes], buffers: Sequence[Any]) -> None:
     Raises:
         MessageError: fewer or more bytes came than there is room for.
     """
+    fill(messages, buffers)
+    _check_end(messages)
+
+
+def fill(messages: Iterator[bytes], buffers: Sequence[Any]) -> None:
+    """As `receive`, where more may follow."""
     for buffer in buffers:
         view = as_bytes(buffer)
         filled = 0
@@ -143,5 +189,8 @@ def receive(messages: Iterator[bytes], buffers: Sequence[Any]) -> None:
                 )
             view[filled : filled + len(message)] = message
             filled += len(message)
+
+
+def _check_end(messages: Iterator[bytes]) -> None:
     for _ in messages:
         raise errors.MessageError("More messages came than announced.")

@@ -19,6 +19,9 @@ from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
 
+# How long a center server lets a call wait for the others.
+_WAIT_S = 1.0
+
 
 def take(
     session: ShardSession, push: Push, message: Arrays, out: Arrays
@@ -88,35 +91,48 @@ def meet(
     session: ShardSession, push: Push, message: Arrays, out: Arrays
 ) -> News:
     """All workers at once, points there and differences back."""
-    news = session.stream(wire.DEPOSIT, push.header(session), message, out)
-    ended = _wait_for_round(session, push, news["round"])
-    return {**ended, "pushes": news["pushes"]}
+    return _deposit(session, push, message, out)
 
 
 def meet_and_read(
     session: ShardSession, push: Push, message: Arrays, out: Arrays
 ) -> News:
-    """All workers at once; then reads the center."""
-    news = session.stream(wire.DEPOSIT, push.header(session), message)
-    _wait_for_round(session, push, news["round"])
-    return {**session.read(out), "pushes": news["pushes"]}
+    """All workers at once; the center as it then is comes back."""
+    news = _deposit(session, push, message, out)
+    return {**news, **session.read(out)} if news[wire.EMPTY] else news
 
 
-def _wait_for_round(session: ShardSession, push: Push, round_: int) -> News:
+def _deposit(
+    session: ShardSession, push: Push, message: Arrays, out: Arrays
+) -> News:
+    """One call, unless others let it wait for long."""
     begin = session.now()
+    wait_s = min(_WAIT_S, push.barrier_s, session.exchange_s / 4)
+    header = {**push.header(session), "wait_s": wait_s}
+    news = session.stream(wire.DEPOSIT, header, message, out)
+    if news["round"] == news["entered"]:
+        news |= _wait_for_round(session, push, news["entered"], begin)
+    return news
+
+
+def _wait_for_round(
+    session: ShardSession, push: Push, round_: int, begin: float
+) -> News:
+    """Asks again and again whether a round has ended, since `begin`."""
     force = False
     while True:
+        left_s = max(begin + push.barrier_s - session.now(), 0.0)
         news = session.control(
             wire.RELEASE,
             **session.as_worker(),
             round_=round_,
-            wait_s=min(1.0, push.barrier_s),
+            wait_s=min(_WAIT_S, left_s),
             force=force,
         )
         session.news.note(news)
         if news["round"] != round_:
             return news
-        if session.now() - begin > push.barrier_s:
+        if session.now() - begin >= push.barrier_s:
             logging.warning(
                 "worker %d waited %g s for worker(s) %s at exchange %d "
                 "and goes on without them.",

@@ -30,6 +30,8 @@ from tf_elastic.core.rules.increments import Add
 from tf_elastic.core.rules.increments import MeanOfParts
 from tf_elastic.core.rules.means import Mean
 from tf_elastic.core.rules.means import OuterNesterov
+from tf_elastic.core.rules.servers import GlobalServer
+from tf_elastic.core.rules.servers import RegionalServer
 
 __all__ = [
     "Add",
@@ -39,6 +41,7 @@ __all__ = [
     "Elastic",
     "Follow",
     "GRADIENT",
+    "GlobalServer",
     "HeavyBall",
     "INCREMENT",
     "IS_CUT",
@@ -49,6 +52,7 @@ __all__ = [
     "OuterNesterov",
     "POINT",
     "Rates",
+    "RegionalServer",
     "Rule",
     "Slots",
     "TimeAverage",

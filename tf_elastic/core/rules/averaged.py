@@ -98,6 +98,11 @@ class TimeAverage(Rule):
         return self.of.works_both_ways and not self.from_first_cut
 
     @property
+    def inner(self) -> Rule:
+        """As of the rule inside: the root's average alone is shown."""
+        return self.of.inner
+
+    @property
     def by_variable(self) -> bool:  # type: ignore[override]
         """As the rule inside."""
         return self.of.by_variable

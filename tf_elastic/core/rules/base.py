@@ -64,9 +64,19 @@ class Rule:
     # Whether a point may go down as well as up, and whoever gets it moves by
     # it, without an answer: see `core.one_way`.
     works_both_ways: ClassVar[bool] = False
+    # By which other protocols of `core.topology` there are trees of it.
+    tree_protocols: ClassVar[tuple[str, ...]] = ()
     # Whether `apply` looks at all values of a variable at once, and not at each
     # alone: then center servers cut a model between variables only.
     by_variable: ClassVar[bool] = False
+
+    @property
+    def inner(self) -> "Rule":
+        """By what an inner node of a tree goes, which is child and parent.
+
+        Its slots are evaluated nowhere.
+        """
+        return self
 
     @property
     def remembers(self) -> bool:

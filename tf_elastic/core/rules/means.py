@@ -16,6 +16,7 @@ from tf_elastic.core.rules.base import rule
 from tf_elastic.core.rules.gradients import MOMENTUM_RANGES
 from tf_elastic.core.rules.gradients import VELOCITY
 from tf_elastic.core.rules.gradients import momentum_reaches
+from tf_elastic.core.topology import SYNCHRONOUS
 
 
 @rule("mean")
@@ -28,6 +29,7 @@ class Mean(Rule):
     """
 
     sends: ClassVar[str] = POINT
+    tree_protocols: ClassVar[tuple[str, ...]] = (SYNCHRONOUS,)
 
     def rates_at(self, rates: Rates, context: Context) -> Rates:
         """Adds the share that each has in the mean."""
@@ -69,6 +71,7 @@ class OuterNesterov(Mean):
     """
 
     moves_by_itself: ClassVar[bool] = True
+    tree_protocols: ClassVar[tuple[str, ...]] = ()
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = MOMENTUM_RANGES
 
     def init(self, center: Array) -> dict[str, Array]:

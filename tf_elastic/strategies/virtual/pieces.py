@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import rules
+from tf_elastic.core import tree_rules
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
 from tf_elastic.core.rules.base import CENTER
@@ -126,6 +127,42 @@ class Pieces:
             orders.summed(pair) for pair in zip(total, deltas, strict=True)
         ]
         return summed, deltas
+
+    def weighed(
+        self,
+        messages: Tensors,
+        parents: Parents,
+        total: Tensors,
+        weight: tf.Tensor,
+    ) -> Tensors:
+        """A meeting's sum with one child's messages more, by its weight."""
+        return [
+            orders.summed(
+                (
+                    total[k],
+                    tree_rules.weighed(
+                        self.rule_of(k),
+                        message,
+                        parents[k],
+                        tf.cast(weight, self._dtypes[k]),
+                    ),
+                )
+            )
+            for k, message in enumerate(messages)
+        ]
+
+    def merged(
+        self, messages: Tensors, slots: Parents, packed: Packed
+    ) -> Parents:
+        """A regional server after its parent's answer; statistics stay."""
+        if not isinstance(self._rule, rules.RegionalServer):
+            raise TypeError(f"{self._rule.name!r} merges nothing.")
+        return [
+            self._rule.merged(slots[k], messages[k], self._rates(k, packed))
+            if k < len(self._parameters)
+            else dict(slots[k])
+            for k in range(len(slots))
+        ]
 
     def collected(
         self, total: Tensors, parents: Parents, packed: Packed

@@ -1,6 +1,6 @@
 """Points that go along the edges of a tree, of which all leaves are in a bank.
 
-Workers are live or in their rows, inner nodes in a bank of their own, and the
+Workers are live or in their rows, inner nodes in rows of their own, and the
 root is the center. What a node sends is in a row of `mail`, for all whom it is
 for; there are as many rows as have been needed at once so far.
 """
@@ -11,46 +11,40 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_elastic.core import one_way
-from tf_elastic.core import rules
-from tf_elastic.core.rules import Context
-from tf_elastic.core.rules.base import CENTER
+from tf_elastic.core import tree_rules
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import Spec
-from tf_elastic.optimizers.exchange_spec import in_float64
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
-from tf_elastic.strategies.virtual.mail import Mail
+from tf_elastic.strategies.virtual.inner_nodes import InnerNodes
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.pieces import Packed
-from tf_elastic.strategies.virtual.pieces import Parents
 from tf_elastic.strategies.virtual.pieces import Pieces
 from tf_elastic.strategies.virtual.places import Row
-from tf_elastic.strategies.virtual.set_anew import AllAnew
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.nodes import Nodes
 
 
 class TreeExchange(BankExchange):
-    r"""Algorithm 6, and its answered form, move by move.
+    """What is the same in all trees: where nodes are, and what they send.
 
-    .. math:: x \leftarrow x + \alpha (y - x)
-
-    of whatever point y arrives, with :math:`\alpha = \beta / (d + 1)` of a node
-    with d children, and of a leaf whose parent has d; or the optimizer's
-    `moving_rate`.
+    A subclass says by which rates they move, and how.
 
     Args:
-        spec: what is exchanged; the rule works both ways.
+        spec: what is exchanged.
         statistics: that are taken along.
         *args: of `BankExchange`.
         nodes: of the tree.
         **kwargs: of `BankExchange`.
 
     Raises:
-        ValueError: the rule does not work both ways, or its rates change with
+        ValueError: there is no such tree by the rule, or its rates change with
             what the workers do.
     """
+
+    protocol = ""  # of `core.topology`
+    # By which move, of `timeline.virtual.moves`, a row is written last.
+    written_by = moves.MAKE
 
     def __init__(
         self,
@@ -60,33 +54,24 @@ class TreeExchange(BankExchange):
         nodes: Nodes,
         **kwargs: Any,
     ) -> None:
-        one_way.check_rule(spec.rule)
-        kwargs["written"] = _all_are_points
+        tree_rules.check_rule(spec.rule, self.protocol)
+        kwargs["written"] = lambda: tf.constant([self.written_by], tf.int64)
         super().__init__(spec, statistics, *args, num_mails=1, **kwargs)
         self._num_workers = nodes.num_workers
         self._root = nodes.root
         self._parent = nodes.parent
-        self._rates = _TreeRates(spec, nodes)
+        self._spec = _with_known_rates(spec)
         dtypes = [variable.dtype for variable in self._variables]
-        shapes = [variable.shape for variable in self._variables]
-        # What is averaged over time is the root alone.
-        inside = getattr(spec.rule, "of", spec.rule)
         self._of_root = Pieces(spec.rule, self.parameters, dtypes, 1)
-        self._of_others = Pieces(inside, self.parameters, dtypes, 1)
-        self._inner = Mail(
-            shapes,
-            dtypes,
+        self._of_others = Pieces(spec.rule.inner, self.parameters, dtypes, 1)
+        self._inner = InnerNodes(
+            spec.rule.inner,
+            self._variables,
+            len(self.parameters),
             nodes.num_inner,
             self._device,
             self._center.all_points,
         )
-        self._inner_anew = [
-            AllAnew(variable) for variable in self._inner.variables
-        ]
-        for variable, anew in zip(
-            self._variables, self._inner_anew, strict=True
-        ):
-            variable.begins_anew_with(anew)
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -97,25 +82,36 @@ class TreeExchange(BankExchange):
     def by_variable(self) -> dict[int, list[tf.Variable]]:
         """See `BankExchange`."""
         return {
-            id(variable): [self.mail.variables[k], self._inner.variables[k]]
+            id(variable): [
+                self.mail.variables[k],
+                *self._inner.of_variable(k),
+            ]
             for k, variable in enumerate(self._variables)
         }
 
     def inner_values(self) -> list[tf.Tensor]:
         """Of each variable all inner nodes' values, shape (q, ...)."""
-        return [variable.read_value() for variable in self._inner.variables]
+        return self._inner.centers()
+
+    def _rates_to_follow(self, moment: Moment) -> Packed:
+        """By which a worker follows its parent's point."""
+        raise NotImplementedError
 
     # The moves.
 
     def send(self, moment: Moment) -> None:
-        """A worker's point, into a row."""
+        """A worker's message, into a row."""
         values = self._values(Row(moment.worker))
-        points = self._compiled(self._pieces.messages, values)
-        self.mail.put_row_of_any(moment.row, points)
+        messages = self._compiled(self._pieces.messages, values)
+        self.mail.put_row_of_any(moment.row, messages)
 
-    def node_sends(self, moment: Moment) -> None:
-        """An inner node's point, likewise."""
-        points = self._inner.row(self._number(moment))
+    def node_sends_up(self, moment: Moment) -> None:
+        """An inner node's message, likewise: its point."""
+        self.node_sends_down(moment)
+
+    def node_sends_down(self, moment: Moment) -> None:
+        """An inner node's point, for its children."""
+        points = self._inner.points(self._number(moment))
         self.mail.put_row_of_any(moment.row, points)
 
     def root_sends(self, moment: Moment) -> None:
@@ -130,28 +126,37 @@ class TreeExchange(BankExchange):
             self._values(row),
             self._copies(row),
             self.mail.row(moment.row),
-            self._rates.packed(moment),
+            self._rates_to_follow(moment),
         )
         self._go(row, points)
 
     def node_follows_parent(self, moment: Moment) -> None:
         """An inner node moves by its parent's point."""
-        self._move_node(moment, self._of_others.from_parent)
+        raise NotImplementedError
 
     def node_follows_child(self, moment: Moment) -> None:
-        """An inner node moves by a child's point."""
-        self._move_node(moment, self._of_others.from_child)
+        """An inner node moves by a child's message."""
+        raise NotImplementedError
 
     def root_follows(self, moment: Moment) -> None:
-        """The root moves by a child's point: its next version."""
-        packed = self._rates.packed(moment)
-        parents = self._compiled(
-            self._of_root.from_child,
-            self.mail.row(moment.row),
-            self._center.read(),
-            packed,
-        )
-        self._move_center(parents, packed, moment)
+        """The root moves by a child's message: its next version."""
+        raise NotImplementedError
+
+    def node_adds(self, moment: Moment) -> None:
+        """A child's point adds to what an inner node will move by."""
+        raise NotImplementedError
+
+    def root_adds(self, moment: Moment) -> None:
+        """Likewise of the root."""
+        raise NotImplementedError
+
+    def node_collects(self, moment: Moment) -> None:
+        """An inner node moves by the sum."""
+        raise NotImplementedError
+
+    def root_collects(self, moment: Moment) -> None:
+        """The root moves by the sum: its next version."""
+        raise NotImplementedError
 
     def join(self, moment: Moment) -> None:
         """A new life of a worker, which begins where its parent is."""
@@ -161,102 +166,43 @@ class TreeExchange(BankExchange):
         points = tf.cond(
             tf.equal(parent, self._root),
             self._center.all_points,
-            lambda: self._inner.row(parent - self._num_workers),
+            lambda: self._inner.points(parent - self._num_workers),
         )
         row = Row(worker)
         for variable, point in zip(self._variables, points, strict=True):
             row.set(variable.store, point)
+        self._count_from(row, points[: len(self.parameters)])
         self._forget_velocity(row)
-
-    def _move_node(
-        self, moment: Moment, function: Callable[..., Parents]
-    ) -> None:
-        number = self._number(moment)
-        nodes = [{CENTER: value} for value in self._inner.row(number)]
-        moved = self._compiled(
-            function,
-            self.mail.row(moment.row),
-            nodes,
-            self._rates.packed(moment),
-        )
-        self._inner.put_row(number, [node[CENTER] for node in moved])
 
     def _number(self, moment: Moment) -> tf.Tensor:
         """Of an inner node, from 0."""
         return moment.worker - self._num_workers
 
 
-class _TreeRates:
-    """The rates of each node.
+def _with_known_rates(spec: Spec) -> ExchangeSpec:
+    """The same.
 
-    Args:
-        spec: of the exchange.
-        nodes: of the tree.
+    Raises:
+        ValueError: its rates depend on what workers do.
     """
-
-    def __init__(self, spec: Spec, nodes: Nodes) -> None:
-        if (
-            not isinstance(spec, ExchangeSpec)
-            or spec.numbers(tf.constant(0, tf.int64)).shape[0]
-        ):
-            raise ValueError(
-                "In a tree all nodes move by rates that are known before. "
-                f"Received: the method {spec.method!r}, whose rates follow "
-                "what its workers do. Leave `average_from` at a number, or "
-                "choose another method."
-            )
-        self._spec = spec
-        alphas = []
-        for node in range(len(nodes)):
-            of = node if nodes.children[node] else nodes.parent[node]
-            p = len(nodes.children[of]) + 1
-            alphas.append(spec.rates(p, 0, [])["moving_rate"])
-            one_way.rates(alphas[-1])  # Refuses one that is none.
-        self._alphas = alphas
-
-    def packed(self, moment: Moment) -> Packed:
-        """What the rules make of a node's rates, in float64.
-
-        Args:
-            moment: of the move; its worker is the node.
-
-        Returns:
-            The rates by name of parameters, and of statistics.
-        """
-        spec = self._spec
-        alpha = tf.gather(tf.constant(self._alphas, tf.float64), moment.worker)
-        rates = {
-            **spec.rates(1, 0, []),
-            **one_way.rates_by(alpha),
-        }
-        now = Context(
-            tf.cast(moment.version, tf.float64),
-            tf.cast(tf.maximum(moment.staleness, 1), tf.float64),
-            1.0,
-            {
-                name: tf.convert_to_tensor(variable.value)
-                for name, variable in spec.kept.items()
-            },
+    if (
+        not isinstance(spec, ExchangeSpec)
+        or spec.numbers(tf.constant(0, tf.int64)).shape[0]
+    ):
+        raise ValueError(
+            "In a tree all nodes move by rates that are known before. "
+            f"Received: the method {spec.method!r}, whose rates follow "
+            "what its workers do. Leave `average_from` at a number, or "
+            "choose another method."
         )
-        return [
-            {
-                name: in_float64(rate)
-                for name, rate in rule.rates_at(rates, now).items()
-            }
-            for rule in (spec.rule, rules.Follow())
-        ]
-
-
-def _all_are_points() -> tf.Tensor:
-    """See `under_way_of`: all rows are points, whoever has sent them."""
-    return tf.constant([moves.MAKE], tf.int64)
+    return spec
 
 
 # What a move does to what is learned.
 DOES: dict[int, Callable[[Any, Moment], None]] = {
     moves.SEND: lambda exchange, moment: exchange.send(moment),
-    moves.NODE_UP: lambda exchange, moment: exchange.node_sends(moment),
-    moves.NODE_DOWN: lambda exchange, moment: exchange.node_sends(moment),
+    moves.NODE_UP: lambda exchange, moment: exchange.node_sends_up(moment),
+    moves.NODE_DOWN: lambda exchange, moment: exchange.node_sends_down(moment),
     moves.ROOT_DOWN: lambda exchange, moment: exchange.root_sends(moment),
     moves.FOLLOW: lambda exchange, moment: exchange.follow(moment),
     moves.NODE_FROM_PARENT: lambda exchange, moment: (
@@ -268,4 +214,8 @@ DOES: dict[int, Callable[[Any, Moment], None]] = {
     moves.ROOT_FROM_CHILD: lambda exchange, moment: exchange.root_follows(
         moment
     ),
+    moves.NODE_ADD: lambda exchange, moment: exchange.node_adds(moment),
+    moves.ROOT_ADD: lambda exchange, moment: exchange.root_adds(moment),
+    moves.NODE_COLLECT: lambda exchange, moment: exchange.node_collects(moment),
+    moves.ROOT_COLLECT: lambda exchange, moment: exchange.root_collects(moment),
 }

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from tf_elastic.core import one_way
+from tf_elastic.core.topology import SYNCHRONOUS
 from tf_elastic.core.topology import Scheme
 from tf_elastic.core.topology import Topology
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
@@ -81,15 +82,17 @@ class VirtualClusterStrategy(ElasticStrategy):
             `tf_elastic.timeline.tree_file`; or a `core.topology.Topology`. Its
             leaves are the workers, and what is evaluated is its root. Points
             go one way (Algorithm 6 of the thesis), with alpha = beta / (d + 1)
-            at a node of d children. None (default) for a star. Not with
-            `protocol`, and what is of stars: `max_lag`, `quorum`,
-            `max_staleness`, `policy`, `match_speeds`, `events`.
+            at a node of d children; or as the scheme says. None (default) for
+            a star. Not with `protocol`, and what is of stars: `max_lag`,
+            `quorum`, `max_staleness`, `policy`, `match_speeds`, `events`.
         scheme: how often whom, in a tree: "multi_scale", "up_down" (default)
-            or "answered", or a `core.topology.Scheme`.
+            or "answered", of elastic averaging; "synchronous", of `LocalSGD`;
+            "accumulated", of `HALoS`; or a `core.topology.Scheme`.
         periods: the two of the scheme, in local steps: (tau_1, tau_2) of the
-            workers' edges and of all above, or (tau_u, tau_d) up and down.
-            None (default) for the optimizer's `communication_period`, and ten
-            times that.
+            workers' edges and of all above, or (tau_u, tau_d) up and down; of
+            "synchronous" and "accumulated" the second counts a node's
+            updates. None (default) for the optimizer's `communication_period`,
+            and ten times that, or ten updates.
         most_waiting: points that may wait at each end of an edge of the tree,
             each way, at least 1; of more the oldest is lost. Default 4.
         events: a path: what happens is appended to this file, as a live
@@ -182,7 +185,9 @@ class VirtualClusterStrategy(ElasticStrategy):
             }
             tree = _tree(topology, scheme, periods, timing, of_stars)
             one_way.check_most_waiting(most_waiting)
-            protocol = "blocking"  # An answer moves who waits for it.
+            # An answer moves who waits for it.
+            is_meeting = tree.protocol == SYNCHRONOUS
+            protocol = "synchronous" if is_meeting else "blocking"
         elif scheme is not None or periods is not None:
             raise ValueError(
                 "`scheme` and `periods` are of a tree. Received: "
@@ -233,6 +238,7 @@ class VirtualClusterStrategy(ElasticStrategy):
                 protocol,
                 make_timeline,
                 None if events is None else EventFile(events),
+                None if tree is None else tree.scheme_name,
             )
         )
 

@@ -29,7 +29,9 @@ from tf_elastic.strategies.virtual.admm_bank_exchange import AdmmBankExchange
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.moment import Moment
-from tf_elastic.strategies.virtual.tree_exchange import TreeExchange
+from tf_elastic.strategies.virtual.tree_accumulation import AccumulatingTree
+from tf_elastic.strategies.virtual.tree_meetings import MeetingTree
+from tf_elastic.strategies.virtual.tree_one_way import OneWayTree
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.turns import first_steps
@@ -62,6 +64,7 @@ class VirtualClusterExtended(ElasticExtended):
         make_timeline: of what an optimizer exchanges.
         events: is told what happens, with the first optimizer; None for
             nobody.
+        scheme: of a tree, for messages; None without one.
     """
 
     holds_center = True
@@ -74,10 +77,12 @@ class VirtualClusterExtended(ElasticExtended):
         protocol: str | None,
         make_timeline: MakeTimeline,
         events: Callable[[Event], None] | None = None,
+        scheme: str | None = None,
     ) -> None:
         super().__init__(container_strategy, [device or _default_device()])
         self._bank = Bank(num_workers)
         self._asked_protocol = protocol
+        self._scheme = scheme
         self._make_timeline = make_timeline
         self.clock = VirtualClock(self._bank)
         self._model = ""  # its fingerprint
@@ -141,6 +146,14 @@ class VirtualClusterExtended(ElasticExtended):
         Raises:
             ValueError: what was asked for is none that the method has.
         """
+        known = registry.named(method)
+        if self._scheme and self._asked_protocol not in known.protocols:
+            raise ValueError(
+                f"{method} has no tree of `scheme={self._scheme!r}`: "
+                f"{known.refusal}. Received: scheme={self._scheme!r}. "
+                "Workers meet in a tree of scheme='synchronous', which "
+                "`LocalSGD` has; or leave `topology` out."
+            )
         return registry.chosen(method, "protocol", self._asked_protocol)
 
     def order_of(self, method: str) -> str:
@@ -215,7 +228,8 @@ class VirtualClusterExtended(ElasticExtended):
         self, spec: Spec, timeline: Timeline
     ) -> Callable[..., BankExchange]:
         if isinstance(timeline, TreeTimeline):
-            return functools.partial(TreeExchange, nodes=timeline.nodes)
+            kind = _TREES[timeline.topology.protocol]
+            return functools.partial(kind, nodes=timeline.nodes)
         return AdmmBankExchange if spec.takes_steps else BankExchange
 
     def _teller_of(self, timeline: Timeline) -> Callable[[Move], None] | None:
@@ -348,6 +362,11 @@ class VirtualClusterExtended(ElasticExtended):
                 center.assign(moved, read_value=False)
 
         tf.cond(optimizer.period_ends(), follow, lambda: None)
+
+
+_TREES = {
+    tree.protocol: tree for tree in (OneWayTree, MeetingTree, AccumulatingTree)
+}
 
 
 def _default_device() -> str:

@@ -30,6 +30,11 @@ one way         a worker STEPs, SENDs and FOLLOWs; inner nodes NODE_UP,
                 NODE_DOWN and follow; the root ROOT_DOWN and follows
 answered        STEP, SEND, NODE_FROM_CHILD, NODE_DOWN, FOLLOW; so does a node
                 with its parent
+accumulated     the same; a node's NODE_UP, up to NODE_FROM_PARENT, is while its
+                workers go on, and NODE_FROM_PARENT merges
+synchronous     STEP, SEND, of all children NODE_ADD, then NODE_COLLECT; now and
+                then NODE_UP, ROOT_ADD, ROOT_COLLECT, ROOT_DOWN,
+                NODE_FROM_PARENT; NODE_DOWN, FOLLOW
 ==============  =======================================================
 
 What is left out is DROPped where it would have moved the center. Who waits for
@@ -76,6 +81,11 @@ ROOT_FROM_CHILD = 25  # the root by a child's
 # dies; `worker` is the edge's child, `count` 1 on the way up, 0 on that down.
 NOT_SENT = 26  # before it has left
 NOT_SEEN = 27  # after it has arrived
+# A meeting of a node's children; `count` workers are below whom it is of.
+NODE_ADD = 28  # a child's point adds to the sum of a node
+ROOT_ADD = 29  # likewise of the root
+NODE_COLLECT = 30  # an inner node moves by its sum, which is empty
+ROOT_COLLECT = 31  # the root does
 
 NAMES = (
     *("step", "settling_step", "visiting_step"),
@@ -85,6 +95,7 @@ NAMES = (
     *("send", "node_up", "node_down", "root_down"),
     *("follow", "node_from_parent", "node_from_child", "root_from_child"),
     *("not_sent", "not_seen"),
+    *("node_add", "root_add", "node_collect", "root_collect"),
 )
 STEPS = (STEP, SETTLING_STEP, VISITING_STEP)
 # What there may be between steps, by protocol.
@@ -100,18 +111,27 @@ KINDS = {
         (*_ALWAYS, MAKE, READ, ADD, COLLECT, ANSWER, SETTLE)
     ),
     "tree": frozenset((JOIN, DIE, *range(SEND, NOT_SEEN + 1))),
+    "synchronous_tree": frozenset(
+        (
+            *(SEND, NODE_UP, NODE_DOWN, ROOT_DOWN, FOLLOW, NODE_FROM_PARENT),
+            *(NODE_ADD, ROOT_ADD, NODE_COLLECT, ROOT_COLLECT),
+        )
+    ),
 }
 # By these a worker's point moves, between its steps.
 MOVING = (VISIT, TURN_OVER, SETTLE, RESTART, JOIN, FOLLOW)
 # By these the center's version grows by one.
-UPDATES = (VISITING_STEP, VISIT, APPLY, ARRIVE, COLLECT, ROOT_FROM_CHILD)
+UPDATES = (
+    *(VISITING_STEP, VISIT, APPLY, ARRIVE, COLLECT),
+    *(ROOT_FROM_CHILD, ROOT_COLLECT),
+)
 
 
 class Move(NamedTuple):
     """One thing that is done."""
 
     time: float  # s, since the beginning
-    kind: int  # STEP to NOT_SEEN
+    kind: int  # STEP to ROOT_COLLECT
     # From 0; -1: of no single one (COLLECT). In a tree inner nodes come after
     # the workers, and the root last; see `Nodes`.
     worker: int = -1

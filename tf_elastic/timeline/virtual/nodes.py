@@ -62,6 +62,10 @@ class Nodes:
             node = self.children[node][0]
         return node
 
+    def workers_below(self, node: int) -> int:
+        """How many workers are below a node; of a worker 1."""
+        return sum(map(self.workers_below, self.children[node])) or 1
+
     def is_answered(self, child: int) -> bool:
         """Whether what a node sends to its parent is answered."""
         return self.down_period[self.parent[child]] == 0

@@ -18,8 +18,10 @@ from tf_elastic.timeline.virtual.workload import Workload
 class Rounds(Exchanges):
     """Eqs. 2.3 and 2.4: a round ends when all who are present have come.
 
-    With a quorum it ends when so many messages are there. All others leave
-    what they do, and begin again from the center.
+    A message is one call. Differences come back as soon as it is there, and a
+    word when the round has ended; who ends it gets both at once. Points come
+    back when it has. With a quorum it ends when so many messages are there. All
+    others leave what they do, and begin again from the center.
 
     Args:
         center: of the cluster.
@@ -45,6 +47,8 @@ class Rounds(Exchanges):
         self._begin_again = begin_again
         self._present: set[int] = set()
         self._here: set[int] = set()  # of them, who has come
+        # Of those who have, when they have their differences.
+        self._answered_at: dict[int, float] = {}
         self._count = 0  # messages that have come, of the dead too
         self._on_its_way: set[int] = set()  # whose message is
 
@@ -56,6 +60,7 @@ class Rounds(Exchanges):
         """See `Exchanges.leaves`."""
         for some in (self._present, self._here, self._on_its_way):
             some.discard(worker)
+        self._answered_at.pop(worker, None)
         self._end_if_complete(time)
 
     def exchange(self, worker: int, time: float, clock: int) -> Exchange:
@@ -74,6 +79,10 @@ class Rounds(Exchanges):
         self._here.add(worker)
         self._count += 1
         self._end_if_complete(time)
+        if worker in self._here and self.is_before:
+            self._answered_at[worker] = center.answer_arrives(
+                worker, time, load.bytes_down
+            )
         time = yield None
         if self.is_before:  # It is woken by the answer.
             center.note(SETTLING_STEP, time, worker, clock)
@@ -95,7 +104,10 @@ class Rounds(Exchanges):
         for worker in sorted(self._here):
             wakes_at = time
             if self.is_before:
-                wakes_at = center.answer_arrives(worker, time, down)
+                answered_at = self._answered_at.pop(worker, None)
+                nbytes = down if answered_at is None else 0
+                wakes_at = center.answer_arrives(worker, time, nbytes)
+                wakes_at = max(wakes_at, answered_at or 0.0)
             self.scheduler.wake(wakes_at, worker)
         left_out = sorted(self._present - self._here)
         self._here, self._count = set(), 0

@@ -153,11 +153,11 @@ class Totals:
         if kind == moves.JOIN:
             doing = _AWAY
         elif kind in _FOLLOWED and self._is_overlapped:
-            doing = _WAITING
+            doing = WAITING
         elif kind == moves.RESTART and self._is_synchronous:
             # The round's end has broken off what it did.
             own.spend(doing, max(own.since, self._round_ended_at))
-            doing = _EXCHANGING
+            doing = EXCHANGING
         own.spend(doing, move.time)
         own.doing = _THEN[kind]
         if kind == moves.MAKE and self._is_overlapped:
@@ -166,9 +166,9 @@ class Totals:
     def _end_round(self, time: float) -> None:
         self._round_ended_at = time
         for own in self._workers:
-            if own.doing == _WAITING:
-                own.spend(_WAITING, time)
-                own.doing = _EXCHANGING
+            if own.doing == WAITING:
+                own.spend(WAITING, time)
+                own.doing = EXCHANGING
 
 
 class _Worker:
@@ -188,17 +188,17 @@ class _Worker:
         self.since = until
 
 
-_COMPUTING, _EXCHANGING, _WAITING, _AWAY = range(4)  # as of `Seconds`
+_COMPUTING, EXCHANGING, WAITING, _AWAY = range(4)  # as of `Seconds`
 # What a worker does after a move.
 _THEN = {
     moves.STEP: _COMPUTING,
     moves.SETTLING_STEP: _COMPUTING,
     moves.VISITING_STEP: _COMPUTING,
-    moves.ASK: _EXCHANGING,
-    moves.SEND: _EXCHANGING,  # In a tree, if it is answered.
+    moves.ASK: EXCHANGING,
+    moves.SEND: EXCHANGING,  # In a tree, if it is answered.
     moves.FOLLOW: _COMPUTING,
-    moves.MAKE: _EXCHANGING,
-    moves.ADD: _WAITING,
+    moves.MAKE: EXCHANGING,
+    moves.ADD: WAITING,
     moves.SETTLE: _COMPUTING,
     moves.TURN_OVER: _COMPUTING,
     moves.RESTART: _COMPUTING,

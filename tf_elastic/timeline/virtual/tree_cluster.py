@@ -70,6 +70,11 @@ class TreeCluster:
         )
         lives = Lives(timing, seed, self._scheduler, self._begin, self._end)
         lives.start(nodes.num_workers)
+        self._start_nodes()
+
+    def _start_nodes(self) -> None:
+        """Lets the inner nodes and the root begin."""
+        nodes = self._nodes
         for node in range(nodes.num_workers, len(nodes)):
             if node != nodes.root or nodes.down_period[node]:
                 process = self._serve(node)

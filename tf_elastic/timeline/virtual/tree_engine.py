@@ -3,6 +3,10 @@
 from collections.abc import Iterator
 
 from tf_elastic.core import one_way
+from tf_elastic.core import tree_rules
+from tf_elastic.core.topology import ACCUMULATED
+from tf_elastic.core.topology import ONE_WAY
+from tf_elastic.core.topology import SYNCHRONOUS
 from tf_elastic.core.topology import Topology
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.engine import check_seed
@@ -10,7 +14,9 @@ from tf_elastic.timeline.virtual.engine import in_parts
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.nodes import Nodes
 from tf_elastic.timeline.virtual.timing import Timing
+from tf_elastic.timeline.virtual.tree_accumulation import AccumulatingTree
 from tf_elastic.timeline.virtual.tree_cluster import TreeCluster
+from tf_elastic.timeline.virtual.tree_meetings import MeetingTree
 from tf_elastic.timeline.virtual.tree_totals import TreeTotals
 from tf_elastic.timeline.virtual.workload import Workload
 
@@ -28,13 +34,16 @@ class TreeTimeline:
     An inner node's steps are like those of the first worker below it. Nothing
     is trained in them.
 
+    By the other protocols of `core.topology` inner nodes have no steps of
+    their own: see `MeetingTree` and `AccumulatingTree`.
+
     Args:
         timing: how long things take, and what goes wrong.
         workload: what is exchanged. The topology says how often.
         topology: the tree; its leaves are the workers.
         seed: of all that is drawn.
         most_waiting: points that may wait at each end of an edge, each way,
-            at least 1; of more the oldest is lost.
+            at least 1; of more the oldest is lost. Of points that go one way.
 
     Raises:
         ValueError: an argument is out of its range, or does not go with the
@@ -54,7 +63,6 @@ class TreeTimeline:
     ['step', 'send', 'root_from_child', 'root_down', 'follow']
     """
 
-    kinds = moves.KINDS["tree"]
     is_before = False
 
     def __init__(
@@ -69,15 +77,28 @@ class TreeTimeline:
         self.nodes = Nodes(topology)
         self.num_workers = self.nodes.num_workers
         workload.check()
-        one_way.check_rule(workload.rule)
+        tree_rules.check_rule(workload.rule, topology.protocol)
         one_way.check_most_waiting(most_waiting)
         timing.check(self.num_workers)
         check_seed(seed)
+        if topology.protocol == SYNCHRONOUS and (timing.deaths or timing.joins):
+            raise ValueError(
+                "In a tree whose nodes meet all workers have to be there all "
+                f"the time. Received: scheme={SYNCHRONOUS!r}, with "
+                f"deaths={timing.deaths!r:.80}, joins={timing.joins!r:.80}. "
+                "Leave these out of the `Timing`, or use another scheme."
+            )
         self.timing = timing
         self.workload = workload
         self.topology = topology
         self.seed = seed
         self.most_waiting = most_waiting
+
+    @property
+    def kinds(self) -> frozenset[int]:
+        """Of the moves that there may be."""
+        is_one = self.topology.protocol == SYNCHRONOUS
+        return moves.KINDS["synchronous_tree" if is_one else "tree"]
 
     @property
     def p_varies(self) -> bool:
@@ -95,8 +116,9 @@ class TreeTimeline:
 
     def moves(self) -> Iterator[Move]:
         """All moves, from the beginning."""
+        cluster = _CLUSTERS[self.topology.protocol]
         return in_parts(
-            TreeCluster(
+            cluster(
                 self.timing,
                 self.workload,
                 self.nodes,
@@ -104,3 +126,10 @@ class TreeTimeline:
                 self.most_waiting,
             )
         )
+
+
+_CLUSTERS = {
+    ONE_WAY: TreeCluster,
+    SYNCHRONOUS: MeetingTree,
+    ACCUMULATED: AccumulatingTree,
+}

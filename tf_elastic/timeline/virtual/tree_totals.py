@@ -3,6 +3,8 @@
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.nodes import Nodes
+from tf_elastic.timeline.virtual.totals import EXCHANGING
+from tf_elastic.timeline.virtual.totals import WAITING
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.workload import Workload
 
@@ -66,6 +68,9 @@ class TreeTotals(Totals):
         elif kind in _FROM_CHILD and move.row in self._under_way:
             worker, clock = self._under_way.pop(move.row)
             own = self._workers[worker]
+            if kind in _ADDS:
+                own.spend(own.doing, move.time)
+                own.doing = WAITING
             self._reached += max(clock - own.given, 0)
             own.given = max(own.given, clock)
         elif kind in _LOST and move.count:
@@ -73,10 +78,23 @@ class TreeTotals(Totals):
         if kind == moves.ROOT_FROM_CHILD:
             self.updates += 1
             self.staleness[move.staleness] += 1
+        elif kind == moves.ROOT_COLLECT:
+            self.updates += 1
+        elif kind in _DOWN:
+            self._end_waiting(move)
         if kind in (moves.SEND, moves.FOLLOW) and self._nodes.is_answered(
             move.worker
         ):
             self._count_seconds(self._workers[move.worker], move)
+
+    def _end_waiting(self, move: Move) -> None:
+        """A node's children are told: who waited for the others goes on."""
+        for child in self._nodes.children[move.worker]:
+            if child < self._nodes.num_workers:
+                own = self._workers[child]
+                if own.doing == WAITING:
+                    own.spend(WAITING, move.time)
+                    own.doing = EXCHANGING
 
     def _count_points(self, move: Move) -> None:
         """Of those that leave, and of those that are lost."""
@@ -102,6 +120,7 @@ class TreeTotals(Totals):
 
 _UP = (moves.SEND, moves.NODE_UP)
 _DOWN = (moves.NODE_DOWN, moves.ROOT_DOWN)
-_FROM_CHILD = (moves.NODE_FROM_CHILD, moves.ROOT_FROM_CHILD)
+_ADDS = (moves.NODE_ADD, moves.ROOT_ADD)
+_FROM_CHILD = (moves.NODE_FROM_CHILD, moves.ROOT_FROM_CHILD, *_ADDS)
 _LOST = (moves.NOT_SENT, moves.NOT_SEEN)
-_OF_TREES = frozenset(range(moves.SEND, moves.NOT_SEEN + 1))
+_OF_TREES = frozenset(range(moves.SEND, moves.ROOT_COLLECT + 1))
