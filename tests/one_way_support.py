@@ -16,6 +16,7 @@ from tests.timeless_client import Clock
 from tf_elastic import core
 from tf_elastic.cluster import errors
 from tf_elastic.cluster import layout
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.center.server import CenterServer
 from tf_elastic.cluster.launch.security import Security
@@ -23,12 +24,14 @@ from tf_elastic.cluster.transport import addresses
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.transport.connection import Connection
 from tf_elastic.cluster.transport.direct import DirectServers
+from tf_elastic.cluster.worker.edge_to import edge_to
 from tf_elastic.cluster.worker.surroundings import Surroundings
-from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.core import one_way
 from tf_elastic.core import protocols
 from tf_elastic.core import rules
 from tf_elastic.core import topology
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline import stream
 
 N = 5
 ETA, ALPHA = 0.05, 0.3
@@ -103,23 +106,39 @@ class Faulty:
         return answer
 
 
-def upstream(line, worker, is_chief=True, most=MOST, clock=None):
+def upstream(
+    line, worker, is_chief=True, most=MOST, clock=None, parent=0, told=None
+):
     """An edge to whoever is at the other end of a line."""
     clock = clock or Clock()
-    return Upstream.to(
+    return edge_to(
         "",
         0,
         worker,
         may_begin=is_chief,
         most_waiting=most,
+        centers=[parent],
         timeouts=timeless_client.IMPATIENT,
         around=Surroundings(
             now=clock,
             connect=lambda *_: line,
             stopped=Awake(clock),
             beats=False,
+            events=told,
         ),
     )
+
+
+def number_of(name):
+    """By which number a node of `TREE` is known to its parent."""
+    if name in TREE.leaves:
+        return TREE.leaves.index(name)
+    return tree_numbers.NODES + center_of(name)
+
+
+def center_of(name):
+    """The index of a node of `TREE` that is no leaf; the root's is 0."""
+    return [TREE.root, *TREE.inner].index(name)
 
 
 class Leaf:
@@ -134,6 +153,13 @@ class Leaf:
 
     def join(self):
         [self.x] = self.upstream.join(LAYOUT, [self.x.copy()])
+        self.upstream.events.stream.tell(
+            happened.START,
+            incarnation=self.upstream.parent.incarnation,
+            step_applied=self.clock,
+            version_read=self.upstream.parent.version_read,
+            settings={"most_waiting": MOST},
+        )
 
     def turn(self):
         inbox = self.upstream.inbox
@@ -146,6 +172,8 @@ class Leaf:
             waiting = inbox.take(action.edge)
             self.upstream.followed = waiting.parents
             [came] = waiting.values
+            rate = None if waiting.restart else ALPHA
+            self.upstream.events.follows(waiting, self.clock, rate)
             if waiting.restart:
                 self.x = came.copy()
                 continue
@@ -167,7 +195,7 @@ class Leaf:
 class Inner:
     """A node that is served; the root has no upstream."""
 
-    def __init__(self, edge=None, now=lambda: 0.0, **changes):
+    def __init__(self, edge=None, now=lambda: 0.0, events=None, **changes):
         self.upstream = edge
         self.node = support.new_node(
             grace_s=0.0,
@@ -175,6 +203,7 @@ class Inner:
             one_way=settings(**changes),
             upstream=edge,
             now=now,
+            events=events,
         )
 
     def join(self):
@@ -234,9 +263,10 @@ class Tree:
     Args:
         transport: `Direct` or `Sockets`.
         gradient: of (leaf's number, its clock, point).
+        told: is told of all that happens; None for nobody.
     """
 
-    def __init__(self, transport, gradient):
+    def __init__(self, transport, gradient, told=None):
         self.members = {}
         now = (
             time.monotonic if isinstance(transport, Sockets) else (lambda: 0.0)
@@ -245,10 +275,18 @@ class Tree:
             edge = None
             if name != TREE.root:
                 parent = PARENTS[name]
-                number = TREE.children(parent).index(name)
-                edge = upstream(transport.line(parent), number, number == 0)
+                edge = upstream(
+                    transport.line(parent),
+                    number_of(name),
+                    TREE.children(parent).index(name) == 0,
+                    parent=center_of(parent),
+                    told=told,
+                )
             if name not in TREE.leaves:
-                made = Inner(edge, now)
+                events = stream.of_center(center_of(name), 0, time.time)
+                if told is not None:
+                    events.listen(told)
+                made = Inner(edge, now, events)
                 transport.serve(name, made.node)
             else:
                 number = TREE.leaves.index(name)
@@ -292,7 +330,7 @@ class Tree:
             else:
                 [count] = member.upstream.inbox.overflowed().values() or [0]
                 told["not_seen"] = {protocols.PARENT: count}
-            children = TREE.children(name)
+            children = {number_of(c): c for c in TREE.children(name)}
             for where in ("not_seen", "not_heard"):
                 for edge, count in told[where].items():
                     if edge == protocols.PARENT:

@@ -132,14 +132,26 @@ def test_what_is_followed_is_told(monkeypatch):
     # Once more, as a message that comes twice.
     line = servers.connect("root")
     line.stream(wire.SEND, 1.0, trees.member(1), [np.zeros(trees.N)])
-    assert {e.kind for e in told} == {events.EXCHANGE}
-    assert [(e.worker, e.version_applied, e.outcome) for e in told] == [
+    came = [e for e in told if e.kind == events.EXCHANGE]
+    assert [(e.worker, e.version_applied, e.outcome) for e in came] == [
         (0, 0, events.APPLIED),
         (0, 1, events.APPLIED),
         (0, 2, events.APPLIED),
-        (0, None, events.DUPLICATE),
+        (0, 3, events.DUPLICATE),
     ]
-    assert {e.bytes for e in told} == {8 * trees.N}
+    assert [(e.child, e.call, e.sequence) for e in came] == [
+        ("worker 0", events.UP, number) for number in (1, 2, 3, 1)
+    ]
+    assert [e.step_sent for e in came[:3]] == [0, 1, 2]
+    # What goes down is told, and that the leaf, which does not listen, is left
+    # with the newest.
+    sent = [e for e in told if e.kind == events.SEND]
+    assert [(e.call, e.sequence) for e in sent] == [
+        (events.DOWN, number) for number in (1, 2, 3)
+    ]
+    dropped = [e.sequence for e in told if e.kind == events.DROP]
+    assert dropped == [1]
+    assert {e.bytes for e in (*came, *sent)} == {8 * trees.N}
     assert root.node.applied == 0  # Nobody has pushed.
 
 

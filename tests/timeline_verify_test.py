@@ -65,6 +65,7 @@ FLAT = {
     "teller": ["center 0", "center 1", "worker 0", "worker 1", "onlooker"],
     "group": [1],
     "worker": [0, 1, 7],
+    "child": ["worker 0", "worker 1", "worker 7", "center 0", "center 1", "?"],
 }
 
 

@@ -8,6 +8,8 @@ from tests import tree_support as trees
 from tf_elastic import core
 from tf_elastic.core import topology as topologies
 from tf_elastic.core import tree_of_workers
+from tf_elastic.timeline import event as happened
+from tf_elastic.timeline.verify import verify
 
 UP, ABOVE = 2, 3
 NOISE = np.random.default_rng(5).normal(size=(4, 200, job.N))
@@ -98,6 +100,13 @@ def test_a_tree_that_answers_is_its_transcription(tree):
         rows = np.stack([row[name] for row in wanted])
         np.testing.assert_allclose(found[name], rows, rtol=0, atol=1e-10)
         assert abs(rows[-1] - job.INITIAL).max() > 0.01
+    told = sorted(made.nodes.told, key=lambda event: event.time)
+    assert [str(violation) for violation in verify(told)] == []
+    followed = [e for e in told if e.call == happened.DOWN]
+    assert {e.teller for e in followed} == {"center 1", "center 2"}
+    place = told.index(followed[-1])
+    told[place] = told[place]._replace(version_applied=1000)
+    assert "and not 1000" in " ".join(map(str, verify(told)))
 
 
 def test_nodes_move_by_what_the_optimizer_has(tree):

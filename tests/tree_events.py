@@ -59,8 +59,8 @@ def check(path):
                 continue
             assert event.version_applied >= center.version, event
             center.version = event.version_applied
-            if event.worker is not None:
-                number = event.worker, event.incarnation, event.sequence
+            if event.call == happened.UP:
+                number = event.child, event.incarnation, event.sequence
                 assert number not in known.values(), f"twice: {event}"
                 known[event.version_applied] = number
                 center.applied += 1
@@ -85,7 +85,7 @@ def until_followed(path, centers, count, seconds, cluster):
             for event in read(path)[before:]
             if event.kind == happened.EXCHANGE
             and event.outcome == happened.APPLIED
-            and event.worker is not None
+            and event.call == happened.UP
         ]
         if all(followed.count(center) >= count for center in centers):
             return

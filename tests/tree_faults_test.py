@@ -12,9 +12,9 @@ from tf_elastic.cluster.instruction import Instruction
 from tf_elastic.cluster.transport.direct import DirectServers
 from tf_elastic.cluster.watch import STEP_S
 from tf_elastic.cluster.watch import TRAINS
+from tf_elastic.cluster.worker.edge_to import edge_to
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
-from tf_elastic.cluster.worker.upstream import Upstream
 
 MOVE_S = 30.0
 
@@ -37,7 +37,7 @@ class Chain:
 
     def edge(self, to, number, *further):
         """Surroundings in which time goes by when it is told to."""
-        return Upstream.to(
+        return edge_to(
             to,
             0,
             number,

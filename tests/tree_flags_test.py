@@ -5,6 +5,7 @@ import pytest
 from tf_elastic.program import settings
 from tf_elastic.program import tree_checks
 from tf_elastic.program import usage
+from tf_elastic.program import virtual_checks
 
 
 def parse(*args):
@@ -52,7 +53,6 @@ def test_what_a_virtual_tree_is_made_with():
         (("--tree=2", "--protocol=blocking"), "exchanges by --scheme"),
         (("--tree=2", "--scheme=rounds"), "scheme"),
         (("--tree=2", "--quorum=2"), "--quorum has no effect here"),
-        (("--tree=2", "--events=e.jsonl"), "--events has no effect here"),
         (("--scheme=up_down",), "or give --tree=4, say"),
     ],
 )
@@ -78,3 +78,17 @@ def test_schemes_of_virtual_clusters_alone(scheme):
     assert tree_checks.arguments(found)["periods"] == (2, 30)
     with pytest.raises(usage.UsageError, match="is of a virtual cluster"):
         parse("--local_workers=4", "--tree=2", f"--scheme={scheme}")
+
+
+def test_inner_nodes_of_a_virtual_tree_may_die(tmp_path):
+    path = tmp_path / "timing.json"
+    path.write_text('{"step": 1.0, "node_deaths": [[1, 1, 9.0]], "move_s": 5}')
+    timing = f"--timing={path}"
+    found = virtual_checks.read_timing(parse(*VIRTUAL, timing))
+    assert found.node_deaths == ((1, 1, 9.0),) and found.move_s == 5
+    assert tree_checks.inner_per_level(parse(*VIRTUAL)) == [2]
+    with pytest.raises(usage.UsageError, match="inner nodes of a tree"):
+        parse("--virtual_workers=4", timing)
+    path.write_text('{"step": 1.0, "node_deaths": [[1, 2, 9.0]]}')
+    with pytest.raises(usage.UsageError, match="Received: level 1, index 2"):
+        parse(*VIRTUAL, timing)

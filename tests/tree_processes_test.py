@@ -18,6 +18,7 @@ from tf_elastic.cluster.launch.local import LocalCluster
 from tf_elastic.core import topology as topologies
 from tf_elastic.core import tree_of_workers
 from tf_elastic.timeline import event_file
+from tf_elastic.timeline import verify
 
 WORKERS, NODES = 4, 3
 WAIT_S = 240.0
@@ -38,7 +39,7 @@ def test_a_tree_goes_on_when_its_nodes_are_killed(tmp_path):
         str(source_tree.ROOT / "train.py"),
         "--strategy=elastic_tree",
         "--device=cpu",
-        "--epochs=30",
+        "--epochs=60",
         f"--report={report}",
     ]
     cluster = LocalCluster(
@@ -86,6 +87,9 @@ def test_a_tree_goes_on_when_its_nodes_are_killed(tmp_path):
     assert set(found) == set(range(NODES))
     assert found[0].restored == found[1].restored == 1
     assert all(center.applied > 10 for center in found.values())
+    # All of it can have been so.
+    wrong = verify.verify(verify.entries(events))
+    assert [str(violation) for violation in wrong[:20]] == []
     # And it has learned.
     made = json.loads(report.read_text())
     assert made["center"]["test_accuracy"] > 0.9, told

@@ -13,6 +13,7 @@ from tf_elastic import strategies
 from tf_elastic.core import topology as topologies
 from tf_elastic.core import tree_of_workers
 from tf_elastic.core.topology import TopologyError
+from tf_elastic.timeline.verify import verify
 
 cluster, worker = elastic.cluster, elastic.worker
 
@@ -114,9 +115,12 @@ def made(depth, scheme):
 def test_a_tree_is_algorithm_6(tree, depth, scheme, method):
     topology = made(depth, scheme)
     events = trees.schedule(depth, 400 * depth, topology)
-    found = tree(topology, method).run(events)
+    made_tree = tree(topology, method)
+    found = made_tree.run(events)
     wanted = expected(topology, events, method)
     check(found, wanted, events, topology.nodes)
+    told = sorted(made_tree.nodes.told, key=lambda event: event.time)
+    assert [str(violation) for violation in verify(told)] == []
 
 
 def test_a_tree_of_two_shards_in_a_graph(tree):

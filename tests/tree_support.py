@@ -27,6 +27,7 @@ from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.core import congestion
 from tf_elastic.core import tree_of_workers
 from tf_elastic.strategies import tree_extended
+from tf_elastic.timeline import stream
 
 MOST = 2
 
@@ -62,6 +63,7 @@ class Nodes:
             f"w{i}.invalid:1" for i in range(len(topology.leaves))
         )
         self.nodes = []
+        self.told = []  # what these nodes tell
         self._closed = threading.Event()
         self._joiner = threading.Thread(target=self.join, daemon=True)
         self._end = contextlib.ExitStack()
@@ -76,7 +78,9 @@ class Nodes:
                 one_way=made.settings._replace(max_lag=None, most_stretch=1),
                 upstream=made.upstream(0),
                 now=time.monotonic,
+                events=stream.of_center(index, 0, time.time),
             )
+            node.events.listen(self.told.append)
             server = CenterServer(node, self.centers[index], Security())
             self._end.callback(server.stop, 0.0)
             server.start()

@@ -1,5 +1,7 @@
 """A virtual cluster goes on to the bit, with messages under way."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -51,6 +53,10 @@ def admm():
     return optimizers.ADMM(0.05, communication_period=2, jit_compile=False)
 
 
+# The inner node's children have gone, and it is not back yet, where it stops.
+DYING = dataclasses.replace(
+    SLOW, node_deaths=[(1, 0, 2.0)], node_recovery=6.0, move_s=2.0
+)
 WAYS = {
     "admm-blocking": (admm, "blocking", SLOW),
     "eamsgd-blocking": (eamsgd, "blocking", FAULTY),
@@ -59,6 +65,7 @@ WAYS = {
     "downpour-synchronous": (downpour, "synchronous", SLOW),
     "async_msgd-overlapped": (async_msgd, "overlapped", SLOW),
     "eamsgd-tree": (eamsgd, "tree", SLOW),
+    "eamsgd-nodes": (eamsgd, "tree", DYING),
 }
 
 

@@ -181,6 +181,9 @@ WHOLE = Timing(
     pauses=Pauses(0.01, Exponential(5.0)),
     deaths=[(1, 30.0), (0, 20.0), (1, 40.0)],
     recovery=Constant(5.0),
+    node_deaths=0.1,
+    node_recovery=1.0,
+    move_s=5.0,
     joins=[(1, 2.0)],
 )
 

@@ -80,9 +80,12 @@ def check(moves, made):
     p, root = nodes.num_workers, nodes.root
     time = 0.0
     clocks, versions = collections.Counter(), collections.Counter()
+    parents = list(nodes.parent)
+    up_periods = list(nodes.up_period)
     rows = {}  # row: [sender, those who are to follow it]
     in_order = collections.defaultdict(collections.deque)
     asks, alive = set(), {*range(p)} - {w for w, _ in made.timing.joins}
+    dead, died_at = set(), {}
     for move in moves:
         kind, who, row = move.kind, move.worker, move.row
         assert move.time >= time, move
@@ -93,24 +96,46 @@ def check(moves, made):
         elif kind == kinds.DIE:
             alive.remove(who)
             asks.discard(who)
+        elif kind == kinds.NODE_DIE:
+            assert p <= who < root and who not in dead
+            dead.add(who)
+            died_at[who] = time
+        elif kind == kinds.NODE_JOIN:
+            assert move.count not in dead
+            dead.remove(who)
+            parents[who] = move.count
+        elif kind == kinds.ATTACH:
+            before, to = parents[who], move.count
+            assert before in dead and to not in dead and to >= p
+            late = time - died_at[before]
+            assert late >= made.timing.move_s - 1e-9 or who not in alive
+            up_periods[who], parents[who] = up_periods[before], to
         if time > 0:
             assert move.num_workers == len(alive), move
-        if kind in (kinds.JOIN, kinds.DIE):
+        if kind in _LIVES:
             continue
+        if kind not in (kinds.NOT_SENT, kinds.NOT_SEEN):
+            assert who not in dead
         if kind == kinds.STEP:
             assert who in alive and who not in asks
             assert move.clock == clocks[who]
             clocks[who] += 1
         elif kind in (kinds.SEND, kinds.NODE_UP):
-            users = {nodes.parent[who]}
+            users = {"above"}
             _put(rows, row, who, users, time)
-            in_order[who, nodes.parent[who]].append(row)
-            assert clocks[who] % nodes.up_period[who] == 0 or who >= p
-            if nodes.is_answered(who):
+            in_order[who, "above"].append(row)
+            assert clocks[who] % up_periods[who] == 0 or who >= p
+            if not nodes.down_period[parents[who]]:
                 asks.add(who)
         elif kind in (kinds.NODE_DOWN, kinds.ROOT_DOWN):
             if nodes.down_period[who]:
-                users = {c for c in nodes.children[who] if c in alive or c >= p}
+                users = {
+                    c
+                    for c in range(root)
+                    if parents[c] == who
+                    and (c in alive or c >= p)
+                    and c not in dead
+                }
                 _put(rows, row, who, users, time)
                 assert time == 0 or len(users) == move.count
             else:
@@ -118,12 +143,13 @@ def check(moves, made):
                 rows[row] = [who, {child}]
                 users = {child}
             for child in users:
-                in_order[who, child].append(row)
+                in_order["below", child].append(row)
         elif kind in (kinds.NOT_SENT, kinds.NOT_SEEN):
-            ends = who, nodes.parent[who]
-            sender, receiver = ends if move.count else ends[::-1]
-            in_order[sender, receiver].remove(row)
-            _used(rows, row, receiver)
+            edge = (who, "above") if move.count else ("below", who)
+            in_order[edge].remove(row)
+            _used(rows, row, edge[1])
+            if kind == kinds.NOT_SEEN and parents[who] in dead:
+                asks.discard(who)
         else:
             up = kind in (kinds.NODE_FROM_CHILD, kinds.ROOT_FROM_CHILD)
             assert (kind == kinds.FOLLOW) == (who < p)
@@ -134,22 +160,25 @@ def check(moves, made):
             if up:
                 assert move.version == versions[who], move
                 versions[who] += 1
-            sender = nodes.parent[who]
-            if up:
-                sender = next(
-                    c
-                    for c in nodes.children[who]
-                    if row in in_order[c, who] and rows[row][0] in (c, "all")
-                )
-            here = in_order[sender, who]
+            if up:  # Which child's, the move says.
+                assert parents[move.count] == who
+            edge = (move.count, "above") if up else ("below", who)
+            here = in_order[edge]
             assert row == here[0], move
             here.popleft()
-            if up and nodes.is_answered(sender):
-                rows[row] = [who, {sender}]
+            if up and not nodes.down_period[who]:
+                rows[row] = [who, {move.count}]
             else:
-                _used(rows, row, who)
-                asks.discard(who)
+                _used(rows, row, edge[1])
+                if not up:
+                    asks.discard(who)
     return clocks
+
+
+_LIVES = (
+    *(kinds.JOIN, kinds.DIE),
+    *(kinds.NODE_DIE, kinds.NODE_JOIN, kinds.ATTACH),
+)
 
 
 def _put(rows, row, sender, users, time):

@@ -20,6 +20,8 @@ from tests.virtual_tree_support import UNEVEN
 from tf_elastic import optimizers
 from tf_elastic import strategies
 from tf_elastic.core import topology
+from tf_elastic.timeline.event_file import read
+from tf_elastic.timeline.verify import verify
 from tf_elastic.timeline.virtual import LogNormal
 from tf_elastic.timeline.virtual import Timing
 from tf_elastic.timeline.virtual.nodes import Nodes
@@ -309,8 +311,26 @@ def test_what_a_tree_came_to():
     assert above % size == below % size == 0
     assert strategy.staleness().sum() == totals.updates
     assert 0 < strategy.goodput <= 1
-    with pytest.raises(ValueError, match="without a `topology`"):
-        next(strategy.events())
+
+
+def test_what_happens_is_told(tmp_path):
+    """As it comes near, and again when it is asked for; by its rates."""
+    tree = topology.tree(2, 2, topology.up_down(1, 2))
+    path = tmp_path / "events.jsonl"
+    strategy = strategy_of(tree, FAULTY, events=path)
+    support.fit(support.build(strategy, eamsgd), 90)
+    told = list(strategy.events())
+    assert verify(told) == []
+    written = read(path)
+    assert verify(written) == []
+    steps = [e for e in written if e.kind == "exchange"]
+    again = [e for e in told if e.kind == "exchange"]
+    assert 30 < len(again) <= len(steps) and steps[: len(again)] == again
+    alpha = pytest.approx(BETA / 3)
+    assert all(e.rates["moving_rate"] == alpha for e in again)
+    assert {e.bytes for e in again} == {8 * 6}
+    [settings] = {str(e.settings) for e in told if e.kind == "start"}
+    assert "'one_way'" in settings and "'most_waiting': 4" in settings
 
 
 def test_weights_that_are_set_are_those_of_all():
@@ -336,7 +356,6 @@ def test_what_a_tree_has_not_is_refused():
         "`protocol` is of a star.*'blocking'", topology="2", protocol="blocking"
     )
     refused("`max_lag` is of a star", topology="2", max_lag=3.0)
-    refused("`events` is of a star", topology="2", events="events.jsonl")
     refused("needs a `Timing`", topology="2", timing=lambda load, p: None)
     refused("`scheme` and `periods` are of a tree", scheme="up_down")
     refused("`most_waiting` must be", topology="2", most_waiting=0)

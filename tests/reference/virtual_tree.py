@@ -113,3 +113,32 @@ class EasgdTree:
         parent = self.parents[i]
         self.x[i], self.v[i] = self.x[parent], 0.0
         self.all_s[i] = self.all_s[parent]
+
+
+class MovingTree(EasgdTree):
+    """The same where inner nodes die, and alpha = beta / (d + 1) by now.
+
+    Args:
+        beta: a number.
+        **given: of `EasgdTree`.
+    """
+
+    def __init__(self, beta, **given):
+        super().__init__(alphas=None, **given)
+        self.beta = beta
+        self.parents = list(self.parents)
+
+    def follow(self, name, move):
+        i, to = move.worker, move.count
+        if name == "node_die":
+            self.parents[i] = None
+        elif name == "attach":
+            self.parents[i] = to
+        elif name == "node_join":
+            self.parents[i] = to
+            self.x[i], self.all_s[i] = self.x[to], self.all_s[to]
+        else:
+            of = i if i >= self.p else self.parents[i]
+            d = max(sum(parent == of for parent in self.parents), 1)
+            self.alphas = {i: self.beta / (d + 1)}
+            super().follow(name, move)

@@ -20,6 +20,18 @@ class Waiting(NamedTuple):
     # its sender.
     parents: int = 0
     restart: bool = False  # the receiver is to begin again from here
+    step_sent: int = 0  # the sender's own steps, when it was sent
+    # In an inbox: which life of the child it belongs to, and of a parent's
+    # point which center server that is.
+    incarnation: int = 0
+    parent: int = 0
+
+
+class Put(NamedTuple):
+    """What came of a message that was put."""
+
+    number: int
+    dropped: Waiting | None  # that it has superseded
 
 
 class EdgeQueues:
@@ -53,26 +65,33 @@ class EdgeQueues:
         self,
         edge: Hashable,
         values: Arrays,
-        *,
-        parents: int = 0,
         restart: bool = False,
-    ) -> int:
-        """Takes a message, which nobody changes any more; its number.
+        **fields: int,
+    ) -> Put:
+        """Takes a message, which nobody changes any more.
 
-        For the arguments see `Waiting`.
+        Args:
+            edge: of the message.
+            values: where its sender is.
+            restart: whether the receiver is to begin again from there.
+            **fields: further ones of `Waiting`.
         """
         with self._lock:
             self._number += 1
             queue = self._queues.setdefault(edge, collections.deque())
-            queue.append(Waiting(self._number, values, parents, restart))
+            queue.append(
+                Waiting(self._number, values, restart=restart, **fields)
+            )
+            dropped = None
             oldest = int(queue[0].number == self._in_hand.get(edge))
             if len(queue) - oldest > self._most:
                 if queue[oldest].restart:  # From a newer point, then.
                     newer = queue[oldest + 1]._replace(restart=True)
                     queue[oldest + 1] = newer
+                dropped = queue[oldest]
                 del queue[oldest]
                 self._overflowed[edge] += 1
-            return self._number
+            return Put(self._number, dropped)
 
     def edges(self) -> list[Hashable]:
         """The edge of each message that waits, in the order of arrival."""

@@ -16,6 +16,8 @@ from tf_elastic.core.rules.base import Slots
 
 # Messages that wait on an edge, each way; of more the oldest is lost.
 DEFAULT_MOST_WAITING = 4
+# Seconds without its parent after which a child goes to its parent's parent.
+DEFAULT_MOVE_S = 60.0
 
 
 def check_rule(rule: Rule) -> None:

@@ -9,6 +9,7 @@ from tf_elastic.program import usage
 from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
+    from tf_elastic.core.topology import Topology
     from tf_elastic.timeline.wanted_tree import WantedTree
 
 # Strategies that there are trees of, and what starts them.
@@ -18,8 +19,9 @@ WITH_TREES = {
 }
 _OF_A_TREE = ("scheme", "periods", "most_waiting")
 _OF_STARS = ("compression", "max_lag")
+_WITHOUT_EVENTS = ("synchronous", "accumulated")
 # The same in a virtual cluster.
-_OF_VIRTUAL_STARS = ("max_lag", "quorum", "max_staleness", "events")
+_OF_VIRTUAL_STARS = ("max_lag", "quorum", "max_staleness")
 
 
 def without_effect(settings: Settings) -> dict[str, str]:
@@ -53,6 +55,11 @@ def without_effect(settings: Settings) -> dict[str, str]:
             "it is of a star, in a virtual cluster. Leave it out, or leave "
             "--tree out",
         )
+        if settings["scheme"] in _WITHOUT_EVENTS:
+            reasons["events"] = (
+                f"nothing is told of a tree of --scheme={settings['scheme']}. "
+                "Leave it out"
+            )
     return reasons
 
 
@@ -125,18 +132,36 @@ def check(settings: Settings) -> None:
             f"{WITH_TREES[defaults.TREE]}. Give --virtual_workers instead, or "
             "choose multi_scale, up_down or answered."
         )
+    leaves = _over_workers(wanted, settings).leaves
+    if len(leaves) != settings["workers"]:
+        raise usage.UsageError(
+            f"--tree={settings['tree']} must have a leaf for each of "
+            f"{settings['workers']} workers. Received: {len(leaves)} leaves."
+        )
+
+
+def inner_per_level(settings: Settings) -> list[int]:
+    """How many inner nodes the tree has of levels 1, 2 and so on.
+
+    Raises:
+        UsageError: there is no such tree.
+    """
+    wanted = wanted_tree(settings)
+    if wanted is None:
+        return []
+    from tf_elastic.timeline.virtual.nodes import Nodes
+
+    return Nodes(_over_workers(wanted, settings)).inner_per_level
+
+
+def _over_workers(wanted: "WantedTree", settings: Settings) -> "Topology":
     period = settings["communication_period"]
     steps = int(period) if period and period != "none" else None
     with usage.explained(
         f"Received: --tree={settings['tree']}, with {settings['workers']} "
         "workers."
     ):
-        leaves = wanted.over([""] * settings["workers"], steps).leaves
-    if len(leaves) != settings["workers"]:
-        raise usage.UsageError(
-            f"--tree={settings['tree']} must have a leaf for each of "
-            f"{settings['workers']} workers. Received: {len(leaves)} leaves."
-        )
+        return wanted.over([""] * settings["workers"], steps)
 
 
 def _periods(text: str | None) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tf_elastic.program import defaults
 from tf_elastic.program import known_methods
 from tf_elastic.program import run_folder
+from tf_elastic.program import tree_checks
 from tf_elastic.program import usage
 from tf_elastic.program.flag import Settings
 
@@ -96,6 +97,7 @@ def check(settings: Settings) -> None:
     timing = read_timing(settings)
     with usage.explained(f"Received: --timing={settings['timing']}."):
         timing.check(workers)
+        timing.check_nodes(tree_checks.inner_per_level(settings))
 
 
 def read_timing(settings: Settings) -> "Timing":

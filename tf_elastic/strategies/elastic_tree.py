@@ -7,8 +7,8 @@ from typing import Any
 from tf_elastic.cluster.launch import cluster_tree
 from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.worker.patience import Timeouts
-from tf_elastic.cluster.worker.upstream import DEFAULT_MOVE_S
 from tf_elastic.core import one_way
+from tf_elastic.core.one_way import DEFAULT_MOVE_S
 from tf_elastic.core.topology import Scheme
 from tf_elastic.core.topology import Topology
 from tf_elastic.core.topology import TopologyError

@@ -170,6 +170,7 @@ class TreeSession(CenterSession):
             left = [tensor.numpy() for tensor in self.exchange.left_over()]
             values = _LeafCalls(self).laid_out(left)
             self.exchanger.send(moment, values, everywhere=True)
+        self.exchanger.ends(moment.clock)
         self.client.flush(self.client.timeouts.exchange_s)
         self.client.trains = False
         self.client.signal()

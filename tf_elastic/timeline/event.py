@@ -30,11 +30,16 @@ FORGOTTEN = "forgotten"  # the worker has; the center was set back since
 RESTART = "restart"  # it begins again from the center
 AWAY = "away"  # a center server does not answer
 BACK = "back"  # it does again, after `seconds` and `amount` missed exchanges
+# What both ends of an edge of a tree tell, workers and center servers alike.
+ATTACH = "attach"  # the child has joined a parent: the first one, or another
+SEND = "send"  # a point leaves, or waits until it can
+DROP = "drop"  # one that waited, at who tells it: a newer one came
 
 KINDS = (
     *(BEGIN, JOIN, LEAVE, DEATH, EXCHANGE, ROUND),
     *(ANSWER, SETTLE, START, END, WAIT),
     *(MISS, LOST_HALF, FORGOTTEN, RESTART, AWAY, BACK),
+    *(ATTACH, SEND, DROP),
 )
 
 # How the message of an EXCHANGE has come.
@@ -43,7 +48,11 @@ PUSH = "push"  # of a difference to what was read before; by nothing
 # "exchange": a point; it is answered by the difference to the center
 DEPOSIT = "deposit"  # to a ROUND, in which all meet
 
-CALLS = (TAKE, PUSH, EXCHANGE, DEPOSIT)
+# In a tree, where nothing is answered: whose point it is.
+UP = "up"  # a child's
+DOWN = "down"  # its parent's
+
+CALLS = (TAKE, PUSH, EXCHANGE, DEPOSIT, UP, DOWN)
 
 # What became of it.
 APPLIED = "applied"
@@ -88,6 +97,11 @@ class Event(NamedTuple):
     # Of START: "protocol", "rule", "compression", and "model": see
     # `fingerprint`.
     settings: Mapping[str, Any] | None = None
+    # In a tree, which edge: by its child, "worker 1" or "center 3", and by the
+    # center server that is the parent. Of ATTACH also the parent before.
+    child: str | None = None
+    parent: int | None = None
+    parent_before: int | None = None
 
     @property
     def staleness(self) -> int | None:
@@ -95,6 +109,14 @@ class Event(NamedTuple):
         if self.version_applied is None or self.version_read is None:
             return None
         return max(self.version_applied - self.version_read, 0)
+
+    @property
+    def worker_step(self) -> int:
+        """The worker's local steps by then, as far as it is told; or 0."""
+        sent, applied = self.step_sent or 0, self.step_applied or 0
+        if self.call == DOWN:  # It was sent at its parent's.
+            return applied if self.teller == f"worker {self.worker}" else 0
+        return sent if self.call == UP else max(sent, applied)
 
     def to_json(self) -> str:
         """One line, without what does not apply."""
@@ -146,7 +168,7 @@ def _fits(name: str, value: Any) -> bool:
     """Whether a field may have a value."""
     if name in _CHOICES:
         return value in _CHOICES[name]
-    if name == "teller":
+    if name in ("teller", "child"):
         return isinstance(value, str)
     if name == "settings":
         return isinstance(value, dict)

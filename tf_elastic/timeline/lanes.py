@@ -19,6 +19,7 @@ _OUTCOMES = (
     *(events.REFUSED, events.MISSED),
 )
 _COMINGS = (events.JOIN, events.LEAVE, events.DEATH)
+_OF_EDGES = (events.ATTACH, events.DROP)
 _LOSSES = (events.LOST_HALF, events.FORGOTTEN, events.RESTART)
 
 
@@ -51,7 +52,9 @@ def of(found: Sequence[Event]) -> Lanes:
     """Bars and marks of events.
 
     An exchange with several center servers is one bar and one mark in its
-    worker's lane, and a mark in each server's.
+    worker's lane, and a mark in each server's. In a tree a point that is
+    followed is a mark in the lane of whoever follows it, and of the worker
+    that it is of.
 
     Args:
         found: in the order of their times.
@@ -76,6 +79,7 @@ def messages(found: Iterable[Event]) -> list[Event]:
         e
         for e in _told_first(found)
         if e.worker is not None
+        and e.call != events.DOWN
         and (
             (e.kind == events.EXCHANGE and e.outcome in _OUTCOMES)
             or (e.kind == events.ANSWER and e.outcome == events.MISSED)
@@ -88,9 +92,9 @@ def _told_first(found: Iterable[Event]) -> Iterable[Event]:
     times: collections.Counter[tuple[object, ...]] = collections.Counter()
     told: set[tuple[object, ...]] = set()
     for e in found:
-        what: tuple[object, ...] = (e.kind, e.group, e.worker, e.incarnation)
+        what: tuple[object, ...] = (e.kind, e.group, _whose(e), e.incarnation)
         if e.kind in (events.EXCHANGE, events.ANSWER):
-            what += (e.outcome, e.sequence)
+            what += (e.outcome, e.sequence, e.call, e.parent)
         # What one tells again happens again.
         times[e.teller, what] += 1
         what += (times[e.teller, what],)
@@ -112,6 +116,10 @@ def _lives(found: Sequence[Event]) -> Iterable[Bar]:
 
     for e in found:
         lane = f"worker {e.worker}"
+        if e.kind == events.DEATH and e.worker is None and e.child is not None:
+            yield from ended(e.child, e.time)
+        if e.worker is None and e.kind in _COMINGS:
+            continue  # Of a node in a tree: it tells of its own beginning.
         if e.kind == events.BEGIN:
             yield from ended(e.teller, heard.get(e.teller, e.time))
             open_since[e.teller] = e.time
@@ -157,14 +165,22 @@ def _away(found: Sequence[Event]) -> Iterable[Bar]:
         yield Bar(AWAY, f"center {shard}", begin, found[-1].time)
 
 
+def _whose(e: Event) -> str | None:
+    """The lane of the worker, or of the child of a node, that it is of."""
+    return f"worker {e.worker}" if e.worker is not None else e.child
+
+
 def _happening(found: Iterable[Event]) -> Iterable[Mark]:
     """Comings and goings, and what is lost."""
     for e in _told_first(found):
-        if e.kind in _COMINGS and e.worker is not None:
-            yield Mark(e.kind, f"worker {e.worker}", e.time)
+        if e.kind in _COMINGS and (lane := _whose(e)) is not None:
+            yield Mark(e.kind, lane, e.time)
     for e in found:
         if e.kind in _LOSSES:
-            yield Mark(e.kind, f"worker {e.worker}", e.time)
+            lane = f"worker {e.worker}" if e.child is None else e.teller
+            yield Mark(e.kind, lane, e.time)
+        elif e.kind in _OF_EDGES:
+            yield Mark(e.kind, e.teller, e.time)
         elif e.kind == events.BEGIN:
             yield Mark(e.kind, e.teller, e.time)
         elif e.kind == events.MISS:
@@ -176,5 +192,6 @@ def _messages(found: Sequence[Event]) -> Iterable[Mark]:
     for e in messages(found):
         yield Mark(str(e.outcome), f"worker {e.worker}", e.time)
     for e in found:
-        if e.kind == events.EXCHANGE and e.shard is not None:
+        is_here = e.shard is not None or e.call == events.DOWN
+        if e.kind == events.EXCHANGE and is_here:
             yield Mark(str(e.outcome), e.teller, e.time)

@@ -67,6 +67,8 @@ _MARKS = {
     events.JOIN: _MarkStyle("joins", _GREEN, ">", 0.0),
     events.LEAVE: _MarkStyle("leaves", _BLACK, "<", 0.0),
     events.DEATH: _MarkStyle("dies", _RED, "X", 0.0),
+    events.ATTACH: _MarkStyle("has a parent", _SKY, "^", 0.3),
+    events.DROP: _MarkStyle("dropped", _ORANGE, "v", 0.18),
 }
 
 
@@ -77,10 +79,11 @@ def plot(
 ) -> None:
     """Draws events into a PNG.
 
-    A lane for each worker and each center server over the seconds since the
-    first event: when it was there, messages on their way, waits, and what
-    became of each message. Below, staleness and exchanges a second. What of a
-    worker's lane is empty it has spent on computing, and on its data.
+    A lane for each worker and each center server (in a tree these are the
+    inner nodes and the root) over the seconds since the first event: when it
+    was there, messages on their way, waits, and what became of each message.
+    Below, staleness and exchanges a second. What of a worker's lane is empty it
+    has spent on computing, and on its data.
 
     Args:
         found: events, in the order of their times.

@@ -52,11 +52,12 @@ def _row(worker: int, found: Sequence[Event]) -> tuple[str, ...]:
     tally = tallied(found)
     lives = {e.incarnation for e in found if e.kind == events.JOIN}
     own = tallied(e for e in found if e.teller == f"worker {worker}")
+    others = tallied(e for e in found if e.teller != f"worker {worker}")
     last = [e for e in found if e.kind in (events.LEAVE, events.DEATH)]
     return (
         str(worker),
         str(len(lives)),
-        str(tally.number(events.EXCHANGE, events.APPLIED)),
+        str(others.number(events.EXCHANGE, events.APPLIED)),
         str(own.number(events.EXCHANGE, events.LATE)),
         str(tally.number(events.EXCHANGE, events.DUPLICATE)),
         str(tally.amount(events.LOST_HALF)),

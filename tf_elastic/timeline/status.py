@@ -163,7 +163,7 @@ class _Worker:
             self._heard = event.time
         if event.teller.startswith("worker"):
             self._tally(event)
-        steps = max(event.step_sent or 0, event.step_applied or 0)
+        steps = event.worker_step
         if steps and (not self._steps or steps > self._steps[-1][1]):
             self._steps.append((event.time, steps))
 

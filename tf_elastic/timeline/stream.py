@@ -42,11 +42,16 @@ class Stream:
     def __init__(
         self, teller: str, now: Callable[[], float], **known: Any
     ) -> None:
-        self._teller = teller
+        self.teller = teller
         self._now = now
         self._known = known
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
+
+    @property
+    def shard(self) -> int | None:
+        """Of a center server its index."""
+        return self._known.get("shard")
 
     def listen(self, listener: Listener) -> None:
         """Has events told to somebody more. It must not wait, nor raise."""
@@ -63,7 +68,7 @@ class Stream:
             return
         with self._lock:
             event = Event(
-                kind, self._now(), self._teller, **{**self._known, **fields}
+                kind, self._now(), self.teller, **{**self._known, **fields}
             )
             for listener in self._listeners:
                 listener(event)

@@ -146,14 +146,15 @@ def _lives(found: Iterable[Event]) -> Iterable[_Life]:
         if not event.teller.startswith("worker"):
             continue
         told = event.incarnation
-        if told is not None and told != life:
+        # In a tree a child that goes to another parent lives on.
+        if told is not None and told != life and event.child is None:
             if life is not None:
                 yield _Life(begin, end, last - first)
             life, begin = told, event.time - (event.seconds or 0.0)
             first = last = event.step_applied or event.step_sent or 0
         elif event.kind == events.START and last == first:
             begin = event.time  # It has looked again before its first step.
-        last = max(last, event.step_sent or 0, event.step_applied or 0)
+        last = max(last, event.worker_step)
         end = event.time
     if life is not None:
         yield _Life(begin, end, last - first)

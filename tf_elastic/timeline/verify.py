@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline.checks import fields
 from tf_elastic.timeline.checks import settings
+from tf_elastic.timeline.checks import tree
+from tf_elastic.timeline.checks import tree_fields
 from tf_elastic.timeline.checks.center import CenterCheck
 from tf_elastic.timeline.checks.messages import MessageCheck
 from tf_elastic.timeline.checks.violation import Entry
@@ -68,11 +70,16 @@ def verify(found: Iterable[Event | Entry]) -> list[Violation]:
     def report(entry: Entry, what: str) -> None:
         wrong.append(Violation(*entry, what))
 
-    log = fields.Told.of(given)
-    whole = [e for e in given if fields.check(e, report, log)]
-    _check_times(whole, report)
-    for check in (_check_centers, _check_workers, _check_messages):
-        check(whole, report)
+    if tree.is_tree(given):
+        whole = [e for e in given if tree_fields.check(e, report)]
+        _check_times(whole, report)
+        tree.check(whole, report)
+    else:
+        log = fields.Told.of(given)
+        whole = [e for e in given if fields.check(e, report, log)]
+        _check_times(whole, report)
+        for check in (_check_centers, _check_workers, _check_messages):
+            check(whole, report)
     places = {entry.place: place for place, entry in enumerate(given)}
     return sorted(wrong, key=lambda violation: places[violation.place])
 

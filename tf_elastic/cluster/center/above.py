@@ -4,6 +4,7 @@ from tf_elastic.cluster import errors
 from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.worker.patience import Patience
 from tf_elastic.cluster.worker.upstream import Upstream
+from tf_elastic.timeline import event as happened
 
 
 class Above:
@@ -44,9 +45,17 @@ class Above:
             return
         came = self._upstream.join(layout, values, patience)
         with changed:
-            if state.arrays is None or state.version == 0:
+            is_first = state.arrays is None
+            if is_first or state.version == 0:
                 state.begin(came)
                 changed.notify_all()
+            if is_first:
+                self._parts.events.tell(
+                    happened.BEGIN,
+                    version_applied=state.version,
+                    num_workers=self._parts.registry.num_workers,
+                    outcome=happened.FIRST,
+                )
 
     def hear(self) -> None:
         """Takes what the parent has told of all others, for the children.

@@ -5,14 +5,18 @@ Its own children exchange with it as with any center.
 
 from collections.abc import Mapping
 
+from tf_elastic.cluster.center.node_events import NodeEvents
 from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.center.one_way_settings import OneWaySettings
+from tf_elastic.cluster.edge_queues import Waiting
 from tf_elastic.cluster.watch import BETA
 from tf_elastic.cluster.watch import MOVING_RATE
 from tf_elastic.cluster.worker.answered_edge import AnsweredEdge
 from tf_elastic.cluster.worker.reliable_push import Moment
 from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.core import one_way
+from tf_elastic.core.protocols import PARENT
+from tf_elastic.timeline import event as happened
 
 
 class AnsweredNode:
@@ -35,6 +39,7 @@ class AnsweredNode:
         self._upstream = upstream
         self._edge = AnsweredEdge(upstream) if upstream else None
         self._parts = parts
+        self._events = NodeEvents(parts)
 
     def turn(self) -> None:
         """One of them: each `up_period` it exchanges with its parent.
@@ -62,8 +67,19 @@ class AnsweredNode:
             values, at, one_way.answered_rates(siblings, **told)
         )
         if differences is not None:
+            answer = Waiting(
+                edge.sequence,
+                differences,
+                edge.sequence,
+                step_sent=at.clock,
+                incarnation=upstream.parent.incarnation,
+                parent=upstream.parent.center,
+            )
             with self._parts.changed:
                 state.follow(differences, own, one_way.from_answer)
+                self._events.looks_at(
+                    PARENT, answer, self.clock, own, happened.APPLIED
+                )
 
     @property
     def _told(self) -> Mapping[str, float | None]:

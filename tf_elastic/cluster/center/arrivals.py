@@ -101,7 +101,7 @@ def _tell(
 ) -> None:
     parts.events.tell(
         happened.EXCHANGE,
-        worker=push_id.worker,
+        **parts.told(push_id.worker),
         incarnation=push_id.incarnation,
         sequence=push_id.sequence,
         step_sent=push_id.clock,

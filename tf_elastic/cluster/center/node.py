@@ -82,6 +82,7 @@ class Node:
             WorkerRegistry(lease_s, now, max_workers, chiefs),
             now,
             events or stream.of_center(index, group, now),
+            in_tree=one_way is not None,
         )
         self.state, self.registry = parts.state, parts.registry
         self.rounds, self.events = parts.rounds, parts.events
@@ -199,7 +200,7 @@ class Node:
     def _tell(self, kind: str, worker: int, **fields: Any) -> None:
         self.events.tell(
             kind,
-            worker=worker,
+            **self._parts.told(worker),
             incarnation=self.registry.last_incarnation(worker),
             num_workers=self.registry.num_workers,
             **fields,

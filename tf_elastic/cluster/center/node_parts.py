@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster.center.center_state import CenterState
 from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.center.sync_rounds import SyncRounds
@@ -32,6 +33,13 @@ class NodeParts:
     last_refusal: str = ""
     # That others than this node's workers have trained on, in a tree.
     samples_elsewhere: int = 0
+    in_tree: bool = False
+
+    def told(self, worker: int) -> dict[str, Any]:
+        """The fields of an event that say which worker, or child, it is of."""
+        if not self.in_tree:
+            return {"worker": worker}
+        return tree_numbers.told(worker, self.num_shards, self.state.index)
 
     def news(self, member: Registration | None = None) -> News:
         """What every answer tells, as of now; JSON.

@@ -14,11 +14,13 @@ from absl import logging
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.late_children import LateChildren
+from tf_elastic.cluster.center.node_events import NodeEvents
 from tf_elastic.cluster.center.node_parts import News
 from tf_elastic.cluster.center.node_parts import NodeParts
 from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.center.ways_down import WaysDown
 from tf_elastic.cluster.edge_queues import EdgeQueues
+from tf_elastic.cluster.edge_queues import Waiting
 from tf_elastic.cluster.watch import STEP_S
 from tf_elastic.cluster.watch import TRAINS
 from tf_elastic.cluster.worker.upstream import Upstream
@@ -51,7 +53,9 @@ class OneWayExchanges:
         self._state = parts.state
         self._registry = parts.registry
         self._changed = parts.changed
-        self._events = parts.events
+        self._events = NodeEvents(parts)
+        if upstream is not None:
+            upstream.events.stream = parts.events
         self._doubled = 0
         self._not_followed = 0
         self._late = 0
@@ -85,6 +89,7 @@ class OneWayExchanges:
         values: Arrays,
         elastic: Mapping[str, float | None] | None = None,
         step_s: float | None = None,
+        step_sent: int = 0,
     ) -> News:
         """Takes where a child is, for the node's next turn.
 
@@ -104,6 +109,7 @@ class OneWayExchanges:
             elastic: the optimizer's "beta" and "moving_rate", by which nodes
                 move if nothing else is set.
             step_s: how long the child's steps are; None if not known.
+            step_sent: the child's own steps, when it was put to be sent.
 
         Returns:
             Nothing: it has come.
@@ -113,9 +119,10 @@ class OneWayExchanges:
             member = self._registry.admit(worker, incarnation)
             self._state.check_finite(values, worker)
             member.hear(clock, samples)
+            came = Waiting(0, values, number, False, step_sent, incarnation)
             if number <= member.sequence:
                 self._doubled += 1
-                self._tell(worker, values, happened.DUPLICATE, sequence=number)
+                self._tell(worker, came, happened.DUPLICATE)
                 return {}
             member.sequence = number
             if elastic is not None:
@@ -124,9 +131,16 @@ class OneWayExchanges:
                 member.notes[STEP_S] = step_s
             if self._is_late(worker, followed, settings.max_lag):
                 self._late += 1
-                self._tell(worker, values, happened.LATE, sequence=number)
+                self._tell(worker, came, happened.LATE)
             else:
-                self._inbox.put(worker, values, parents=number)
+                put = self._inbox.put(
+                    worker,
+                    values,
+                    parents=number,
+                    step_sent=step_sent,
+                    incarnation=incarnation,
+                )
+                self._events.drops(worker, put.dropped)
             return {}
 
     def _take_rates(self, elastic: Mapping[str, float | None]) -> None:
@@ -160,8 +174,11 @@ class OneWayExchanges:
         """A child is to begin again from here."""
         values = [array.copy() for array in self._state.values]
         self._outbox.forget(worker)
-        number = self._outbox.put(worker, values, restart=True)
-        self._late_children.begins_again(worker, number)
+        put = self._outbox.put(
+            worker, values, restart=True, step_sent=self.clock
+        )
+        self._events.sends(worker, put, values, self.clock, is_late=True)
+        self._late_children.begins_again(worker, put.number)
         self._changed.notify_all()
 
     def settle(self, worker: int) -> None:
@@ -180,8 +197,9 @@ class OneWayExchanges:
             wait_s: seconds.
 
         Returns:
-            "number": of the message, "restart": whether the child is to
-            begin again from there; and where the node was.
+            "number": of the message, "clock": the node's, as it was sent,
+            "restart": whether the child is to begin again from there; and
+            where the node was.
 
         Raises:
             NothingSentError: nothing was sent.
@@ -207,7 +225,7 @@ class OneWayExchanges:
                 )
             self._ways_down.hands_out(worker, found.number, self._parts.now())
             news = {"number": found.number, "restart": found.restart}
-            return news, found.values
+            return {**news, "clock": found.step_sent}, found.values
 
     def forget(self, worker: int) -> None:
         """Forgets what waits for a child, and of it."""
@@ -303,7 +321,8 @@ class OneWayExchanges:
     def _send(self, edges: Sequence[Any], values: Arrays) -> None:
         for edge in edges:
             if edge != PARENT:
-                self._outbox.put(edge, values)
+                put = self._outbox.put(edge, values, step_sent=self.clock)
+                self._events.sends(edge, put, values, self.clock)
             elif self.upstream is not None:
                 samples = self._registry.total_samples
                 self._has_heard = False
@@ -315,59 +334,41 @@ class OneWayExchanges:
 
     def _follow(self, edge: Any) -> None:
         waiting = self._inbox.take(edge)
-        values = waiting.values
         if (
             edge in self._late_children
         ):  # It was on time, before this node was not.
             self._late += 1
-            self._tell(edge, values, happened.LATE)
+            self._tell(edge, waiting, happened.LATE)
             return
-        version, outcome = self._state.version, happened.APPLIED
         if edge == PARENT and self.upstream is not None:
             self.upstream.followed = waiting.parents
             if waiting.restart:
-                self._begin_again(values)
+                self._begin_again(waiting)
                 return
         self._has_heard = self._has_heard or edge != PARENT
+        of_parent = edge == PARENT
+        move = one_way.from_parent if of_parent else one_way.from_child
         try:
-            to_parent = edge == PARENT
-            move = one_way.from_parent if to_parent else one_way.from_child
-            self._state.follow(values, self.rates, move)
+            self._state.follow(waiting.values, self.rates, move)
+            self._tell(edge, waiting, happened.APPLIED)
         except errors.NonFiniteError as error:
             # Nobody's call: who has sent it does not hear of it.
             self._not_followed += 1
-            outcome = happened.REFUSED
+            self._tell(edge, waiting, happened.REFUSED)
             logging.error("%s.", error)
-        if edge != PARENT:
+        if not of_parent:
             self._late_children.note(edge, self._state.version)
-        number = waiting.parents if edge != PARENT else None
-        fields = {"version_applied": version, "sequence": number}
-        self._tell(edge, values, outcome, **fields)
 
-    def _begin_again(self, values: Arrays) -> None:
+    def _begin_again(self, waiting: Waiting) -> None:
         """Goes on from where the parent is, and so do all below."""
-        self._state.begin(values)
+        self._state.begin(waiting.values)
         self._state.version += 1
-        self._events.tell(happened.RESTART, version_applied=self._state.version)
+        self._events.begins_again(waiting, self.clock)
         for child in self._registry.present:
             self._restart(child)
 
-    def _tell(
-        self, edge: Any, values: Arrays, outcome: str, **fields: Any
-    ) -> None:
-        """Of a point from a child, or from the parent: worker None."""
-        if edge != PARENT:
-            fields["incarnation"] = self._registry.last_incarnation(edge)
-        self._events.tell(
-            happened.EXCHANGE,
-            worker=None if edge == PARENT else edge,
-            step_applied=self.clock,
-            bytes=sum(array.nbytes for array in values),
-            rates=self.rates,
-            num_workers=self._registry.num_workers,
-            outcome=outcome,
-            **fields,
-        )
+    def _tell(self, edge: Any, came: Waiting, outcome: str) -> None:
+        self._events.looks_at(edge, came, self.clock, self.rates, outcome)
 
     def status(self) -> News:
         """What is worth watching; JSON."""

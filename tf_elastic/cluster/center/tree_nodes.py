@@ -11,6 +11,7 @@ from tf_elastic.cluster.center.node import Node
 from tf_elastic.cluster.center.node_threads import NodeThreads
 from tf_elastic.cluster.launch.cluster_tree import ClusterTree
 from tf_elastic.cluster.launch.security import Security
+from tf_elastic.cluster.worker.edge_to import edge_to
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.surroundings import Surroundings
 from tf_elastic.cluster.worker.upstream import Upstream
@@ -53,7 +54,7 @@ class TreeNodes:
         if not place.parents:
             return None
         first, *further = (shards[shard] for shards in place.parents)
-        return Upstream.to(
+        return edge_to(
             first,
             shard,
             place.number,
@@ -62,6 +63,7 @@ class TreeNodes:
             expected=place.siblings,
             group=group,
             further=further,
+            centers=[shards[shard] for shards in place.centers],
             move_s=self.tree.move_s,
             most_stretch=congestion.DEFAULT_MOST,
             security=self._security,

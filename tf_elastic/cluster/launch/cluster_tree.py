@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster.center.one_way_settings import OneWaySettings
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 from tf_elastic.cluster.launch.configuration import ClusterConfigurationError
 from tf_elastic.cluster.transport import addresses
-from tf_elastic.cluster.worker.upstream import DEFAULT_MOVE_S
 from tf_elastic.core import congestion
 from tf_elastic.core import one_way
 from tf_elastic.core import tree_of_workers
+from tf_elastic.core.one_way import DEFAULT_MOVE_S
 from tf_elastic.core.topology import ONE_WAY
 from tf_elastic.core.topology import Edge
 from tf_elastic.core.topology import Topology
@@ -29,9 +30,6 @@ from tf_elastic.timeline.wanted_tree import WantedTree
 VARIABLE = "TF_ELASTIC_TREE"
 # The optimizers' own; nodes cannot know another.
 _PERIOD = 10
-# A node's number among the children of its parent, from here on; below are
-# those of the workers, of which there may be more and more.
-_NODES = 1 << 20
 _FIELDS = "tree edges scheme periods most_waiting move_s workers".split()
 
 
@@ -52,6 +50,7 @@ class Place(NamedTuple):
             among those below it.
         parents: addresses of its parent's shards, of that one's parent's, and
             so on to the root's.
+        centers: likewise, their indices in the job ps.
     """
 
     name: str
@@ -63,6 +62,7 @@ class Place(NamedTuple):
     children: tuple[int, ...]
     begins: bool
     parents: tuple[tuple[str, ...], ...]
+    centers: tuple[tuple[int, ...], ...]
 
 
 class ClusterTree:
@@ -121,8 +121,12 @@ class ClusterTree:
 
     def addresses(self, node: str) -> tuple[str, ...]:
         """Of the shards of a node that is no leaf."""
+        return tuple(self.configuration.centers[k] for k in self.tasks(node))
+
+    def tasks(self, node: str) -> tuple[int, ...]:
+        """The indices of the same in the job ps."""
         first = _index(node) * self.num_shards
-        return self.configuration.centers[first : first + self.num_shards]
+        return tuple(range(first, first + self.num_shards))
 
     @property
     def shard(self) -> int:
@@ -157,6 +161,7 @@ class ClusterTree:
             tuple(map(number_of, made.children(name))),
             name in (*chiefs, tree_of_workers.worker(0)),
             tuple(map(self.addresses, above)),
+            tuple(map(self.tasks, above)),
         )
 
     def settings(self) -> OneWaySettings:
@@ -208,7 +213,8 @@ def _check_is_one_way(topology: Topology) -> None:
 def number_of(name: str) -> int:
     """By which number a worker, or another node, is known to its parent."""
     index = _index(name)
-    return index if name == tree_of_workers.worker(index) else _NODES + index
+    is_worker = name == tree_of_workers.worker(index)
+    return index if is_worker else tree_numbers.NODES + index
 
 
 def _index(name: str) -> int:

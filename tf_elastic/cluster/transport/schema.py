@@ -106,6 +106,7 @@ _CALLS = {
         {
             "elastic": fields.optional(_NUMBERS),
             "step_s": fields.number(0, 1e6),
+            "step_sent": _COUNT,
         },
         number=fields.integer(1),
         followed=_COUNT,

@@ -4,8 +4,6 @@ The "locally synchronous" protocol (section 6.1.1): a child brings where it is,
 its parent moves by the difference and answers it, the child moves by it too.
 """
 
-import itertools
-
 import numpy as np
 
 from tf_elastic.cluster.worker import exchanges
@@ -26,7 +24,7 @@ class AnsweredEdge:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._sequence = itertools.count(1)
+        self.sequence = 0  # of the last message
 
     def exchange(
         self, values: Arrays, at: Moment, rates: Rates
@@ -43,9 +41,10 @@ class AnsweredEdge:
             or the node has lost its place, and joins again.
         """
         session = self._upstream.parent
+        self.sequence += 1
         push = Push(
             exchanges.exchange,
-            next(self._sequence),
+            self.sequence,
             at,
             rates,
             adds_up=False,

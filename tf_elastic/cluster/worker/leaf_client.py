@@ -16,13 +16,13 @@ from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.worker.client import CenterClient
 from tf_elastic.cluster.worker.edge_threads import EdgeRounds
 from tf_elastic.cluster.worker.edge_threads import RoundThreads
+from tf_elastic.cluster.worker.edge_to import edge_to
 from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.reliable_fanout import Counts
 from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
 from tf_elastic.cluster.worker.surroundings import Surroundings
-from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.core import congestion
 from tf_elastic.core.protocols import PARENT
 
@@ -81,7 +81,7 @@ class LeafClient:
             around=Surroundings(now=around.now, connect=around.connect),
         )
         self.edges = [
-            Upstream.to(
+            edge_to(
                 place.parents[0][shard],
                 shard,
                 place.number,
@@ -90,11 +90,13 @@ class LeafClient:
                 expected=place.siblings,
                 group=group,
                 further=[shards[shard] for shards in place.parents[1:]],
+                centers=[shards[shard] for shards in place.centers],
                 move_s=tree.move_s,
                 most_stretch=congestion.DEFAULT_MOST,
                 security=security,
                 timeouts=self.timeouts,
                 around=around,
+                events=self.events,
             )
             for shard in range(tree.num_shards)
         ]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_elastic.cluster.edge_queues import Waiting
 from tf_elastic.cluster.worker.leaf_client import LeafClient
 from tf_elastic.cluster.worker.moved import NOTHING
 from tf_elastic.cluster.worker.moved import RESTART
@@ -75,6 +76,7 @@ class LeafExchanges:
                 "rule": self.client.layout.rule.config(),
                 "compression": "none",
                 "model": self.client.layout.fingerprint,
+                "most_waiting": self.client.tree.most_waiting,
             },
         )
         self._first = moment, values
@@ -162,23 +164,29 @@ class LeafExchanges:
             TAKE: the points to move to by `moving_rate`; RESTART: those to
             begin again from. NaN where nothing has come.
         """
-        came: dict[int, Arrays] = {}
-        restarts = False
+        came: dict[int, Waiting] = {}
         for shard, edge in enumerate(self.client.edges):
             if not edge.inbox.edges():
                 continue
             waiting = edge.inbox.take(PARENT)
             edge.followed = waiting.parents
-            came[shard] = waiting.values
-            restarts = restarts or waiting.restart
+            came[shard] = waiting
         if not came:
             return Moved(NOTHING)
-        if restarts:
+        whole = self._whole({k: each.values for k, each in came.items()})
+        if any(waiting.restart for waiting in came.values()):
             self.client.restarts += 1
-            self.client.events.tell(happened.RESTART, step_applied=moment.clock)
-            return Moved(RESTART, self._whole(came))
+            self._tell(came, moment.clock)
+            return Moved(RESTART, whole)
         rate = one_way.node_rate(self.client.siblings, **self._elastic(moment))
-        return Moved(TAKE, self._whole(came), rate)
+        self._tell(came, moment.clock, rate)
+        return Moved(TAKE, whole, rate)
+
+    def _tell(
+        self, came: dict[int, Waiting], clock: int, rate: float | None = None
+    ) -> None:
+        for shard, waiting in came.items():
+            self.client.edges[shard].events.follows(waiting, clock, rate)
 
     def _whole(self, came: dict[int, Arrays]) -> Arrays:
         """All sections, of what has come of some shards."""
@@ -198,6 +206,14 @@ class LeafExchanges:
         """The optimizer's alpha, if it was given, and beta if it was not."""
         return one_way.told_by(
             *(self._rates(p, moment.clock, moment.numbers) for p in (2, 3))
+        )
+
+    def ends(self, clock: int) -> None:
+        """Notes that training is over for now, after so many local steps."""
+        self.client.events.tell(
+            happened.END,
+            incarnation=self.client.sessions[0].incarnation,
+            step_applied=clock,
         )
 
     def stop(self, finished: bool = False) -> None:

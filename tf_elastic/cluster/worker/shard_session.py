@@ -48,6 +48,7 @@ class ShardSession:
         timeouts: see `Timeouts`.
         around: time and threads.
         events: is told when it is away, and what is lost.
+        center: the server's number in events; None for `shard`.
     """
 
     layout: Layout  # of the model; to be set before anything is asked
@@ -61,11 +62,13 @@ class ShardSession:
         timeouts: Timeouts,
         around: Surroundings,
         events: Stream,
+        center: int | None = None,
     ) -> None:
+        self.center = shard if center is None else center
         self.connection = connection
         self.shard = shard
         self.identity = identity
-        self.standing = Standing(shard, events)
+        self.standing = Standing(self.center, events)
         self.outbox = Outbox()
         self.points = PointSender(codec)
         self.news = ServerNews()

@@ -5,9 +5,7 @@ when somebody carries it, and what the parent sends is in the inbox when
 somebody has listened. If the parent is away the child goes on alone.
 """
 
-import functools
 import threading
-import uuid
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,21 +16,19 @@ from absl import logging
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.edge_queues import EdgeQueues
 from tf_elastic.cluster.instruction import Instruction
-from tf_elastic.cluster.launch.security import Security
 from tf_elastic.cluster.layout import Layout
 from tf_elastic.cluster.slow_edge import SlowEdge
 from tf_elastic.cluster.transport import wire
 from tf_elastic.cluster.watch import STEP_S
+from tf_elastic.cluster.worker.edge_events import EdgeEvents
+from tf_elastic.cluster.worker.edge_progress import EdgeProgress
 from tf_elastic.cluster.worker.patience import Patience
-from tf_elastic.cluster.worker.patience import Timeouts
 from tf_elastic.cluster.worker.shard_session import Arrays
 from tf_elastic.cluster.worker.shard_session import News
 from tf_elastic.cluster.worker.shard_session import ShardSession
-from tf_elastic.cluster.worker.surroundings import Identity
-from tf_elastic.cluster.worker.surroundings import Surroundings
+from tf_elastic.core.one_way import DEFAULT_MOVE_S
 from tf_elastic.core.protocols import PARENT
-
-DEFAULT_MOVE_S = 60.0
+from tf_elastic.timeline.stream import Stream
 
 
 class Upstream:
@@ -44,6 +40,7 @@ class Upstream:
     Args:
         parent: the child's session with it.
         most_waiting: messages that wait each way; see `EdgeQueues`.
+        events: is told what happens on the edge.
         further: for the parent's parent, that one's and so on, makes the
             child's session with it; none for a child that waits for its
             parent without an end.
@@ -57,6 +54,7 @@ class Upstream:
         self,
         parent: ShardSession,
         most_waiting: int,
+        events: Stream,
         further: Sequence[Callable[[], ShardSession]] = (),
         move_s: float = DEFAULT_MOVE_S,
         most_stretch: int = 1,
@@ -72,77 +70,18 @@ class Upstream:
         self.notes: dict[str, object] = {}  # for the parent's status
         self.speed = SlowEdge(f"{parent.who}'s way up", most_stretch)
         self.moves = 0  # 1: at the parent's parent by now, and so on
+        self.events = EdgeEvents(events, parent.center)
         self._parent = parent
         self._further = list(further)
         self._move_s = move_s
         self._period_s = 0.0
-        self._elsewhere = self._acknowledged = 0  # samples
         self._outbox = EdgeQueues(most_waiting)
         self.sent = 0  # messages, so far
         self._carried = 0  # the last message that has come there
         self._heard = 0  # the last one that has come here
-        self._clock = 0
-        self._samples = 0
+        self._progress = EdgeProgress()
         self._known: Arrays = []  # what to begin a parent with
         self._joining = threading.Lock()
-
-    @classmethod
-    def to(
-        cls,
-        address: str,
-        shard: int,
-        child: int,
-        *,
-        may_begin: bool,
-        most_waiting: int,
-        expected: int = 1,
-        group: int = 0,
-        further: Sequence[str] = (),
-        move_s: float = DEFAULT_MOVE_S,
-        most_stretch: int = 1,
-        security: Security | None = None,
-        timeouts: Timeouts | None = None,
-        around: Surroundings | None = None,
-    ) -> "Upstream":
-        """The edge to a node by its address.
-
-        Args:
-            address: the parent's.
-            shard: its index among the servers that share a model, and the
-                child's.
-            child: the child's number among the parent's children.
-            may_begin: whether its values may begin an empty parent.
-            most_waiting: messages that wait each way.
-            expected: how many children the parent begins with.
-            group: which optimizer's center is meant, from 0.
-            further: addresses of the parent's parent, and so on.
-            move_s: after how many seconds without its parent it goes there.
-            most_stretch: see `core.congestion`.
-            security: token and certificates.
-            timeouts: how long the child waits for what.
-            around: time, network and threads; None for the usual ones.
-        """
-        around = around or Surroundings()
-        identity = Identity(child, may_begin, expected, uuid.uuid4().hex)
-
-        def session(to: str) -> ShardSession:
-            return ShardSession(
-                around.connect(to, shard, security or Security(), group),
-                shard,
-                identity,
-                "none",
-                timeouts or Timeouts(),
-                around,
-                around.stream(child, group),
-            )
-
-        return cls(
-            session(address),
-            most_waiting,
-            [functools.partial(session, to) for to in further],
-            move_s,
-            most_stretch,
-        )
 
     def join(
         self,
@@ -170,11 +109,12 @@ class Upstream:
         center = layout.empty_parts(parent.shard)
         parent.join(values, patience or parent.patience(), center)
         self._known = center
+        self.events.attach(parent.center, parent.incarnation)
         return center
 
     def progress(self, clock: int, samples: int) -> None:
         """Notes how far the child is; see `put`."""
-        self._clock, self._samples = clock, samples
+        self._progress.note(clock, samples)
 
     def read(self) -> Arrays:
         """Where the parent is; if it is away, where it was last read."""
@@ -198,7 +138,11 @@ class Upstream:
         self.progress(clock, samples)
         self._known = values
         self._period_s = period_s
-        self.sent = self._outbox.put(PARENT, values, parents=self.followed)
+        put = self._outbox.put(
+            PARENT, values, parents=self.followed, step_sent=clock
+        )
+        self.events.sends(put, values, clock)
+        self.sent = put.number
         self.leaves.set()
 
     def carry(self) -> bool:
@@ -216,13 +160,13 @@ class Upstream:
         waiting = self._outbox.first(PARENT, self._carried)
         if waiting is None:
             return False
-        parent, samples = self._parent, self._samples - self._elsewhere
-        header = {
+        parent, samples = self._parent, self._progress.own
+        header: dict[str, object] = {
             **parent.as_worker(),
+            **self._progress.told(),
             "number": waiting.number,
             "followed": waiting.parents,
-            "clock": self._clock,
-            "samples": max(samples, 0),
+            "step_sent": waiting.step_sent,
         }
         if self.elastic is not None:
             header["elastic"] = self.elastic
@@ -232,7 +176,7 @@ class Upstream:
         came = self._asked(parent, wire.SEND, header, waiting.values)
         if came is not None:
             self._carried = waiting.number
-            self._acknowledged = max(self._acknowledged, samples)
+            self._progress.acknowledge(samples)
             seconds = parent.now() - begin
             self.speed.note(seconds, self._period_s, self.overflowed())
         return came is not None
@@ -263,9 +207,16 @@ class Upstream:
         if news is None or parent is not self._parent:
             return False
         self._heard = news["number"]
-        self.inbox.put(
-            PARENT, values, parents=self._heard, restart=news["restart"]
+        put = self.inbox.put(
+            PARENT,
+            values,
+            parents=self._heard,
+            restart=news["restart"],
+            step_sent=news["clock"],
+            incarnation=header["incarnation"],
+            parent=parent.center,
         )
+        self.events.drops(put.dropped)
         return True
 
     def beat(self) -> None:
@@ -273,12 +224,11 @@ class Upstream:
 
         After `move_s` without it also for the parent's parent.
         """
-        parent, progress = self._parent, self._progress()
-        parent.beat(progress)
+        parent = self._parent
+        parent.beat(self._told())
         since = parent.away_since
         if since is None:
-            own = self._samples - self._elsewhere
-            self._acknowledged = max(self._acknowledged, own)
+            self._progress.acknowledge(self._progress.own)
         elif self._further and parent.now() - since > self._move_s:
             self._move()
 
@@ -299,12 +249,12 @@ class Upstream:
             self._further.append(self._further.pop(0))
             return
         with self._joining:
-            self._elsewhere += self._acknowledged
-            self._acknowledged = 0
+            self._progress.moves()
             self._parent = new
             self._heard = self.followed = 0
             del self._further[0]
             self.moves += 1
+            self.events.attach(new.center, new.incarnation)
         logging.warning(
             "%s was without its parent (%s) for %g s: it goes to %s instead, "
             "and stays there.",
@@ -322,7 +272,7 @@ class Upstream:
             finished: whether the child has done its part.
             patience_s: for each call.
         """
-        self._parent.leave(self._progress(), finished, patience_s)
+        self._parent.leave(self._told(), finished, patience_s)
         self._parent.connection.close()
 
     # What the parent has told.
@@ -340,7 +290,7 @@ class Upstream:
     def samples_of_others(self) -> int:
         """And of the child's earlier processes, as far as was heard."""
         others = self._parent.news.samples_of_others
-        return max(others - self._elsewhere, 0)
+        return max(others - self._progress.elsewhere, 0)
 
     @property
     def waits(self) -> bool:
@@ -361,12 +311,8 @@ class Upstream:
         """Messages to the parent that newer ones have superseded."""
         return self._outbox.overflowed().get(PARENT, 0)
 
-    def _progress(self) -> dict[str, object]:
-        return {
-            "clock": self._clock,
-            "samples": max(self._samples - self._elsewhere, 0),
-            "notes": dict(self.notes),
-        }
+    def _told(self) -> dict[str, object]:
+        return {**self._progress.told(), "notes": dict(self.notes)}
 
     def _asked(
         self,
@@ -397,4 +343,6 @@ class Upstream:
 
     def _join_anew(self, parent: ShardSession) -> News:
         self._heard = self.followed = 0
-        return parent.join(self._known, parent.patience())
+        news = parent.join(self._known, parent.patience())
+        self.events.attach(parent.center, parent.incarnation)
+        return news

@@ -6,15 +6,18 @@ for; there are as many rows as have been needed at once so far.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_elastic.core import tree_rules
+from tf_elastic.core.rules.base import CENTER
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.elastic_variable import ElasticVariable
+from tf_elastic.strategies.stores.rows import write_row
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.inner_nodes import InnerNodes
 from tf_elastic.strategies.virtual.moment import Moment
@@ -22,6 +25,7 @@ from tf_elastic.strategies.virtual.pieces import Packed
 from tf_elastic.strategies.virtual.pieces import Pieces
 from tf_elastic.strategies.virtual.places import Row
 from tf_elastic.timeline.virtual import moves
+from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.nodes import Nodes
 
 
@@ -35,6 +39,7 @@ class TreeExchange(BankExchange):
         statistics: that are taken along.
         *args: of `BankExchange`.
         nodes: of the tree.
+        moves_nodes: whether inner nodes may die.
         **kwargs: of `BankExchange`.
 
     Raises:
@@ -52,6 +57,7 @@ class TreeExchange(BankExchange):
         statistics: Sequence[ElasticVariable],
         *args: Any,
         nodes: Nodes,
+        moves_nodes: bool = False,
         **kwargs: Any,
     ) -> None:
         tree_rules.check_rule(spec.rule, self.protocol)
@@ -59,7 +65,11 @@ class TreeExchange(BankExchange):
         super().__init__(spec, statistics, *args, num_mails=1, **kwargs)
         self._num_workers = nodes.num_workers
         self._root = nodes.root
-        self._parent = nodes.parent
+        # Of each node, -1 of the root and of who is dead.
+        self._parents: tf.Tensor | tf.Variable
+        self._parents = tf.constant(nodes.parent, tf.int64)
+        if moves_nodes:
+            self._parents = tf.Variable(self._parents, trainable=False)
         self._spec = _with_known_rates(spec)
         dtypes = [variable.dtype for variable in self._variables]
         self._of_root = Pieces(spec.rule, self.parameters, dtypes, 1)
@@ -76,7 +86,10 @@ class TreeExchange(BankExchange):
     @property
     def variables(self) -> list[tf.Variable]:
         """See `BankExchange`; the inner nodes too."""
-        return [*super().variables, *self._inner.variables]
+        found = [*super().variables, *self._inner.variables]
+        if isinstance(self._parents, tf.Variable):
+            found.append(self._parents)
+        return found
 
     @property
     def by_variable(self) -> dict[int, list[tf.Variable]]:
@@ -96,6 +109,24 @@ class TreeExchange(BankExchange):
     def _rates_to_follow(self, moment: Moment) -> Packed:
         """By which a worker follows its parent's point."""
         raise NotImplementedError
+
+    def begin(self, done: Iterable[Move]) -> None:
+        """Takes in what happens before the first step, in eager code.
+
+        All are where they begin then; but some may have died.
+
+        Args:
+            done: the moves.
+        """
+        if not isinstance(self._parents, tf.Variable):
+            return
+        parents = self._parents.numpy()
+        for move in done:
+            if move.kind == moves.NODE_DIE:
+                parents[move.worker] = -1
+            elif move.kind in (moves.NODE_JOIN, moves.ATTACH):
+                parents[move.worker] = move.count
+        self._parents.assign(parents)
 
     # The moves.
 
@@ -162,17 +193,41 @@ class TreeExchange(BankExchange):
         """A new life of a worker, which begins where its parent is."""
         worker = moment.worker
         self._bank.forget(worker)
-        parent = tf.gather(tf.constant(self._parent, tf.int64), worker)
-        points = tf.cond(
-            tf.equal(parent, self._root),
-            self._center.all_points,
-            lambda: self._inner.points(parent - self._num_workers),
-        )
+        points = self._points_of(tf.gather(self._parents, worker))
         row = Row(worker)
         for variable, point in zip(self._variables, points, strict=True):
             row.set(variable.store, point)
         self._count_from(row, points[: len(self.parameters)])
         self._forget_velocity(row)
+
+    def node_joins(self, moment: Moment) -> None:
+        """A new life of an inner node, which begins where its parent is."""
+        self.attach(moment)
+        points = self._points_of(moment.count)
+        self._inner.write(
+            self._number(moment), [{CENTER: point} for point in points]
+        )
+
+    def node_dies(self, moment: Moment) -> None:
+        """An inner node is nobody's child any more."""
+        self._set_parent(moment.worker, tf.constant(-1, tf.int64))
+
+    def attach(self, moment: Moment) -> None:
+        """A node is the child of another parent from now on."""
+        self._set_parent(moment.worker, moment.count)
+
+    def _set_parent(self, node: tf.Tensor, parent: tf.Tensor) -> None:
+        if isinstance(self._parents, tf.Variable):
+            write_row(self._parents, node, parent)
+
+    def _points_of(self, node: tf.Tensor) -> list[tf.Tensor]:
+        """Where a node that is no worker is."""
+        points: list[tf.Tensor] = tf.cond(
+            tf.equal(node, self._root),
+            self._center.all_points,
+            lambda: self._inner.points(node - self._num_workers),
+        )
+        return points
 
     def _number(self, moment: Moment) -> tf.Tensor:
         """Of an inner node, from 0."""
@@ -218,4 +273,7 @@ DOES: dict[int, Callable[[Any, Moment], None]] = {
     moves.ROOT_ADD: lambda exchange, moment: exchange.root_adds(moment),
     moves.NODE_COLLECT: lambda exchange, moment: exchange.node_collects(moment),
     moves.ROOT_COLLECT: lambda exchange, moment: exchange.root_collects(moment),
+    moves.NODE_DIE: lambda exchange, moment: exchange.node_dies(moment),
+    moves.NODE_JOIN: lambda exchange, moment: exchange.node_joins(moment),
+    moves.ATTACH: lambda exchange, moment: exchange.attach(moment),
 }

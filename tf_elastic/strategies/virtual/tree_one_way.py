@@ -1,6 +1,7 @@
 """A tree whose points go one way, or are answered: Algorithm 6."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ class OneWayTree(TreeExchange):
 
     of whatever point y arrives, with :math:`\alpha = \beta / (d + 1)` of a node
     with d children, and of a leaf whose parent has d; or the optimizer's
-    `moving_rate`.
+    `moving_rate`. A child that goes to another parent counts there, and an
+    inner node that is dead nowhere.
 
     Arguments and errors: see `TreeExchange`. The rule works both ways.
     """
@@ -44,7 +46,7 @@ class OneWayTree(TreeExchange):
         **kwargs: Any,
     ) -> None:
         super().__init__(spec, statistics, *args, nodes=nodes, **kwargs)
-        self._rates = _TreeRates(self._spec, nodes)
+        self._rates = _TreeRates(self._spec, nodes, self._parents)
 
     def node_follows_parent(self, moment: Moment) -> None:
         """See `TreeExchange`."""
@@ -87,17 +89,40 @@ class _TreeRates:
     Args:
         spec: of the exchange.
         nodes: of the tree.
+        parents: of each node, as of now.
     """
 
-    def __init__(self, spec: ExchangeSpec, nodes: Nodes) -> None:
+    def __init__(
+        self,
+        spec: ExchangeSpec,
+        nodes: Nodes,
+        parents: tf.Tensor | tf.Variable,
+    ) -> None:
         self._spec = spec
-        alphas = []
-        for node in range(len(nodes)):
-            of = node if nodes.children[node] else nodes.parent[node]
-            p = len(nodes.children[of]) + 1
-            alphas.append(spec.rates(p, 0, [])["moving_rate"])
-            one_way.rates(alphas[-1])  # Refuses one that is none.
-        self._alphas = alphas
+        self._num_workers = nodes.num_workers
+        self._parents = parents
+        rates_of = node_rates(spec)  # Refuses one that is none.
+        most = max(map(len, nodes.children))
+        if isinstance(parents, tf.Variable):
+            most = len(nodes)
+        by_children = [
+            rates_of(max(children, 1))["moving_rate"]
+            for children in range(most + 1)
+        ]
+        self._alphas = tf.constant(by_children, tf.float64)
+        self._children = [len(children) for children in nodes.children]
+
+    def _alpha(self, node: tf.Tensor) -> tf.Tensor:
+        """Of a node, or of a leaf that of its parent."""
+        of = tf.where(
+            node < self._num_workers, tf.gather(self._parents, node), node
+        )
+        if isinstance(self._parents, tf.Variable):
+            is_child = tf.equal(self._parents.read_value(), of)
+            children = tf.math.count_nonzero(is_child)
+        else:
+            children = tf.gather(tf.constant(self._children, tf.int64), of)
+        return tf.gather(self._alphas, children)
 
     def packed(self, moment: Moment) -> Packed:
         """What the rules make of a node's rates, in float64.
@@ -109,7 +134,7 @@ class _TreeRates:
             The rates by name of parameters, and of statistics.
         """
         spec = self._spec
-        alpha = tf.gather(tf.constant(self._alphas, tf.float64), moment.worker)
+        alpha = self._alpha(moment.worker)
         rates = {
             **spec.rates(1, 0, []),
             **one_way.rates_by(alpha),
@@ -130,3 +155,15 @@ class _TreeRates:
             }
             for rule in (spec.rule, rules.Follow())
         ]
+
+
+def node_rates(
+    spec: ExchangeSpec,
+) -> Callable[[int], Mapping[str, float | None]]:
+    """By what a node moves, by the number of its children."""
+
+    def rates_of(children: int) -> Mapping[str, float | None]:
+        alpha = spec.rates(children + 1, 0, [])["moving_rate"]
+        return one_way.rates(float(alpha or 0.0))
+
+    return rates_of

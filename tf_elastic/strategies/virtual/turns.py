@@ -152,7 +152,8 @@ class Turns:
         step = None
         for move in self._moves:
             if move.kind in moves.UPDATES:
-                self.staleness[move.staleness] += move.count
+                is_one = move.kind == moves.ROOT_FROM_CHILD
+                self.staleness[move.staleness] += 1 if is_one else move.count
             if move.kind in moves.STEPS:
                 step = move
                 break

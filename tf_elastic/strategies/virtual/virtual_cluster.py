@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from tf_elastic.core import one_way
+from tf_elastic.core.topology import ONE_WAY
 from tf_elastic.core.topology import SYNCHRONOUS
 from tf_elastic.core.topology import Scheme
 from tf_elastic.core.topology import Topology
@@ -84,7 +85,8 @@ class VirtualClusterStrategy(ElasticStrategy):
             go one way (Algorithm 6 of the thesis), with alpha = beta / (d + 1)
             at a node of d children; or as the scheme says. None (default) for
             a star. Not with `protocol`, and what is of stars: `max_lag`,
-            `quorum`, `max_staleness`, `policy`, `match_speeds`, `events`.
+            `quorum`, `max_staleness`, `policy`, `match_speeds`.
+            `events` of elastic averaging alone.
         scheme: how often whom, in a tree: "multi_scale", "up_down" (default)
             or "answered", of elastic averaging; "synchronous", of `LocalSGD`;
             "accumulated", of `HALoS`; or a `core.topology.Scheme`.
@@ -181,9 +183,14 @@ class VirtualClusterStrategy(ElasticStrategy):
                 "max_staleness": max_staleness,
                 "policy": policy,
                 "match_speeds": match_speeds or None,
-                "events": events,
             }
             tree = _tree(topology, scheme, periods, timing, of_stars)
+            if events is not None and tree.protocol != ONE_WAY:
+                raise ValueError(
+                    "`events` are told of trees of elastic averaging. "
+                    f"Received: events={events!r:.80}, with scheme={scheme!r}. "
+                    "Leave one of them out."
+                )
             one_way.check_most_waiting(most_waiting)
             # An answer moves who waits for it.
             is_meeting = tree.protocol == SYNCHRONOUS

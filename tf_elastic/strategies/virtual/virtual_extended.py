@@ -29,9 +29,12 @@ from tf_elastic.strategies.virtual.admm_bank_exchange import AdmmBankExchange
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.clock import VirtualClock
 from tf_elastic.strategies.virtual.moment import Moment
+from tf_elastic.strategies.virtual.told_rates import constant_rates
 from tf_elastic.strategies.virtual.tree_accumulation import AccumulatingTree
+from tf_elastic.strategies.virtual.tree_exchange import TreeExchange
 from tf_elastic.strategies.virtual.tree_meetings import MeetingTree
 from tf_elastic.strategies.virtual.tree_one_way import OneWayTree
+from tf_elastic.strategies.virtual.tree_one_way import node_rates
 from tf_elastic.strategies.virtual.turns import Timeline
 from tf_elastic.strategies.virtual.turns import Turns
 from tf_elastic.strategies.virtual.turns import first_steps
@@ -43,11 +46,11 @@ from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.recorded import RecordedTimeline
-from tf_elastic.timeline.virtual.telling import RatesOf
 from tf_elastic.timeline.virtual.telling import Teller
 from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.tree_engine import TreeTimeline
+from tf_elastic.timeline.virtual.tree_telling import TreeTeller
 from tf_elastic.timeline.virtual.workload import Workload
 
 MakeTimeline = Callable[[Workload], Timeline]
@@ -86,7 +89,7 @@ class VirtualClusterExtended(ElasticExtended):
         self._make_timeline = make_timeline
         self.clock = VirtualClock(self._bank)
         self._model = ""  # its fingerprint
-        self._rates_of: RatesOf | None = None
+        self._rates_of: Callable[..., Any] | None = None
         self._events = events
         self._may_skip = False  # the step that is being built
 
@@ -181,7 +184,10 @@ class VirtualClusterExtended(ElasticExtended):
             )
             for variable in variables
         )
-        self._rates_of = _constant_rates(spec)
+        if not isinstance(timeline, TreeTimeline):
+            self._rates_of = constant_rates(spec)
+        elif timeline.tells and isinstance(spec, ExchangeSpec):
+            self._rates_of = node_rates(spec)
         if isinstance(timeline, RecordedTimeline):
             timeline.check(
                 self.num_workers, protocol.name, spec.rule, self._model
@@ -212,6 +218,9 @@ class VirtualClusterExtended(ElasticExtended):
         exchange.turns = Turns(timeline, kinds, exchange.waits, totals, tell)
         with self.plain_variables():
             self.clock.begin(exchange.turns)
+            if isinstance(exchange, TreeExchange):
+                first = exchange.turns.turn(0)
+                exchange.begin([*first.early, *first.late])
         exchange.under_way = UnderWay(
             [
                 *exchange.variables,
@@ -229,16 +238,27 @@ class VirtualClusterExtended(ElasticExtended):
     ) -> Callable[..., BankExchange]:
         if isinstance(timeline, TreeTimeline):
             kind = _TREES[timeline.topology.protocol]
-            return functools.partial(kind, nodes=timeline.nodes)
+            return functools.partial(
+                kind,
+                nodes=timeline.nodes,
+                moves_nodes=timeline.moves_nodes,
+            )
         return AdmmBankExchange if spec.takes_steps else BankExchange
 
     def _teller_of(self, timeline: Timeline) -> Callable[[Move], None] | None:
         """Who tells of the moves as they come near, if somebody is told."""
         told, self._events = self._events, None
-        if told is None or not isinstance(timeline, VirtualTimeline):
+        if told is None:
             return None
-        calls = timeline.workload.calls
-        teller = Teller(timeline, self._rates_of, self._model, calls)
+        teller: Teller | TreeTeller
+        if isinstance(timeline, VirtualTimeline):
+            calls = timeline.workload.calls
+            teller = Teller(timeline, self._rates_of, self._model, calls)
+        elif isinstance(timeline, TreeTimeline) and timeline.tells:
+            calls = timeline.workload.calls
+            teller = TreeTeller(timeline, self._rates_of, self._model, calls)
+        else:
+            return None
         for event in teller.begin():
             told(event)
 
@@ -252,11 +272,12 @@ class VirtualClusterExtended(ElasticExtended):
         """See `VirtualClusterStrategy`."""
         turns = self.clock.turns
         timeline = None if turns is None else turns.timeline
-        if not isinstance(timeline, VirtualTimeline):
+        is_known = isinstance(timeline, VirtualTimeline | TreeTimeline)
+        if not is_known or not getattr(timeline, "tells", True):
             raise ValueError(
-                "A virtual star can tell what has happened, by a `Timing`. "
-                f"Received: timeline={timeline!r:.80}. Train by one, without "
-                "a `topology`."
+                "A virtual cluster can tell what has happened by a `Timing`, "
+                "a tree if it is one of elastic averaging. Received: "
+                f"timeline={timeline!r:.80}. Train by one first."
             )
         return events_of(
             timeline,
@@ -371,15 +392,3 @@ _TREES = {
 
 def _default_device() -> str:
     return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
-
-
-def _constant_rates(spec: ExchangeSpec) -> RatesOf | None:
-    """The rates of an exchange, where they depend on no variable."""
-    if spec.numbers(tf.constant(0, tf.int64)).shape[0]:
-        return None
-
-    def rates_of(move: Move) -> Mapping[str, float | None]:
-        p, clock = move.num_workers, move.clock // spec.calls_per_step
-        return {**spec.rates(p, clock, []), "num_workers": p}
-
-    return rates_of

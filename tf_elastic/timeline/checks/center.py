@@ -36,7 +36,7 @@ class CenterCheck:
         event = entry.event
         if event.kind == events.BEGIN:
             self._begin(entry)
-        elif event.kind == events.EXCHANGE and event.sequence is not None:
+        elif event.kind == events.EXCHANGE:
             self._members.check_p(entry)
             self._exchange(entry)
         elif event.kind == events.ROUND:
@@ -44,8 +44,6 @@ class CenterCheck:
             self._round(entry)
         elif event.kind in (events.JOIN, events.LEAVE, events.DEATH):
             self._members(entry)
-        elif event.kind == events.RESTART and event.version_applied is not None:
-            self._version = event.version_applied
 
     def _begin(self, entry: Entry) -> None:
         event = entry.event
@@ -141,7 +139,7 @@ class CenterCheck:
             self.report(
                 entry, f"it is of {event.bytes} bytes, others of {expected}"
             )
-        shared = _pull_is_push(event)
+        shared = pull_is_push(event)
         if self._share is None:
             self._share = shared
         elif shared is not None and shared != self._share:
@@ -163,7 +161,7 @@ class CenterCheck:
         self._version = (entry.event.version_applied or 0) + 1
 
 
-def _pull_is_push(event: Event) -> bool | None:
+def pull_is_push(event: Event) -> bool | None:
     """Whether a worker moves by as much as the center; None: by no rates."""
     rates = event.rates or {}
     alpha, beta = rates.get("moving_rate"), rates.get("beta")

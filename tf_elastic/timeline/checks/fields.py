@@ -26,7 +26,7 @@ _OF_CENTER = {
     events.ROUND: {"version_applied", "num_workers", "amount"},
 }
 # What a worker tells, beside `worker`.
-_OF_WORKER: dict[str, set[str]] = {
+OF_WORKER: dict[str, set[str]] = {
     events.ANSWER: {*_OWN_MESSAGE, "seconds", "amount", "outcome"},
     events.SETTLE: {*_OWN_MESSAGE, "step_applied"},
     events.START: {"incarnation", "step_applied", "version_read", "settings"},
@@ -40,7 +40,7 @@ _OF_WORKER: dict[str, set[str]] = {
     events.AWAY: {"shard"},
     events.BACK: {"shard", "seconds", "amount"},
 }
-_MAY = {
+MAY_OF_WORKER = {
     events.ANSWER: {"version_read", "version_settled"},
     events.SETTLE: {"version_settled"},
     events.LOST_HALF: {"shard"},
@@ -48,7 +48,7 @@ _MAY = {
     events.EXCHANGE: {"call"},
 }
 # What a process that only looks tells: it has no number.
-_OF_ONLOOKER = {events.AWAY: {"shard"}, events.BACK: _OF_WORKER[events.BACK]}
+OF_ONLOOKER = {events.AWAY: {"shard"}, events.BACK: OF_WORKER[events.BACK]}
 _OUTCOMES = {
     ("center", events.LEAVE): {events.FINISHED, events.LEFT},
     ("worker", events.ANSWER): {events.APPLIED, events.MISSED},
@@ -58,7 +58,7 @@ _LEAST = {"incarnation": 1, "sequence": 1, "num_workers": 1}
 _NUMBERS = (
     *("worker", "group", "shard", "incarnation", "sequence", "step_sent"),
     *("step_applied", "version_settled", "version_read", "version_applied"),
-    *("num_workers", "bytes", "seconds", "amount"),
+    *("num_workers", "bytes", "seconds", "amount", "parent", "parent_before"),
 )
 
 
@@ -92,31 +92,45 @@ def check(entry: Entry, report: Report, log: Told) -> bool:
     event = entry.event
     found: list[str] = []
     who = event.teller.partition(" ")[0]
-    if not _is_teller(event):
+    if not is_teller(event):
         found.append(f"{event.teller!r} cannot have told it")
     elif (sets := _fields(event, who, log)) is None:
         found.append(f"a {who} does not tell of a {event.kind}")
     else:
-        must, may = sets
-        there = {
-            name
-            for name, value in event._asdict().items()
-            if value is not None and name not in _ALWAYS
-        }
-        for name in sorted(must - there):
-            found.append(f"it has no {name}")
-        for name in sorted(there - must - may):
-            found.append(f"it has a {name}")
+        found += differences(event, *sets)
     outcomes = _OUTCOMES.get((who, event.kind))
     if outcomes and event.outcome not in outcomes:
         found.append(f"its outcome is {event.outcome}")
-    found += _out_of_range(event)
+    found += out_of_range(event)
     for what in found:
         report(entry, what)
     return not found
 
 
-def _is_teller(event: Event) -> bool:
+# How a message of an EXCHANGE may have come that is answered.
+ANSWERED = (events.TAKE, events.PUSH, events.EXCHANGE, events.DEPOSIT)
+
+
+def differences(event: Event, must: set[str], may: set[str]) -> list[str]:
+    """What is wrong with the fields that an event has.
+
+    Args:
+        event: which.
+        must: that it must have, beside those that all have.
+        may: that it may have.
+    """
+    there = {
+        name
+        for name, value in event._asdict().items()
+        if value is not None and name not in _ALWAYS
+    }
+    return [
+        *(f"it has no {name}" for name in sorted(must - there)),
+        *(f"it has a {name}" for name in sorted(there - must - may)),
+    ]
+
+
+def is_teller(event: Event) -> bool:
     """Whether who tells is who the event says."""
     who, _, number = event.teller.partition(" ")
     if who == "onlooker":
@@ -132,12 +146,12 @@ def _fields(
     """The fields that it must have, and that it may have; None: no such."""
     kind = event.kind
     if who == "onlooker":
-        return _with(_OF_ONLOOKER.get(kind), ())
+        return _with(OF_ONLOOKER.get(kind), ())
     if who == "worker":
-        must = _with(_OF_WORKER.get(kind), ["worker"])
+        must = _with(OF_WORKER.get(kind), ["worker"])
         if must is None:
             return None
-        may = set(_MAY.get(kind, ())) - {"call"}
+        may = set(MAY_OF_WORKER.get(kind, ())) - {"call"}
         if log.starts and kind in (events.ANSWER, events.SETTLE):
             missed = event.outcome == events.MISSED
             must = must if missed else (must[0] | may, set())
@@ -145,19 +159,15 @@ def _fields(
     if kind == events.BEGIN:
         of_worker = _MEMBER if event.outcome == events.FIRST else set()
         return {"shard", "version_applied", "outcome", *of_worker}, set()
-    if kind == events.RESTART:
-        return {"shard", "version_applied"}, set()
     if kind == events.EXCHANGE:
-        return _of_exchange(event, log)
+        return of_exchange(event, log)
     return _with(_OF_CENTER.get(kind), ["shard"])
 
 
-def _of_exchange(event: Event, log: Told) -> tuple[set[str], set[str]]:
-    if event.sequence is None and event.call is None:  # It came one way.
-        must = {"shard", "step_applied", "bytes", "rates", "num_workers"}
-        return {*must, "outcome"}, {"worker", "version_applied"}
+def of_exchange(event: Event, log: Told) -> tuple[set[str], set[str]]:
+    """The fields of a message that a center server has got, likewise."""
     must = {"shard", *_MESSAGE}
-    may = set(_MAY[events.EXCHANGE])
+    may = set(MAY_OF_WORKER[events.EXCHANGE])
     if log.starts:
         must |= may
     is_taken = event.outcome == events.APPLIED or (
@@ -174,7 +184,8 @@ def _with(
     return None if fields is None else ({*fields, *more}, set())
 
 
-def _out_of_range(event: Event) -> list[str]:
+def out_of_range(event: Event) -> list[str]:
+    """What is wrong with the numbers of an event."""
     found = []
     for name in _NUMBERS:
         value = getattr(event, name)

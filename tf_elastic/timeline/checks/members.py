@@ -5,6 +5,7 @@ import dataclasses
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline.checks.violation import Entry
 from tf_elastic.timeline.checks.violation import Report
+from tf_elastic.timeline.event import Event
 
 # Workers that are expected, and do not join, are given up after two minutes.
 _EXPECTED_S = 100.0
@@ -31,7 +32,7 @@ class Members:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._known: dict[int, Member] = {}
+        self._known: dict[int | str, Member] = {}
         self._p: int | None = None  # as was told last
         self._is_restored = False  # others may be known than were told of
         self._first_join: float | None = None
@@ -46,7 +47,7 @@ class Members:
     def find(self, entry: Entry) -> Member | None:
         """The member that an event is of; None if there is none such."""
         event = entry.event
-        worker, life = event.worker or 0, event.incarnation or 0
+        worker, life = _who(event), event.incarnation or 0
         member = self._known.get(worker)
         if member is None and self._is_restored:
             member = self._known[worker] = Member(life, sequence=None)
@@ -97,7 +98,7 @@ class Members:
 
     def _join(self, entry: Entry) -> None:
         event = entry.event
-        worker, life = event.worker or 0, event.incarnation or 0
+        worker, life = _who(event), event.incarnation or 0
         before = self._known.get(worker)
         if before is not None and life <= before.incarnation:
             self._report(
@@ -142,3 +143,8 @@ class Members:
                 f"p is {event.num_workers} afterwards, of {count} workers",
             )
         self._p = event.num_workers
+
+
+def _who(event: Event) -> int | str:
+    """Which worker, or which child of a node of a tree."""
+    return event.child or event.worker or 0

@@ -10,7 +10,7 @@ from tf_elastic.timeline import event as events
 from tf_elastic.timeline.checks.violation import Entry
 from tf_elastic.timeline.checks.violation import Report
 
-_NAMES = ("protocol", "rule", "compression", "model")
+_NAMES = ("protocol", "rule", "compression", "model", "most_waiting")
 # By protocol, and whether a difference is answered: the calls. What adds up
 # and has not come is brought again alone, where others meet.
 _CALLS = {
@@ -42,6 +42,26 @@ def check(entries: Sequence[Entry], report: Report) -> Ways | None:
     """
     if not entries:
         return None
+    most = compare(entries, report)
+    rule = rule_of(most)
+    key = str(most.get("protocol")), rule is None or rule.answers_difference
+    calls = _CALLS.get(key)
+    if calls is None:
+        report(entries[0], f"there is no protocol {key[0]!r:.100}")
+    if calls is None or rule is None:
+        calls = set(events.CALLS)
+    elif isinstance(rule, rules.MeanOfParts):
+        calls = {events.PUSH}
+    return Ways(most.get("compression") == "none", calls)
+
+
+def compare(entries: Sequence[Entry], report: Report) -> dict[str, Any]:
+    """What most workers have started with; tells of others.
+
+    Args:
+        entries: the `START`s, at least one.
+        report: is told what is wrong.
+    """
     given = [dict(entry.event.settings or {}) for entry in entries]
     # What most have told is taken to be so.
     most = max(given, key=given.count)
@@ -53,16 +73,7 @@ def check(entries: Sequence[Entry], report: Report) -> Ways | None:
                     f"its {name} is {settings.get(name)!s:.100}, that of "
                     f"others {most.get(name)!s:.100}",
                 )
-    rule = rule_of(most)
-    key = str(most.get("protocol")), rule is None or rule.answers_difference
-    calls = _CALLS.get(key)
-    if calls is None:
-        report(entries[0], f"there is no protocol {key[0]!r:.100}")
-    if calls is None or rule is None:
-        calls = set(events.CALLS)
-    elif isinstance(rule, rules.MeanOfParts):
-        calls = {events.PUSH}
-    return Ways(most.get("compression") == "none", calls)
+    return most
 
 
 def rule_of(settings: Mapping[str, Any] | None) -> rules.Rule | None:

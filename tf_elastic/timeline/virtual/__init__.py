@@ -31,6 +31,7 @@ from tf_elastic.timeline.virtual.telling import events_of
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.totals import Totals
 from tf_elastic.timeline.virtual.tree_engine import TreeTimeline
+from tf_elastic.timeline.virtual.tree_telling import TreeTeller
 from tf_elastic.timeline.virtual.tree_totals import TreeTotals
 from tf_elastic.timeline.virtual.workload import Workload
 
@@ -55,6 +56,7 @@ __all__ = [
     "Timing",
     "Totals",
     "Trace",
+    "TreeTeller",
     "TreeTimeline",
     "TreeTotals",
     "VirtualTimeline",

@@ -75,6 +75,7 @@ class VirtualTimeline:
         _check_count("num_workers", num_workers)
         workload.check()
         timing.check(num_workers)
+        timing.check_nodes(())
         lateness.check_max_lag(max_lag)
         if quorum is not None:
             _check_count("quorum", quorum)

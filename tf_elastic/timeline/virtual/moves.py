@@ -86,6 +86,10 @@ NODE_ADD = 28  # a child's point adds to the sum of a node
 ROOT_ADD = 29  # likewise of the root
 NODE_COLLECT = 30  # an inner node moves by its sum, which is empty
 ROOT_COLLECT = 31  # the root does
+# Inner nodes of trees.
+NODE_DIE = 32  # nothing of it counts any more
+NODE_JOIN = 33  # a new life, which begins where its parent, `count`, is
+ATTACH = 34  # a node is a child of another parent, `count`, from now on
 
 NAMES = (
     *("step", "settling_step", "visiting_step"),
@@ -96,6 +100,7 @@ NAMES = (
     *("follow", "node_from_parent", "node_from_child", "root_from_child"),
     *("not_sent", "not_seen"),
     *("node_add", "root_add", "node_collect", "root_collect"),
+    *("node_die", "node_join", "attach"),
 )
 STEPS = (STEP, SETTLING_STEP, VISITING_STEP)
 # What there may be between steps, by protocol.
@@ -110,7 +115,9 @@ KINDS = {
     "synchronous": frozenset(
         (*_ALWAYS, MAKE, READ, ADD, COLLECT, ANSWER, SETTLE)
     ),
-    "tree": frozenset((JOIN, DIE, *range(SEND, NOT_SEEN + 1))),
+    "tree": frozenset(
+        (JOIN, DIE, *range(SEND, NOT_SEEN + 1), *range(NODE_DIE, ATTACH + 1))
+    ),
     "synchronous_tree": frozenset(
         (
             *(SEND, NODE_UP, NODE_DOWN, ROOT_DOWN, FOLLOW, NODE_FROM_PARENT),
@@ -131,7 +138,7 @@ class Move(NamedTuple):
     """One thing that is done."""
 
     time: float  # s, since the beginning
-    kind: int  # STEP to ROOT_COLLECT
+    kind: int  # STEP to ATTACH
     # From 0; -1: of no single one (COLLECT). In a tree inner nodes come after
     # the workers, and the root last; see `Nodes`.
     worker: int = -1
@@ -145,7 +152,7 @@ class Move(NamedTuple):
     # was told, or the point that is followed has left.
     staleness: int = 0
     num_workers: int = 1  # p, the workers present
-    # Messages in the sum, of COLLECT; see above for trees. (A tuple has a
-    # `count()`.)
+    # Messages in the sum, of COLLECT. In a tree see above; of NODE_FROM_CHILD
+    # and ROOT_FROM_CHILD which child. (A tuple has a `count()`.)
     count: int = 1  # type: ignore[assignment]
     row: int = -1  # that a point is in, in a tree

@@ -56,6 +56,17 @@ class Nodes:
         """Edges between the root and the leaf that is farthest from it."""
         return max(self.level)
 
+    @property
+    def inner_per_level(self) -> list[int]:
+        """How many inner nodes there are of levels 1, 2 and so on."""
+        levels = self.level[self.num_workers : self.root]
+        return [levels.count(k + 1) for k in range(max(levels, default=0))]
+
+    def inner(self, level: int, index: int) -> int:
+        """An inner node by its place in its level, from 0."""
+        inner = range(self.num_workers, self.root)
+        return [node for node in inner if self.level[node] == level][index]
+
     def leaf_below(self, node: int) -> int:
         """The first worker below a node."""
         while self.children[node]:

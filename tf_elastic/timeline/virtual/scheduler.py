@@ -31,6 +31,7 @@ class Scheduler:
         # who is to be resumed when. None for one that is parked, until then.
         self._changes: list[tuple[float, int, int, Process | None]] = []
         self._stopped: set[int] = set()  # before that
+        self._silenced: set[int] = set()  # whose messages are
 
     def start(self, worker: int, kind: int, process: Process) -> None:
         """Lets a process begin: what it does first, it does at once."""
@@ -48,6 +49,10 @@ class Scheduler:
         """Ends what workers do, and what they have sent on its way."""
         self._stopped.update(workers)
 
+    def silence(self, workers: Collection[int]) -> None:
+        """Ends what workers have sent on its way, and nothing else."""
+        self._silenced.update(workers)
+
     def run(self, results: Sequence[object], enough: int) -> bool:
         """Resumes one process after another.
 
@@ -60,6 +65,7 @@ class Scheduler:
         """
         replace, pop, heap = heapq.heapreplace, heapq.heappop, self._heap
         changes, stopped = self._changes, self._stopped
+        silenced = self._silenced
         self._change()
         while heap and len(results) < enough:
             time, worker, kind, process = heap[0]
@@ -70,22 +76,24 @@ class Scheduler:
                 pop(heap)
                 if kind == WORKER:
                     self._parked[worker] = process
-            if changes or stopped:
+            if changes or stopped or silenced:
                 self._change()
         return bool(heap)
 
     def _change(self) -> None:
-        heap, stopped = self._heap, self._stopped
-        if stopped:
+        heap, stopped, silenced = self._heap, self._stopped, self._silenced
+        if stopped or silenced:
             heap[:] = [
                 entry
                 for entry in heap
-                if entry[1] not in stopped or entry[2] == LIFE
+                if (entry[1] not in stopped or entry[2] == LIFE)
+                and (entry[1] not in silenced or entry[2] != MESSAGE)
             ]
             heapq.heapify(heap)
             for worker in stopped:
                 self._parked.pop(worker, None)
             stopped.clear()
+            silenced.clear()
         for time, worker, kind, process in self._changes:
             goes_on = process or self._parked.pop(worker)
             heapq.heappush(heap, (time, worker, kind, goes_on))

@@ -11,13 +11,15 @@ from tf_elastic.timeline.event import Event
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.engine import VirtualTimeline
 from tf_elastic.timeline.virtual.moves import Move
+from tf_elastic.timeline.virtual.tree_engine import TreeTimeline
+from tf_elastic.timeline.virtual.tree_telling import TreeTeller
 
 # Those of an exchange.
 RatesOf = Callable[[Move], Mapping[str, float | None]]
 
 
 def events_of(
-    timeline: VirtualTimeline,
+    timeline: VirtualTimeline | TreeTimeline,
     made: Iterable[Move] | None = None,
     **options: Any,
 ) -> Iterator[Event]:
@@ -27,9 +29,13 @@ def events_of(
         timeline: whose.
         made: its moves, as far as they are wanted; None for all, which may
             have no end.
-        **options: of `Teller`.
+        **options: of `Teller`, or of `TreeTeller` if it is that of a tree.
     """
-    teller = Teller(timeline, **options)
+    teller: Teller | TreeTeller
+    if isinstance(timeline, TreeTimeline):
+        teller = TreeTeller(timeline, **options)
+    else:
+        teller = Teller(timeline, **options)
     yield from teller.begin()
     for move in timeline.moves() if made is None else made:
         yield from teller(move)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from tf_elastic.core import one_way
 from tf_elastic.timeline.virtual import durations
+from tf_elastic.timeline.virtual import listed
 from tf_elastic.timeline.virtual import names
 from tf_elastic.timeline.virtual.durations import Duration
 from tf_elastic.timeline.virtual.durations import check_number
@@ -21,7 +23,10 @@ _OF_WORKERS = ("step", "latency", "bandwidth", "speeds")
 # One of all inner nodes of a tree, or one for each level.
 _OF_LEVELS = ("node_latency", "node_bandwidth")
 # None says something.
-_OPTIONAL = ("node_latency", "overlapped_overhead", "recovery")
+_OPTIONAL = (
+    *("node_latency", "overlapped_overhead", "recovery"),
+    "node_recovery",
+)
 _DURATIONS = ("step", "data", "latency", "service", "overhead", *_OPTIONAL)
 _BANDWIDTHS = ("bandwidth", "center_bandwidth", "node_bandwidth")
 
@@ -70,6 +75,13 @@ class Timing:
         recovery: until a worker that has died begins a new life; None for
             never.
         joins: pairs (worker, time) of those that come late.
+        node_deaths: of inner nodes of a tree: a rate, of each a second; or
+            triples (level, index, time). Level 1 is just below the root, and
+            a level's nodes are counted from 0.
+        node_recovery: until an inner node that has died begins a new life,
+            where its parent is then; None for never.
+        move_s: seconds without a parent after which a node's children go to
+            its parent, and stay there.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -98,12 +110,15 @@ class Timing:
     deaths: float | Sequence[tuple[int, float]] = ()
     recovery: Any = None
     joins: Sequence[tuple[int, float]] = ()
+    node_deaths: float | Sequence[tuple[int, int, float]] = ()
+    node_recovery: Any = None
+    move_s: float = one_way.DEFAULT_MOVE_S
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
         for name in (*_OF_WORKERS, *_OF_LEVELS):
             value = getattr(self, name)
-            if _is_sequence(value):
+            if listed.is_sequence(value):
                 self._set(name, tuple(value))
         for name in _OF_LEVELS:
             if getattr(self, name) == ():
@@ -135,11 +150,16 @@ class Timing:
                     f"`{name}` must be None or {kind.__name__}(...). "
                     f"Received: {name}={value!r:.80}."
                 )
-        self._set("joins", _pairs("joins", self.joins))
-        if _is_sequence(self.deaths):
-            self._set("deaths", _pairs("deaths", self.deaths))
+        self._set("joins", listed.pairs("joins", self.joins))
+        if listed.is_sequence(self.deaths):
+            self._set("deaths", listed.pairs("deaths", self.deaths))
         else:
             check_number("deaths", self.deaths)
+        if listed.is_sequence(self.node_deaths):
+            self._set("node_deaths", listed.triples(self.node_deaths))
+        else:
+            check_number("node_deaths", self.node_deaths)
+        check_number("move_s", self.move_s, above=0)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -246,7 +266,7 @@ class Timing:
                         f"{num_workers - 1}. Received: worker {worker}."
                     )
         late = [worker for worker, _ in self.joins]
-        _check_once("joins", late, "may come late once")
+        listed.check_once("joins", late, "may come late once")
         if len(late) >= num_workers:
             raise ValueError(
                 "`joins` must leave at least one worker that is there from "
@@ -254,7 +274,44 @@ class Timing:
             )
         if self.recovery is None:
             dead = [worker for worker, _ in deaths]
-            _check_once("deaths", dead, "can die once, without a `recovery`")
+            listed.check_once(
+                "deaths", dead, "can die once, without a `recovery`"
+            )
+
+    def check_nodes(self, per_level: Sequence[int]) -> None:
+        """Refuses deaths of inner nodes that do not exist.
+
+        Args:
+            per_level: how many there are of levels 1, 2 and so on; empty for a
+                star.
+
+        Raises:
+            ValueError: one does not, or dies again without a `node_recovery`.
+        """
+        deaths = self.node_deaths
+        if not per_level and deaths:
+            raise ValueError(
+                "`node_deaths` are of inner nodes of a tree. Received: "
+                f"node_deaths={deaths!r:.80}, and there are none. Leave them "
+                "out, or give a `topology` of depth 2 or more."
+            )
+        if isinstance(deaths, int | float):
+            return
+        for level, index, _ in deaths:
+            if level > len(per_level) or index >= per_level[level - 1]:
+                raise ValueError(
+                    "`node_deaths` must name inner nodes: there are "
+                    f"{list(per_level)} of levels 1 to {len(per_level)}. "
+                    f"Received: level {level}, index {index}."
+                )
+        if self.node_recovery is None:
+            dead = [(level, index) for level, index, _ in deaths]
+            listed.check_once(
+                "node_deaths",
+                dead,
+                "can die once, without a `node_recovery`",
+                "node",
+            )
 
     def config(self) -> dict[str, object]:
         """What `from_config` makes an equal timing from; JSON.
@@ -306,10 +363,6 @@ class Timing:
                 raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
-def _is_sequence(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
 def _json(value: Any) -> object:
     if isinstance(value, tuple):
         return [_json(item) for item in value]
@@ -322,36 +375,7 @@ def _field(name: str, value: Any) -> Any:
     if name in _FAULTS:
         return _FAULTS[name].from_config(value)
     if name in _DURATIONS:
-        if _is_sequence(value):
+        if listed.is_sequence(value):
             return [durations.from_config(item, name) for item in value]
         return durations.from_config(value, name)
     return value
-
-
-def _pairs(name: str, pairs: Any) -> tuple[tuple[int, float], ...]:
-    """Pairs of a worker and a time, in the order of times."""
-    found = []
-    for pair in pairs:
-        if not _is_sequence(pair) or len(pair) != 2:
-            raise ValueError(
-                f"`{name}` must hold pairs (worker, time). "
-                f"Received: {pair!r:.80}."
-            )
-        worker, time = pair
-        if type(worker) is not int or worker < 0:
-            raise ValueError(
-                f"`{name}` must name workers by integers from 0. "
-                f"Received: {worker!r:.80}."
-            )
-        check_number(f"{name}.time", time, above=0)
-        found.append((worker, time))
-    return tuple(sorted(found, key=lambda pair: (pair[1], pair[0])))
-
-
-def _check_once(name: str, workers: Sequence[int], what: str) -> None:
-    for worker in workers:
-        if workers.count(worker) > 1:
-            raise ValueError(
-                f"`{name}`: a worker {what}. Received: worker {worker} "
-                f"{workers.count(worker)} times."
-            )

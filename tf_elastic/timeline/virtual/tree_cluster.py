@@ -9,6 +9,7 @@ from tf_elastic.timeline.virtual import steps
 from tf_elastic.timeline.virtual import streams
 from tf_elastic.timeline.virtual.center import Fields
 from tf_elastic.timeline.virtual.lives import Lives
+from tf_elastic.timeline.virtual.lives import NodeLives
 from tf_elastic.timeline.virtual.message_rows import MessageRows
 from tf_elastic.timeline.virtual.nodes import Nodes
 from tf_elastic.timeline.virtual.scheduler import WORKER
@@ -17,6 +18,7 @@ from tf_elastic.timeline.virtual.scheduler import Scheduler
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.tree_edges import Point
 from tf_elastic.timeline.virtual.tree_edges import TreeEdges
+from tf_elastic.timeline.virtual.tree_places import Places
 from tf_elastic.timeline.virtual.workload import Workload
 
 
@@ -45,16 +47,14 @@ class TreeCluster:
         self._calls = workload.calls
         self.moves: list[Fields] = []  # that were made and not taken yet
         everyone = range(len(nodes))
-        self._alive = [node >= nodes.num_workers for node in everyone]
+        self._places = Places(nodes)
+        self._alive = self._places.is_alive
         self._present = 0
         self._clocks = [0 for _ in everyone]  # calls, as if all were workers
         # Children's points that a node has followed.
         self._versions = [0 for _ in everyone]
         self._read = [0 for _ in everyone]  # of the parent, as last told
-        self._one_way = [
-            node != nodes.root and not nodes.is_answered(node)
-            for node in everyone
-        ]
+        self._one_way = [self._goes_one_way(node) for node in everyone]
         # Of who waits for an answer: its question, or what it is answered.
         self._asks: dict[int, Point] = {}
         self._rows = MessageRows(self._num_first())
@@ -63,6 +63,7 @@ class TreeCluster:
             timing,
             workload,
             nodes,
+            self._places,
             seed,
             most_waiting,
             self._scheduler,
@@ -71,13 +72,22 @@ class TreeCluster:
         lives = Lives(timing, seed, self._scheduler, self._begin, self._end)
         lives.start(nodes.num_workers)
         self._start_nodes()
+        NodeLives(
+            timing,
+            nodes,
+            seed,
+            self._scheduler,
+            self._begin_node,
+            self._end_node,
+            self._give_up,
+        ).start()
 
     def _start_nodes(self) -> None:
         """Lets the inner nodes and the root begin."""
         nodes = self._nodes
         for node in range(nodes.num_workers, len(nodes)):
             if node != nodes.root or nodes.down_period[node]:
-                process = self._serve(node)
+                process = self._serve(node, 0.0)
                 self._scheduler.start(node, WORKER, process)
 
     def advance(self, enough: int) -> bool:
@@ -97,12 +107,19 @@ class TreeCluster:
 
     # Workers and inner nodes.
 
+    def _goes_one_way(self, node: int) -> bool:
+        """Whether what a node sends to its parent is not answered."""
+        parent = self._places.parent[node]
+        return parent >= 0 and self._nodes.down_period[parent] > 0
+
     def _begin(self, worker: int, time: float) -> None:
+        if time > 0 and not self._has_parent(worker):
+            self._attach(worker, time)
         self._present += 1
         self._alive[worker] = True
         if time > 0:
             self._note(moves.JOIN, time, worker)
-            self._read[worker] = self._versions[self._nodes.parent[worker]]
+            self._read[worker] = self._versions[self._places.parent[worker]]
         self._scheduler.start(worker, WORKER, self._work(worker, time))
 
     def _end(self, worker: int, time: float) -> None:
@@ -115,6 +132,47 @@ class TreeCluster:
         if worker in self._asks:
             self._lost(moves.NOT_SEEN, time, self._asks.pop(worker))
 
+    def _begin_node(self, node: int, time: float) -> None:
+        """An inner node's new life: it is where its parent is."""
+        to = self._places.living_above(node)
+        self._places.come_back(node, to)
+        self._note(moves.NODE_JOIN, time, node, count=to)
+        self._read[node] = self._versions[to]
+        self._one_way[node] = self._goes_one_way(node)
+        self._scheduler.start(node, WORKER, self._serve(node, time))
+        for child in self._places.children[node]:
+            if self._alive[child]:
+                self._edges.resume(child, time)
+
+    def _end_node(self, node: int, time: float) -> None:
+        """An inner node dies, and what is on its edges is lost."""
+        self._note(moves.NODE_DIE, time, node)
+        self._scheduler.stop(self._edges.channels(node))
+        self._edges.clear_node(node, time)
+        for asks in (node, *self._places.children[node]):
+            if asks in self._asks:
+                self._lost(moves.NOT_SEEN, time, self._asks.pop(asks))
+        self._places.die(node)
+
+    def _give_up(self, node: int, time: float) -> None:
+        """A dead node's children go to its parent, and stay there."""
+        for child in list(self._places.children[node]):
+            if self._alive[child]:
+                self._attach(child, time)
+
+    def _attach(self, child: int, time: float) -> None:
+        """A child goes to the nearest node above that is there."""
+        to = self._places.living_above(child)
+        self._places.move(child, to)
+        self._note(moves.ATTACH, time, child, count=to)
+        self._read[child] = self._versions[to]
+        self._one_way[child] = self._goes_one_way(child)
+        self._edges.resume(child, time)
+
+    def _has_parent(self, node: int) -> bool:
+        """Whether its parent is there."""
+        return self._alive[self._places.parent[node]]
+
     def _work(self, worker: int, time: float) -> Process:
         """A worker's steps, without an end."""
         self._turn(worker, time)
@@ -122,8 +180,7 @@ class TreeCluster:
         root, versions = self._nodes.root, self._versions
         inbox = self._edges.inbox[worker]
         clock, calls = clocks[worker], self._calls
-        period = self._nodes.up_period[worker] * calls
-        asks = not self._one_way[worker]
+        periods, one_way = self._places.up_period, self._one_way
         overheads = self._overheads(worker)
         step = moves.STEP
         for seconds in steps.seconds(self._timing, self._seed, worker):
@@ -131,11 +188,11 @@ class TreeCluster:
             at, present = versions[root], self._present
             add((time, step, worker, clock, at, 0, present, 1, -1))
             clocks[worker] = clock = clock + 1
-            if clock % period == 0:
-                if asks:
-                    time = yield from self._ask(worker, time)
-                else:
+            if clock % (periods[worker] * calls) == 0:
+                if one_way[worker]:
                     self._turn(worker, time)
+                elif self._has_parent(worker):
+                    time = yield from self._ask(worker, time)
                 if overheads is not None:
                     time += next(overheads)
             elif inbox and clock % calls == 0:
@@ -151,16 +208,19 @@ class TreeCluster:
             return None
         return streams.of(overhead, self._seed, streams.OVERHEAD, worker)
 
-    def _serve(self, node: int) -> Process:
+    def _serve(self, node: int, time: float) -> Process:
         """An inner node's steps, or the root's."""
-        self._turn(node, 0.0)
-        time = 0.0
-        period = self._nodes.up_period[node] * self._calls
-        asks = node != self._nodes.root and not self._one_way[node]
+        self._turn(node, time)
+        is_inner, periods = node != self._nodes.root, self._places.up_period
         for seconds in self._seconds_of(node):
             time = yield time + seconds
             self._clocks[node] += self._calls
-            if asks and self._clocks[node] % period == 0:
+            asks = is_inner and not self._one_way[node]
+            if (
+                asks
+                and self._clocks[node] % (periods[node] * self._calls) == 0
+                and self._has_parent(node)
+            ):
                 time = yield from self._ask(node, time)
             self._turn(node, time)
 
@@ -175,10 +235,15 @@ class TreeCluster:
 
     def _turn(self, node: int, time: float) -> None:
         """Sends, then follows what has arrived."""
-        nodes = self._nodes
+        nodes, places = self._nodes, self._places
         clock = self._clocks[node] // self._calls
-        if self._one_way[node] and clock % nodes.up_period[node] == 0:
-            self._send_up(node, time)
+        if self._one_way[node] and clock % places.up_period[node] == 0:
+            if (
+                node < nodes.num_workers
+                or not time
+                or (places.has_children(node))
+            ):
+                self._send_up(node, time)
         down_period = nodes.down_period[node]
         if down_period and clock % down_period == 0:
             self._send_down(node, time)
@@ -194,7 +259,7 @@ class TreeCluster:
         self._edges.send(Point(node, True, row, self._read[node]), time)
 
     def _send_down(self, node: int, time: float) -> None:
-        told = [c for c in self._nodes.children[node] if self._alive[c]]
+        told = [c for c in self._places.children[node] if self._alive[c]]
         if not told:
             return
         row = self._put(self._down_kind(node), node, time, len(told))
@@ -212,17 +277,24 @@ class TreeCluster:
     def _ask(
         self, node: int, time: float
     ) -> Generator[float | None, float, float]:
-        """A node and its parent move by each other; the node waits."""
-        parent = self._nodes.parent[node]
+        """A node and its parent move by each other; the node waits.
+
+        If its parent dies meanwhile it waits as long, and goes on alone.
+        """
+        parent = self._places.parent[node]
         row = self._put(self._up_kind(node), node, time, 1)
         point = self._asks[node] = Point(node, True, row, self._read[node])
         time = yield from self._edges.travel(node, True, time)
+        if self._asks.get(node) is not point:
+            return time
         self._follow_child(parent, time, point)
         self._note(self._down_kind(parent), time, parent, row=row)
         point = self._asks[node] = Point(
             node, False, row, self._versions[parent]
         )
         time = yield from self._edges.travel(node, False, time)
+        if self._asks.get(node) is not point:
+            return time
         self._follow_parent(node, time, point)
         del self._asks[node]
         self._rows.release(row)
@@ -232,14 +304,16 @@ class TreeCluster:
         kind = moves.NODE_FROM_CHILD
         if node == self._nodes.root:
             kind = moves.ROOT_FROM_CHILD
-        staleness = self._versions[node] - point.mark
-        self._note(kind, time, node, staleness, row=point.row)
+        staleness = max(self._versions[node] - point.mark, 0)
+        self._note(kind, time, node, staleness, point.child, point.row)
         self._versions[node] += 1
 
     def _follow_parent(self, node: int, time: float, point: Point) -> None:
         is_worker = node < self._nodes.num_workers
         kind = moves.FOLLOW if is_worker else moves.NODE_FROM_PARENT
-        staleness = self._versions[self._nodes.parent[node]] - point.mark
+        # Of a parent before it says nothing.
+        version = self._versions[self._places.parent[node]]
+        staleness = max(version - point.mark, 0)
         self._note(kind, time, node, staleness, row=point.row)
         self._read[node] = point.mark
 

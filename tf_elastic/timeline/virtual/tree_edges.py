@@ -14,6 +14,7 @@ from tf_elastic.timeline.virtual.scheduler import Process
 from tf_elastic.timeline.virtual.scheduler import Scheduler
 from tf_elastic.timeline.virtual.timing import Timing
 from tf_elastic.timeline.virtual.tree_links import TreeLinks
+from tf_elastic.timeline.virtual.tree_places import Places
 from tf_elastic.timeline.virtual.workload import Workload
 
 
@@ -39,6 +40,7 @@ class TreeEdges:
         timing: of the cluster.
         workload: what a point weighs.
         nodes: of the tree.
+        places: of them, as of now.
         seed: of the timeline.
         most_waiting: at least 1.
         scheduler: of the cluster.
@@ -53,14 +55,16 @@ class TreeEdges:
         timing: Timing,
         workload: Workload,
         nodes: Nodes,
+        places: Places,
         seed: int,
         most_waiting: int,
         scheduler: Scheduler,
         lost: Callable[[int, float, Point], None],
     ) -> None:
         everyone = range(len(nodes))
-        self._nodes = nodes
-        self._links = TreeLinks(timing, nodes, seed)
+        self._num_nodes = len(nodes)
+        self._places = places
+        self._links = TreeLinks(timing, nodes, seed, places.parent)
         self._is_instant = timing.is_instant
         self._bytes = workload.bytes_down, workload.bytes_up
         self._most = most_waiting
@@ -75,22 +79,34 @@ class TreeEdges:
 
     def channels(self, child: int) -> tuple[int, int]:
         """The numbers of an edge's two directions, up and down."""
-        return child, len(self._nodes) + child
+        return child, self._num_nodes + child
 
     def send(self, point: Point, time: float) -> None:
         """A point leaves, or waits until it can."""
-        if self._is_instant:
-            self._arrive(point, time)
-            return
         channel = self._channel(point)
-        if channel not in self._on_the_way:
-            process = self._transit(channel, point, time)
-            self._scheduler.start(channel, MESSAGE, process)
-            return
+        parent = self._places.parent[point.child]
+        if not point.up or self._places.is_alive[parent]:
+            if self._is_instant:
+                self._arrive(point, time)
+                return
+            if channel not in self._on_the_way:
+                process = self._transit(channel, point, time)
+                self._scheduler.start(channel, MESSAGE, process)
+                return
         unsent = self._unsent.setdefault(channel, collections.deque())
         unsent.append(point)
         if len(unsent) > self._most:
             self._lost(NOT_SENT, time, unsent.popleft())
+
+    def resume(self, child: int, time: float) -> None:
+        """A node has a living parent again: what waits there leaves."""
+        channel, _ = self.channels(child)
+        unsent = self._unsent.get(channel)
+        while unsent and self._is_instant:
+            self._arrive(unsent.popleft(), time)
+        if unsent and channel not in self._on_the_way:
+            process = self._transit(channel, unsent.popleft(), time)
+            self._scheduler.start(channel, MESSAGE, process)
 
     def taken(self, node: int) -> Iterator[Point]:
         """The points that have arrived at a node, one after another."""
@@ -108,17 +124,33 @@ class TreeEdges:
             return time
         return (yield from self._links.travel(child, up, self._bytes[up], time))
 
-    def clear(self, worker: int, time: float) -> None:
-        """Loses what is on a worker's edge, or waits at its end of it.
+    def clear(self, child: int, time: float) -> None:
+        """Loses what is on a child's edge up, or waits at its end of it.
 
         What has arrived at its parent stays.
         """
-        for point in self.taken(worker):
+        for point in self.taken(child):
             self._lost(NOT_SEEN, time, point)
-        for channel in self.channels(worker):
+        for channel in self.channels(child):
             if channel in self._on_the_way:
                 self._lost(NOT_SEEN, time, self._on_the_way.pop(channel))
             for point in self._unsent.pop(channel, ()):
+                self._lost(NOT_SENT, time, point)
+
+    def clear_node(self, node: int, time: float) -> None:
+        """Loses what is on all of an inner node's edges, or waits with it.
+
+        What waits at its children for it stays.
+        """
+        self.clear(node, time)
+        for child in self._places.children[node]:
+            up, down = self.channels(child)
+            self._scheduler.silence((up, down))
+            for channel in (up, down):
+                if channel in self._on_the_way:
+                    point = self._on_the_way.pop(channel)
+                    self._lost(NOT_SEEN, time, point)
+            for point in self._unsent.pop(down, ()):
                 self._lost(NOT_SENT, time, point)
 
     def _channel(self, point: Point) -> int:
@@ -140,7 +172,7 @@ class TreeEdges:
 
     def _arrive(self, point: Point, time: float) -> None:
         up, channel = point.up, self._channel(point)
-        node = self._nodes.parent[point.child] if up else point.child
+        node = self._places.parent[point.child] if up else point.child
         inbox = self.inbox[node]
         inbox.append(point)
         self._unseen[channel] += 1

@@ -80,6 +80,7 @@ class TreeTimeline:
         tree_rules.check_rule(workload.rule, topology.protocol)
         one_way.check_most_waiting(most_waiting)
         timing.check(self.num_workers)
+        timing.check_nodes(self.nodes.inner_per_level)
         check_seed(seed)
         if topology.protocol == SYNCHRONOUS and (timing.deaths or timing.joins):
             raise ValueError(
@@ -87,6 +88,13 @@ class TreeTimeline:
                 f"the time. Received: scheme={SYNCHRONOUS!r}, with "
                 f"deaths={timing.deaths!r:.80}, joins={timing.joins!r:.80}. "
                 "Leave these out of the `Timing`, or use another scheme."
+            )
+        if topology.protocol != ONE_WAY and timing.node_deaths:
+            raise ValueError(
+                "Inner nodes die in trees of elastic averaging alone. "
+                f"Received: scheme={topology.protocol!r}, with "
+                f"node_deaths={timing.node_deaths!r:.80}. Leave these out of "
+                "the `Timing`, or use another scheme."
             )
         self.timing = timing
         self.workload = workload
@@ -104,6 +112,16 @@ class TreeTimeline:
     def p_varies(self) -> bool:
         """Whether rates follow those who are present: a tree's do not."""
         return False
+
+    @property
+    def tells(self) -> bool:
+        """Whether its moves can be told of, as a live tree does."""
+        return self.topology.protocol == ONE_WAY
+
+    @property
+    def moves_nodes(self) -> bool:
+        """Whether inner nodes may die, and others go to other parents."""
+        return bool(self.timing.node_deaths)
 
     @property
     def restarts(self) -> bool:

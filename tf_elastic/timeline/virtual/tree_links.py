@@ -1,6 +1,7 @@
 """The links of a tree: when a message that leaves a node is at the next."""
 
 from collections.abc import Generator
+from collections.abc import Sequence
 
 from tf_elastic.timeline.virtual import streams
 from tf_elastic.timeline.virtual.center import delays
@@ -20,11 +21,14 @@ class TreeLinks:
         timing: of all.
         nodes: of the tree.
         seed: of the timeline.
+        parent: of each node, as of now.
     """
 
-    def __init__(self, timing: Timing, nodes: Nodes, seed: int) -> None:
+    def __init__(
+        self, timing: Timing, nodes: Nodes, seed: int, parent: Sequence[int]
+    ) -> None:
         p, root = nodes.num_workers, nodes.root
-        self._parent = nodes.parent
+        self._parent = parent
         latencies = [timing.of_worker("latency", w) for w in range(p)]
         bounds = [timing.of_worker("bandwidth", w) for w in range(p)]
         own: list[float | None] = [None] * p

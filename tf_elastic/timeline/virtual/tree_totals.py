@@ -45,6 +45,7 @@ class TreeTotals(Totals):
     def __init__(self, workload: Workload, nodes: Nodes) -> None:
         super().__init__(workload, nodes.num_workers)
         self._nodes = nodes
+        self._parent = list(nodes.parent)  # as of now
         self._by_level = [0] * nodes.depth
         self.not_sent = self.not_seen = 0
         # Of workers' points under way, by their rows.
@@ -82,9 +83,10 @@ class TreeTotals(Totals):
             self.updates += 1
         elif kind in _DOWN:
             self._end_waiting(move)
-        if kind in (moves.SEND, moves.FOLLOW) and self._nodes.is_answered(
-            move.worker
-        ):
+        if kind in (moves.ATTACH, moves.NODE_JOIN):
+            self._parent[move.worker] = move.count
+        is_own = kind in (moves.SEND, moves.FOLLOW)
+        if is_own and not self._nodes.down_period[self._parent[move.worker]]:
             self._count_seconds(self._workers[move.worker], move)
 
     def _end_waiting(self, move: Move) -> None:
@@ -100,8 +102,9 @@ class TreeTotals(Totals):
         """Of those that leave, and of those that are lost."""
         load, kind = self._workload, move.kind
         level = self._nodes.level[move.worker]
+        above = self._nodes.level[self._parent[move.worker]]
         if kind in _UP:
-            self._add(level - 1, load.bytes_up)
+            self._add(above, load.bytes_up)
         elif kind in _DOWN:
             self._add(level, load.bytes_down * move.count)
         elif kind in _LOST:
@@ -110,7 +113,7 @@ class TreeTotals(Totals):
         if kind == moves.NOT_SENT:
             self.not_sent += 1
             self._add(
-                level - 1, -(load.bytes_up if move.count else load.bytes_down)
+                above, -(load.bytes_up if move.count else load.bytes_down)
             )
 
     def _add(self, level: int, size: int) -> None:
@@ -123,4 +126,4 @@ _DOWN = (moves.NODE_DOWN, moves.ROOT_DOWN)
 _ADDS = (moves.NODE_ADD, moves.ROOT_ADD)
 _FROM_CHILD = (moves.NODE_FROM_CHILD, moves.ROOT_FROM_CHILD, *_ADDS)
 _LOST = (moves.NOT_SENT, moves.NOT_SEEN)
-_OF_TREES = frozenset(range(moves.SEND, moves.ROOT_COLLECT + 1))
+_OF_TREES = frozenset(range(moves.SEND, moves.ATTACH + 1))
