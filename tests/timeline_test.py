@@ -44,6 +44,9 @@ PUSH = Event(
     amount=5,
     outcome=events.APPLIED,
     call=events.TAKE,
+    child="worker 1",
+    parent=0,
+    parent_before=2,
     settings={"protocol": "blocking", "rule": {"rule": "add"}},
 )
 

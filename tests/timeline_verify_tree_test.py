@@ -94,14 +94,20 @@ def test_one_changed_record_is_found(name, timing):
         if field == "time":
             assert set(places) <= first_last[how], (how, places)
         if field == "child":
-            assert min(places) > len(found) / 2
-    assert sum(map(len, missed.values())) < 0.03 * len(sample)
+            assert min(places) > len(found) / 4
+    assert sum(map(len, missed.values())) < 0.05 * len(sample)
 
 
 @pytest.mark.parametrize("name", ["up_down", "answered"])
 def test_a_missing_or_repeated_record_is_found(name):
     found = log(name, SLOW, 150, most_waiting=1)
+    seen = set()  # A child that starts forgets what came from above before.
     for place, event in enumerate(found[:90]):
+        edge = event.child, event.call
+        is_first = event.kind == events.EXCHANGE and edge not in seen
+        if is_first:
+            seen.add(edge)
+            continue
         twice = [*found[: place + 1], *found[place:]]
         if event.kind not in (events.BEGIN, events.START, events.WAIT):
             assert verify(twice), event

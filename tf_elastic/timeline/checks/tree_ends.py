@@ -122,6 +122,8 @@ class Child:
         if before is None:
             # A worker joins all shards of its parent before it starts.
             is_worker = event.teller.startswith("worker")
+            if not is_worker and self.was_at(event.parent, event.incarnation):
+                self._report(entry, "it was there already")
             if self._has_started or (self._at and not is_worker):
                 self._new_life()
             if (event.parent, event.incarnation) in self._places:

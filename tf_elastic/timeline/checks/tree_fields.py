@@ -106,7 +106,8 @@ def _sets(event: Event, who: str) -> Sets | None:
         return must, set()
     if kind == events.EXCHANGE and event.call in fields.ANSWERED:
         must, may = fields.of_exchange(event, fields.Told(True, True))
-        return ({*must, "child"}, {*may, "worker"}) if who == "center" else None
+        must = {*must, "child"} - {"worker"}
+        return (must, {*may, "worker"}) if who == "center" else None
     table = _OF_CENTER if who == "center" else _OF_WORKER
     found = _OF_BOTH.get(kind) or table.get(kind)
     if found is None:

@@ -84,7 +84,9 @@ class Stream:
                 f"{newer} newer points wait, and {self._most} may: it is not "
                 "the oldest that waits",
             )
-        self._waiting.pop(-1 - newer).is_dropped = True
+        sent = self._waiting.pop(-1 - newer)
+        sent.is_dropped = True
+        self._compare(sent.entry.event, entry)
 
     def receiver(self, key: object) -> None:
         """A receiver begins to get them, after those before."""
@@ -177,8 +179,6 @@ class Stream:
 
     def _compare(self, sent: Event, entry: Entry) -> None:
         event = entry.event
-        if event.kind == events.DROP:
-            return
         for name in ("step_sent", "bytes"):
             its, said = getattr(event, name), getattr(sent, name)
             if its is not None and its != said:
