@@ -4,6 +4,9 @@
 
 One center server and the workers, all on two cores, with the thesis' network
 for CIFAR-10 and `fit`; the time of each part is that of the slowest worker.
+Each cluster with `preload`, as `train.py` starts it, and with imports of each
+worker's own, in turns, beside one worker alone. A ratio is to that: it is what
+imports and one tracing take.
 """
 
 import time
@@ -27,7 +30,10 @@ PARTS = (
     "joining",
     "tracing and first step",
 )
-CLUSTERS = (3, 4)  # workers
+ALONE = (1, False)
+CLUSTERS = [  # workers, and whether they are forked
+    *(ALONE, (3, True), (3, False), (4, True), (4, False)),
+]
 DEADLINE_S = 180.0
 
 
@@ -78,9 +84,10 @@ def work(folder):
     path.write_text(json.dumps(ends), "utf-8")
 
 
-def start(num_workers):
+def start(num_workers, is_forked):
     """Seconds of each part of a start, and of all of it."""
     from tf_elastic.cluster.launch.local import LocalCluster
+    from tf_elastic.program import launching
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()
@@ -93,6 +100,7 @@ def start(num_workers):
                 folder,
                 env={"TF_CPP_MIN_LOG_LEVEL": "2"},
                 output=nowhere,
+                preload=launching.IMPORTED if is_forked else (),
             ) as cluster,
         ):
             spawned = {
@@ -121,18 +129,23 @@ def main():
     args = _report.parse_args(__doc__, cores=2, repeats=3)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
     result = {"cores_used": args.cores}
-    for num_workers in CLUSTERS:
-        runs = [start(num_workers) for _ in range(args.repeats)]
-        runs.sort(key=lambda run: run["all"])
-        median = runs[len(runs) // 2]
+    runs = {cluster: [] for cluster in CLUSTERS}
+    for _ in range(args.repeats):
+        for cluster, found in runs.items():
+            found.append(start(*cluster))
+    for (num_workers, is_forked), found in runs.items():
+        middle, least, most = _report.ratios(
+            [run["all"] for run in found], [run["all"] for run in runs[ALONE]]
+        )
+        name = f"{num_workers} workers, {'forked' if is_forked else 'each'}"
+        median = sorted(found, key=lambda run: run["all"])[len(found) // 2]
         print(
-            f"{num_workers} workers and a center, {args.cores} cores: "
-            f"{median['all']:.1f} s ({runs[0]['all']:.1f} to "
-            f"{runs[-1]['all']:.1f})"
+            f"{name}: {median['all']:.1f} s, "
+            f"{middle:.2f} ({least:.2f} to {most:.2f}) of one worker alone"
         )
         for part in PARTS:
             print(f"  {part:22} {median[part]:5.1f} s")
-        result[f"{num_workers} workers"] = runs
+        result[name] = found
     _report.write(args, result)
 
 

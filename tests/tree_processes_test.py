@@ -34,12 +34,14 @@ def test_a_tree_goes_on_when_its_nodes_are_killed(tmp_path):
     )
     events = tmp_path / "events.jsonl"
     report = tmp_path / "report.json"
+    enough = tmp_path / "enough"
     command = [
         sys.executable,
-        str(source_tree.ROOT / "train.py"),
+        str(source_tree.ROOT / "tests" / "train_until.py"),
+        str(enough),
+        "20",
         "--strategy=elastic_tree",
         "--device=cpu",
-        "--epochs=60",
         f"--report={report}",
     ]
     cluster = LocalCluster(
@@ -72,6 +74,7 @@ def test_a_tree_goes_on_when_its_nodes_are_killed(tmp_path):
                 WAIT_S,
             )
         tree_events.until_followed(events, range(NODES), 5, WAIT_S, cluster)
+        enough.touch()
         status = cluster.wait(WAIT_S)
         pids.update(process.pid for process in cluster.processes())
     told = cluster.process("worker", 0).last_lines()
