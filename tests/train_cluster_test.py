@@ -573,6 +573,37 @@ def test_a_chief_by_tf_config_makes_its_folder(run, tmp_path):
     assert [row["epoch"] for row in history(folder)] == ["0"]
 
 
+def test_devices_of_a_process_are_workers(run, tmp_path):
+    """Two processes of two workers each, under two local centers."""
+    run(
+        *("--local_workers=2", "--inside=elastic", "--devices_per_process=2"),
+        *("--communication_period=2", "--outer_period=8"),
+        *("--order=round_robin", "--batch_size=16", "--momentum=0.5"),
+        *("--epochs=2", "--steps_per_epoch=20", "--seed=1", "--device=cpu"),
+        *("--report=report.json", "--events=events.jsonl"),
+        cwd=tmp_path,
+    ).end()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["cluster"]["num_workers"] == 2
+    assert report["workers"]["count"] == 2
+    assert len(report["workers"]["elastic_distance"]) == 2
+    # Each device has had its own batch at each step.
+    chief = report["cluster"]["members"]["0"]
+    assert chief["samples"] == 2 * 16 * report["local_steps"] > 0
+    # All of a cluster's workers together have had two epochs.
+    samples = sum(m["samples"] for m in report["cluster"]["members"].values())
+    assert samples >= 2 * 20 * 16 * 4
+    # The local centers have exchanged each outer period, and at the end.
+    found = event_file.read(tmp_path / "events.jsonl")
+    for worker in (0, 1):
+        steps = [
+            e.step_sent
+            for e in found
+            if (e.kind, e.worker) == ("exchange", worker)
+        ]
+        assert steps and all(step % 8 == 0 for step in steps[:-1]), steps
+
+
 def test_a_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "new"

@@ -162,6 +162,47 @@ WRONG = [
         ["--status has no effect", "tf_elastic.timeline status"],
     ),
     ("--group_size=2", ["--group_size has no effect"]),
+    ("--inside=elastic", ["--inside has no effect", "star of processes"]),
+    ("--devices_per_process=2", ["--devices_per_process has no effect"]),
+    (
+        "--local_workers=2 --devices_per_process=0",
+        ["--devices_per_process must be at least 1"],
+    ),
+    (
+        "--local_workers=2 --outer_period=20",
+        ["--outer_period has no effect", "--inside=elastic"],
+    ),
+    (
+        "--local_workers=2 --inside=elastic",
+        ["needs --devices_per_process", "Received: --devices_per_process=None"],
+    ),
+    (
+        "--local_workers=2 --inside=elastic --devices_per_process=2 "
+        "--outer_period=25",
+        ["multiple of --communication_period", "Take --outer_period=30"],
+    ),
+    (
+        "--local_workers=2 --inside=elastic --devices_per_process=2 "
+        "--outer_period=0",
+        ["--outer_period must be at least 1"],
+    ),
+    (
+        "--local_workers=2 --inside=elastic --devices_per_process=2 "
+        "--outer_period=10 --communication_period=none",
+        ["needs a --communication_period", "--communication_period=none"],
+    ),
+    (
+        "--local_workers=4 --group_size=2 --inside=elastic",
+        ["--inside has no effect", "leave --group_size out"],
+    ),
+    (
+        "--local_workers=4 --group_size=2 --devices_per_process=2",
+        ["--devices_per_process has no effect", "mirrored"],
+    ),
+    (
+        "--local_workers=4 --tree=2 --inside=elastic",
+        ["--inside has no effect", "--strategy=elastic_multi_worker"],
+    ),
     ("--local_workers=2 --protocol=late", ["overlapped|blocking|synchronous"]),
     ("--local_workers=2 --compression=zip", ["none|bfloat16|int8"]),
     (
@@ -687,6 +728,9 @@ ALONE = [
     {"protocol": "blocking"},
     {"protocol": "synchronous"},
     {"local_workers": 4, "group_size": 2},
+    {"devices_per_process": 2},
+    {"inside": "elastic", "devices_per_process": 2, "order": "round_robin"},
+    {"inside": "elastic", "devices_per_process": 2, "outer_period": 20},
     {
         "optimizer": "moving_average_sgd",
         "averaging_rate": 0.2,
@@ -792,7 +836,7 @@ def test_all_flags_are_in_these_tables():
     for values in ALONE:
         named |= set(values)
     # An error in a cluster, see above; and what ends at once.
-    named |= {"workers", "order", "methods", "advise"}
+    named |= {"workers", "methods", "advise"}
     named.add("rules")  # See registry_test.py.
     named.add("events")  # See train_cluster_test.py.
     # See train_virtual_test.py.

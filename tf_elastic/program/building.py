@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tf_elastic.program import defaults
+from tf_elastic.program import inside_checks
 from tf_elastic.program import usage
 from tf_elastic.program.flag import Settings
 
@@ -182,7 +183,8 @@ def load_data(
     seed = settings["seed"]
     in_turn = settings["strategy"] == defaults.VIRTUAL
     if settings["strategy"] in defaults.WITH_CENTERS:
-        workers, seed = 1, _own_seed(seed, task)
+        workers = inside_checks.workers_of_process(settings)
+        seed = _own_seed(seed, task)
     with usage.explained("See --data_dir and --download."):
         train = data.load(
             settings["dataset"],

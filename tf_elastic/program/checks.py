@@ -8,6 +8,7 @@ from tf_elastic import extras
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import group_checks
+from tf_elastic.program import inside_checks
 from tf_elastic.program import known_methods
 from tf_elastic.program import rate_cuts
 from tf_elastic.program import run_folder
@@ -83,7 +84,6 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             "the workers of a cluster are processes. Leave it out, or give "
             "--local_workers"
         )
-        reasons["order"] = "a cluster exchanges by --protocol. Leave it out"
     elif strategy != defaults.VIRTUAL:
         reasons |= dict.fromkeys(
             ("protocol", "compression", "max_lag", "events", "trusted_network"),
@@ -111,6 +111,7 @@ def _without_effect_on_processes(settings: Settings) -> dict[str, str]:
             "only --local_workers starts processes. Leave it out",
         )
     reasons |= group_checks.without_effect(settings)
+    reasons |= inside_checks.without_effect(settings)
     reasons |= tree_checks.without_effect(settings)
     return reasons | virtual_checks.without_effect(settings)
 
@@ -216,6 +217,8 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("workers", lambda v: v >= 1, "at least 1"),
     ("local_ps", lambda v: v >= 1, "at least 1"),
     ("group_size", lambda v: v >= 1, "at least 1"),
+    ("devices_per_process", lambda v: v >= 1, "at least 1"),
+    ("outer_period", lambda v: v >= 1, "at least 1"),
     ("max_lag", lambda v: 0 <= v < float("inf"), "finite, at least 0"),
     ("step_seconds", lambda v: 0 < v < float("inf"), "finite, above 0"),
     ("timing_seed", lambda v: 0 <= v < 2**31, "from 0 to 2**31 - 1"),
@@ -276,6 +279,7 @@ def check_ranges(settings: Settings) -> None:
             f"--communication_period={period}. The default is 10."
         )
     group_checks.check(settings)
+    inside_checks.check(settings)
     rate_cuts.check(settings)
     _check_average(settings)
     every = settings["gradient_accumulation_steps"]

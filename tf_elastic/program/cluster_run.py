@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tf_elastic.program import inside_checks
 from tf_elastic.program.flag import Settings
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ def _samples_per_epoch(settings: Settings) -> int:
         settings["steps_per_epoch"]
         * settings["batch_size"]
         * settings["workers"]
+        * inside_checks.workers_of_process(settings)
     )
 
 

@@ -65,7 +65,7 @@ def make_devices(settings: Settings, count: int | None = None) -> list[str]:
     found = len(tf.config.list_logical_devices(kind))
     if found < count:
         raise usage.UsageError(
-            f"{count} workers need {count} logical devices of kind {kind}. "
+            f"{count} devices need {count} logical devices of kind {kind}. "
             f"Received: {found}, and TensorFlow has started already. Call "
             "`main` before anything else uses TensorFlow."
         )
@@ -126,13 +126,16 @@ def _make_cluster_strategy(settings: Settings) -> "tf.distribute.Strategy":
     from tf_elastic import strategies
     from tf_elastic.cluster.launch.security import Security
 
+    count, devices = settings["devices_per_process"], None
+    if count is not None:
+        devices = make_devices(settings, count)
     gpus = tf.config.list_physical_devices("GPU")
     if settings["device"] == "gpu" and not gpus:
         raise usage.UsageError(
             "--device=gpu needs a GPU that TensorFlow can use; this process "
             "has none. Use --device=cpu."
         )
-    if settings["device"] == "cpu":
+    if settings["device"] == "cpu" and devices is None:
         tf.config.set_visible_devices([], "GPU")
     with usage.explained("See docs/cluster.md."):
         if settings["strategy"] == "multi_worker_mirrored":
@@ -143,13 +146,17 @@ def _make_cluster_strategy(settings: Settings) -> "tf.distribute.Strategy":
         if settings["strategy"] == defaults.TREE:
             tree_run.tell_this_process(settings)
             return strategies.ElasticTreeStrategy(
-                events=settings["events"], security=security
+                devices=devices, events=settings["events"], security=security
             )
         return strategies.ElasticMultiWorkerStrategy(
             protocol=settings["protocol"],
             compression=settings["compression"],
+            devices=devices,
             max_lag=settings["max_lag"] or None,
             events=settings["events"],
             security=security,
+            inside=settings["inside"],
+            order=settings["order"],
+            outer_period=settings["outer_period"],
             workers_per_group=settings["group_size"],
         )

@@ -5,6 +5,7 @@ What the methods say of theirs is put in by `flag_table`.
 
 from tf_elastic.core import lateness
 from tf_elastic.core import stagnation
+from tf_elastic.program import inside_flags
 from tf_elastic.program import tree_flags
 from tf_elastic.program import virtual_flags
 from tf_elastic.program.flag import Flag
@@ -139,6 +140,7 @@ GROUPS: dict[str, list[Flag]] = {
             "Allow servers that everybody in the network can reach.",
         ),
     ],
+    "Devices of a process": inside_flags.FLAGS,
     "Tree": tree_flags.FLAGS,
     "Virtual cluster": virtual_flags.FLAGS,
     METHOD: [

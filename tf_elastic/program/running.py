@@ -15,6 +15,7 @@ from tf_elastic.program import cluster_run
 from tf_elastic.program import console
 from tf_elastic.program import defaults
 from tf_elastic.program import devices
+from tf_elastic.program import inside_checks
 from tf_elastic.program import loading
 from tf_elastic.program import rate_cuts
 from tf_elastic.program import resuming
@@ -90,7 +91,9 @@ def train(
     _announce(settings, first_epoch)
 
     in_turn = settings["strategy"] == defaults.VIRTUAL
-    workers_here = 1 if in_cluster or in_turn else settings["workers"]
+    workers_here = settings["workers"]
+    if in_cluster or in_turn:
+        workers_here = inside_checks.workers_of_process(settings)
     global_batch = workers_here * settings["batch_size"]
     is_chief = task is None or task.is_chief
     # Under a mirrored strategy all workers evaluate together.
@@ -293,9 +296,12 @@ def _title(settings: Settings) -> str:
         name = f"Elastic({settings['inner_optimizer']})"
     workers = settings["workers"]
     kind = "virtual " if settings["strategy"] == defaults.VIRTUAL else ""
+    each = ""
+    if inside_checks.is_elastic(settings):
+        each = f" of {inside_checks.workers_of_process(settings)} devices each"
     return (
         f"{name} on {settings['dataset']}, {workers} "
-        f"{kind}worker{'s' if workers > 1 else ''}"
+        f"{kind}worker{'s' if workers > 1 else ''}{each}"
     )
 
 

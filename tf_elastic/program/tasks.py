@@ -56,6 +56,9 @@ def evaluate(settings: Settings) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # A local cluster keeps the GPUs for its workers.
     settings = {**settings, "device": settings["device"].replace("gpu", "auto")}
+    # To the centers its process is the same as one whose devices are workers.
+    alone = dict.fromkeys(("devices_per_process", "order", "outer_period"))
+    settings |= {**alone, "inside": "mirrored"}
     with loading.libraries():
         import keras
 
