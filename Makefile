@@ -33,7 +33,7 @@ help:
 	@echo "make test-versions  each TensorFlow and Keras that is declared (an hour)"
 	@echo "make coverage    what a part of the tests runs of each layer"
 	@echo "make check       lint, types, doctest, test"
-	@echo "make bench       run every benchmark"
+	@echo "make bench       all ratios, in a table and in bench.json (half an hour)"
 	@echo "make bench-network  two hosts and a slow network (needs root)"
 	@echo "make chaos       kill processes of a cluster at random (10 minutes)"
 	@echo "make clean       remove .venv and what builds and checks leave behind"
@@ -81,9 +81,7 @@ coverage: $(DEV)
 check: lint types doctest test
 
 bench: $(BASE)
-	@set -e; for file in benchmarks/[a-z]*.py; do \
-	  echo "== $$file"; $(BIN)/python $$file $(ARGS); \
-	done
+	@$(BIN)/python benchmarks/all_ratios.py --json=bench.json $(ARGS)
 
 bench-network: $(BASE)
 	@$(BIN)/python benchmarks/bench_network.py $(ARGS)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -94,19 +95,64 @@ class Rows:
                 csv.DictWriter(file, self._fields).writerows(rows)
 
 
-def write(args, result):
+class Ratio(NamedTuple):
+    """A ratio of a benchmark, as `all_ratios.py` shows it.
+
+    Attributes:
+        what: is compared with what.
+        found: median, smallest and largest; or the same number three times.
+        goal: what it should be at most; None for no goal.
+        at_least: whether the goal is a lower bound.
+    """
+
+    what: str
+    found: tuple[float, float, float]
+    goal: float | None = None
+    at_least: bool = False
+
+    @property
+    def verdict(self):
+        """Whether the median meets the goal, in a word."""
+        if self.goal is None:
+            return "-"
+        median = self.found[0]
+        met = median >= self.goal if self.at_least else median <= self.goal
+        return "met" if met else "missed"
+
+
+def write(args, result, ratios=()):
     """Writes the JSON file if one is asked for.
 
     Args:
         args: from `parse_args`.
         result: JSON-able mapping.
+        ratios: the `Ratio`s that are to be seen.
     """
     if args.json:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
+        whole = {
+            **result,
+            "ratios": [ratio._asdict() for ratio in ratios],
+            "machine": machine(),
         }
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({**result, **machine}, file, indent=2)
+            json.dump(whole, file, indent=2)
+
+
+def machine():
+    """What a result was found on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+    }
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line for line in file if line.startswith("model name")]
+        return names[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()

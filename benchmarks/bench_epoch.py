@@ -109,7 +109,7 @@ def main():
         step = 1e3 * statistics.median(r["step"] for r in rounds)
         epoch = 1e3 * statistics.median(r["epoch"] for r in rounds)
         print(f"{name:>10}: {step:6.2f} ms a step, {epoch:6.0f} ms beside them")
-    result = {}
+    result, ratios = {}, []
     for mine, other in (("elastic 1", "keras"), ("elastic 4", "mirrored 4")):
         for what in ("step", "epoch"):
             median, low, high = _report.ratios(
@@ -119,8 +119,12 @@ def main():
                 f"{mine} / {other}, {what}: {median:.2f} "
                 f"({low:.2f} to {high:.2f})"
             )
-            result[f"{mine} / {other}, {what}"] = [median, low, high]
-    _report.write(args, {**result, "seconds": turns})
+            name = f"{mine} / {other}, {what}"
+            result[name] = [median, low, high]
+            ratios.append(
+                _report.Ratio(f"short epochs: {name}", (median, low, high))
+            )
+    _report.write(args, {**result, "seconds": turns}, ratios)
 
 
 if __name__ == "__main__":

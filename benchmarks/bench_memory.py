@@ -63,7 +63,17 @@ def main():
         f"{allowed:,} bytes; ratio {held / allowed:.4f} (the rest: clocks, "
         "seeds and metrics)"
     )
-    _report.write(args, {"held_bytes": held, "allowed_bytes": allowed})
+    _report.write(
+        args,
+        {"held_bytes": held, "allowed_bytes": allowed},
+        [
+            _report.Ratio(
+                "bytes of variables to (weights + slots) p and the centers",
+                (held / allowed,) * 3,
+                goal=1.001,
+            )
+        ],
+    )
     if held > 1.001 * allowed:
         raise SystemExit("more than allowed")
 

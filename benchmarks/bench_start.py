@@ -133,6 +133,7 @@ def main():
     for _ in range(args.repeats):
         for cluster, found in runs.items():
             found.append(start(*cluster))
+    ratios = []
     for (num_workers, is_forked), found in runs.items():
         middle, least, most = _report.ratios(
             [run["all"] for run in found], [run["all"] for run in runs[ALONE]]
@@ -146,7 +147,15 @@ def main():
         for part in PARTS:
             print(f"  {part:22} {median[part]:5.1f} s")
         result[name] = found
-    _report.write(args, result)
+        if num_workers > 1:
+            ratios.append(
+                _report.Ratio(
+                    f"start of {name}, to that of one worker",
+                    (middle, least, most),
+                    goal=1.1 if (num_workers, is_forked) == (4, True) else None,
+                )
+            )
+    _report.write(args, result, ratios)
 
 
 if __name__ == "__main__":

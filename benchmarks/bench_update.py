@@ -110,6 +110,18 @@ def main():
             "stock_over_fused": speedup[0],
             "share_of_copy_bandwidth": share[0],
         },
+        [
+            _report.Ratio(
+                "stock SGD(nesterov=True)'s update to the fused one, time",
+                speedup,
+            ),
+            _report.Ratio(
+                "the fused update's share of the copy bandwidth",
+                tuple(share),
+                goal=0.85,
+                at_least=True,
+            ),
+        ],
     )
 
 

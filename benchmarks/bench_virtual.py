@@ -100,7 +100,7 @@ def main():
     if args.memory_of:
         print(*memory_of(args.memory_of))
         return
-    found = {}
+    found, ratios = {}, []
     for batch_size, period, protocol in SETTINGS:
         print(f"batch {batch_size}, tau {period}, {protocol}")
         seconds = _report.in_turns(
@@ -116,6 +116,15 @@ def main():
                 f"  p={p:3} {1e3 * statistics.median(times):7.2f} ms a step, "
                 "%.3f of one worker alone (%.2f to %.2f)" % of_one
             )
+            if p > 1:
+                ratios.append(
+                    _report.Ratio(
+                        f"a step of a virtual worker of {p} to one alone, "
+                        f"batch {batch_size}, tau {period}, {protocol}",
+                        of_one,
+                        goal=1.05 if batch_size == 128 else 1.15,
+                    )
+                )
         found[f"{batch_size}/{period}/{protocol}"] = seconds
     memory = {}
     for p in NUM_WORKERS:
@@ -128,7 +137,7 @@ def main():
             f"from p={before} to {p}: {grown:.0f} MB more; weights, velocity "
             f"and mail are {expected:.0f} MB"
         )
-    _report.write(args, {"seconds": found, "memory": memory})
+    _report.write(args, {"seconds": found, "memory": memory}, ratios)
 
 
 if __name__ == "__main__":
