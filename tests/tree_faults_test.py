@@ -221,6 +221,53 @@ def test_what_the_last_child_has_sent_goes_up_at_once(chain):
     assert (chain.root.point() > before).all()
 
 
+def test_the_root_knows_when_all_below_have_finished(chain):
+    """Whoever looks at it alone, as an evaluator does, sees the end."""
+    other = trees.Inner(chain.edge("root", 8), now=chain.clock)
+    chain.servers.serve("other", other.node)
+    far = trees.Leaf(chain.edge("other", 1))
+    far.join()
+    other.join()
+    threads = {
+        each: NodeThreads(each.node, 1.0) for each in (chain.inner, other)
+    }
+
+    def seen():
+        for each, of in threads.items():
+            of._pass_on()
+            each.upstream.beat()
+        return chain.root.node.status()["below"]
+
+    assert seen() == "there"
+    far.upstream.leave(finished=True)
+    assert seen() == "there"
+    chain.leaf.upstream.put([chain.leaf.x.copy()], 1, 0)
+    assert chain.leaf.upstream.carry()
+    version = chain.inner.node.version
+    chain.leaf.upstream.leave(finished=True)
+    # What it has sent last is not lost, and on its way: here, then there.
+    assert chain.inner.node.version == version + 1
+    assert seen() == "there"
+    for _ in range(2 * trees.UP):  # What was there before leaves first.
+        chain.inner.turn()
+    assert chain.inner.upstream.waits
+    assert seen() == "there"
+    while chain.inner.upstream.carry():
+        pass
+    assert chain.inner.node.below() == "finished"
+    assert seen() == "there"
+    before = chain.root.node.version
+    chain.root.turn()
+    assert chain.root.node.version > before
+    assert seen() == "finished"
+    # Another run begins.
+    again = trees.Leaf(chain.edge("inner", 0, "root"))
+    again.join()
+    assert seen() == "there"
+    again.upstream.leave(finished=False)
+    assert seen() == "gone"
+
+
 # Slow edges.
 
 

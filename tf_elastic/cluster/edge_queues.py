@@ -142,3 +142,7 @@ class EdgeQueues:
         """How many messages were superseded before they got on, by edge."""
         with self._lock:
             return dict(self._overflowed)
+
+    def overflowed_by_name(self) -> dict[str, int]:
+        """The same for a status; JSON."""
+        return {str(edge): n for edge, n in self.overflowed().items()}

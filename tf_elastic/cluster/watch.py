@@ -22,6 +22,10 @@ Statuses = Sequence[Mapping[str, Any] | None]
 TRAINS = "trains"
 # In a tree: how long its steps are, in seconds.
 STEP_S = "step_s"
+# And of a node: what has become of the workers below it. One is there, all
+# have finished, or else they are gone.
+BELOW = "below"
+THERE, FINISHED, GONE = "there", "finished", "gone"
 # And in one whose messages are answered: the optimizer's beta, or its alpha.
 BETA, MOVING_RATE = "beta", "moving_rate"
 

@@ -15,6 +15,7 @@ from absl import logging
 from numpy.typing import ArrayLike
 
 from tf_elastic import files
+from tf_elastic.cluster import watch
 from tf_elastic.monitor import event_file
 from tf_elastic.monitor import probe
 from tf_elastic.monitor.event_file import EventFile
@@ -116,8 +117,8 @@ class CenterEvaluator:
         seen, met, alone_since = -1, False, time.monotonic()
         while True:
             is_last = self._stopped.is_set()
-            version, members = _look(strategy)
-            if any(member["present"] for member in members):
+            version, below = _look(strategy)
+            if below == watch.THERE:
                 met, alone_since = True, time.monotonic()
             if version is not None and version != seen:
                 seen = version
@@ -125,9 +126,9 @@ class CenterEvaluator:
                 if not is_last:
                     continue
             # Before it has met any, they are those of the run before.
-            all_done = members and all(m["finished"] for m in members)
+            all_done = met and below == watch.FINISHED
             alone_s = time.monotonic() - alone_since
-            if is_last or (met and all_done) or alone_s > self.patience_s:
+            if is_last or all_done or alone_s > self.patience_s:
                 break
             self._stopped.wait(self.poll_s)
         if writer:
@@ -209,12 +210,14 @@ class CenterEvaluator:
 
 def _look(
     strategy: "tf.distribute.Strategy",
-) -> tuple[int | None, list[dict[str, bool]]]:
-    """The center's version, None if it cannot be read; its members."""
+) -> tuple[int | None, str]:
+    """The center's version, None if it cannot be read; how its workers are."""
     statuses = strategy.center_status()
     there = [status for status in statuses if status is not None]
     if not there:
-        return None, []
+        return None, watch.GONE
     readable = all(status and status["ready"] for status in statuses)
-    members = list(there[0]["members"].values())
-    return (there[0]["version"] if readable else None), members
+    first, *others = (status[watch.BELOW] for status in there)
+    # Each has to have all that its workers have sent.
+    below = watch.THERE if watch.THERE in others else first
+    return (there[0]["version"] if readable else None), below

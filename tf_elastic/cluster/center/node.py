@@ -17,6 +17,7 @@ from absl import logging
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.center import admission
+from tf_elastic.cluster.center import below
 from tf_elastic.cluster.center.above import Above
 from tf_elastic.cluster.center.answered_node import AnsweredNode
 from tf_elastic.cluster.center.bootstrap_election import BootstrapElection
@@ -31,6 +32,8 @@ from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.center.worker_registry import MAX_WORKERS
 from tf_elastic.cluster.center.worker_registry import WorkerRegistry
 from tf_elastic.cluster.instruction import Instruction
+from tf_elastic.cluster.watch import BELOW
+from tf_elastic.cluster.watch import THERE
 from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.timeline import event as happened
 from tf_elastic.timeline import stream
@@ -159,6 +162,10 @@ class Node:
     ) -> News:
         """Takes a worker's slot back."""
         with self.changed:
+            if finished and incarnation == self.registry.last_incarnation(
+                worker
+            ):
+                self.one_way.finishes(worker)
             self.registry.leave(worker, incarnation, finished)
             self._tell(
                 happened.LEAVE,
@@ -304,6 +311,16 @@ class Node:
                 outcome=happened.RESTORED,
             )
 
+    def below(self) -> str:
+        """What has become of the workers below; see `center.below`.
+
+        They are there until all that they have sent has gone on from here.
+        """
+        with self.changed:
+            if self.one_way.has_more:
+                return THERE
+            return below.state(self.registry.members.values())
+
     def status(self, staleness_since: int = 0) -> News:
         """Everything worth watching; JSON.
 
@@ -317,6 +334,7 @@ class Node:
                 **self._parts.news(),
                 "applied": self.applied,
                 "members": self.registry.status(),
+                BELOW: self.below(),
                 "staleness": self.exchanges.staleness.since(staleness_since),
                 "total_momentum": readings,
                 **self.one_way.status(),

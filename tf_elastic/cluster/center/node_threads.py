@@ -3,7 +3,9 @@
 import statistics
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster.center import below
 from tf_elastic.cluster.center.node import Node
+from tf_elastic.cluster.watch import BELOW
 from tf_elastic.cluster.watch import STEP_S
 from tf_elastic.cluster.watch import TRAINS
 from tf_elastic.cluster.worker.edge_threads import EdgeRounds
@@ -122,12 +124,12 @@ class NodeThreads:
         node, upstream = self._node, self._upstream
         if upstream is None:
             return
-        trains = any(
-            member.notes.get(TRAINS)
-            for member in node.registry.members_present()
-        )
-        more = node.answered.notes if node.answered else {}
-        upstream.notes = {STEP_S: self.step_s, TRAINS: trains, **more}
+        upstream.notes = {
+            STEP_S: self.step_s,
+            TRAINS: below.trains(node.registry.members_present()),
+            BELOW: node.below(),
+            **(node.answered.notes if node.answered else {}),
+        }
         with node.changed:
             upstream.progress(node.one_way.clock, node.registry.total_samples)
             node.above.hear()

@@ -12,6 +12,7 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster.center import below
 from tf_elastic.cluster.center.center_state import Arrays
 from tf_elastic.cluster.center.late_children import LateChildren
 from tf_elastic.cluster.center.node_events import NodeEvents
@@ -22,7 +23,6 @@ from tf_elastic.cluster.center.ways_down import WaysDown
 from tf_elastic.cluster.edge_queues import EdgeQueues
 from tf_elastic.cluster.edge_queues import Waiting
 from tf_elastic.cluster.watch import STEP_S
-from tf_elastic.cluster.watch import TRAINS
 from tf_elastic.cluster.worker.upstream import Upstream
 from tf_elastic.core import one_way
 from tf_elastic.core import protocols
@@ -56,9 +56,7 @@ class OneWayExchanges:
         self._events = NodeEvents(parts)
         if upstream is not None:
             upstream.events.stream = parts.events
-        self._doubled = 0
-        self._not_followed = 0
-        self._late = 0
+        self._doubled = self._not_followed = self._late = 0
         self._late_children = LateChildren(parts.state.index)
         self._settings = settings
         if settings is not None:
@@ -227,6 +225,11 @@ class OneWayExchanges:
             news = {"number": found.number, "restart": found.restart}
             return {**news, "clock": found.step_sent}, found.values
 
+    def finishes(self, worker: int) -> None:
+        """Takes a turn at once, if what a child has sent waits for one."""
+        if worker in self._inbox.edges():
+            self.turn(self._step_s)
+
     def forget(self, worker: int) -> None:
         """Forgets what waits for a child, and of it."""
         self._outbox.forget(worker)
@@ -300,12 +303,15 @@ class OneWayExchanges:
     @property
     def _is_closing(self) -> bool:
         """Whether all children have trained, and none does any more."""
-        trains = any(
-            member.notes.get(TRAINS)
-            for member in self._registry.members_present()
-        )
+        trains = below.trains(self._registry.members_present())
         self._has_trained = self._has_trained or trains
         return self._has_trained and not trains
+
+    @property
+    def has_more(self) -> bool:
+        """Whether its parent has yet to get what its children have sent."""
+        up, unseen = self.upstream, {*self._inbox.edges()} - {PARENT}
+        return bool(unseen or (up and (self._has_heard or up.waits)))
 
     def _sends_now(self, edge: Any) -> bool:
         """Whether a message that is due leaves.
@@ -334,9 +340,8 @@ class OneWayExchanges:
 
     def _follow(self, edge: Any) -> None:
         waiting = self._inbox.take(edge)
-        if (
-            edge in self._late_children
-        ):  # It was on time, before this node was not.
+        # It was on time, before this node was not.
+        if edge in self._late_children:
             self._late += 1
             self._tell(edge, waiting, happened.LATE)
             return
@@ -382,8 +387,8 @@ class OneWayExchanges:
                 "not_followed": self._not_followed,
                 "late": self._late,
                 # Messages that newer ones have superseded.
-                "not_heard": _by_name(self._outbox.overflowed()),
-                "not_seen": _by_name(self._inbox.overflowed()),
+                "not_heard": self._outbox.overflowed_by_name(),
+                "not_seen": self._inbox.overflowed_by_name(),
                 "not_carried": upstream.overflowed() if upstream else 0,
                 "parent_is_away": bool(upstream and upstream.is_away),
                 "moves": upstream.moves if upstream else 0,
@@ -392,7 +397,3 @@ class OneWayExchanges:
                 "stretch_down": self._ways_down.factors(),
             }
         }
-
-
-def _by_name(counts: Mapping[Any, int]) -> dict[str, int]:
-    return {str(edge): count for edge, count in counts.items()}
