@@ -53,7 +53,7 @@ def test_a_year_old_child_moves_a_node_by_nothing(caplog):
         *3 * [events.LATE],
     ]
     assert root.node.status()["one_way"]["late"] == 3
-    assert caplog.text.count("child 1 of center 0 is late") == 1
+    assert caplog.text.count("worker 1, a child of center 0, is late") == 1
     # It begins again where the root is, and then counts again.
     hears_all(late)
     late.turn()

@@ -7,6 +7,19 @@ from typing import Any
 NODES = 1 << 20
 
 
+def name(child: int) -> str:
+    """What a child is called in messages.
+
+    Example:
+
+    >>> name(3), name(NODES + 2)
+    ('worker 3', 'node 2')
+    """
+    if child < NODES:
+        return f"worker {child}"
+    return f"node {child - NODES}"
+
+
 def told(child: int, num_shards: int, shard: int) -> dict[str, Any]:
     """The fields of an event that say which child it is of.
 
@@ -23,5 +36,5 @@ def told(child: int, num_shards: int, shard: int) -> dict[str, Any]:
     {'child': 'center 7'}
     """
     if child < NODES:
-        return {"worker": child, "child": f"worker {child}"}
+        return {"worker": child, "child": name(child)}
     return {"child": f"center {(child - NODES) * num_shards + shard}"}

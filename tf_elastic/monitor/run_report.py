@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tf_elastic import files
 from tf_elastic import version
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster import watch
 from tf_elastic.monitor import probe
 from tf_elastic.monitor import virtual_report
@@ -165,6 +166,8 @@ def _cluster(model: keras.Model) -> Report:
             "protocol": strategy.extended.protocol,
             "compression": session.points.codec,
             "num_workers": strategy.num_workers,
+            # In a tree those of all nodes; what follows is of the root.
+            "center_servers": len(strategy.configuration.centers),
             "versions": [s and s["version"] for s in view.statuses],
             "members": {str(w): dict(m) for w, m in view.members.items()},
             "staleness_versions": _quantiles(staleness.versions),
@@ -301,7 +304,7 @@ def _cluster_rows(cluster: Report) -> list[tuple[str, str]]:
         (
             "cluster",
             f"{_counted(cluster['num_workers'], 'worker')}, "
-            f"{_counted(len(cluster['versions']), 'center server')}, "
+            f"{_counted(cluster['center_servers'], 'center server')}, "
             f"{cluster['protocol']}",
         )
     ]
@@ -318,7 +321,9 @@ def _cluster_rows(cluster: Report) -> list[tuple[str, str]]:
         f"{m['clock']}"
         for _, m in sorted(cluster["members"].items(), key=lambda i: int(i[0]))
     )
-    rows.append(("steps of each", f"{steps}   (as the center has heard)"))
+    in_tree = any(int(w) >= tree_numbers.NODES for w in cluster["members"])
+    whose = "turns of nodes" if in_tree else "steps of each"
+    rows.append((whose, f"{steps}   (as the center has heard)"))
     return rows
 
 

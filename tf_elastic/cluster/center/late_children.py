@@ -2,6 +2,7 @@
 
 from absl import logging
 
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.core import lateness
 
 
@@ -72,11 +73,11 @@ class LateChildren:
         if not lateness.is_late(missed, neighbours, max_lag):
             return False
         logging.warning(
-            "child %d of center %d is late: its neighbours have moved the "
+            "%s, a child of center %d, is late: its neighbours have moved the "
             "center %d times since it was last followed. It is left out, and "
             "begins again from the center. Smaller periods or a larger "
             "max_lag prevent that.",
-            child,
+            tree_numbers.name(child),
             self._index,
             missed,
         )

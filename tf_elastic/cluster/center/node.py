@@ -16,6 +16,7 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster.center import admission
 from tf_elastic.cluster.center import below
 from tf_elastic.cluster.center.above import Above
@@ -251,10 +252,9 @@ class Node:
                 self.state.begin(values)
                 self.state.version = max(version, 0)
                 logging.info(
-                    "center %d begins with the parameters of worker %d, "
-                    "version %d.",
+                    "center %d begins with the parameters of %s, version %d.",
                     self.index,
-                    worker,
+                    tree_numbers.name(worker),
                     self.version,
                 )
                 self._tell(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster.slow_edge import SlowEdge
 
 
@@ -47,7 +48,7 @@ class WaysDown:
         if not number or number != after:
             return
         if child not in self._ways:
-            whose = f"{self._whose}'s way down to child {child}"
+            whose = f"{self._whose}'s way down to {tree_numbers.name(child)}"
             self._ways[child] = SlowEdge(whose, self._most)
         lost = overflowed.get(child, 0)
         self._ways[child].note(now - since, period_s, lost)

@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 
 from tf_elastic.cluster import errors
+from tf_elastic.cluster import tree_numbers
 from tf_elastic.cluster.center.registration import PushId
 from tf_elastic.cluster.center.registration import Registration
 from tf_elastic.cluster.instruction import Instruction
@@ -155,8 +156,8 @@ class WorkerRegistry:
         if self._first_join is None:
             self._first_join = now
         logging.info(
-            "worker %d has joined (incarnation %d); p = %d.",
-            worker,
+            "%s has joined (incarnation %d); p = %d.",
+            tree_numbers.name(worker),
             incarnation,
             self.num_workers,
         )
@@ -292,8 +293,8 @@ class WorkerRegistry:
         member = self.admit(worker, incarnation)
         member.present, member.finished = False, finished
         logging.info(
-            "worker %d has %s; p = %d.",
-            worker,
+            "%s has %s; p = %d.",
+            tree_numbers.name(worker),
             "finished" if finished else "left",
             self.num_workers,
         )
@@ -335,9 +336,9 @@ class WorkerRegistry:
             member = self.members[worker]
             member.present = False
             logging.warning(
-                "worker %d (incarnation %d) was not heard of for %g s: its "
+                "%s (incarnation %d) was not heard of for %g s: its "
                 "slot is free, p = %d. It may join again.",
-                worker,
+                tree_numbers.name(worker),
                 member.incarnation,
                 self.lease_s,
                 self.num_workers,
