@@ -14,11 +14,12 @@ BIN := $(VENV)/bin
 # What `make train` runs on, and what the checks run on.
 BASE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+CUDA := $(VENV)/.installed-cuda
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-all test-keras test-random lint types doctest \
-  coverage check bench bench-network chaos clean
+  coverage check bench bench-network gpu-check chaos clean
 
 help:
 	@echo "make train       train with the defaults of train.py (main job)"
@@ -35,6 +36,7 @@ help:
 	@echo "make check       lint, types, doctest, test"
 	@echo "make bench       all ratios, in a table and in bench.json (half an hour)"
 	@echo "make bench-network  two hosts and a slow network (needs root)"
+	@echo "make gpu-check   what only a card of NVIDIA can show (an hour, 4 GB)"
 	@echo "make chaos       kill processes of a cluster at random (10 minutes)"
 	@echo "make clean       remove .venv and what builds and checks leave behind"
 
@@ -86,6 +88,12 @@ bench: $(BASE)
 bench-network: $(BASE)
 	@$(BIN)/python benchmarks/bench_network.py $(ARGS)
 
+# CUDA is brought only where there is a card; without one this says what it needs.
+gpu-check: $(DEV)
+	@if nvidia-smi -L >/dev/null 2>&1; then \
+	  $(MAKE) --no-print-directory $(CUDA); fi
+	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+
 chaos: $(BASE)
 	@$(BIN)/python -m tests.chaos $(or $(ARGS),--seconds=600)
 	@$(BIN)/python -m tests.chaos_tree $(or $(ARGS),--seconds=300)
@@ -113,6 +121,14 @@ $(DEV): setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development (once, about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(BASE) $@
+
+# CUDA for the TensorFlow that is there.
+$(CUDA): $(DEV)
+	@echo "Bringing CUDA into $(VENV) (once, some gigabytes) ..."
+	@version=$$($(BIN)/python -c 'import importlib.metadata as metadata; \
+	  print(metadata.version("tensorflow"))') && $(BIN)/python -m pip install \
+	  --quiet --disable-pip-version-check "tensorflow[and-cuda]==$$version"
+	@touch $@
 
 # On a real Slurm. Installs it (Debian, as root) where it is missing; where that
 # cannot be, the tests are skipped and say so.

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests import conformance_cases as cases
 from tests import conformance_support as support
+from tests import devices
 from tests.conformance_cases import CASES
 from tests.conformance_support import TRAIN
 from tests.conformance_support import X
@@ -332,7 +333,7 @@ def test_a_momentum_that_is_set_before_the_building_stays():
 def one_weight(make, **strategy_options):
     """A model with one weight, built with an optimizer; it is not trained."""
     strategy = strategies.ElasticMirroredStrategy(
-        ["CPU:0", "CPU:1"], **strategy_options
+        devices.names(2), **strategy_options
     )
     with strategy.scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

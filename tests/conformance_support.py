@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests import devices
 from tf_elastic import compat
 from tf_elastic import strategies
 
@@ -29,9 +30,7 @@ TRAIN = (
 
 def new_strategy(case):
     """The devices of one process."""
-    return strategies.ElasticMirroredStrategy(
-        [f"CPU:{i}" for i in range(case.num_workers)]
-    )
+    return strategies.ElasticMirroredStrategy(devices.names(case.num_workers))
 
 
 def small_network():

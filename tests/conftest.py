@@ -1,4 +1,4 @@
-"""What all tests share: logical CPU devices, few threads, fixed seeds."""
+"""What all tests share: logical devices, few threads, fixed seeds."""
 
 import gc
 import signal
@@ -10,12 +10,12 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tests import devices
 from tests import drawing  # noqa: F401 (it registers the profiles)
 from tests import plain_graphs
 from tf_elastic import strategies
 
 gc.enable()
-NUM_DEVICES = 8
 # Processes that share the tests begin with these files, so that none is left
 # alone with a long one at the end.
 _LONGEST = {
@@ -82,10 +82,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Once per process, before TensorFlow starts: it refuses it afterwards.
 tf.config.threading.set_inter_op_parallelism_threads(2)
 tf.config.threading.set_intra_op_parallelism_threads(2)
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0],
-    [tf.config.LogicalDeviceConfiguration()] * NUM_DEVICES,
-)
+devices.set_up()
 
 
 def _draw_no_constants_of_the_code():
@@ -170,7 +167,7 @@ def _seeded():
 
 @pytest.fixture
 def strategy():
-    """`strategy(p, exchange)`: p workers on logical CPU devices.
+    """`strategy(p, exchange)`: p workers on logical devices.
 
     The center is that of the last exchange also when `fit` has ended, as the
     papers have it, unless `closing` is given.
@@ -178,7 +175,7 @@ def strategy():
 
     def make(num_workers, order="jacobi", closing=False):
         return strategies.ElasticMirroredStrategy(
-            [f"CPU:{i}" for i in range(num_workers)],
+            devices.names(num_workers),
             order,
             closing=closing,
         )

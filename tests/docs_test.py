@@ -21,6 +21,7 @@ PAGES = [
 BENCHMARKS = sorted((tree.ROOT / "benchmarks").glob("[a-z]*.py"))
 SCRIPTS = [
     *BENCHMARKS,
+    tree.ROOT / "benchmarks" / "gpu_check" / "__main__.py",
     tree.ROOT / "tests" / "architecture.py",
     tree.ROOT / "tests" / "chaos.py",
     *sorted((tree.ROOT / "tf_elastic").rglob("*.py")),

@@ -12,7 +12,7 @@ from tf_elastic import extras
 
 FILES = tree.package_files()
 PROGRAMS = sorted(tree.ROOT.glob("*.py"))
-BENCHMARKS = sorted((tree.ROOT / "benchmarks").glob("*.py"))
+BENCHMARKS = sorted((tree.ROOT / "benchmarks").rglob("*.py"))
 
 by_file = tree.of_each(FILES)
 

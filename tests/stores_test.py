@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import devices
 from tests import source_tree
 from tf_elastic import compat
 from tf_elastic import optimizers
@@ -20,7 +21,7 @@ DTYPES = [
     *("float16", "bfloat16", "float32", "float64", "bool"),
     *("int8", "uint8", "int32", "uint32", "int64", "uint64"),
 ]
-DEVICES = ["CPU:0", "CPU:1", "CPU:2"]
+DEVICES = devices.names(3)
 
 
 def create_on(devices):
@@ -292,7 +293,7 @@ class OnBank(ElasticMirroredExtended):
 
     def __init__(self, strategy, bank):
         self.bank = bank
-        super().__init__(strategy, ["CPU:0"], None, False, False)
+        super().__init__(strategy, DEVICES[:1], None, False, False)
 
     def make_store(self, create, arguments, has_center, is_common):
         return self.bank.make(create, arguments, has_center)

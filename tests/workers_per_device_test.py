@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import devices
 from tf_elastic import optimizers
 from tf_elastic import strategies
 
@@ -57,12 +58,11 @@ SHORT = ("easgd-jacobi", "ema-jacobi", "eamsgd-round_robin")
 
 def strategy_of(kind, order, **kwargs):
     if kind == "devices":
-        devices = [f"CPU:{i}" for i in range(P)]
         return strategies.ElasticMirroredStrategy(
-            devices, order=order, **kwargs
+            devices.names(P), order=order, **kwargs
         )
     return strategies.ElasticMirroredStrategy(
-        ["CPU:0"], order=order, workers_per_device=P, **kwargs
+        devices.names(1), order=order, workers_per_device=P, **kwargs
     )
 
 
@@ -174,7 +174,7 @@ def test_a_file_goes_on_where_it_ended(tmp_path):
 def test_several_devices_are_refused():
     with pytest.raises(ValueError, match="workers_per_device=2, and 2"):
         strategies.ElasticMirroredStrategy(
-            ["CPU:0", "CPU:1"], workers_per_device=2
+            devices.names(2), workers_per_device=2
         )
     for wrong in (0, 1.5, True):
         with pytest.raises(ValueError, match=f"workers_per_device={wrong}"):

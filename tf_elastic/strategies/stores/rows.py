@@ -31,6 +31,9 @@ def write_row(
         row: its number, int64 scalar.
         value: of the row's shape, and the variable's dtype.
     """
+    if variable.dtype.is_bool:
+        # All that TensorFlow has for them on GPUs.
+        row = tf.cast(row, tf.int32)
     with tf.device(variable.device):
         return tf.raw_ops.ResourceScatterUpdate(
             resource=variable.handle, indices=row, updates=value
