@@ -1,7 +1,7 @@
 """The logical devices that workers of the tests are on.
 
 TF_ELASTIC_TEST_DEVICES names the first of them: `CPU:0` if it is not set;
-`GPU:0` for logical devices of one card, of TF_ELASTIC_TEST_GPU_MB (1024)
+`GPU:0` for logical devices of one card, of TF_ELASTIC_TEST_GPU_MB (512)
 each; `CPU:1` for devices that are not the host's, as those of a card are not:
 there a variable of the host in a function that XLA compiles for a device is
 an error, as on a card, and batches come by TensorFlow's own iterator.
@@ -26,8 +26,10 @@ def set_up():
     """Makes the devices, before TensorFlow starts."""
     of_one = {"CPU": tf.config.LogicalDeviceConfiguration()}
     if KIND == "GPU":
-        memory = int(os.environ.get("TF_ELASTIC_TEST_GPU_MB", "1024"))
+        memory = int(os.environ.get("TF_ELASTIC_TEST_GPU_MB", "512"))
         of_one["GPU"] = tf.config.LogicalDeviceConfiguration(memory)
+        # Of two ways to compute the same, one may be without matrix units.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
     for kind, configuration in of_one.items():
         physical = tf.config.list_physical_devices(kind)
         if not physical:

@@ -181,35 +181,32 @@ def about_machine():
     """Cards, driver and versions; asked by a process that holds no memory."""
     asked = subprocess.run(
         [sys.executable, "-c", _ASK],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
-        check=True,
         timeout=300,
         env=environment(),
     )
+    if asked.returncode:
+        end = "\n".join(asked.stderr.splitlines()[-15:])
+        raise SystemExit(f"TensorFlow does not even start here:\n{end}")
     found = json.loads(asked.stdout.splitlines()[-1])
     return {**found, "driver": driver(), "python": platform.python_version()}
 
 
 def driver():
     """The driver's version; None where `nvidia-smi` is not there."""
+    query = ["--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return (
-            subprocess.run(
-                [
-                    *("nvidia-smi", "--query-gpu=driver_version"),
-                    "--format=csv,noheader",
-                ],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=30,
-            ).stdout.strip()
-            or None
+        asked = subprocess.run(
+            ["nvidia-smi", *query],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
         )
     except (OSError, subprocess.SubprocessError):
         return None
+    return next(iter(asked.stdout.split()), None)
 
 
 if __name__ == "__main__":

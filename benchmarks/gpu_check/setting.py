@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 
@@ -62,10 +61,9 @@ def wait_for(variable):
     """Waits until a device has done what is queued: by reading one element.
 
     Args:
-        variable: a `tf.Variable` on the device, of rank 1 or more.
+        variable: on the device, of rank 1 or more; also a tensor.
 
     Returns:
         The element.
     """
-    row = tf.gather(variable, [0])
-    return float(np.ravel(tf.reshape(row, [-1])[0].numpy())[0])
+    return float(tf.reshape(tf.gather(variable, [0]), [-1])[0])
