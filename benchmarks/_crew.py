@@ -50,12 +50,21 @@ class Process:
         self.popen = popen
         self.log_path = log_path
         self._answers = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self):
         for line in self.popen.stdout:
             self._answers.put(line)
         self._answers.put(None)
+
+    def close(self):
+        """Closes the pipes to a process that has ended."""
+        with contextlib.suppress(BrokenPipeError):
+            self.popen.stdin.close()
+        self._reader.join(10)
+        if not self._reader.is_alive():
+            self.popen.stdout.close()
 
     def tell(self, name, **arguments):
         """Sends a command; `answer` waits for what comes of it."""
@@ -197,6 +206,7 @@ class Crew:
             process.popen.kill()
         for process in self.processes:
             process.popen.wait(10)
+            process.close()
 
 
 def free_ports(count, namespace=None, **_):
