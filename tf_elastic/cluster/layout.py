@@ -24,6 +24,7 @@ from tf_elastic.cluster.transport import wire
 from tf_elastic.core.rules import Elastic
 from tf_elastic.core.rules import Follow
 from tf_elastic.core.rules import Rule
+from tf_elastic.core.rules import for_dtype
 from tf_elastic.core.rules import from_config
 from tf_elastic.timeline.fingerprint import fingerprint
 
@@ -113,8 +114,9 @@ class Layout:
         return Section(role, dtype, members, size)
 
     def rule_of(self, section: Section) -> Rule:
-        """What the center does with a section: by its role."""
-        return self.rule if section.role == PARAMETERS else _FOLLOW
+        """What the center does with a section: by its role and its dtype."""
+        rule = self.rule if section.role == PARAMETERS else _FOLLOW
+        return for_dtype(rule, section.dtype)
 
     def cut(self, section: Section, shard: int) -> slice:
         """The part of a section that a shard holds."""

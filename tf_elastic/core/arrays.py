@@ -110,6 +110,56 @@ def number_for(array: Any, number: Any) -> Any:
     return array.dtype.type(number)
 
 
+# Precision. What adds up many small moves is kept in float32 at least; workers,
+# and messages, have the dtype that their variable has.
+
+
+def wide_dtype(name: str) -> str:
+    """The dtype in which a center of variables of a dtype is kept.
+
+    Args:
+        name: of a floating dtype.
+
+    Example:
+
+    >>> wide_dtype("bfloat16"), wide_dtype("float64")
+    ('float32', 'float64')
+    """
+    return "float32" if name in ("float16", "bfloat16") else name
+
+
+@functools.singledispatch
+def rounded(array: Any, dtype: str) -> Any:
+    """An array in another dtype; the same if it has that.
+
+    Args:
+        array: a NumPy array; or of a kind that is registered.
+        dtype: its name.
+    """
+    if array.dtype.name == dtype:
+        return array
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return array.astype(ml_dtypes.bfloat16)
+    return array.astype(dtype)
+
+
+def widened(array: Any) -> Any:
+    """An array in its `wide_dtype`; a number as it is.
+
+    Example:
+
+    >>> import numpy as np
+    >>> widened(np.ones(2, np.float16)).dtype
+    dtype('float32')
+    """
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or wide_dtype(dtype.name) == dtype.name:
+        return array
+    return rounded(array, wide_dtype(dtype.name))
+
+
 # What multiplies an `Array`: a number, or a scalar of its kind. `theory` has
 # arrays that broadcast.
 Scalar = Union[float, Array]

@@ -141,7 +141,8 @@ def collect(
     rule: Rule, parent: Slots[Array], deltas: Sequence[Array], rates: Rates
 ) -> dict[str, Array]:
     """The parent after all have come: one update by their sum."""
-    return rule.apply(parent, summed(deltas), rates)
+    total = summed([rule.summand(delta) for delta in deltas])
+    return rule.apply(parent, total, rates)
 
 
 def come_back(

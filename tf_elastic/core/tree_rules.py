@@ -59,7 +59,7 @@ def weighed(
     >>> weighed(rules.Mean(), 3.0, {"center": 1.0}, 4.0)
     8.0
     """
-    return weight * rule.delta(message, slots)
+    return weight * rule.summand(rule.delta(message, slots))
 
 
 def accumulated(slots: Slots[Array]) -> Array:

@@ -13,6 +13,7 @@ from tf_elastic import core
 from tf_elastic.core import rules
 from tf_elastic.core.arrays import inner_product
 from tf_elastic.core.arrays import number_for
+from tf_elastic.core.arrays import rounded
 
 
 @inner_product.register(tf.Tensor)
@@ -25,6 +26,12 @@ def _inner_product(values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 @number_for.register(tf.Tensor)
 def _number_for(array: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
     return tf.cast(number, array.dtype)
+
+
+@rounded.register(tf.Tensor)
+@rounded.register(tf.Variable)
+def _rounded(array: tf.Tensor, dtype: str) -> tf.Tensor:
+    return tf.cast(array, dtype)
 
 
 def in_float64(number: float | tf.Tensor) -> tf.Tensor:

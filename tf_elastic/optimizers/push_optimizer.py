@@ -259,7 +259,7 @@ class GradientPush(PushOptimizer):
         workers = extended.local_workers
         return LastPushes(
             int(self.center_step.numpy()),
-            flat([p.variable.store.center_at(0) for p in parameters]),
+            flat([p.variable.store.read_center(0) for p in parameters]),
             np.stack(
                 [
                     flat([p.variable.store.read(i) for p in parameters])

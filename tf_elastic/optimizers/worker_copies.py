@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tf_elastic import compat
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import wide_dtype
 
 Initial = Callable[[tf.Tensor], tf.Tensor]
 
@@ -26,6 +27,7 @@ def copies_of(
     variables: Sequence[keras.Variable],
     name: str,
     initial: Initial = _itself,
+    dtype_of: Callable[[str], str] = str,
 ) -> list[keras.Variable]:
     """Variables of an optimizer that begin by what is made of the model's.
 
@@ -34,6 +36,8 @@ def copies_of(
         variables: the model's.
         name: of the new ones.
         initial: from a value to a first value; left out, it is the same.
+        dtype_of: from the model's variable's dtype to the new one's; left
+            out, it is the same.
     """
 
     def beginning(variable: keras.Variable) -> Callable[..., tf.Tensor]:
@@ -42,9 +46,7 @@ def copies_of(
         )
 
     copies = [
-        optimizer.add_variable_from_reference(
-            variable, name, initializer=beginning(variable)
-        )
+        _like(optimizer, variable, name, beginning(variable), dtype_of)
         for variable in variables
     ]
     begin_anew_with(optimizer, variables, copies, initial)
@@ -83,12 +85,31 @@ def rest_with(
             )
 
 
+def _like(
+    optimizer: keras.optimizers.Optimizer,
+    variable: keras.Variable,
+    name: str,
+    initializer: str | Callable[..., tf.Tensor],
+    dtype_of: Callable[[str], str],
+) -> keras.Variable:
+    """A variable of an optimizer, as Keras makes them of a model's."""
+    return optimizer.add_variable(
+        variable.shape,
+        initializer,
+        dtype_of(keras.backend.standardize_dtype(variable.dtype)),
+        name=f"{variable.path.replace('/', '_')}_{name}",
+    )
+
+
 def center_slots(
     optimizer: keras.optimizers.Optimizer,
     rule: rules.Rule,
     variables: Sequence[keras.Variable],
 ) -> dict[str, list[keras.Variable]]:
-    """What a rule keeps at the center by name, beside what is shown."""
+    """What a rule keeps at the center by name, beside what is shown.
+
+    In float32 where variables have 16 bits: see `core.rules.master`.
+    """
     firsts = rule.init(np.ones(1))
     slots = {}
     for name, first in firsts.items():
@@ -96,11 +117,14 @@ def center_slots(
             continue
         own = name if name == "center" else f"center_{name}"
         if np.all(first == 0):
-            slots[name] = optimizer.add_optimizer_variables(variables, own)
+            slots[name] = [
+                _like(optimizer, variable, own, "zeros", wide_dtype)
+                for variable in variables
+            ]
             rest_with(optimizer, variables, slots[name])
         else:
             slots[name] = copies_of(
-                optimizer, variables, own, _initial_of(rule, name)
+                optimizer, variables, own, _initial_of(rule, name), wide_dtype
             )
     return slots
 

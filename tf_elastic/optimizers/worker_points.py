@@ -27,7 +27,7 @@ def center_of(exchange: Exchange, k: int) -> np.ndarray:
     elif exchange.closing is not None:
         center = exchange.closing.center(k)
     else:
-        center = parameter.variable.numpy()
+        center = parameter.variable.store.read_center(0).numpy()
     return center
 
 

@@ -55,6 +55,9 @@ def save(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
         for k, variable in enumerate(variables):
             store[f"{kind}.{k}"] = variable.worker_values()
             store[f"{kind}.{k}.center"] = variable.numpy()
+            if variable.store.masters:
+                exact = variable.store.read_center(0).numpy()
+                store[f"{kind}.{k}.master"] = exact
             if id(variable) in held:
                 store[f"{kind}.{k}.held"] = held[id(variable)].numpy()
     if optimizer._exchange.under_way is not None:
@@ -146,6 +149,11 @@ def load(optimizer: keras.optimizers.Optimizer, store: Store) -> None:
             )
             continue
         for k, variable in pairs:
+            if variable.store.masters and f"{kind}.{k}.master" in names:
+                exact = np.asarray(store[f"{kind}.{k}.master"])
+                waiting.setdefault(id(variable), []).append(
+                    (variable.store.set_center, exact)
+                )
             if id(variable) in held and f"{kind}.{k}.held" in names:
                 center = np.asarray(store[f"{kind}.{k}.held"])
                 waiting.setdefault(id(variable), []).append(

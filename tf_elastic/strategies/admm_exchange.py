@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_elastic import core
 from tf_elastic.core import orders
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import widened
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.exchange_spec import AdmmSpec
 from tf_elastic.optimizers.exchange_spec import AdmmVariable
@@ -51,7 +52,7 @@ class AdmmExchange(DeviceExchange):
         begins = tf.equal((clock - 1) % period, 0)
         ends = tf.equal(clock % period, 0)
         (learning_rate,) = tf.unstack(self._spec.numbers(clock), num=1)
-        centers = [v.store.center_at(0).read_value() for v in self._variables]
+        centers = [v.store.read_center(0) for v in self._variables]
         for i in range(self.num_workers):
             centers = self._on(
                 i, self._visit, begins, ends, learning_rate, centers
@@ -65,8 +66,8 @@ class AdmmExchange(DeviceExchange):
         return [
             self._moved(
                 k,
-                variable.store.center_at(0).read_value(),
-                orders.summed([of_worker[k] for of_worker in parts]),
+                variable.store.read_center(0),
+                orders.summed([widened(of_worker[k]) for of_worker in parts]),
             )
             for k, variable in enumerate(self._variables)
         ]
@@ -74,9 +75,9 @@ class AdmmExchange(DeviceExchange):
     def _parts(self, i: int) -> Tensors:
         """What worker i would bring the center now."""
         return [parameter.message(i) for parameter in self.parameters] + [
-            rules.Follow().delta(
+            _follow(variable).delta(
                 variable.store.read(i),
-                {"center": variable.store.center_at(i).read_value()},
+                {"center": variable.store.read_center(i)},
             )
             for variable in self._statistics
         ]
@@ -104,7 +105,7 @@ class AdmmExchange(DeviceExchange):
         for variable, center in zip(
             self._statistics, centers[len(changes) :], strict=True
         ):
-            delta = rules.Follow().delta(
+            delta = _follow(variable).delta(
                 variable.store.read(i), {"center": center}
             )
             changes.append(tf.where(ends, delta, 0 * delta))
@@ -118,9 +119,16 @@ class AdmmExchange(DeviceExchange):
     def _moved(self, k: int, center: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
         """A center after what workers have brought."""
         is_parameter = k < len(self.parameters)
-        rule = self._spec.rule if is_parameter else rules.Follow()
+        rule = rules.for_dtype(
+            self._spec.rule if is_parameter else rules.Follow(),
+            self._variables[k].dtype.name,
+        )
         rates = rule.rates_at({"num_workers": self.num_workers}, Context())
         return rule.apply({"center": center}, change, rates)["center"]
+
+
+def _follow(variable: ElasticVariable) -> rules.Rule:
+    return rules.for_dtype(rules.Follow(), variable.dtype.name)
 
 
 def admm_step(
@@ -157,6 +165,7 @@ def admm_step(
             parameter.pushed,
         )
     )
+    center = tf.cast(center, anchor.dtype)
     read = tf.where(begins, center, anchor)
     dual = tf.where(
         begins, core.admm.dual_step(multiplier, x, read), multiplier

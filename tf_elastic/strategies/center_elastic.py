@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_elastic.cluster.blocks import blocks
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.optimizers.compiled import is_compiled_for
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import Spec
@@ -102,8 +103,11 @@ class ElasticCenterExchange(CenterExchange):
             ):
                 store = parameter.variable.store
                 x = store.read(i)
-                rates = {"moving_rate": tf.cast(moving_rate, x.dtype)}
-                store.assign(i, self._spec.rule.settle(x, difference, rates))
+                dtype = x.dtype.name
+                rule = rules.for_dtype(self._spec.rule, dtype)
+                rate = tf.cast(moving_rate, wide_dtype(dtype))
+                settled = rule.settle(x, difference, {"moving_rate": rate})
+                store.assign(i, settled)
             return []
 
         return pull

@@ -7,6 +7,7 @@ from tf_elastic import compat
 from tf_elastic.optimizers.worker_state import CheckpointWarning
 
 VALUE_KEY = "VARIABLE_VALUE"
+MASTER_KEY = "MASTER"  # of the center
 _last_told: int | None = None  # the restore that was warned of
 
 
@@ -15,11 +16,12 @@ def worker_keys(num_workers: int) -> list[str]:
     return [f"WORKER_{i}" for i in range(num_workers)]
 
 
-def keys_to_restore(workers: Sequence[str]) -> list[str]:
-    """Which of the workers' values are to be saved, or restored: all or none.
+def keys_to_restore(workers: Sequence[str], master: Sequence[str]) -> list[str]:
+    """What is to be saved, or restored, beside the value: all or nothing.
 
     Args:
-        workers: their names.
+        workers: by which names the workers' values are saved.
+        master: likewise the center's master, if there is one.
 
     Warns:
         CheckpointWarning: a checkpoint is being restored that is of another
@@ -27,12 +29,12 @@ def keys_to_restore(workers: Sequence[str]) -> list[str]:
             its variables.
     """
     restored = compat.restored_from()
-    if restored is None or restored.names == {VALUE_KEY, *workers}:
-        return list(workers)
+    if restored is None or restored.names == {VALUE_KEY, *workers, *master}:
+        return [*workers, *master]
     global _last_told
     if restored.restore != _last_told:
         _last_told = restored.restore
-        saved = len(restored.names - {VALUE_KEY})
+        saved = len(restored.names - {VALUE_KEY, MASTER_KEY})
         warnings.warn(
             f"The checkpoint holds {saved or 'no'} workers, the strategy has "
             f"{len(workers)}: all workers start from the center.",

@@ -44,7 +44,7 @@ class Closing:
             values: one for each variable.
         """
         for held, variable in zip(self.held, self._variables, strict=True):
-            held.assign(variable.store.center_at(0))
+            held.assign(variable.store.read_center(0))
         for variable, value in zip(self._variables, values, strict=True):
             variable.store.set_center(value)
         self.is_closed.assign(True)
@@ -70,12 +70,12 @@ class Closing:
         """The center of a variable, by index, whatever it shows."""
         if bool(self.is_closed.numpy()):
             return self.held[k].numpy()
-        return self._variables[k].store.center_at(0).numpy()
+        return self._variables[k].store.read_center(0).numpy()
 
 
 def _held(variable: ElasticVariable, device: int) -> tf.Variable:
     center = variable.store.center_at(device)
     with tf.device(center.device):
-        held = tf.Variable(center.read_value(), trainable=False)
+        held = tf.Variable(variable.store.read_center(device), trainable=False)
     variable.begins_anew_with(held)
     return held

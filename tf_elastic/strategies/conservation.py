@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_elastic.core.arrays import widened
 from tf_elastic.core.rules import Rates
 
 # Each sum of p + 1 terms is rounded a few times.
@@ -45,11 +46,12 @@ def checked(exchange: Any, order: str, rates: Rates) -> Iterator[None]:
     for parameter, was, now in zip(
         exchange.parameters, before, after, strict=True
     ):
-        largest = tf.reduce_max(
-            [tf.reduce_max(tf.abs(parameter.point(i))) for i in range(workers)]
-        )
+        points = [widened(parameter.point(i)) for i in range(workers)]
+        largest = tf.reduce_max([tf.reduce_max(tf.abs(x)) for x in points])
         scale = tf.maximum(largest, tf.reduce_max(tf.abs(was)))
         share = _ROUNDINGS * (workers + 1) * _epsilon(was.dtype)
+        if parameter.variable.dtype != was.dtype:  # Workers have 16 bits.
+            share += workers * _epsilon(parameter.variable.dtype)
         tf.debugging.assert_less_equal(
             tf.reduce_max(tf.abs(now - was)),
             scale * tf.cast(share, scale.dtype),

@@ -42,6 +42,7 @@ class ElasticExtended(compat.MirroredExtended):
     """
 
     is_elastic = True
+    holds_center = False
 
     def __init__(
         self,
@@ -155,7 +156,9 @@ class ElasticExtended(compat.MirroredExtended):
             is_common: whether workers that share a device share it.
         """
         del is_common
-        return DeviceStore.make(create, arguments, has_center)
+        return DeviceStore.make(
+            create, arguments, has_center, self.holds_center
+        )
 
     def _create_variable(
         self, next_creator: Callable[..., tf.Variable], **kwargs: Any

@@ -15,10 +15,11 @@ def follow_mean(variables: Sequence[ElasticVariable], num_workers: int) -> None:
         variables: whose centers they are.
         num_workers: p.
     """
-    rule = rules.Follow()
-    rates = rule.rates_at({"num_workers": num_workers}, Context())
+    of_all = {"num_workers": num_workers}
+    rates = rules.Follow().rates_at(of_all, Context())
     for variable in variables:
-        parent = {"center": variable.store.center_at(0).read_value()}
+        rule = rules.for_dtype(rules.Follow(), variable.dtype.name)
+        parent = {"center": variable.store.read_center(0)}
         deltas = [
             rule.delta(value, parent) for value in variable.store.values()
         ]

@@ -14,6 +14,8 @@ import tensorflow as tf
 from tf_elastic import core
 from tf_elastic.core import orders
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import wide_dtype
+from tf_elastic.core.arrays import widened
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
@@ -137,9 +139,12 @@ class RuleExchange(DeviceExchange):
         share = 1 - beta if in_turn else tf.ones_like(beta)
         return [
             core.conserved_sum(
-                [parameter.point(i) for i in range(len(self._devices))],
+                [
+                    widened(parameter.point(i))
+                    for i in range(len(self._devices))
+                ],
                 self._parent(k, 0)[_CENTER],
-                tf.cast(share, parameter.variable.dtype),
+                tf.cast(share, wide_dtype(parameter.variable.dtype.name)),
             )
             for k, parameter in enumerate(self.parameters)
         ]
@@ -290,10 +295,11 @@ class RuleExchange(DeviceExchange):
         return PARAMETERS if k < len(self.parameters) else STATISTICS
 
     def _rule(self, k: int) -> Rule:
-        return self._by_role[self._role(k)]
+        rule = self._by_role[self._role(k)]
+        return rules.for_dtype(rule, self._variables[k].dtype.name)
 
     def _rates(self, k: int, packed: Sequence[tf.Tensor]) -> Rates:
-        dtype = self._variables[k].dtype
+        dtype = wide_dtype(self._variables[k].dtype.name)
         of_role = packed[0 if self._role(k) == PARAMETERS else 1]
         return {
             "num_workers": self._num_neighbors,
@@ -302,7 +308,7 @@ class RuleExchange(DeviceExchange):
 
     def _parent(self, k: int, i: int) -> dict[str, tf.Tensor]:
         """What the center keeps, as device i has it."""
-        shown = self._variables[k].store.center_at(i)
+        shown = self._variables[k].store.read_center(i)
         if self._role(k) == STATISTICS:
             return {_CENTER: shown}
         return {

@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_elastic.core import one_way
+from tf_elastic.core import rules
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.strategies.center_elastic import ElasticCenterExchange
 from tf_elastic.strategies.center_exchange import Flat
@@ -23,12 +25,12 @@ class TreeExchange(ElasticCenterExchange):
 
     def _pull_on(self, i: int) -> Callable[..., Tensors]:
         def pull(moving_rate: tf.Tensor, flat: Tensors) -> Tensors:
-            rule = self._spec.rule
             for parameter, came in zip(
                 self.parameters, self._cut(flat), strict=False
             ):
                 store, x = parameter.variable.store, parameter.point(i)
-                rate = tf.cast(moving_rate, x.dtype)
+                rule = rules.for_dtype(self._spec.rule, x.dtype.name)
+                rate = tf.cast(moving_rate, wide_dtype(x.dtype.name))
                 slots = one_way.from_parent(
                     rule, came, {CENTER: x}, one_way.rates_by(rate)
                 )

@@ -222,8 +222,13 @@ class WorkerVariable(compat.MirroredVariable):
         tensors = {checkpoints.VALUE_KEY: tf.identity(self._values[0])}
         if not compat.is_exporting():
             keys = checkpoints.worker_keys(self._store.num_workers)
-            for key in checkpoints.keys_to_restore(keys):
-                tensors[key] = self._store.read(keys.index(key))
+            master = [checkpoints.MASTER_KEY] if self._store.masters else []
+            for key in checkpoints.keys_to_restore(keys, master):
+                tensors[key] = (
+                    self._store.read(keys.index(key))
+                    if key in keys
+                    else self._store.read_center(0)
+                )
         return tensors
 
     def _restore_from_tensors(
@@ -233,7 +238,8 @@ class WorkerVariable(compat.MirroredVariable):
         if len(restored_tensors) == 1:
             return self._begin_at(value)
         if self._store.centers:
-            self._store.set_center(value)
+            exact = restored_tensors.get(checkpoints.MASTER_KEY, value)
+            self._store.set_center(exact)
         keys = checkpoints.worker_keys(self._store.num_workers)
         for worker, key in enumerate(keys):
             self._store.assign(worker, restored_tensors[key])

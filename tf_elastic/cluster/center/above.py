@@ -40,7 +40,7 @@ class Above:
                     f"center {state.index} knows of no model yet"
                 )
             if state.arrays is not None:
-                values = [array.copy() for array in state.values]
+                values = state.sent_values()
         if self._upstream is None:
             return
         came = self._upstream.join(layout, values, patience)

@@ -58,7 +58,7 @@ class AnsweredNode:
             period = self._settings.up_period_after(upstream.moves)
             if self.clock % period or upstream.is_away or not upstream.joined:
                 return
-            values = [array.copy() for array in state.values]
+            values = state.sent_values()
             told = self._told
             at = Moment(self.clock, registry.total_samples)
             own = self._settings.rates(told, max(registry.num_workers, 1))

@@ -24,6 +24,8 @@ from tf_elastic.cluster.center.finite_bounds import Bounds
 from tf_elastic.cluster.center.sent_points import SentPoints
 from tf_elastic.cluster.layout import PARAMETERS
 from tf_elastic.cluster.layout import Layout
+from tf_elastic.cluster.layout import np_dtype
+from tf_elastic.core.arrays import widened
 from tf_elastic.core.rules import Context
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
@@ -106,7 +108,6 @@ class CenterState:
             ]
             for name in names
         }
-        self.slots[CENTER] = values
         self._bounds.forget(len(values))
 
     def check(
@@ -140,18 +141,35 @@ class CenterState:
     # Copies.
 
     def shown(self) -> Arrays:
-        """What is evaluated and saved."""
+        """What is evaluated and saved, as it travels."""
+        return self._as_sent(
+            [
+                array if array.size else center
+                for array, center in zip(
+                    self.slots[self.rule.shown], self.values, strict=True
+                )
+            ]
+        )
+
+    def sent_values(self) -> Arrays:
+        """The center, as it travels."""
+        return self._as_sent(self.values)
+
+    @property
+    def dtypes(self) -> list[np.dtype]:
+        """Of what travels, one for each section."""
+        return [np_dtype(section.dtype) for section in self._layout.sections]
+
+    def _as_sent(self, arrays: Arrays) -> Arrays:
         return [
-            (array if array.size else center).copy()
-            for array, center in zip(
-                self.slots[self.rule.shown], self.values, strict=True
-            )
+            array.astype(dtype)
+            for array, dtype in zip(arrays, self.dtypes, strict=True)
         ]
 
     def points(self, worker: int, room: Arrays | None = None) -> Arrays:
         """What a worker goes on from, in new arrays or in `room`."""
         if room is None:
-            room = [np.empty_like(array) for array in self.values]
+            room = self._layout.empty_parts(self.index)
         for k, part, rule, parent, _ in self._blocks():
             room[k][part] = rule.begin(parent, self._last_rates)
         if self.rule.remembers:
@@ -175,7 +193,7 @@ class CenterState:
         self._last_rates = dict(state["rates"])
         n = len(self._layout.sections)
         self.slots = {
-            name: arrays[k * n : (k + 1) * n]
+            name: [*map(widened, arrays[k * n : (k + 1) * n])]
             for k, name in enumerate(state["slots"])
         }
         self._bounds.forget(n)
@@ -224,7 +242,7 @@ class CenterState:
             self.check_finite(deltas, worker)
         for k, total in enumerate(squares):
             if not self._stays_finite(k, total, now):
-                self._bounds.check(moved, k)
+                self._bounds.check(moved, k, self.dtypes[k])
         self._become(moved, rates, now)
         return self._of_parameters(squares)
 
@@ -270,7 +288,7 @@ class CenterState:
             put_block(moved, k, part, rule.apply(parent, delta, now[k], then))
         if not all(sure):
             for k in range(len(squares)):
-                self._bounds.check(moved, k)
+                self._bounds.check(moved, k, self.dtypes[k])
         self._become(moved, rates, now)
         return self._of_parameters(squares)
 
@@ -296,7 +314,7 @@ class CenterState:
             point = points[k][part]
             put_block(moved, k, part, move(rule, point, slots, now[k]))
         for k in range(len(points)):
-            self._bounds.check(moved, k)
+            self._bounds.check(moved, k, self.dtypes[k])
         self._become(moved, rates, now)
         self._bounds.forget(len(self.values))
         self.version += 1
@@ -339,9 +357,9 @@ class CenterState:
         self, k: int, squares: float, now: Sequence[Rates]
     ) -> bool:
         """Whether a section does, by the sum of the squares of its delta."""
-        rule = self._layout.rule_of(self._layout.sections[k])
-        largest = math.sqrt(squares)
-        return self._bounds.hold(rule, k, self.slots, largest, now[k])
+        section, largest = self._layout.sections[k], math.sqrt(squares)
+        rule, dtype = self._layout.rule_of(section), np_dtype(section.dtype)
+        return self._bounds.hold(rule, k, self.slots, largest, now[k], dtype)
 
     def _of_parameters(self, squares: Sequence[float]) -> float:
         """The sum over the sections of parameters."""

@@ -33,7 +33,13 @@ class Bounds:
         self._largest = [math.inf] * sections
 
     def hold(
-        self, rule: Rule, k: int, slots: _Slots, message: float, rates: Rates
+        self,
+        rule: Rule,
+        k: int,
+        slots: _Slots,
+        message: float,
+        rates: Rates,
+        dtype: np.dtype,
     ) -> bool:
         """Whether a section stays finite for sure, in all slots.
 
@@ -43,8 +49,8 @@ class Bounds:
             slots: all that is kept.
             message: how large the delta is, at most.
             rates: by which it counts.
+            dtype: of what travels, which has to be finite as well.
         """
-        dtype = slots["center"][k].dtype
         info = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
         most = float(info.max) / 4
         after = rule.reached(self._largest[k], message, rates)
@@ -56,13 +62,21 @@ class Bounds:
         self._largest[k] = after if after is not None and sure else math.inf
         return sure
 
-    def check(self, moved: _Slots, k: int) -> None:
+    def check(self, moved: _Slots, k: int, dtype: np.dtype) -> None:
         """Looks at every value of a section.
+
+        Args:
+            moved: all that is kept.
+            k: its index.
+            dtype: see `hold`.
 
         Raises:
             NonFiniteError: one is not finite.
         """
-        if not all(np.isfinite(arrays[k]).all() for arrays in moved.values()):
+        if not all(
+            np.isfinite(arrays[k].astype(dtype, copy=False)).all()
+            for arrays in moved.values()
+        ):
             raise errors.NonFiniteError(
                 f"center {self._index} has not taken a push of finite numbers "
                 "that would make it infinite"

@@ -194,8 +194,10 @@ class NodeExchanges:
     def _follow(self, encoded: list[Any], codec: str, rates: Rates) -> float:
         """Moves the center by what a worker will decode."""
         deltas = [
-            codecs.decode(codec, moved, center.dtype, center.size)
-            for moved, center in zip(encoded, self._state.values, strict=True)
+            codecs.decode(codec, moved, dtype, center.size)
+            for moved, dtype, center in zip(
+                encoded, self._state.dtypes, self._state.values, strict=True
+            )
         ]
         squares: float = self._state.apply(deltas, rates)
         return squares

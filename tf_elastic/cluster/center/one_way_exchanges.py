@@ -170,7 +170,7 @@ class OneWayExchanges:
 
     def _restart(self, worker: int) -> None:
         """A child is to begin again from here."""
-        values = [array.copy() for array in self._state.values]
+        values = self._state.sent_values()
         self._outbox.forget(worker)
         put = self._outbox.put(
             worker, values, restart=True, step_sent=self.clock
@@ -285,7 +285,7 @@ class OneWayExchanges:
             if self._has_heard and self._is_closing and PARENT not in to:
                 to.append(PARENT)
             if to:  # Before anything is followed.
-                self._send(to, [array.copy() for array in self._state.values])
+                self._send(to, self._state.sent_values())
             for action in actions:
                 if action.kind == protocols.SETTLE:
                     self._follow(action.edge)

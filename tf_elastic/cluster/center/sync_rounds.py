@@ -11,6 +11,7 @@ import numpy as np
 
 from tf_elastic.cluster import errors
 from tf_elastic.cluster.blocks import blocks
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.core.rules import Rates
 
 Arrays = list[np.ndarray]
@@ -65,7 +66,10 @@ class SyncRounds:
         """
         kind = () if together else tuple(sorted(rates.items()))
         if kind not in self._sums:
-            zeros = [np.zeros_like(value) for value in values]
+            zeros = [
+                np.zeros(value.shape, wide_dtype(value.dtype.name))
+                for value in values
+            ]
             self._sums[kind] = Sum(rates, 0, zeros, at_rest)
         before = self._sums[kind]
         for value, total in zip(values, before.arrays, strict=True):

@@ -28,6 +28,7 @@ from tf_elastic.core.rules.gradients import MeanGradient
 from tf_elastic.core.rules.gradients import Nesterov
 from tf_elastic.core.rules.increments import Add
 from tf_elastic.core.rules.increments import MeanOfParts
+from tf_elastic.core.rules.master import for_dtype
 from tf_elastic.core.rules.means import Mean
 from tf_elastic.core.rules.means import OuterNesterov
 from tf_elastic.core.rules.servers import GlobalServer
@@ -56,6 +57,7 @@ __all__ = [
     "Rule",
     "Slots",
     "TimeAverage",
+    "for_dtype",
     "from_config",
     "increment",
     "rule",

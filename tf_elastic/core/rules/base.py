@@ -154,6 +154,10 @@ class Rule:
             return message - parent[CENTER]
         return message
 
+    def summand(self, delta: Array) -> Array:
+        """A child's `delta` as it is added to others'."""
+        return delta
+
     def apply(
         self,
         parent: Slots[Array],

@@ -3,11 +3,15 @@
 import weakref
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tf_elastic.strategies.stores.device_store import workers_arguments
+from tf_elastic.strategies.stores.masters import exact_center
+from tf_elastic.strategies.stores.masters import masters_of
+from tf_elastic.strategies.stores.masters import set_all_copies
 from tf_elastic.strategies.stores.rows import read_row
 from tf_elastic.strategies.stores.rows import write_row
 from tf_elastic.strategies.stores.worker_store import Create
@@ -107,7 +111,16 @@ class Bank:
                 "trainable": False,
             }
         )
-        store = BankStore(self, bank, live, center, keeps_first)
+        store = BankStore(
+            self,
+            bank,
+            live,
+            center,
+            keeps_first,
+            masters_of([center], create, arguments)
+            if center is not None
+            else (),
+        )
         self._stores = [weakref.ref(each) for each in self._alive()]
         self._stores.append(weakref.ref(store))
         return store
@@ -185,6 +198,7 @@ class BankStore:
         live: the variable that is trained on, on the same device.
         center: the center, there too; None if there is none.
         keeps_first: whether a last row has the first value.
+        masters: of the center: one, or none.
     """
 
     def __init__(
@@ -194,12 +208,14 @@ class BankStore:
         live: tf.Variable,
         center: tf.Variable | None,
         keeps_first: bool,
+        masters: Sequence[tf.Variable] = (),
     ) -> None:
         self.keeps_first = keeps_first
         self._bank = bank
         self._rows = rows
         self.live = (live,)
         self.centers = () if center is None else (center,)
+        self.masters = tuple(masters)
 
     @property
     def num_workers(self) -> int:
@@ -250,6 +266,11 @@ class BankStore:
         del worker  # All are on one device.
         return self.centers[0]
 
+    def read_center(self, worker: int) -> tf.Tensor:
+        """See `WorkerStore`."""
+        del worker
+        return exact_center(*self.centers, next(iter(self.masters), None))
+
     def values(self) -> list[tf.Tensor]:
         """See `WorkerStore`."""
         return [self.read(worker) for worker in range(self.num_workers)]
@@ -264,8 +285,7 @@ class BankStore:
 
     def set_center(self, value: TensorLike) -> None:
         """See `WorkerStore`."""
-        for center in self.centers:
-            center.assign(value, read_value=False)
+        set_all_copies(self.centers, self.masters, value)
 
     def update_all(self, update: Callable[[int, tf.Variable], object]) -> None:
         """See `WorkerStore`; each worker's value is live for its update."""
@@ -313,6 +333,7 @@ class BankStore:
 
         Args:
             worker: its number, int64 scalar.
-            value: of the variable's shape and dtype.
+            value: of the variable's shape, rounded to its dtype.
         """
+        value = tf.cast(value, self._rows.dtype)
         return write_row(self._rows, worker, value)

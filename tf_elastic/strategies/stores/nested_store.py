@@ -92,6 +92,15 @@ class NestedStore:
         """See `WorkerStore`."""
         return self.outside.center_at(worker)
 
+    @property
+    def masters(self) -> tuple[tf.Variable, ...]:
+        """None: the cluster's center is another process'."""
+        return self.outside.masters
+
+    def read_center(self, worker: int) -> tf.Tensor:
+        """See `WorkerStore`."""
+        return self.outside.read_center(worker)
+
     def values(self) -> list[tf.Tensor]:
         """See `WorkerStore`."""
         return self.inside.values()

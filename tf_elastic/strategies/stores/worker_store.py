@@ -64,6 +64,21 @@ class WorkerStore(Protocol):
             worker: its number, from 0.
         """
 
+    @property
+    def masters(self) -> tuple[tf.Variable, ...]:
+        """Of each of `centers` the master; none of 32 bits and more."""
+
+    def read_center(self, worker: int) -> tf.Tensor:
+        """The center as exact as it is known here: its master.
+
+        Args:
+            worker: on whose device, by its number.
+
+        Returns:
+            Of the variable's `core.arrays.wide_dtype` if there are masters,
+            else of its dtype.
+        """
+
     def values(self) -> list[tf.Tensor]:
         """All workers' values, in their order."""
 
@@ -75,10 +90,11 @@ class WorkerStore(Protocol):
         """
 
     def set_center(self, value: TensorLike) -> None:
-        """Sets the center, on every device; the workers stay.
+        """Sets the center, and its masters, on every device; workers stay.
 
         Args:
-            value: of the variable's shape and dtype.
+            value: of the variable's shape; of its dtype or, if there are
+                masters, of theirs.
         """
 
     def update_all(self, update: Callable[[int, tf.Variable], object]) -> None:

@@ -34,10 +34,10 @@ class BankCenter:
                 name: slot.store.live[0].read_value()
                 for name, slot in parameter.parent.items()
             }
-            center = parameter.variable.store.centers[0].read_value()
+            center = parameter.variable.store.read_center(0)
             parents.append({self._shown: center, **kept})
         for variable in self._statistics:
-            center = variable.store.centers[0].read_value()
+            center = variable.store.read_center(0)
             parents.append({CENTER: center})
         return parents
 
@@ -81,7 +81,7 @@ class BankCenter:
         """
         variables = [p.variable for p in self._parameters] + self._statistics
         for variable, value in zip(variables, self.shown(parents), strict=True):
-            variable.store.centers[0].assign(value, read_value=False)
+            variable.store.set_center(value)
         for parameter, parent in zip(self._parameters, parents, strict=False):
             for name, slot in parameter.parent.items():
                 slot.store.live[0].assign(parent[name], read_value=False)

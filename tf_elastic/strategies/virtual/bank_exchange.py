@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic.core import rules
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.optimizers.compiled import compile_for
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.closing import Closing
@@ -99,7 +100,8 @@ class BankExchange:
             begin = self._center.all_points
             self.mail = Mail(shapes, dtypes, num_mails, device, begin, True)
         # One row: what the messages of a round add up to, if there are any.
-        self.total = Mail([] if self.in_turn else shapes, dtypes, 1, device)
+        wide = [tf.as_dtype(wide_dtype(dtype.name)) for dtype in dtypes]
+        self.total = Mail([] if self.in_turn else shapes, wide, 1, device)
         self._sent = SentPoints(spec, bank.num_workers, device, answers_later)
         self.rates = RatesOfMoment(
             spec, bank.num_workers, p_varies, answers_later
@@ -162,6 +164,7 @@ class BankExchange:
                 values = self._values(Row(tf.constant(worker, tf.int64)))
                 messages = self._compiled(self._pieces.messages, values)
                 deltas = self._compiled(self._pieces.deltas, messages, parents)
+                deltas = self._pieces.summands(deltas)
                 total = [*map(tf.add, total, deltas)] if total else deltas
             moved = self._compiled(
                 self._pieces.applied,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.core.rules import Rule
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.strategies.elastic_variable import ElasticVariable
@@ -52,7 +53,7 @@ class InnerNodes:
             is_motion = bool(np.all(rule.init(np.ones(1))[name] == 0))
             self._mails[name] = mail = Mail(
                 [variable.shape for variable in own],
-                [variable.dtype for variable in own],
+                [tf.as_dtype(wide_dtype(v.dtype.name)) for v in own],
                 num_nodes,
                 device,
                 lambda begins=begins: [*map(begins, initial())],

@@ -39,6 +39,7 @@ class Mail:
                 if initial is None
                 else initial()[k]
             )
+            value = tf.cast(value, dtypes[k])
             return tf.broadcast_to(value, (num_rows, *shapes[k]))
 
         with tf.device(device):
@@ -65,7 +66,11 @@ class Mail:
         return read_row(self.variables[k], row)
 
     def put(self, row: tf.Tensor, k: int, value: tf.Tensor) -> None:
-        """Sets a row, of one variable; arguments as of `get`."""
+        """Sets a row, of one variable; arguments as of `get`.
+
+        What is sent has the row's dtype.
+        """
+        value = tf.cast(value, self.variables[k].dtype)
         write_row(self.variables[k], row, value)
 
     def row(self, row: tf.Tensor) -> list[tf.Tensor]:

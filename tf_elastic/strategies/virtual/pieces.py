@@ -12,6 +12,8 @@ from tf_elastic.core import one_way
 from tf_elastic.core import orders
 from tf_elastic.core import rules
 from tf_elastic.core import tree_rules
+from tf_elastic.core.arrays import wide_dtype
+from tf_elastic.core.arrays import widened
 from tf_elastic.core.rules import Rates
 from tf_elastic.core.rules import Rule
 from tf_elastic.core.rules.base import CENTER
@@ -51,18 +53,21 @@ class Pieces:
     def rule_of(self, k: int) -> Rule:
         """The rule of a variable, by its place."""
         is_parameter = k < len(self._parameters)
-        return self._rule if is_parameter else rules.Follow()
+        rule = self._rule if is_parameter else rules.Follow()
+        return rules.for_dtype(rule, self._dtypes[k].name)
 
     def _rates(self, k: int, packed: Packed) -> Rates:
         of_role = packed[0 if k < len(self._parameters) else 1]
-        dtype = self._dtypes[k]
+        dtype = wide_dtype(self._dtypes[k].name)
         cast = {name: tf.cast(rate, dtype) for name, rate in of_role.items()}
         return {"num_workers": self._num_workers, **cast}
 
     def distance(self, points: Tensors, centers: Tensors) -> tf.Tensor:
         """|x - center| of a worker, over all parameters, float64 scalar."""
         squares = [
-            tf.reduce_sum(tf.square(tf.cast(point - center, tf.float64)))
+            tf.reduce_sum(
+                tf.square(tf.cast(widened(point) - center, tf.float64))
+            )
             for point, center in zip(points, centers, strict=True)
         ]
         return tf.sqrt(tf.add_n(squares))
@@ -82,6 +87,12 @@ class Pieces:
         return [
             self.rule_of(k).delta(message, parents[k])
             for k, message in enumerate(messages)
+        ]
+
+    def summands(self, deltas: Tensors) -> Tensors:
+        """Deltas as they are added to others'."""
+        return [
+            self.rule_of(k).summand(delta) for k, delta in enumerate(deltas)
         ]
 
     def applied(
@@ -124,7 +135,8 @@ class Pieces:
         """A round's sum with one message more, and its deltas."""
         deltas = self.deltas(messages, parents)
         summed = [
-            orders.summed(pair) for pair in zip(total, deltas, strict=True)
+            orders.summed(pair)
+            for pair in zip(total, self.summands(deltas), strict=True)
         ]
         return summed, deltas
 
@@ -144,7 +156,7 @@ class Pieces:
                         self.rule_of(k),
                         message,
                         parents[k],
-                        tf.cast(weight, self._dtypes[k]),
+                        tf.cast(weight, wide_dtype(self._dtypes[k].name)),
                     ),
                 )
             )
@@ -158,7 +170,9 @@ class Pieces:
         if not isinstance(self._rule, rules.RegionalServer):
             raise TypeError(f"{self._rule.name!r} merges nothing.")
         return [
-            self._rule.merged(slots[k], messages[k], self._rates(k, packed))
+            self._rule.merged(
+                slots[k], widened(messages[k]), self._rates(k, packed)
+            )
             if k < len(self._parameters)
             else dict(slots[k])
             for k in range(len(slots))
@@ -174,7 +188,7 @@ class Pieces:
     def begun(self, parents: Parents, packed: Packed) -> Tensors:
         """Where children begin, or go on from."""
         return [
-            self._rule.begin(parents[k], self._rates(k, packed))
+            self.rule_of(k).begin(parents[k], self._rates(k, packed))
             for k in range(len(self._parameters))
         ]
 
@@ -185,7 +199,7 @@ class Pieces:
         if not self._rule.answers_difference:
             return [tf.identity(answer) for answer in answers]
         return [
-            self._rule.settle(point, answer, self._rates(k, packed))
+            self.rule_of(k).settle(point, answer, self._rates(k, packed))
             for k, (point, answer) in enumerate(
                 zip(points, answers, strict=True)
             )

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_elastic.core import rules
 from tf_elastic.core import topology
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.exchange_spec import in_float64
@@ -46,7 +47,7 @@ class MeetingTree(TreeExchange):
         # A row for each inner node, and for the root.
         self._sums = Mail(
             [variable.shape for variable in self._variables],
-            [variable.dtype for variable in self._variables],
+            [tf.as_dtype(wide_dtype(v.dtype.name)) for v in self._variables],
             nodes.num_inner + 1,
             self._device,
         )

@@ -371,16 +371,17 @@ class VirtualClusterExtended(ElasticExtended):
     def follow(self, variables: Sequence[ElasticVariable], step: Step) -> None:
         """Lets centers follow a worker whose period has ended, by a p-th."""
         optimizer, *_ = step.optimizers[0]
-        rule = rules.Follow()
-        rates = rule.rates_at({"num_workers": self.num_workers}, Context())
+        of_all = {"num_workers": self.num_workers}
+        rates = rules.Follow().rates_at(of_all, Context())
 
         def follow() -> None:
             for variable in variables:
-                [center], [live] = variable.store.centers, variable.store.live
-                parent = {"center": center.read_value()}
-                delta = rule.delta(live.read_value(), parent)
+                store = variable.store
+                rule = rules.for_dtype(rules.Follow(), variable.dtype.name)
+                parent = {"center": store.read_center(0)}
+                delta = rule.delta(store.live[0].read_value(), parent)
                 moved = rule.apply(parent, delta, rates)["center"]
-                center.assign(moved, read_value=False)
+                store.set_center(moved)
 
         tf.cond(optimizer.period_ends(), follow, lambda: None)
 
