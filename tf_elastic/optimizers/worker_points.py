@@ -26,8 +26,10 @@ def center_of(exchange: Exchange, k: int) -> np.ndarray:
         center: np.ndarray = parent["center"].worker_values()[0]
     elif exchange.closing is not None:
         center = exchange.closing.center(k)
-    else:
+    elif parameter.variable.store.masters:
         center = parameter.variable.store.read_center(0).numpy()
+    else:
+        center = parameter.variable.numpy()
     return center
 
 
