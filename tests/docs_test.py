@@ -159,6 +159,7 @@ def test_a_variable_of_the_environment_is_read(page):
         for path in [
             *tree.package_files(),
             *(p for p in (tree.ROOT / "deploy").rglob("*.*") if p.is_file()),
+            tree.ROOT / "tests" / "devices.py",
             *tree.test_files(),
         ]
     )
