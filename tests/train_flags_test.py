@@ -200,6 +200,10 @@ WRONG = [
         ["--devices_per_process has no effect", "mirrored"],
     ),
     (
+        "--local_workers=4 --tree=2 --group_size=2",
+        ["--group_size has no effect", "--strategy=elastic_multi_worker"],
+    ),
+    (
         "--local_workers=4 --tree=2 --inside=elastic",
         ["--inside has no effect", "--strategy=elastic_multi_worker"],
     ),

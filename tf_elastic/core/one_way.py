@@ -6,6 +6,8 @@ for whatever point y arrives, from the parent or from a child, as soon as it is
 there and as x is then: the Gauss-Seidel form (Zhang 2016, Algorithm 6).
 """
 
+from collections.abc import Callable
+
 from tf_elastic.core import orders
 from tf_elastic.core.arrays import Array
 from tf_elastic.core.rates import elastic_rates
@@ -127,18 +129,19 @@ def answered_rates(
     }
 
 
-def told_by(two: Rates, three: Rates) -> dict[str, float | None]:
+def told_by(rates_of: Callable[[int], Rates]) -> dict[str, float | None]:
     """The beta, or the alpha, that an optimizer was given.
 
     Args:
-        two: its rates for 2 workers.
-        three: for 3 workers: alpha is the same if it was given.
+        rates_of: its rates for p workers: alpha is the same for every p if
+            it was given.
 
     Example:
 
-    >>> told_by({"moving_rate": 0.3, "beta": 0.6}, {"moving_rate": 0.2})
+    >>> told_by(lambda p: {"moving_rate": 0.6 / p, "beta": 0.6})
     {'beta': 0.6, 'moving_rate': None}
     """
+    two, three = rates_of(2), rates_of(3)
     alpha = float(two["moving_rate"] or 0.0)
     if alpha == float(three["moving_rate"] or 0.0):
         return {"beta": None, "moving_rate": alpha}

@@ -65,6 +65,7 @@ class CenterExchanges:
         Raises:
             ValueError: the method has no such exchange.
         """
+        spec = self.taken(spec)
         kind = protocols.PROTOCOLS[self.protocol_of(spec.method)]
         return self.made(
             spec,
@@ -74,6 +75,14 @@ class CenterExchanges:
             num_shards=self._num_shards,
             jit_compile=jit_compile,
         )
+
+    def taken(self, spec: Spec) -> Spec:
+        """What is made of an optimizer's spec before all else: here nothing.
+
+        Raises:
+            ValueError: the method has no such exchange.
+        """
+        return spec
 
     def made(self, spec: Spec, **where: Any) -> CenterExchange:
         """The exchange that a rule asks for.

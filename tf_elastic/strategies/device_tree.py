@@ -7,13 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_elastic import compat
 from tf_elastic.cluster.launch.configuration import ClusterConfiguration
-from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies import views
 from tf_elastic.strategies.device_tree_exchange import DeviceTreeExchange
 from tf_elastic.strategies.device_tree_exchange import DeviceTreeExchanges
+from tf_elastic.strategies.device_workers import DeviceWorkers
 from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.following import follow_mean
 from tf_elastic.strategies.multi_worker_extended import (
@@ -26,7 +25,7 @@ from tf_elastic.strategies.stores import NestedStore
 from tf_elastic.strategies.stores import WorkerStore
 
 
-class DeviceTreeExtended(ElasticMultiWorkerExtended):
+class DeviceTreeExtended(DeviceWorkers, ElasticMultiWorkerExtended):
     """Each device is a worker of a local center, that a worker of the cluster.
 
     Args:
@@ -80,31 +79,10 @@ class DeviceTreeExtended(ElasticMultiWorkerExtended):
 
     # What the optimizers ask for.
 
-    def order_of(self, method: str) -> str:
-        """In which order devices and local center move.
-
-        Args:
-            method: the name that the optimizer is registered by.
-
-        Raises:
-            ValueError: the strategy's is none that the method has.
-        """
-        return registry.chosen(method, "order", self._asked_order)
-
-    def overlaps(self, method: str) -> bool:
-        """To a device nothing comes back later: the local center is here."""
-        del method
-        return False
-
-    @property
-    def gradient_scale(self) -> float:
-        """Undoes Keras' division of the loss by the number of replicas."""
-        return 1.0 / compat.loss_scale_of(self._num_replicas_in_sync)
-
     def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
-        """A worker's own gradients: this replica's, as they are."""
+        """See `DeviceWorkers`."""
         self._check_trains()
-        return list(grads)
+        return super().worker_gradients(grads)
 
     def worker_of(self, replica: int) -> int:
         """See `ElasticExtended`: each device is a worker."""

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tf_elastic import compat
 from tf_elastic import theory
-from tf_elastic.optimizers import registry
 from tf_elastic.optimizers.exchange_spec import Spec
-from tf_elastic.optimizers.strategy_interface import Gradient
 from tf_elastic.strategies.admm_exchange import AdmmExchange
 from tf_elastic.strategies.device_exchange import DeviceExchange
+from tf_elastic.strategies.device_workers import DeviceWorkers
 from tf_elastic.strategies.elastic_extended import ElasticExtended
 from tf_elastic.strategies.elastic_strategy import ElasticStrategy
 from tf_elastic.strategies.elastic_strategy import check_devices
@@ -126,7 +124,7 @@ class ElasticMirroredStrategy(ElasticStrategy):
         )
 
 
-class ElasticMirroredExtended(ElasticExtended):
+class ElasticMirroredExtended(DeviceWorkers, ElasticExtended):
     """Each device is a worker; they exchange within the process."""
 
     holds_center = True
@@ -154,32 +152,7 @@ class ElasticMirroredExtended(ElasticExtended):
         """The workers in this process, by the index of their copies."""
         return range(len(self._devices))
 
-    def worker_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
-        """A worker's own gradients: this replica's, as they are."""
-        return list(grads)
-
-    @property
-    def gradient_scale(self) -> float:
-        """Undoes Keras' division of the loss by the number of replicas."""
-        return 1.0 / compat.loss_scale_of(self._num_replicas_in_sync)
-
     # The exchange.
-
-    def order_of(self, method: str) -> str:
-        """In which order workers and center move, one of `theory.ORDERS`.
-
-        Args:
-            method: the name that the optimizer is registered by.
-
-        Raises:
-            ValueError: the strategy's is none that the method has.
-        """
-        return registry.chosen(method, "order", self._asked_order)
-
-    def overlaps(self, method: str) -> bool:
-        """Whether what comes back is applied a period later: here never."""
-        del method
-        return False
 
     def make_exchange(
         self, spec: Spec, jit_compile: bool | str

@@ -20,7 +20,6 @@ from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.strategies.center_exchange import CenterExchange
 from tf_elastic.strategies.center_exchanges import CenterExchanges
 from tf_elastic.strategies.center_session import CenterSession
-from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.multi_worker_extended import (
     ElasticMultiWorkerExtended,
 )
@@ -35,56 +34,32 @@ class TreeExchanges(CenterExchanges):
     def protocol_of(self, method: str) -> str:
         """The tree's, whatever the method's own is."""
         del method
-        return str(self.asked)
+        return protocols.OneWay.name
 
-    def first(
-        self,
-        spec: Spec,
-        statistics: Sequence[ElasticVariable],
-        jit_compile: bool | str,
-    ) -> CenterExchange:
-        """See `CenterExchanges`.
-
-        Raises:
-            ValueError: the rule does not work both ways.
-        """
+    def taken(self, spec: Spec) -> Spec:
+        """See `CenterExchanges`: the rule has to work both ways."""
         check_rule(spec)
-        return TreeExchange(
-            spec,
-            protocol=protocols.OneWay(spec.rule),
-            statistics=statistics,
-            devices=self._devices,
-            num_shards=self._num_shards,
-            jit_compile=jit_compile,
-        )
+        return spec
+
+    def made(self, spec: Spec, **where: Any) -> CenterExchange:
+        """See `CenterExchanges`."""
+        return TreeExchange(spec, **where)
 
 
-class AnsweredExchanges(TreeExchanges):
-    """The same where what a leaf sends is answered."""
+class AnsweredExchanges(CenterExchanges):
+    """The same where what a leaf sends is answered, as in a star."""
 
-    def protocol_of(self, method: str) -> str:
-        """The method's own, as in a star."""
-        return registry.chosen(method, "protocol", None)
-
-    def first(
-        self,
-        spec: Spec,
-        statistics: Sequence[ElasticVariable],
-        jit_compile: bool | str,
-    ) -> CenterExchange:
-        """See `CenterExchanges`; by alpha = beta / (d + 1)."""
+    def taken(self, spec: Spec) -> Spec:
+        """As of `TreeExchanges`; by alpha = beta / (d + 1)."""
         check_rule(spec)
-        tree = spec._replace(rates=_in_a_tree(spec.rates))
-        return CenterExchanges.first(self, tree, statistics, jit_compile)
+        return spec._replace(rates=_in_a_tree(spec.rates))
 
 
 def _in_a_tree(rates: Callable[..., Rates]) -> Callable[..., Rates]:
     """Of an optimizer's rates in a star, those in a tree; p is d then."""
 
     def of(p: int, clock: Any, numbers: Sequence[Any]) -> Rates:
-        told = one_way.told_by(
-            *(rates(count, clock, numbers) for count in (2, 3))
-        )
+        told = one_way.told_by(lambda count: rates(count, clock, numbers))
         in_star = rates(p, clock, numbers)
         return {**in_star, **one_way.answered_rates(p, **told)}
 
@@ -128,14 +103,12 @@ class ElasticTreeExtended(ElasticMultiWorkerExtended):
         super().__init__(
             container_strategy,
             tree.configuration,
-            protocol="one_way",
+            protocol=None,
             compression="none",
             **settings,
         )
         kind = AnsweredExchanges if tree.is_answered else TreeExchanges
-        self._exchanges = kind(
-            "one_way", "none", self._devices, tree.num_shards
-        )
+        self._exchanges = kind(None, "none", self._devices, tree.num_shards)
         self._told_of_period = False
 
     def _new_session(self, group: int) -> CenterSession:

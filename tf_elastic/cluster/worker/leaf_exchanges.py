@@ -205,7 +205,7 @@ class LeafExchanges:
     def _elastic(self, moment: Moment) -> dict[str, float | None]:
         """The optimizer's alpha, if it was given, and beta if it was not."""
         return one_way.told_by(
-            *(self._rates(p, moment.clock, moment.numbers) for p in (2, 3))
+            lambda p: self._rates(p, moment.clock, moment.numbers)
         )
 
     def ends(self, clock: int) -> None:
