@@ -58,8 +58,8 @@ def exact_center(center: tf.Variable, master: tf.Variable | None) -> tf.Tensor:
         return value
     kept = master.read_value()
     # Bits, since XLA may compare floats of 16 bits unrounded.
-    bits = tf.bitcast(tf.cast(kept, value.dtype), tf.uint16)
-    same = tf.equal(bits, tf.bitcast(value, tf.uint16))
+    bits = tf.bitcast(tf.cast(kept, value.dtype), tf.int16)
+    same = tf.equal(bits, tf.bitcast(value, tf.int16))
     return tf.where(same, kept, tf.cast(value, kept.dtype))
 
 
