@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.gpu_check import finding
+from benchmarks.gpu_check import logical
 from tf_elastic import optimizers
 from tf_elastic import strategies
 
@@ -26,7 +27,7 @@ BANKED = "EASGD"  # also by several workers on one device
 
 def run(setting):
     p = setting.size(P, 2)
-    devices = setting.devices(p)
+    devices = logical.devices(setting, p)
     cpus = [f"CPU:{i}" for i in range(p)]
     names = setting.size(METHODS, (BANKED,))
     found, apart = [], {}

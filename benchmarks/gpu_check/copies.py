@@ -5,9 +5,10 @@ import numpy as np
 
 from benchmarks.gpu_check import finding
 from benchmarks.gpu_check import local_worker
+from benchmarks.gpu_check import logical
 from benchmarks.gpu_check import trace
 from benchmarks.gpu_check.finding import Finding
-from benchmarks.gpu_check.setting import wait_for
+from benchmarks.gpu_check.logical import wait_for
 from tf_elastic import compat
 from tf_elastic import optimizers
 
@@ -15,7 +16,7 @@ PERIOD = 10
 
 
 def run(setting):
-    [device] = setting.devices(1, gpu_memory_mb=None)
+    [device] = logical.devices(setting, 1, gpu_memory_mb=None)
     width = setting.size(2048, 16)
     with local_worker.joined(device) as strategy:
         model = network(strategy, width)

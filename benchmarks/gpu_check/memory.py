@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.gpu_check import finding
+from benchmarks.gpu_check import logical
 from tf_elastic import models
 from tf_elastic import optimizers
 from tf_elastic import strategies
@@ -21,7 +22,7 @@ GOAL = 1.05
 
 
 def run(setting):
-    [device] = setting.devices(1, gpu_memory_mb=None)
+    [device] = logical.devices(setting, 1, gpu_memory_mb=None)
     batch = setting.size(128, 4)
     stock = used(
         setting,

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from benchmarks.gpu_check import finding
+from benchmarks.gpu_check import logical
 from tf_elastic import optimizers
 from tf_elastic import strategies
 
@@ -12,7 +13,7 @@ GOAL = 0.9
 
 
 def run(setting):
-    devices = setting.devices(P)
+    devices = logical.devices(setting, P)
     before = keras.config.dtype_policy()
     found = []
     try:

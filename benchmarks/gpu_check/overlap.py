@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from benchmarks.gpu_check import finding
 from benchmarks.gpu_check import local_worker
-from benchmarks.gpu_check.setting import wait_for
+from benchmarks.gpu_check import logical
+from benchmarks.gpu_check.logical import wait_for
 from tf_elastic import compat
 from tf_elastic import models
 from tf_elastic import optimizers
@@ -40,7 +41,7 @@ class Turn(keras.callbacks.Callback):
 
 
 def run(setting):
-    [device] = setting.devices(1, gpu_memory_mb=None)
+    [device] = logical.devices(setting, 1, gpu_memory_mb=None)
     period = setting.size(PERIOD, 2)
     batch = setting.size(128, 4)
     steps = setting.size(6, 2) * period

@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from benchmarks.gpu_check import finding
-from benchmarks.gpu_check.setting import wait_for
+from benchmarks.gpu_check import logical
+from benchmarks.gpu_check.logical import wait_for
 from tf_elastic import compat
 from tf_elastic import optimizers
 from tf_elastic import strategies
@@ -24,7 +25,7 @@ GOAL = 0.85
 
 
 def run(setting):
-    [device] = setting.devices(1, gpu_memory_mb=None)
+    [device] = logical.devices(setting, 1, gpu_memory_mb=None)
     parameters = setting.size(60_000_000, 80_000)
     ways = {
         "update": update_on(device, parameters),
