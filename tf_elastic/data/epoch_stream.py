@@ -44,6 +44,7 @@ class EpochStream:
         steps_per_epoch: Steps in an epoch, >= 1.
         num_codes: Number of augmentations to choose from, >= 1.
         seed: Non-negative int.
+        first_image: Index of the sampler's image 0 in the data set.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class EpochStream:
         steps_per_epoch: int,
         num_codes: int,
         seed: int,
+        first_image: int = 0,
     ) -> None:
         self._sampler = sampler
         self._steps_per_epoch = steps_per_epoch
         self._num_codes = num_codes
         self._seed = seed
+        self._first_image = first_image
         self._lock = threading.Lock()
 
     def __call__(self) -> Iterator[np.ndarray]:
@@ -78,7 +81,7 @@ class EpochStream:
         rng = keyed_rng.keyed_generator(
             self._seed, keyed_rng.Stream.AUGMENT, sampler.step
         )
-        indices = sampler.draw().reshape(-1)
+        indices = self._first_image + sampler.draw().reshape(-1)
         codes = rng.integers(self._num_codes, size=indices.size)
         return np.stack([indices, codes]).astype(np.int32)
 

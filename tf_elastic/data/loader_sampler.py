@@ -35,6 +35,7 @@ class LoaderSampler:
         chunk_size: c, in images. The thesis' is 512 for CIFAR. Made smaller
             for a small data set, see `chunk_length`.
         seed: Non-negative int.
+        in_parts: Whether each loader has a part of the data set of its own.
 
     Reference:
         S. Zhang, Distributed stochastic optimization for deep learning, 2016,
@@ -50,6 +51,7 @@ class LoaderSampler:
         num_loaders: int,
         chunk_size: int,
         seed: int,
+        in_parts: bool = False,
     ) -> None:
         self.step = 0
         self._batch_size = batch_size
@@ -62,6 +64,7 @@ class LoaderSampler:
                 num_examples, batch_size, num_loaders, chunk_size
             ),
             seed=seed,
+            in_parts=in_parts,
         )
         # The chunks of each worker's pool, the pool's number (from 0), the
         # minibatches of it not yet used, and its shuffled indices once asked.

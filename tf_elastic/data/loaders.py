@@ -49,6 +49,9 @@ class Loaders:
     j/k of the way through the data set, at a whole number of minibatches plus
     a random offset in [0, s], so that the first pools hold different images.
 
+    In parts, as the thesis has it for ImageNet, loader j cycles through the
+    j-th of k equal parts of the data set only, and s is that of the part.
+
     Attributes:
         positions: List of `num_loaders` ints, the image that each loader
             sends next.
@@ -59,6 +62,8 @@ class Loaders:
         num_loaders: The thesis' k, >= 1.
         chunk_size: Images in a chunk, a multiple of `batch_size`.
         seed: Non-negative int.
+        in_parts: Whether each has a part of its own, of `batch_size` images
+            at least.
 
     Reference:
         S. Zhang, Distributed stochastic optimization for deep learning, 2016,
@@ -73,20 +78,32 @@ class Loaders:
         num_loaders: int,
         chunk_size: int,
         seed: int,
+        in_parts: bool = False,
     ) -> None:
-        self._num_examples = num_examples
         self._batch_size = batch_size
         self._chunk_size = chunk_size
         self._rng = keyed_rng.keyed_generator(seed, keyed_rng.Stream.LOADERS)
-        minibatches = num_examples // batch_size
+        if in_parts:
+            ends = [j * num_examples // num_loaders for j in range(num_loaders)]
+            self._begins, self._ends = ends, [*ends[1:], num_examples]
+            starts = self._begins
+        else:
+            self._begins = [0] * num_loaders
+            self._ends = [num_examples] * num_loaders
+            minibatches = num_examples // batch_size
+            starts = [
+                j * minibatches // num_loaders * batch_size
+                for j in range(num_loaders)
+            ]
         self.positions = [
-            j * minibatches // num_loaders * batch_size + self._offset()
-            for j in range(num_loaders)
+            start + self._offset(j) for j, start in enumerate(starts)
         ]
 
-    def _offset(self) -> int:
+    def _offset(self, loader: int) -> int:
         """Draws a place to start a pass, uniform in [0, s]."""
-        remainder = self._num_examples % self._batch_size
+        remainder = (
+            self._ends[loader] - self._begins[loader]
+        ) % self._batch_size
         return int(self._rng.integers(remainder + 1))
 
     def send(self, loader: int) -> Chunk:
@@ -98,10 +115,10 @@ class Loaders:
         Returns:
             The chunk, of one minibatch at least.
         """
-        start = self.positions[loader]
-        if self._num_examples - start < self._batch_size:
-            start = self._offset()
-        left = self._num_examples - start
+        start, end = self.positions[loader], self._ends[loader]
+        if end - start < self._batch_size:
+            start = self._begins[loader] + self._offset(loader)
+        left = end - start
         whole = left - left % self._batch_size
         chunk = Chunk(start, min(self._chunk_size, whole))
         self.positions[loader] = start + chunk.size

@@ -39,22 +39,24 @@ def train_pipeline(
         images = prepare(source.images, indices, codes)
         return images, tf.gather(source.labels, indices)
 
+    return (
+        steps(stream, global_batch_size)
+        .map(batch, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True)
+        .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
+        .prefetch(_PREFETCHED_BATCHES)
+        .with_options(fixed_options(shards=False))
+    )
+
+
+def steps(
+    stream: epoch_stream.EpochStream, global_batch_size: int
+) -> tf.data.Dataset:
+    """A data set of the steps of a stream, int32 [2, global_batch_size]."""
     blocks = tf.data.Dataset.from_generator(
         stream,
         output_signature=tf.TensorSpec([None, 2, global_batch_size], tf.int32),
     )
-    options = _fixed_options()
-    # Each worker's part is already in each batch: nothing is to be sharded.
-    options.experimental_distribute.auto_shard_policy = (
-        tf.data.experimental.AutoShardPolicy.OFF
-    )
-    return (
-        blocks.unbatch()
-        .map(batch, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True)
-        .apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
-        .prefetch(_PREFETCHED_BATCHES)
-        .with_options(options)
-    )
+    return blocks.unbatch()
 
 
 def eval_pipeline(
@@ -84,16 +86,24 @@ def eval_pipeline(
             batch, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
         )
         .prefetch(_PREFETCHED_BATCHES)
-        .with_options(_fixed_options())
+        .with_options(fixed_options(shards=True))
     )
 
 
-def _fixed_options() -> tf.data.Options:
+def fixed_options(shards: bool) -> tf.data.Options:
     """Options under which tf.data does not tune the pipeline.
 
     Its tuner sleeps for up to a minute at a time, and an iterator cannot be
     closed while it does: the end of an epoch would hang now and then.
+
+    Args:
+        shards: whether TensorFlow may cut the data among processes. Training
+            data has each worker's part in each batch: there is nothing to cut.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    if not shards:
+        options.experimental_distribute.auto_shard_policy = (
+            tf.data.experimental.AutoShardPolicy.OFF
+        )
     return options

@@ -3,6 +3,7 @@
 import os
 import re
 from typing import TYPE_CHECKING
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,6 +33,37 @@ def builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
         ImportError: `tensorflow_datasets` is not installed, or not whole.
         DamagedDataError: what says how the data set is stored is damaged.
     """
+    tfds = _package(name)
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except Exception as error:  # It reads the file, and raises anything.
+        version = tfds.builder_cls(name).VERSION
+        root = data_dir or os.environ.get(
+            "TFDS_DATA_DIR", "~/tensorflow_datasets"
+        )
+        path = os.path.join(os.path.expanduser(root), name, str(version), _INFO)
+        if not tf.io.gfile.exists(path):
+            raise
+        raise damaged(path, _what_is_wrong(path) or error) from error
+
+
+def builder_of_folder(path: str) -> "tfds.core.DatasetBuilder":
+    """The builder of a folder that holds one version of a data set.
+
+    Raises:
+        ImportError: as of `builder`.
+        DamagedDataError: likewise.
+    """
+    tfds = _package(os.path.basename(os.path.dirname(path)))
+    try:
+        return tfds.builder_from_directory(path)
+    except Exception as error:  # It reads files, and raises anything.
+        info = os.path.join(path, _INFO)
+        raise damaged(info, _what_is_wrong(info) or error) from error
+
+
+def _package(name: str) -> Any:
+    """TensorFlow Datasets, which a data set needs."""
     extras.require(
         "tensorflow_datasets",
         f"The data set {name!r}",
@@ -48,17 +80,7 @@ def builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
             "tells of versions of Protobuf, as with TensorFlow before 2.20: "
             "pip install 'tensorflow-metadata<1.18'."
         )
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except Exception as error:  # It reads the file, and raises anything.
-        version = tfds.builder_cls(name).VERSION
-        root = data_dir or os.environ.get(
-            "TFDS_DATA_DIR", "~/tensorflow_datasets"
-        )
-        path = os.path.join(os.path.expanduser(root), name, str(version), _INFO)
-        if not tf.io.gfile.exists(path):
-            raise
-        raise damaged(path, _what_is_wrong(path) or error) from error
+    return tfds
 
 
 def files(builder: "tfds.core.DatasetBuilder", split: str) -> list[str]:

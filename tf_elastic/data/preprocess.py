@@ -7,35 +7,40 @@ import tensorflow as tf
 _INSET = 0.1
 
 
-def num_crops(image_size: int, crop_size: int) -> int:
+def num_crops(image_size: int, crop_size: int, padding: int = 0) -> int:
     """Returns how many crops there are, each counted as is and mirrored."""
-    return 2 * (image_size - crop_size + 1) ** 2
+    return 2 * (image_size + 2 * padding - crop_size + 1) ** 2
 
 
 def crop_and_flip(
-    images: tf.Tensor, indices: tf.Tensor, codes: tf.Tensor, crop_size: int
+    images: tf.Tensor,
+    indices: tf.Tensor,
+    codes: tf.Tensor,
+    crop_size: int,
+    padding: int = 0,
 ) -> tf.Tensor:
     """Cuts one crop from each chosen image, mirrored or not, scaled to [0, 1].
 
-    A code chooses the crop: with n = size - crop_size + 1 places a side, it is
-    `(row * n + column) * 2 + mirrored`. One op reads the stored pixels, cuts,
-    mirrors and converts: a box whose left and right are exchanged is mirrored,
-    and sampling a box of `crop_size` pixels at `crop_size` points gives the
-    pixels themselves.
+    A code chooses the crop: with n = size + 2 * padding - crop_size + 1 places
+    a side, it is `(row * n + column) * 2 + mirrored`. One op reads the stored
+    pixels, cuts, mirrors and converts: a box whose left and right are
+    exchanged is mirrored, and sampling a box of `crop_size` pixels at
+    `crop_size` points gives the pixels themselves.
 
     Args:
         images: The data set, uint8 [num_examples, size, size, channels].
         indices: Images to take, int32 [batch], in [0, num_examples).
         codes: One for each of them, int32 [batch], in [0, `num_crops`).
-        crop_size: Side of the crop, in pixels, 2 to size.
+        crop_size: Side of the crop, in pixels, 2 to size + 2 * padding.
+        padding: Black pixels put around the image, 0 to half of its side.
 
     Returns:
         float32 [batch, crop_size, crop_size, channels], in [0, 1].
     """
     size = images.shape[1]
-    places = size - crop_size + 1
-    top = tf.cast(codes // (2 * places), tf.float32)
-    left = tf.cast(codes // 2 % places, tf.float32)
+    places = size + 2 * padding - crop_size + 1
+    top = tf.cast(codes // (2 * places) - padding, tf.float32)
+    left = tf.cast(codes // 2 % places - padding, tf.float32)
     mirrored = codes % 2 == 1
     last = crop_size - 1
     start, end = left + _INSET, left + last - _INSET
@@ -54,6 +59,7 @@ def crop_and_flip(
         indices,
         [crop_size, crop_size],
         method="nearest",
+        extrapolation_value=0.0,
     )
     return crops * (1 / 255)
 

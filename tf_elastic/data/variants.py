@@ -11,11 +11,12 @@ from tf_elastic.data import sources
 
 _CIFAR_SIZE = 32
 _CROP_SIZE = 28
+_PADDING = 4
 _DIGITS_PEAK = 16
 
 VARIANTS = {
-    "cifar10": ("crop", "lowrank"),
-    "cifar100": ("crop", "lowrank"),
+    "cifar10": ("crop", "lowrank", "pad"),
+    "cifar100": ("crop", "lowrank", "pad"),
     "digits": ("plain",),
 }
 """For each data set its variants, the default first."""
@@ -78,12 +79,33 @@ def _lowrank(read_train: Callable[[], sources.Source]) -> Variant:
     return _affine_variant("uniform", 1 / deviation, -mean / deviation)
 
 
+def _pad(read_train: Callable[[], sources.Source]) -> Variant:
+    mean, deviation = preprocess.channel_statistics(read_train().images)
+    scale = tf.cast(1 / deviation, tf.float32)
+    shift = tf.cast(-mean / deviation, tf.float32)
+
+    def train(
+        images: tf.Tensor, indices: tf.Tensor, codes: tf.Tensor
+    ) -> tf.Tensor:
+        crops = preprocess.crop_and_flip(
+            images, indices, codes, _CIFAR_SIZE, _PADDING
+        )
+        return crops * (255 * scale) + shift
+
+    return Variant(
+        sampling="loaders",
+        num_codes=preprocess.num_crops(_CIFAR_SIZE, _CIFAR_SIZE, _PADDING),
+        train=train,
+        evaluate=functools.partial(preprocess.affine, scale=scale, shift=shift),
+    )
+
+
 def _plain(read_train: Callable[[], sources.Source]) -> Variant:
     del read_train  # The pixels are scaled by constants.
     return scaled(1 / _DIGITS_PEAK)
 
 
-_BUILDERS = {"crop": _crop, "lowrank": _lowrank, "plain": _plain}
+_BUILDERS = {"crop": _crop, "lowrank": _lowrank, "pad": _pad, "plain": _plain}
 
 
 def build_variant(
@@ -92,7 +114,7 @@ def build_variant(
     """Builds a variant by name.
 
     Args:
-        name: "crop", "lowrank" or "plain".
+        name: "crop", "lowrank", "pad" or "plain".
         read_train: Returns the training split; called only if it is needed.
 
     Returns:
