@@ -285,6 +285,7 @@ def test_the_program_tells_it(folder):
     settings = {
         "dataset": "cifar10",
         "variant": None,
+        "stored_size": None,
         "data_dir": str(folder.parents[1]),
         "download": False,
         "workers": 1,

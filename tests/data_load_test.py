@@ -181,7 +181,7 @@ def test_batch_size_may_be_all_the_data():
         ({"variant": "crop"}, r"must be one of 'plain'.*variant='crop'"),
         (
             {"sampling": "all"},
-            r"'loaders', 'uniform'. Received: sampling='all'",
+            r"'parts', 'uniform'. Received: sampling='all'",
         ),
     ],
 )
@@ -311,6 +311,21 @@ def test_cifar_lowrank_is_standardised_by_the_training_images():
         ).images[:500]
         expected = (stored.numpy() - mean) / deviation
         np.testing.assert_allclose(images, expected, atol=1e-5)
+
+
+@needs_cifar
+def test_cifar_padded_is_standardised_as_lowrank_is():
+    padded, _ = next(iter(cifar("test", variant="pad")))
+    lowrank, _ = next(iter(cifar("test", variant="lowrank")))
+    np.testing.assert_array_equal(padded, lowrank)
+    images, _ = next(iter(cifar(variant="pad")))
+    train = sources.read_cifar("cifar10", "train", DATA_DIR, False)
+    pixels = train.images.numpy().reshape(-1, 3).astype(np.float64)
+    stored = images.numpy() * pixels.std(0) + pixels.mean(0)
+    assert images.shape == (64, 32, 32, 3)
+    np.testing.assert_allclose(stored, np.round(stored), atol=1e-3)
+    black = (np.abs(stored) < 1e-3).all((2, 3)).any(1)  # whole rows
+    assert 0.5 < black.mean() < 1  # 8 of 9 offsets
 
 
 @needs_cifar

@@ -68,3 +68,22 @@ def test_affine():
         tf.constant(images), tf.constant([1.0, 2.0, 3.0]), tf.constant(-1.0)
     )
     np.testing.assert_allclose(out, images * [1.0, 2.0, 3.0] - 1)
+
+
+def test_every_crop_of_a_padded_image_is_the_slice_it_stands_for():
+    images = random_images()
+    count = preprocess.num_crops(32, 32, 4)
+    codes = np.arange(count, dtype=np.int32)
+    indices = (codes % len(images)).astype(np.int32)
+    crops = preprocess.crop_and_flip(
+        tf.constant(images), tf.constant(indices), tf.constant(codes), 32, 4
+    )
+    padded = np.pad(images, [(0, 0), (4, 4), (4, 4), (0, 0)])
+    expected = []
+    for index, code in zip(indices, codes, strict=True):
+        place, mirrored = divmod(code, 2)
+        top, left = divmod(place, 9)
+        pixels = padded[index, top : top + 32, left : left + 32]
+        expected.append(pixels[:, ::-1] if mirrored else pixels)
+    assert count == len(expected) == 2 * 81
+    np.testing.assert_array_equal(crops.numpy(), scaled(np.stack(expected)))

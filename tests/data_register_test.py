@@ -153,5 +153,5 @@ def test_other_variants_and_names_are_refused_by_what_there_is():
     tf_elastic.data.register("mine")(read)
     with pytest.raises(ValueError, match="`variant` must be one of 'plain'"):
         load("test", variant="crop")
-    with pytest.raises(ValueError, match="'digits', 'mine'"):
+    with pytest.raises(ValueError, match="'imagenet2012', 'mine'"):
         tf_elastic.data.load("theirs")

@@ -42,7 +42,7 @@ _NARROWER = {
     "theory": ("files", "core"),
     "timeline": ("extras", "files", "core"),
     "models": ("version", "compat"),
-    "data": ("version", "compat", "extras"),
+    "data": ("version", "compat", "extras", "files"),
 }
 
 

@@ -540,6 +540,32 @@ def test_defaults_depend_on_the_data_set(tmp_path):
         parse("--variant=lowrank")
 
 
+def test_imagenet(tmp_path):
+    (tmp_path / "imagenet2012").mkdir()
+    flags = "--dataset=imagenet2012", f"--data_dir={tmp_path}"
+    settings = parse(*flags)
+    assert settings["batch_size"] == 128
+    assert settings["steps_per_epoch"] == 1_281_167 // 128
+    with pytest.raises(usage.UsageError, match="data.prepare .*--size=256"):
+        parse(*flags, "--stored_size=256", "--download")
+    (tmp_path / "imagenet2012_256").mkdir()
+    stored = parse(*flags, "--stored_size=256", "--variant=random_resized")
+    assert stored["stored_size"] == 256
+    assert building.make_network(stored).input_shape == (None, 224, 224, 3)
+    with pytest.raises(usage.UsageError, match="crop or random_resized"):
+        parse(*flags, "--variant=pad")
+    with pytest.raises(usage.UsageError, match="it is for ImageNet"):
+        parse("--stored_size=256")
+
+
+def test_the_padded_variant_is_of_whole_images(tmp_path):
+    (tmp_path / "cifar100").mkdir()
+    flags = "--dataset=cifar100", f"--data_dir={tmp_path}", "--variant=pad"
+    network = building.make_network(parse(*flags))
+    assert network.input_shape == (None, 32, 32, 3)
+    assert network.output_shape == (None, 100)
+
+
 def test_sequential_methods_have_one_worker():
     assert parse("--optimizer=averaged_sgd")["workers"] == 1
     assert parse("--strategy=mirrored")["workers"] == 4
@@ -846,6 +872,7 @@ def test_all_flags_are_in_these_tables():
     # See train_virtual_test.py.
     named |= {"virtual_workers", "timing", "timing_seed", "step_seconds"}
     named |= {"quorum", "max_staleness"}
+    named.add("stored_size")  # See test_imagenet.
     # See tree_flags_test.py.
     named |= {"tree", "scheme", "periods", "most_waiting"}
     assert named == {flag.name for flag in flag_table.all_flags()}

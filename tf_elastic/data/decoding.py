@@ -1,5 +1,6 @@
 """From an encoded image to the pixels of a window of it."""
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -47,44 +48,51 @@ def decode_window(
     Raises:
         tf.errors.InvalidArgumentError: the image cannot be decoded.
     """
+    is_jpeg = tf.io.is_jpeg(encoded)
+    shape = tf.cond(
+        is_jpeg,
+        lambda: tf.image.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(_whole(encoded))[:2],
+    )
+    window = make_window(shape, code)
+    most = tf.reduce_min(window.size) / size
+    smaller = sum(tf.cast(most >= r, tf.int32) for r in _RATIOS[1:])
+    power = tf.where(is_jpeg, smaller, 0)
+    grid = _grid(window, size, shape, tf.bitwise.left_shift(1, power))
+    region = tf.concat([grid.begin, grid.end - grid.begin], 0)
 
-    def of_jpeg() -> tf.Tensor:
-        shape = tf.image.extract_jpeg_shape(encoded)[:2]
-        window = make_window(shape, code)
-        most = tf.reduce_min(window.size) / size
-        branch = sum(tf.cast(most >= r, tf.int32) for r in _RATIOS[1:])
-
-        def decoded(ratio: int) -> tf.Tensor:
-            grid = _grid(window, size, shape, ratio)
-            region = tf.concat([grid.begin, grid.end - grid.begin], 0)
-            image = tf.image.decode_and_crop_jpeg(
-                encoded, region, channels=3, ratio=ratio
-            )
-            return _resampled(image, grid, size, window.mirrored)
-
-        return tf.switch_case(branch, [lambda r=r: decoded(r) for r in _RATIOS])
+    def of_jpeg(ratio: int) -> tf.Tensor:
+        return tf.image.decode_and_crop_jpeg(
+            encoded, region, channels=3, ratio=ratio
+        )
 
     def of_another() -> tf.Tensor:
-        image = tf.io.decode_image(encoded, 3, expand_animations=False)
-        shape = tf.shape(image)[:2]
-        window = make_window(shape, code)
-        grid = _grid(window, size, shape, 1)
-        (top, left), (bottom, right) = (
-            tf.unstack(corner) for corner in (grid.begin, grid.end)
+        begin, sides = (
+            tf.concat([part, [channels]], 0)
+            for part, channels in ((region[:2], 0), (region[2:], 3))
         )
-        part = image[top:bottom, left:right]
-        return _resampled(part, grid, size, window.mirrored)
+        return tf.slice(_whole(encoded), begin, sides)
 
-    image = tf.cond(tf.io.is_jpeg(encoded), of_jpeg, of_another)
-    return tf.ensure_shape(image, [size, size, 3])
+    part = tf.switch_case(
+        tf.where(is_jpeg, power, len(_RATIOS)),
+        [*(functools.partial(of_jpeg, ratio) for ratio in _RATIOS), of_another],
+    )
+    pixels = _resampled(part, grid, size, window.mirrored)
+    return tf.ensure_shape(pixels, [size, size, 3])
+
+
+def _whole(encoded: tf.Tensor) -> tf.Tensor:
+    """The whole image, uint8 [height, width, 3]."""
+    return tf.io.decode_image(encoded, 3, expand_animations=False)
 
 
 def _grid(
-    window: windows.Window, size: int, shape: tf.Tensor, ratio: int
+    window: windows.Window, size: int, shape: tf.Tensor, ratio: tf.Tensor
 ) -> _Grid:
     """The points of a window in an image that is `ratio` times smaller."""
-    step = window.size / (size * ratio)
-    first = window.begin / ratio + step / 2 - 0.5
+    scale = tf.cast(ratio, tf.float64)
+    step = window.size / (size * scale)
+    first = window.begin / scale + step / 2 - 0.5
     last = first + (size - 1) * step
     begin = tf.cast(tf.floor(first), tf.int32) - _MARGIN
     end = tf.cast(tf.math.ceil(last), tf.int32) + 1 + _MARGIN
@@ -151,7 +159,7 @@ def shrink(encoded: tf.Tensor, shortest: int, quality: int) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: the image cannot be decoded.
     """
-    image = tf.io.decode_image(encoded, 3, expand_animations=False)
+    image = _whole(encoded)
     sides = tf.cast(windows.resized(tf.shape(image)[:2], shortest), tf.int32)
     pixels = tf.round(tf.image.resize(image, sides, antialias=True))
     return tf.io.encode_jpeg(

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf import message
 
 from tf_elastic.data import records
 from tf_elastic.data.errors import DamagedDataError
@@ -73,7 +72,7 @@ def parse(record: bytes, num_classes: int) -> Encoded:
     """
     try:
         features = tf.train.Example.FromString(record).features.feature
-    except message.DecodeError as error:
+    except Exception as error:  # Protobuf's own, which TensorFlow brings.
         raise records.UnreadableRecordError(
             "the record is overwritten"
         ) from error

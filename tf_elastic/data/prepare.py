@@ -290,11 +290,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             out=args.out,
         )
     except (PrepareError, DamagedDataError, OSError, ImportError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     left_out = len(encoded_images.damaged_images())
-    print(f"{folder} is whole, {left_out} images were left out.")
-    print(f'load("imagenet2012", stored_size={args.size}, ...) reads it.')
+    sys.stdout.write(
+        f"{folder} is whole, {left_out} images were left out.\n"
+        f'load("imagenet2012", stored_size={args.size}, ...) reads it.\n'
+    )
     return 0
 
 

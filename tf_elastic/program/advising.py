@@ -71,6 +71,7 @@ def measured(settings: Settings) -> tuple[str, "theory.curvature.Curvature"]:
             variant=settings["variant"],
             data_dir=settings["data_dir"],
             download=settings["download"],
+            stored_size=settings["stored_size"],
         )
     x, y = next(iter(batches))
     found = monitor.largest_curvature(

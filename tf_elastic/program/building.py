@@ -121,14 +121,17 @@ def make_network(settings: Settings) -> "keras.Model":
 
     if settings["dataset"] == "digits":
         return models.digits_convnet(seed=settings["seed"])
-    is_lowrank = settings["variant"] == "lowrank"
-    network = (
-        models.cifar_lowrank_convnet if is_lowrank else models.cifar_convnet
-    )
-    return network(
-        num_classes=defaults.NUM_CLASSES[settings["dataset"]],
-        seed=settings["seed"],
-    )
+    if settings["dataset"] == defaults.IMAGENET:
+        side = 224 if settings["variant"] == "random_resized" else 221
+        return models.imagenet_convnet((side, side, 3), seed=settings["seed"])
+    options = {
+        "num_classes": defaults.NUM_CLASSES[settings["dataset"]],
+        "seed": settings["seed"],
+    }
+    if settings["variant"] == "lowrank":
+        return models.cifar_lowrank_convnet(**options)
+    side = 32 if settings["variant"] == "pad" else 28
+    return models.cifar_convnet((side, side, 3), **options)
 
 
 def make_model(
@@ -178,10 +181,12 @@ def load_data(
         "variant": settings["variant"],
         "data_dir": settings["data_dir"],
         "download": settings["download"],
+        "stored_size": settings["stored_size"],
     }
     workers, batch_size = settings["workers"], settings["batch_size"]
     seed = settings["seed"]
     in_turn = settings["strategy"] == defaults.VIRTUAL
+    is_imagenet = settings["dataset"] == defaults.IMAGENET
     if settings["strategy"] in defaults.WITH_CENTERS:
         workers = inside_checks.workers_of_process(settings)
         seed = _own_seed(seed, task)
@@ -202,7 +207,7 @@ def load_data(
             *data.load(
                 settings["dataset"],
                 ["test", "train_eval"],
-                batch_size=256,
+                batch_size=128 if is_imagenet else 256,
                 **common,
             ),
         ]

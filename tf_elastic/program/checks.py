@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from tf_elastic import extras
+from tf_elastic.program import data_checks
 from tf_elastic.program import defaults
 from tf_elastic.program import flag_table
 from tf_elastic.program import group_checks
@@ -27,12 +27,7 @@ def without_effect(settings: Settings) -> dict[str, str]:
     """The flags that mean nothing here, and why, by their names."""
     strategy = settings["strategy"]
     reasons = rate_cuts.without_effect(settings)
-    if settings["dataset"] == "digits":
-        reasons |= dict.fromkeys(
-            ("variant", "data_dir", "download"),
-            "the digits come with the package. Leave it out, or choose "
-            "--dataset=cifar10",
-        )
+    reasons |= data_checks.without_effect(settings)
     if strategy in defaults.MIRRORED:
         elastic = strategy.replace("mirrored", "elastic_mirrored")
         if strategy in defaults.CLUSTER:
@@ -249,6 +244,7 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     ("gradient_accumulation_steps", lambda v: v >= 2, "at least 2"),
     ("epochs", lambda v: v >= 1, "at least 1"),
     ("steps_per_epoch", lambda v: v >= 1, "at least 1"),
+    ("stored_size", lambda v: v >= 1, "at least 1"),
     ("steps_per_execution", lambda v: v >= 1, "at least 1"),
     ("seed", lambda v: 0 <= v < 2**31, "from 0 to 2**31 - 1"),
 )
@@ -263,6 +259,7 @@ def check_ranges(settings: Settings) -> None:
                 f"--{name} must be {rule}. Received: --{name}={value}. "
                 "Leave it out for the default."
             )
+    data_checks.check_variant(settings)
     images = defaults.NUM_TRAIN[settings["dataset"]]
     if not 1 <= settings["batch_size"] <= images:
         raise usage.UsageError(
@@ -353,32 +350,15 @@ def check_files(settings: Settings) -> None:
     for name in ("data_dir", "logdir", "model_dir", "plot", "report", "events"):
         if settings[name]:
             settings[name] = os.path.expanduser(settings[name])
-    dataset = settings["dataset"]
-    if dataset != "digits":
-        _require(
-            "tensorflow_datasets",
-            f"--dataset={dataset}",
-            "or use --dataset=digits",
-        )
-    if dataset != "digits" and not settings["download"]:
-        folder = settings["data_dir"] or os.path.expanduser(
-            os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-        )
-        if not os.path.isdir(os.path.join(folder, dataset)):
-            raise usage.UsageError(
-                f"--data_dir must hold the prepared folder '{dataset}'. "
-                f"Received: --data_dir={folder}, in which it is not. Give "
-                "the folder that it is in, add --download to fetch it, or "
-                "use --dataset=digits, which needs nothing."
-            )
+    data_checks.check_folder(settings)
     if settings["plot"]:
         if not settings["plot"].endswith(".png"):
             raise usage.UsageError(
                 f"--plot must end in .png. Received: --plot={settings['plot']}."
             )
-        _require("matplotlib", "--plot", "or leave --plot out")
+        usage.require("matplotlib", "--plot", "or leave --plot out")
     if settings["logdir"]:
-        _require("tensorboard", "--logdir", "or leave --logdir out")
+        usage.require("tensorboard", "--logdir", "or leave --logdir out")
     folder = settings["model_dir"]
     if folder and not settings["resume"] and "TF_CONFIG" not in os.environ:
         if any(
@@ -389,11 +369,3 @@ def check_files(settings: Settings) -> None:
                 f"--model_dir={folder} holds a run already. Add --resume to "
                 "go on with it, or begin anew in another --model_dir."
             )
-
-
-def _require(package: str, flag: str, otherwise: str) -> None:
-    """Refuses a flag whose package is not installed."""
-    try:
-        extras.require(package, flag, otherwise)
-    except extras.MissingExtraError as error:
-        raise usage.UsageError(str(error)) from error

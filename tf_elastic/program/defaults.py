@@ -12,8 +12,21 @@ from tf_elastic.program.flag import Settings
 if TYPE_CHECKING:
     from tf_elastic.cluster.launch.configuration import ClusterConfiguration
 
-NUM_TRAIN = {"digits": 1437, "cifar10": 50_000, "cifar100": 50_000}
-NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100}
+IMAGENET = "imagenet2012"
+NUM_TRAIN = {
+    "digits": 1437,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    IMAGENET: 1_281_167,
+}
+NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, IMAGENET: 1000}
+# The default first.
+VARIANTS = {
+    "digits": (),
+    "cifar10": ("crop", "lowrank", "pad"),
+    "cifar100": ("crop", "lowrank", "pad"),
+    IMAGENET: ("crop", "random_resized"),
+}
 MIRRORED = ("mirrored", "multi_worker_mirrored")  # the baselines
 # Those of processes that exchange with center servers.
 STAR, TREE = "elastic_multi_worker", "elastic_tree"

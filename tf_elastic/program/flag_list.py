@@ -20,25 +20,34 @@ OF_THE_PROGRAM = set(
 GROUPS: dict[str, list[Flag]] = {
     "Data": [
         Flag(
-            "dataset", "digits|cifar10|cifar100", "digits",
-            "What to train on. The digits come with the package; CIFAR is "
-            "read as TensorFlow Datasets prepares it.",
+            "dataset", "digits|cifar10|cifar100|imagenet2012", "digits",
+            "What to train on. The digits come with the package; the others "
+            "are read as TensorFlow Datasets prepares them.",
         ),
         Flag(
-            "variant", "crop|lowrank", None,
-            "How CIFAR is prepared, and which network learns it: crop, the "
-            "thesis' chapter 4, or lowrank, its chapter 6 (32 x 32, "
-            "standardised, drawn with replacement, batches of 16).",
+            "variant", "crop|lowrank|pad|random_resized", None,
+            "How images are prepared, and which network learns them. CIFAR: "
+            "crop, the thesis' chapter 4; lowrank, its chapter 6 (32 x 32, "
+            "standardised, drawn with replacement, batches of 16); pad, "
+            "crops of the padded image, standardised. ImageNet: crop, as the "
+            "thesis (221 x 221), or random_resized (224 x 224).",
             "crop",
         ),
         Flag(
             "data_dir", "text", None,
-            "Folder that holds the prepared folder 'cifar10' or 'cifar100'.",
+            "Folder that holds the prepared folder, 'cifar10' say.",
             "~/tensorflow_datasets",
         ),
         Flag(
             "download", "switch", False,
-            "Download and prepare CIFAR in --data_dir if it is not there.",
+            "Download and prepare the data in --data_dir if it is not there "
+            "(ImageNet: of its tar files in --data_dir/downloads/manual).",
+        ),
+        Flag(
+            "stored_size", "integer", None,
+            "ImageNet: read the images that `python -m "
+            "tf_elastic.data.prepare` has stored with this shortest side.",
+            "the originals",
         ),
     ],
     "Workers": [
