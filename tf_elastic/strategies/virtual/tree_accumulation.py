@@ -14,11 +14,9 @@ from tf_elastic.core.rules.base import CENTER
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.exchange_spec import in_float64
 from tf_elastic.strategies.elastic_variable import ElasticVariable
-from tf_elastic.strategies.virtual.mail import Mail
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.pieces import Packed
 from tf_elastic.strategies.virtual.places import Row
-from tf_elastic.strategies.virtual.set_anew import AllAnew
 from tf_elastic.strategies.virtual.tree_exchange import TreeExchange
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.nodes import Nodes
@@ -44,20 +42,7 @@ class AccumulatingTree(TreeExchange):
         **kwargs: Any,
     ) -> None:
         super().__init__(spec, statistics, *args, nodes=nodes, **kwargs)
-        self._increments = Mail(
-            [variable.shape for variable in self._variables],
-            [variable.dtype for variable in self._variables],
-            1,
-            self._device,
-            grows=True,
-        )
-        self._increments_anew = [
-            AllAnew(rows) for rows in self._increments.variables
-        ]
-        for variable, anew in zip(
-            self._variables, self._increments_anew, strict=True
-        ):
-            variable.begins_anew_with(anew, tf.zeros_like)
+        self._increments = self._further_rows(1, grows=True)
         # Of each node with children.
         self._num_children = [
             len(children) for children in nodes.children[nodes.num_workers :]
@@ -68,19 +53,6 @@ class AccumulatingTree(TreeExchange):
         self._rates_of = {
             name: [float(rates[name]) for rates in each] for name in each[0]
         }
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """See `BankExchange`; what goes up too."""
-        return [*super().variables, *self._increments.variables]
-
-    @property
-    def by_variable(self) -> dict[int, list[tf.Variable]]:
-        """See `BankExchange`."""
-        found = super().by_variable
-        for k, variable in enumerate(self._variables):
-            found[id(variable)].append(self._increments.variables[k])
-        return found
 
     def send(self, moment: Moment) -> None:
         """See `TreeExchange`: what it has done since it was answered."""

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_elastic.core import tree_rules
+from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.core.rules.base import CENTER
 from tf_elastic.optimizers.exchange_spec import ExchangeSpec
 from tf_elastic.optimizers.exchange_spec import Spec
@@ -20,10 +21,12 @@ from tf_elastic.strategies.elastic_variable import ElasticVariable
 from tf_elastic.strategies.stores.rows import write_row
 from tf_elastic.strategies.virtual.bank_exchange import BankExchange
 from tf_elastic.strategies.virtual.inner_nodes import InnerNodes
+from tf_elastic.strategies.virtual.mail import Mail
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.pieces import Packed
 from tf_elastic.strategies.virtual.pieces import Pieces
 from tf_elastic.strategies.virtual.places import Row
+from tf_elastic.strategies.virtual.set_anew import AllAnew
 from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.moves import Move
 from tf_elastic.timeline.virtual.nodes import Nodes
@@ -70,6 +73,8 @@ class TreeExchange(BankExchange):
         self._parents = tf.constant(nodes.parent, tf.int64)
         if moves_nodes:
             self._parents = tf.Variable(self._parents, trainable=False)
+        self._further: list[Mail] = []
+        self._further_anew: list[AllAnew] = []  # Variables hold them weakly.
         self._spec = _with_known_rates(spec)
         dtypes = [variable.dtype for variable in self._variables]
         self._of_root = Pieces(spec.rule, self.parameters, dtypes, 1)
@@ -85,8 +90,10 @@ class TreeExchange(BankExchange):
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """See `BankExchange`; the inner nodes too."""
+        """See `BankExchange`; inner nodes and further rows too."""
         found = [*super().variables, *self._inner.variables]
+        for rows in self._further:
+            found += rows.variables
         if isinstance(self._parents, tf.Variable):
             found.append(self._parents)
         return found
@@ -98,9 +105,36 @@ class TreeExchange(BankExchange):
             id(variable): [
                 self.mail.variables[k],
                 *self._inner.of_variable(k),
+                *(rows.variables[k] for rows in self._further),
             ]
             for k, variable in enumerate(self._variables)
         }
+
+    def _further_rows(
+        self, count: int, grows: bool = False, is_wide: bool = False
+    ) -> Mail:
+        """Rows of each variable that are no points, and 0 at the beginning.
+
+        Args:
+            count: how many.
+            grows: whether there may be more.
+            is_wide: whether what sums up in them needs a `wide_dtype`.
+        """
+        names = [variable.dtype.name for variable in self._variables]
+        rows = Mail(
+            [variable.shape for variable in self._variables],
+            [tf.as_dtype(wide_dtype(n) if is_wide else n) for n in names],
+            count,
+            self._device,
+            grows=grows,
+        )
+        for variable, each in zip(
+            self._variables, map(AllAnew, rows.variables), strict=True
+        ):
+            self._further_anew.append(each)
+            variable.begins_anew_with(each, tf.zeros_like)
+        self._further.append(rows)
+        return rows
 
     def inner_values(self) -> list[tf.Tensor]:
         """Of each variable all inner nodes' values, shape (q, ...)."""

@@ -3,19 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from tf_elastic.core import rules
 from tf_elastic.core import topology
-from tf_elastic.core.arrays import wide_dtype
 from tf_elastic.core.rules import Context
 from tf_elastic.optimizers.exchange_spec import Spec
 from tf_elastic.optimizers.exchange_spec import in_float64
 from tf_elastic.strategies.elastic_variable import ElasticVariable
-from tf_elastic.strategies.virtual.mail import Mail
 from tf_elastic.strategies.virtual.moment import Moment
 from tf_elastic.strategies.virtual.pieces import Packed
-from tf_elastic.strategies.virtual.set_anew import AllAnew
 from tf_elastic.strategies.virtual.tree_exchange import TreeExchange
 from tf_elastic.timeline.virtual.nodes import Nodes
 
@@ -45,30 +40,7 @@ class MeetingTree(TreeExchange):
     ) -> None:
         super().__init__(spec, statistics, *args, nodes=nodes, **kwargs)
         # A row for each inner node, and for the root.
-        self._sums = Mail(
-            [variable.shape for variable in self._variables],
-            [tf.as_dtype(wide_dtype(v.dtype.name)) for v in self._variables],
-            nodes.num_inner + 1,
-            self._device,
-        )
-        self._sums_anew = [AllAnew(rows) for rows in self._sums.variables]
-        for variable, anew in zip(
-            self._variables, self._sums_anew, strict=True
-        ):
-            variable.begins_anew_with(anew, tf.zeros_like)
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """See `BankExchange`; the sums too."""
-        return [*super().variables, *self._sums.variables]
-
-    @property
-    def by_variable(self) -> dict[int, list[tf.Variable]]:
-        """See `BankExchange`."""
-        found = super().by_variable
-        for k, variable in enumerate(self._variables):
-            found[id(variable)].append(self._sums.variables[k])
-        return found
+        self._sums = self._further_rows(nodes.num_inner + 1, is_wide=True)
 
     def node_adds(self, moment: Moment) -> None:
         """See `TreeExchange`."""
