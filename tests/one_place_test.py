@@ -22,7 +22,10 @@ TIMELESS = (
 # What Python or a library means to be called so.
 # A `twin` is of the same class.
 OWN = {"self", "cls", "twin"}
-OF_TUPLES = {"_asdict", "_replace", "_fields", "_field_defaults", "_make"}
+MEANT = {
+    *("_asdict", "_replace", "_fields", "_field_defaults", "_make"),
+    "_exit",  # of `os`
+}
 
 
 def layer(path):
@@ -100,7 +103,7 @@ def privates(path):
             and isinstance(value.func, ast.Name)
             and value.func.id == "super"
         )
-        if not (is_own or is_super or name in OF_TUPLES):
+        if not (is_own or is_super or name in MEANT):
             yield tree.relative(path), node.lineno, ast.unparse(node)
 
 
