@@ -52,7 +52,8 @@ def told(folder, *events):
 
 def followed(sequence, version):
     return happened.EXCHANGE, {
-        "worker": 3,
+        "call": happened.UP,
+        "child": "worker 3",
         "incarnation": 1,
         "sequence": sequence,
         "version_applied": version,

@@ -150,8 +150,13 @@ def test_two_workers_are_two_of_stock_keras_and_numpy(strategy, inner):
     assert_same(model.get_weights(), center)
 
 
-def test_devices_of_one_worker_are_those_of_mirrored_strategy():
+def test_devices_of_one_worker_are_those_of_mirrored_strategy(monkeypatch):
     """On a cluster a worker's devices add up their gradients."""
+    # Else TensorFlow takes its float64 collectives for the float32 ones of
+    # another test in this process, or those for these.
+    monkeypatch.setattr(
+        tf.distribute.MirroredStrategy, "_collective_key_base", 1000
+    )
     devices = ["CPU:0", "CPU:1"]
     servers = Cluster()
     try:

@@ -86,6 +86,7 @@ class Run:
             protocol=protocol,
             events=str(path),
             float64=float64,
+            max_lag=None,  # On a busy machine one of them may stand still.
         )
         for process in workers:
             process.do(
