@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import statistics
+import time
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -93,6 +94,19 @@ class Rows:
         if self._path:
             with open(self._path, "a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._fields).writerows(rows)
+
+
+def throughput(batches, seconds):
+    """Images per second of wall and of processor time, after a warm-up."""
+    iterator = iter(batches)
+    end = time.perf_counter() + seconds / 4
+    next(iterator)
+    while time.perf_counter() < end:
+        next(iterator)
+    images, start, cpu_start = 0, time.perf_counter(), time.process_time()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        images += next(iterator)[0].shape[0]
+    return images / elapsed, images / (time.process_time() - cpu_start)
 
 
 class Ratio(NamedTuple):

@@ -22,18 +22,14 @@ import shutil
 import sys
 import time
 
+import _rehearsed
 import _report
 
 from tf_elastic.cluster.launch.local import LocalCluster
-from tf_elastic.core import rules
 from tf_elastic.timeline import event as events
 from tf_elastic.timeline import event_file
 from tf_elastic.timeline.summary import steady
 from tf_elastic.timeline.summary import summary
-from tf_elastic.timeline.virtual import VirtualTimeline
-from tf_elastic.timeline.virtual import Workload
-from tf_elastic.timeline.virtual import events_of
-from tf_elastic.timeline.virtual import moves
 from tf_elastic.timeline.virtual.calibrate import calibrate
 
 WORKERS = 2
@@ -156,16 +152,8 @@ def by_way(own):
 
 def predicted(timing, protocol, period, steps):
     """The numbers of a rehearsed run."""
-    load = Workload(rules.Elastic(), protocol, period)
-    load = load._replace(phase=0 if load.is_before else period - 1)
-    timeline = VirtualTimeline(timing, load, WORKERS)
-    made, left = [], WORKERS * steps
-    for move in timeline.moves():
-        made.append(move)
-        left -= move.kind in moves.STEPS
-        if not left:
-            break
-    return summary(steady(list(events_of(timeline, made))))
+    made = _rehearsed.events(timing, protocol, period, WORKERS, steps)
+    return summary(steady(made))
 
 
 def numbers(found):

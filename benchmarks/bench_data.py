@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 
+import _report
 import numpy as np
 import tensorflow as tf
 
@@ -40,18 +41,6 @@ def usual_pipeline(source, batch_size, seed):
         .batch(batch_size, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-
-
-def measure(dataset, seconds):
-    """Images per second of wall and of processor time, after a warm-up."""
-    iterator = iter(dataset)
-    end = time.perf_counter() + seconds / 4
-    while time.perf_counter() < end:
-        next(iterator)
-    images, start, cpu_start = 0, time.perf_counter(), time.process_time()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        images += next(iterator)[0].shape[0]
-    return images / elapsed, images / (time.process_time() - cpu_start)
 
 
 def parse_args():
@@ -87,7 +76,7 @@ def main():
     runs = {name: [] for name in datasets}
     for _ in range(args.repeats):
         for name, dataset in datasets.items():
-            runs[name].append(measure(dataset, args.seconds))
+            runs[name].append(_report.throughput(dataset, args.seconds))
     wall, cpu = (
         {name: [run[i] for run in runs[name]] for name in runs} for i in (0, 1)
     )

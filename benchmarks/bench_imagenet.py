@@ -22,8 +22,8 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 
+import _report
 import numpy as np
 import tensorflow as tf
 
@@ -91,19 +91,6 @@ def pillow_batches(images, batch_size, seed):
         yield batch, None
 
 
-def measure(batches, seconds):
-    """Images per second of wall and of processor time, after a warm-up."""
-    iterator = iter(batches)
-    end = time.perf_counter() + seconds / 4
-    next(iterator)
-    while time.perf_counter() < end:
-        next(iterator)
-    images, start, cpu_start = 0, time.perf_counter(), time.process_time()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        images += next(iterator)[0].shape[0]
-    return images / elapsed, images / (time.process_time() - cpu_start)
-
-
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data_dir", help="folder that holds imagenet2012/")
@@ -150,7 +137,7 @@ def main():
         runs = {name: [] for name in compared}
         for _ in range(args.repeats):
             for name, batches in compared.items():
-                runs[name].append(measure(batches, args.seconds))
+                runs[name].append(_report.throughput(batches, args.seconds))
     wall, cpu = (
         {name: [run[i] for run in runs[name]] for name in runs} for i in (0, 1)
     )

@@ -136,22 +136,11 @@ def fitted(folder, workers):
 
 def rehearsed(timing, workers, steps):
     """The numbers of a virtual run like the real ones."""
-    from tf_elastic.core import rules
-    from tf_elastic.timeline.virtual import VirtualTimeline
-    from tf_elastic.timeline.virtual import Workload
-    from tf_elastic.timeline.virtual import events_of
-    from tf_elastic.timeline.virtual import moves
+    import _rehearsed
 
-    load = Workload(rules.Elastic(), "overlapped", PERIOD)
-    load = load._replace(phase=0 if load.is_before else PERIOD - 1)
-    timeline = VirtualTimeline(timing, load, workers)
-    made, left = [], workers * steps
-    for move in timeline.moves():
-        made.append(move)
-        left -= move.kind in moves.STEPS
-        if not left:
-            break
-    return numbers_of(list(events_of(timeline, made)))
+    return numbers_of(
+        _rehearsed.events(timing, "overlapped", PERIOD, workers, steps)
+    )
 
 
 def grown(step, message, gigabits, workers, tree):
